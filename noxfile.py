@@ -1,0 +1,25 @@
+"""Every supported interpreter and SQLAlchemy: ``nox``; one: ``nox -s 'tests-3.12(2.0)'``."""
+
+from __future__ import annotations
+
+import nox
+
+nox.options.default_venv_backend = "venv"
+nox.options.error_on_missing_interpreters = False
+
+
+@nox.session(python=["3.11", "3.12", "3.13"])
+@nox.parametrize("sqlalchemy", ["2.0", "2.1"], ids=["2.0", "2.1"])
+def tests(session: nox.Session, sqlalchemy: str) -> None:
+    """The whole test suite."""
+    session.install("-e", ".[dev]", f"sqlalchemy~={sqlalchemy}.0")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style and types."""
+    session.install("-e", ".[dev]")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("mypy", "--strict", "finch_middleware", "examples")
