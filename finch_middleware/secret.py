@@ -1,0 +1,57 @@
+"""A value that does not show itself."""
+
+from __future__ import annotations
+
+import hmac
+from typing import NoReturn
+
+
+class Secret:
+    """
+    A text that only `reveal()` shows.
+
+    Printing, formatting, `vars()` and a traceback with its locals show ``Secret('…')``;
+    copying gives the same object; pickling is refused, because a pickle is a place where
+    secrets are forgotten. Two secrets are compared in constant time.
+    """
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """The text itself. Whoever calls this answers for where it goes."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return "Secret('…')"
+
+    __str__ = __repr__
+
+    def __format__(self, spec: str) -> str:
+        return repr(self)
+
+    def __bool__(self) -> bool:
+        return bool(self._text)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Secret):
+            return NotImplemented
+        return hmac.compare_digest(_bytes(self), _bytes(other))
+
+    __hash__ = None  # type: ignore[assignment]  # a set or dict would compare by hash first
+
+    def __copy__(self) -> Secret:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Secret:
+        return self
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("a Secret cannot be pickled")
+
+
+def _bytes(secret: Secret) -> bytes:
+    # An encoding error would carry the text, so no text may cause one.
+    return secret.reveal().encode(errors="surrogatepass")

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import inspect
+import pickle
+from typing import cast
+
+import pytest
+
+from finch_middleware import errors
+from finch_middleware.errors import (
+    AlreadyConnected,
+    BadResponse,
+    CannotOpen,
+    CodeRejected,
+    ConfigurationError,
+    ExchangeAmbiguous,
+    FinchError,
+    FinchRefused,
+    FinchUnavailable,
+    ReturnFault,
+    SchemaMismatch,
+    SpoolUnavailable,
+    StorageUnavailable,
+    UsageError,
+)
+from finch_middleware.messages import Response
+
+CLASSES = [
+    cast("type[FinchError]", each)
+    for _, each in inspect.getmembers(errors, inspect.isclass)
+    if each.__module__ == errors.__name__
+]
+AWAY = [FinchUnavailable("unreachable"), StorageUnavailable("busy"), SpoolUnavailable("full")]
+
+
+def named(error: object) -> str:
+    return type(error).__name__
+
+
+@pytest.mark.parametrize("error", CLASSES, ids=lambda each: each.__name__)
+def test_every_error_is_one_of_the_tree_with_a_code_and_a_docstring(error: type) -> None:
+    assert issubclass(error, FinchError)
+    assert error.__dict__["code"]
+    assert inspect.getdoc(error)
+
+
+def test_no_two_errors_have_the_same_code() -> None:
+    codes = [each.code for each in CLASSES]
+
+    assert len(set(codes)) == len(codes)
+
+
+def test_the_tree_at_the_top_draws_every_error_in_its_place() -> None:
+    drawn: dict[str, str] = {}
+    branch: list[tuple[int, str]] = []
+    for line in (errors.__doc__ or "").splitlines():
+        text = line.lstrip(" │├└─")
+        if text.partition(" ")[0] not in errors.__dict__:
+            continue
+        depth, name = len(line) - len(text), text.partition(" ")[0]
+        branch = [(d, n) for d, n in branch if d < depth]
+        drawn[name] = branch[-1][1] if branch else "Exception"
+        branch.append((depth, name))
+
+    apart = {"Away"}  # a duty that three of them share, no branch of its own
+    for each in CLASSES:
+        if each.__name__ not in apart:
+            assert drawn[each.__name__] in {base.__name__ for base in each.__mro__[1:]}
+
+
+@pytest.mark.parametrize("faults", [["a: wrong"], ["a: wrong", "b: missing"]], ids=len)
+def test_a_configuration_error_lists_every_fault(faults: list[str]) -> None:
+    error = ConfigurationError(faults)
+
+    assert error.faults == tuple(faults)
+    assert all(f"\n  - {fault}" in str(error) for fault in faults)
+    assert ("several" in str(error)) is (len(faults) > 1)
+
+
+def test_a_usage_error_is_a_value_error() -> None:
+    assert issubclass(UsageError, ValueError)
+
+
+@pytest.mark.parametrize(
+    ("error", "evidence"),
+    [
+        (AlreadyConnected(connection_id="c-1"), {"connection_id": "c-1"}),
+        (ReturnFault("malformed"), {"reason": "malformed"}),
+        (
+            FinchUnavailable("throttled", status=429, request_id="r-1", retry_after=3),
+            {"reason": "throttled", "status": 429, "request_id": "r-1", "retry_after": 3},
+        ),
+        (
+            FinchRefused("refused", name="bad_request", status=400),
+            {"reason": "refused", "name": "bad_request", "status": 400, "request_id": None},
+        ),
+        (CodeRejected("invalid_grant", status=400), {"reason": "invalid_grant", "status": 400}),
+        (ExchangeAmbiguous("timeout"), {"reason": "timeout", "status": None}),
+        (BadResponse("not_json", status=200, request_id="r-2"), {"request_id": "r-2"}),
+        (StorageUnavailable("busy"), {"reason": "busy"}),
+        (CannotOpen(key_id="k1"), {"key_id": "k1"}),
+        (CannotOpen(key_id=None), {"key_id": None}),
+    ],
+    ids=named,
+)
+def test_the_evidence_stands_on_attributes(error: FinchError, evidence: dict[str, object]) -> None:
+    assert {name: getattr(error, name) for name in evidence} == evidence
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (FinchUnavailable("unreachable"), ["unreachable", "no answer", "request id none"]),
+        (BadResponse("not_json", status=502, request_id="r-9"), ["not_json", "HTTP 502", "r-9"]),
+        (StorageUnavailable("read_only"), ["read_only"]),
+        (SchemaMismatch("run finch-middleware create-tables"), ["create-tables"]),
+    ],
+    ids=named,
+)
+def test_a_message_says_what_an_operator_needs(error: FinchError, words: list[str]) -> None:
+    assert all(word in str(error) for word in words)
+
+
+@pytest.mark.parametrize("away", AWAY, ids=named)
+def test_what_is_away_has_no_response_before_the_component_gave_it_one(away: errors.Away) -> None:
+    with pytest.raises(LookupError):
+        type(away)("word").response()
+
+
+@pytest.mark.parametrize("away", AWAY, ids=named)
+def test_what_is_away_answers_with_the_response_that_it_was_given(away: errors.Away) -> None:
+    page = Response("later", status=503)
+    away.answer = lambda: page
+
+    assert away.response() is page
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        AlreadyConnected(connection_id="c-1", request_id="r-1"),
+        CannotOpen(key_id="k1"),
+        ConfigurationError(["one", "two"]),
+        FinchRefused("refused", name="bad_request", status=400, request_id="r-1"),
+        FinchUnavailable("throttled", status=429, retry_after=3),
+        ReturnFault("expired"),
+        StorageUnavailable("busy"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_task_queue_gets_an_error_back_as_it_was(error: FinchError) -> None:
+    again = pickle.loads(pickle.dumps(error))
+
+    assert type(again) is type(error)
+    assert str(again) == str(error)
+    assert vars(again) == vars(error)
+
+
+def test_the_page_of_an_absence_stays_where_it_was_made() -> None:
+    away = StorageUnavailable()
+    away.answer = lambda: Response()
+
+    again = pickle.loads(pickle.dumps(away))
+
+    assert again.answer is None
