@@ -1,0 +1,332 @@
+"""What is kept of an employer's consent: connections, sealed tokens, attempts to get them."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from finch_middleware.secret import Secret
+
+#: One record as a storage holds it: column name to plain value.
+Row = dict[str, str | bytes | bool | datetime | None]
+
+_HASH_BYTES = 32
+
+
+def connection_key(connection_id: str) -> bytes:
+    """The 32 bytes under which a storage files a connection: no collation or length matters."""
+    return hashlib.sha256(b"connection\x00" + connection_id.encode()).digest()
+
+
+def customer_key(customer_id: str) -> bytes:
+    """The 32 bytes under which a storage finds a customer's connections."""
+    return hashlib.sha256(b"customer\x00" + customer_id.encode()).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectSession:
+    """
+    A Connect session as Finch created it: what opens Finch Connect.
+
+    Attributes:
+        session_id: For Finch's JavaScript SDK (the embedded flow).
+        connect_url: Where the browser goes (the redirect flow).
+    """
+
+    session_id: str
+    connect_url: str
+    request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealedToken:
+    """
+    Finch's answer, token included, as ciphertext. Made and opened by the vault alone.
+
+    Attributes:
+        text: ASCII, ``fm1.<key id>.<base64url of nonce and ciphertext>``.
+    """
+
+    text: str
+
+    @property
+    def key_id(self) -> str:
+        """The key that sealed it, as the text says."""
+        return self.text.split(".")[1] if self.text.count(".") == 2 else ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """
+    What Finch's token endpoint answered, checked for its form only.
+
+    Attributes:
+        answer: The whole answer as JSON text, with the fields that this version does not know.
+        connection_id: Finch's stable key; None in answers without one.
+        customer_id: The id that our server gave when it created the session, as text.
+    """
+
+    access_token: Secret
+    answer: Secret
+    connection_id: str | None
+    customer_id: str | None
+    provider_id: str
+    products: tuple[str, ...]
+    client_type: str
+    connection_type: str
+    request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredConnection:
+    """
+    A connection as a storage holds it: names to list by, and ciphertext.
+
+    Attributes:
+        status: Finch's last word on it (``connected``, ``pending``, ``reauth``…), None if unasked.
+        obtained_at: When the token was received. A newer one replaces an older one, never back.
+        attempt_id: The attempt that brought it.
+    """
+
+    connection_id: str
+    customer_id: str
+    client_id: str
+    provider_id: str
+    products: tuple[str, ...]
+    client_type: str
+    connection_type: str
+    status: str | None = None
+    sealed: SealedToken
+    obtained_at: datetime
+    attempt_id: str
+
+    def as_row(self) -> Row:
+        """The record as plain columns, its two keys among them."""
+        return {
+            "connection_key": connection_key(self.connection_id),
+            "customer_key": customer_key(self.customer_id),
+            "connection_id": self.connection_id,
+            "customer_id": self.customer_id,
+            "client_id": self.client_id,
+            "provider_id": self.provider_id,
+            "products": json.dumps(self.products),
+            "client_type": self.client_type,
+            "connection_type": self.connection_type,
+            "status": self.status,
+            "sealed": self.sealed.text,
+            "obtained_at": self.obtained_at,
+            "attempt_id": self.attempt_id,
+        }
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> StoredConnection:
+        """The record that `as_row` described."""
+        values = {f.name: row[f.name] for f in dataclasses.fields(cls)}
+        values["products"] = tuple(json.loads(row["products"]))
+        values["sealed"] = SealedToken(text=row["sealed"])
+        values["obtained_at"] = row["obtained_at"].astimezone(UTC)
+        return cls(**values)
+
+
+class AttemptState(StrEnum):
+    """
+    Where an attempt to exchange a code stands.
+
+    CLAIMED is the only state in which Finch may be asked. STORED and QUARANTINED hold a token;
+    FAILED and AMBIGUOUS do not, and differ in whether Finch may have minted one unseen.
+    """
+
+    CLAIMED = "claimed"
+    STORED = "stored"
+    QUARANTINED = "quarantined"
+    FAILED = "failed"
+    AMBIGUOUS = "ambiguous"
+
+    @property
+    def holds_token(self) -> bool:
+        return self in (AttemptState.STORED, AttemptState.QUARANTINED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """
+    The one right to present a code to Finch, and what became of it.
+
+    Attributes:
+        attempt_id: Random; tells our own claim from another's.
+        code_key: Keyed hash of the code, 32 bytes: the primary key.
+        flow_key: Keyed hash of the flow that the code was returned to, once that is certain.
+            Unique where it is not None.
+        bound_to: Keyed hashes of the flows (or customers) that brought the code. A later
+            request is a repeat of this one if it brings any of them.
+        customer_ids: The customers whose code it may be.
+        reference: What the person was told and the log says.
+        leased_until: Until then the claim's owner is at work; later it was interrupted.
+        customer_id, connection_id, return_to: The answer, once stored.
+        reason: Why it failed, or why the token was quarantined.
+        request_id: Finch-Request-Id of the exchange.
+        sealed: The token of a quarantined attempt.
+        notified: False while the application's `on_connected` is still owed.
+    """
+
+    attempt_id: str
+    code_key: bytes
+    flow_key: bytes | None = None
+    bound_to: tuple[bytes, ...] = ()
+    client_id: str
+    customer_ids: tuple[str, ...]
+    state: AttemptState = AttemptState.CLAIMED
+    reference: str
+    claimed_at: datetime
+    leased_until: datetime
+    settled_at: datetime | None = None
+    customer_id: str | None = None
+    connection_id: str | None = None
+    return_to: str | None = None
+    reason: str | None = None
+    request_id: str | None = None
+    sealed: SealedToken | None = None
+    notified: bool = True
+
+    def settled(self, state: AttemptState, *, at: datetime, **changes: Any) -> Attempt:
+        """This attempt at its end."""
+        return dataclasses.replace(self, state=state, settled_at=at, **changes)
+
+    def repeats(self, keys: tuple[bytes, ...]) -> bool:
+        """Whether a request that brings *keys* comes from where this attempt came from."""
+        return not set(keys).isdisjoint(self.bound_to)
+
+    def as_row(self) -> Row:
+        """The record as plain columns."""
+        row: Row = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        row["bound_to"] = b"".join(self.bound_to)
+        row["customer_ids"] = json.dumps(self.customer_ids, ensure_ascii=False)
+        row["state"] = self.state.value
+        row["sealed"] = self.sealed.text if self.sealed else None
+        return row
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Attempt:
+        """The record that `as_row` described."""
+        values = {f.name: row[f.name] for f in dataclasses.fields(cls)}
+        bound_to = bytes(row["bound_to"])
+        values["code_key"] = bytes(row["code_key"])
+        values["flow_key"] = None if row["flow_key"] is None else bytes(row["flow_key"])
+        values["bound_to"] = tuple(
+            bound_to[i : i + _HASH_BYTES] for i in range(0, len(bound_to), _HASH_BYTES)
+        )
+        values["customer_ids"] = tuple(json.loads(row["customer_ids"]))
+        values["state"] = AttemptState(row["state"])
+        values["sealed"] = SealedToken(text=row["sealed"]) if row["sealed"] else None
+        values["notified"] = bool(row["notified"])
+        for name in ("claimed_at", "leased_until", "settled_at"):
+            values[name] = row[name].astimezone(UTC) if row[name] is not None else None
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class AccessToken:
+    """An access token that is opened when, and only when, `reveal()` is called."""
+
+    _opened: Callable[[], Secret] = field(repr=False)
+
+    def reveal(self) -> str:
+        """
+        The token itself, for the client that calls Finch. It never expires.
+
+        Raises:
+            CannotOpen: The row was altered or moved, or its key is not among the accepted ones.
+        """
+        return str(json.loads(self._opened().reveal())["access_token"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connection:
+    """
+    An employer's payroll or HR system, connected: what the application works with.
+
+    Attributes:
+        connection_id: Finch's stable key of it.
+        customer_id: The application's own id of the employer.
+        status: Finch's last word on it, None if it was never asked.
+        obtained_at: When the present token was received.
+        attempt_id: The attempt that brought the token; tells one reconnection from another.
+    """
+
+    connection_id: str
+    customer_id: str
+    provider_id: str
+    products: tuple[str, ...]
+    client_type: str
+    connection_type: str
+    status: str | None
+    obtained_at: datetime
+    attempt_id: str
+    access_token: AccessToken
+    _opened: Callable[[], Secret] = field(repr=False, compare=False)
+
+    @classmethod
+    def of(cls, stored: StoredConnection, opened: Callable[[], Secret]) -> Connection:
+        """The connection of a stored row; *opened* opens its sealed answer, when asked."""
+        return cls(
+            connection_id=stored.connection_id,
+            customer_id=stored.customer_id,
+            provider_id=stored.provider_id,
+            products=stored.products,
+            client_type=stored.client_type,
+            connection_type=stored.connection_type,
+            status=stored.status,
+            obtained_at=stored.obtained_at,
+            attempt_id=stored.attempt_id,
+            access_token=AccessToken(opened),
+            _opened=opened,
+        )
+
+    def details(self) -> dict[str, object]:
+        """
+        Everything else of Finch's answer (entity_ids, customer_name, fields of tomorrow).
+
+        Opened when called; never holds the token.
+
+        Raises:
+            CannotOpen: As `AccessToken.reveal`.
+        """
+        answer: dict[str, object] = json.loads(self._opened().reveal())
+        answer.pop("access_token", None)
+        return answer
+
+
+def row_to_json(row: Row) -> str:
+    """A row as one line of JSON, for storages and files without column types."""
+    plain: dict[str, object] = {}
+    for name, value in row.items():
+        if isinstance(value, datetime):
+            plain[name] = {"at": value.isoformat()}
+        elif isinstance(value, bytes):
+            plain[name] = {"bytes": base64.b64encode(value).decode()}
+        else:
+            plain[name] = value
+    return json.dumps(plain, ensure_ascii=True, separators=(",", ":"))
+
+
+def row_from_json(text: str) -> Row:
+    """The row that `row_to_json` wrote. Raises ValueError on anything else."""
+    row: Row = {}
+    for name, value in json.loads(text).items():
+        match value:
+            case {"at": str(instant)}:
+                row[name] = datetime.fromisoformat(instant)
+            case {"bytes": str(encoded)}:
+                row[name] = base64.b64decode(encoded, validate=True)
+            case str() | bool() | None:
+                row[name] = value
+            case _:
+                raise ValueError("not a row")
+    return row
