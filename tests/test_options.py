@@ -1,0 +1,400 @@
+"""Every option by itself: what it takes, and what is said where it cannot work."""
+
+from __future__ import annotations
+
+import base64
+import importlib.util
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from finch_middleware.addresses import is_loopback, origin_of
+from finch_middleware.errors import ConfigurationError
+from finch_middleware.options import (
+    ENVIRONMENT,
+    STORAGE_SCHEMES,
+    Options,
+    new_key,
+    options_from_env,
+)
+from finch_middleware.secret import Secret
+from finch_middleware.settings import Settings
+from finch_middleware.storage import Storage
+from finch_middleware.storage.memory import MemoryStorage
+
+KEY, OLDER = new_key("k1"), new_key("k0")
+COMPLETE: dict[str, Any] = {
+    "client_id": "client-1",
+    "client_secret": "secret-1",
+    "redirect_uri": "https://app.example.com/finch/callback",
+    "products": ["company", "directory"],
+    "storage": "memory://",
+    "key": KEY,
+}
+
+
+def settings(**changes: Any) -> Settings:
+    return Settings.of(Options(**(COMPLETE | changes)), storage_protocol=Storage)  # type: ignore[typeddict-item]  # wrong ones too
+
+
+def faults(**changes: Any) -> tuple[str, ...]:
+    """What is said of the complete options with these *changes*; nothing where they work."""
+    try:
+        settings(**changes)
+    except ConfigurationError as error:
+        return error.faults
+    return ()
+
+
+def test_the_complete_options_work() -> None:
+    assert faults() == ()
+
+
+OPEN = {"storage": MemoryStorage()}
+WRONG: list[tuple[dict[str, Any], str, str]] = [
+    ({"client_id": ""}, "client_id: missing", "FINCH_CLIENT_ID"),
+    ({"client_id": None}, "client_id: missing", "dashboard"),
+    ({"client_id": "a b"}, "client_id: not plain text", "FINCH_CLIENT_ID"),
+    ({"client_id": "a\n"}, "client_id: not plain text", "FINCH_CLIENT_ID"),
+    ({"client_id": 5}, "client_id: not plain text", "FINCH_CLIENT_ID"),
+    ({"client_secret": ""}, "client_secret: missing", "FINCH_CLIENT_SECRET"),
+    ({"client_secret": Secret("")}, "client_secret: missing", "FINCH_CLIENT_SECRET"),
+    ({"redirect_uri": None}, "redirect_uri: missing", "FINCH_REDIRECT_URI"),
+    ({"redirect_uri": "http://app.example.com/finch/callback"}, "redirect_uri", "https://"),
+    ({"redirect_uri": "http://127.0.0.2/finch/callback"}, "redirect_uri", "localhost alone"),
+    ({"redirect_uri": "http://localhost.evil/finch/callback"}, "redirect_uri", "localhost alone"),
+    ({"redirect_uri": "/finch/callback"}, "redirect_uri", "begins with https://"),
+    ({"redirect_uri": "ftp://app.example.com/"}, "redirect_uri", "begins with https://"),
+    ({"redirect_uri": "https:///finch/callback"}, "redirect_uri", "begins with https://"),
+    ({"redirect_uri": "https://[app/finch"}, "redirect_uri", "is not a web address"),
+    ({"redirect_uri": "https://app.example.com:port/"}, "redirect_uri", "is not a web address"),
+    ({"redirect_uri": "https://u@app.example.com/"}, "redirect_uri", "no user name or password"),
+    ({"redirect_uri": "https://u:p@app.example.com/"}, "redirect_uri", "no user name or password"),
+    ({"redirect_uri": "https://app.example.com/é"}, "redirect_uri: not plain text", "FINCH_"),
+    ({"redirect_uri": "https://app.example.com/#x"}, "redirect_uri", "drop the part from '#'"),
+    ({"products": []}, "products", "at least one"),
+    ({"products": None}, "products", "list is needed"),
+    ({"products": 5}, "products", "list is needed"),
+    ({"products": "company"}, "products", "list is needed"),
+    ({"products": ["Company"]}, "products", "at least one"),
+    ({"products": ["company", ""]}, "products", "at least one"),
+    ({"products": ["company directory"]}, "products", "at least one"),
+    ({"products": [None]}, "products", "at least one"),
+    ({"storage": None}, "storage: missing", "FINCH_STORAGE_URL"),
+    ({"storage": "oracle://h/d", "spool": None}, "unknown scheme 'oracle'", "sqlite"),
+    ({"storage": "finch.db", "spool": None}, "storage: unknown scheme ''", "sqlite"),
+    ({"storage": "postgresql://h/d", "spool": None}, "'postgresql'", "postgresql+psycopg://"),
+    ({"storage": "mysql://h/d", "spool": None}, "'mysql'", "mysql+pymysql://"),
+    ({"storage": "sqlite://", "spool": None}, "SQLite in memory", "memory://"),
+    ({"storage": "sqlite:///:memory:", "spool": None}, "SQLite in memory", "memory://"),
+    ({"storage": object(), "spool": None}, "a object has not all the methods", "pass a URL"),
+    ({"storage": MemoryStorage, "spool": None}, "a type has not all the methods", "such an object"),
+    ({"storage": Path("finch.db"), "spool": None}, "Path has not all the methods", "pass a URL"),
+    ({"storage": "postgresql+psycopg://h/d"}, "spool: name a folder", "FINCH_SPOOL=none"),
+    ({"storage": "mysql+pymysql://h/d"}, "spool: name a folder", "spool=None"),
+    ({"storage": MemoryStorage()}, "spool: name a folder", "spool=None"),
+    ({"spool": ""}, "spool: must be the path", "None to do without"),
+    ({"spool": 5}, "spool: must be the path", "None to do without"),
+    ({"key": None}, "key: missing", "finch-middleware keygen"),
+    ({"key": ""}, "key: missing", "FINCH_KEY"),
+    ({"key": Secret("")}, "key: missing", "finch-middleware keygen"),
+    ({"key": KEY[3:]}, "key: must read", "finch-middleware keygen"),
+    ({"key": KEY + "\n"}, "key: must read", "32 random bytes"),
+    ({"key": "k1:"}, "key: must read", "32 random bytes"),
+    ({"key": "k1:" + base64.b64encode(bytes(31)).decode()}, "key: must read", "32 random bytes"),
+    ({"key": "k1:" + base64.b64encode(bytes(33)).decode()}, "key: must read", "32 random bytes"),
+    ({"key": "k1:" + "é" * 44}, "key: must read", "32 random bytes"),
+    ({"key": "k.1:" + KEY[3:]}, "key: must read", "32 random bytes"),
+    ({"key": "k" * 33 + KEY[2:]}, "key: must read", "32 random bytes"),
+    ({"accepted_keys": ["k0:short"]}, "accepted_keys: must read", "keygen"),
+    ({"accepted_keys": [KEY]}, "accepted_keys: two keys have the same id", "give each its own"),
+    ({"accepted_keys": [OLDER, OLDER]}, "accepted_keys: two keys", "give each its own"),
+    ({"accepted_keys": 5}, "accepted_keys: must read", "keygen"),
+    ({"sandbox": "yes"}, "sandbox: must be one of", "'finch', 'provider'"),
+    ({"flow": "popup"}, "flow: must be one of", "'redirect', 'embedded'"),
+    ({"opened_by": "me"}, "opened_by: must be one of", "'begin', 'application'"),
+    ({"callback_path": "finch/callback"}, "callback_path", "begins with '/'"),
+    ({"callback_path": "/finch/callback?x"}, "callback_path", "without query or fragment"),
+    ({"callback_path": "/finch/call back"}, "callback_path", "begins with '/'"),
+    ({"callback_path": b"/finch"}, "callback_path", "begins with '/'"),
+    ({"callback_path": "/other"}, "is not the end of redirect_uri's path", "path_rewritten=True"),
+    ({"callback_path": "/call"}, "is not the end of redirect_uri's path", "path_rewritten=True"),
+    ({"begin_path": "connect", "customer_of": print}, "begin_path", "begins with '/'"),
+    ({"begin_path": "/connect?x", "customer_of": print}, "begin_path", "without query"),
+    ({"begin_path": 5, "customer_of": print}, "begin_path", "begins with '/'"),
+    ({"begin_path": "/connect"}, "begin_path: needs customer_of", "who is signed in"),
+    (
+        {"begin_path": "/finch/c%61llback", "customer_of": print},
+        "begin_path: must not be",
+        "of the callback",
+    ),
+    ({"spa_origins": "https://a.test"}, "spa_origins: a list is needed", "app.example.com"),
+    ({"spa_origins": 5}, "spa_origins: a list is needed", "app.example.com"),
+    ({"spa_origins": ["http://a.test"]}, "spa_origins: must begin with https://", "localhost"),
+    ({"spa_origins": ["*"]}, "spa_origins: must be a whole address", "https://"),
+    ({"spa_origins": ["https://a.test/"]}, "spa_origins: each must be an origin", "without a path"),
+    ({"spa_origins": ["https://a.test:443"]}, "spa_origins: each must be an origin", "browsers"),
+    ({"spa_origins": ["https://A.test"]}, "spa_origins: each must be an origin", "browsers"),
+    ({"return_to": "https://a.test/x"}, "return_to: must be a plain path", "'/settings'"),
+    ({"return_to": "//evil.com"}, "return_to: must be a plain path", "'/settings'"),
+    ({"return_to": None}, "return_to: must be text", ""),
+    ({"return_to": "/" + "a" * 255}, "return_to: is over 255 bytes", ""),
+    ({"customer_of": "acme"}, "customer_of: must be a function", ""),
+    ({"answer": 5}, "answer: must be a function", ""),
+    ({"on_connected": []}, "on_connected: must be a function", ""),
+    ({"on_event": "x"}, "on_event: must be a function", ""),
+    ({"clock": 5}, "clock: must be a function", ""),
+    ({"exchange_deadline": timedelta(0)}, "exchange_deadline", "at most 20 seconds"),
+    ({"exchange_deadline": timedelta(seconds=-1)}, "exchange_deadline", "at most 20 seconds"),
+    ({"exchange_deadline": timedelta(seconds=20.001)}, "exchange_deadline", "at most 20 seconds"),
+    ({"exchange_deadline": 12}, "exchange_deadline", "must be a timedelta"),
+    ({"api_url": "http://api.example.com"}, "api_url", "https://"),
+    ({"api_url": "https://u:p@api.example.com"}, "api_url", "no user name or password"),
+    ({"api_url": "https://api.example.com\n"}, "api_url", "plain text"),
+    ({"connect_origin": "connect.tryfinch.com"}, "connect_origin", "https://"),
+    (
+        {"connect_origin": "https://connect.example.com/authorize"},
+        "connect_origin",
+        "without a path",
+    ),
+    ({"connect_origin": "https://[x"}, "connect_origin", "not a web address"),
+    ({"redirect_url": "x"}, "redirect_url: there is no such option", "README"),
+]
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault", "mend"),
+    WRONG,
+    ids=[f"{next(iter(each[0]))}-{n}" for n, each in enumerate(WRONG)],
+)
+def test_what_cannot_work_is_told_with_its_mend(
+    changes: dict[str, Any], fault: str, mend: str
+) -> None:
+    told = [each for each in faults(**changes) if fault in each]
+
+    assert len(told) == 1
+    assert mend in told[0]
+
+
+RIGHT: list[tuple[dict[str, Any], str, object]] = [
+    ({"client_secret": Secret("s")}, "client_secret", Secret("s")),
+    ({"products": ("company",)}, "products", ("company",)),
+    ({"products": iter(["company", "ssn"])}, "products", ("company", "ssn")),
+    (
+        {"products": ["employer:company", "pay_statement"]},
+        "products",
+        ("employer:company", "pay_statement"),
+    ),
+    ({"redirect_uri": "http://localhost:8000/finch/callback"}, "origin", "http://localhost:8000"),
+    ({"redirect_uri": "http://127.0.0.1/cb"}, "callback_path", "/cb"),
+    ({"redirect_uri": "http://[::1]:80/cb"}, "origin", "http://[::1]"),
+    ({"redirect_uri": "HTTPS://App.Example.com:443/cb"}, "origin", "https://app.example.com"),
+    ({"redirect_uri": "HTTPS://App.Example.com/cb"}, "redirect_uri", "HTTPS://App.Example.com/cb"),
+    ({"redirect_uri": "HTTPS://app.example.com/cb"}, "secure", True),
+    ({"redirect_uri": "http://localhost/cb"}, "secure", False),
+    ({"redirect_uri": "https://app.example.com"}, "callback_path", "/"),
+    ({"redirect_uri": "https://app.example.com/cb?x=1"}, "callback_path", "/cb"),
+    ({"redirect_uri": "https://app.example.com/%C3%A9/a%20b"}, "callback_path", "/Ã©/a b"),
+    ({"callback_path": "/callback"}, "callback_path", "/callback"),
+    ({"callback_path": "/other", "path_rewritten": True}, "callback_path", "/other"),
+    ({"redirect_uri": "https://a.example/%C3%A9", "callback_path": "/é"}, "callback_path", "/Ã©"),
+    (
+        {"redirect_uri": "https://a.example/%c3%a9", "callback_path": "/%C3%A9"},
+        "callback_path",
+        "/Ã©",
+    ),
+    (
+        {"redirect_uri": "https://a.example/%E2%82%AC", "callback_path": "/€"},
+        "callback_path",
+        "/â\x82¬",
+    ),
+    ({"storage": "sqlite:///finch.db"}, "spool", Path("finch.db-spool").absolute()),
+    ({"storage": "sqlite:////var/finch.db?timeout=1"}, "spool", Path("/var/finch.db-spool")),
+    ({"storage": "sqlite:///finch.db", "spool": None}, "spool", None),
+    ({"storage": "memory://"}, "spool", None),
+    ({"storage": "memory://", "spool": "waiting"}, "spool", Path("waiting").absolute()),
+    ({"spool": Path("/var/spool")}, "spool", Path("/var/spool")),
+    ({"storage": "postgresql+psycopg://h/d", "spool": None}, "spool", None),
+    ({"exchange_deadline": timedelta(seconds=20)}, "exchange_deadline", timedelta(seconds=20)),
+    ({"api_url": "http://127.0.0.1:5000/"}, "api_url", "http://127.0.0.1:5000"),
+    ({"api_url": ""}, "api_url", "https://api.tryfinch.com"),
+    (
+        {"connect_origin": "https://Connect.Example.com:443/"},
+        "connect_origin",
+        "https://connect.example.com",
+    ),
+    ({"return_to": "/café"}, "return_to", "/caf%C3%A9"),
+    ({"accepted_keys": None}, "accepted_keys", ()),
+]
+
+
+@pytest.mark.parametrize(
+    ("changes", "name", "value"), RIGHT, ids=[str(n) for n in range(len(RIGHT))]
+)
+def test_what_works_is_read_as_it_is_meant(
+    changes: dict[str, Any], name: str, value: object
+) -> None:
+    assert getattr(settings(**changes), name) == value
+
+
+@pytest.mark.parametrize("scheme", [scheme for scheme, needed in STORAGE_SCHEMES.items() if needed])
+def test_a_missing_driver_is_named_with_the_extra_that_brings_it(
+    scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver, extra = STORAGE_SCHEMES[scheme] or ("", "")
+    asked: list[str] = []
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: asked.append(name))
+
+    told = faults(storage=f"{scheme}://host/db", spool=None)
+
+    assert asked == [driver]
+    assert len(told) == 1
+    assert driver in told[0]
+    assert f"pip install 'finch-middleware[{extra}]'" in told[0]
+
+
+@pytest.mark.parametrize("spelling", ["standard", "url safe"])
+def test_a_key_is_read_in_either_alphabet_of_base64(spelling: str) -> None:
+    material = bytes(range(224, 256))
+    encode = base64.b64encode if spelling == "standard" else base64.urlsafe_b64encode
+
+    key = settings(key="main-key_1:" + encode(material).decode()).key
+
+    assert key.key_id == "main-key_1"
+    assert base64.b64decode(key.material.reveal()) == material
+
+
+@pytest.mark.parametrize(
+    "given",
+    [OLDER, Secret(OLDER), [OLDER], (Secret(OLDER),)],
+    ids=["text", "secret", "list", "tuple"],
+)
+def test_accepted_keys_may_be_one_or_several(given: object) -> None:
+    (key,) = settings(accepted_keys=given).accepted_keys
+
+    assert key.key_id == "k0"
+    assert key.material == Secret(OLDER[3:])
+
+
+def test_a_new_key_is_random_and_accepted() -> None:
+    keys = {new_key("k7") for _ in range(100)}
+
+    assert len(keys) == 100
+    assert all(faults(key=key) == () for key in keys)
+
+
+CANARY = "c4n4ryc4n4ry"
+KEEPING = [
+    {"client_secret": f"{CANARY} with a space"},
+    {"key": f"k1:{CANARY}"},
+    {"key": CANARY},
+    {"key": f"{CANARY}:{KEY[3:]}"[:40]},
+    {"accepted_keys": [f"k0:{CANARY}", CANARY]},
+    {"storage": f"postgresql://user:{CANARY}@host/db"},
+    {"storage": f"postgresql:/user:{CANARY}@host/db"},
+    {"storage": f"user:{CANARY}@host"},
+    {"storage": f"{CANARY}@host://db"},
+    {"redirect_uri": f"https://user:{CANARY}@app.example.com/finch/callback"},
+    {"api_url": f"https://{CANARY}@api.example.com"},
+    {"api_url": f"{CANARY} {CANARY}"},
+    {"connect_origin": f"https://x:{CANARY}@connect.example.com/x"},
+    {"return_to": f"//{CANARY}"},
+    {"sandbox": CANARY},
+    {"exchange_deadline": CANARY},
+    {"products": CANARY},
+]
+
+
+@pytest.mark.parametrize("changes", KEEPING, ids=range(len(KEEPING)))
+def test_no_fault_repeats_what_may_be_a_secret(changes: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        settings(spool=None, **changes)
+
+    assert CANARY not in str(error.value)
+    assert CANARY not in repr(vars(error.value))
+    assert error.value.__context__ is None
+
+
+EVERY_VARIABLE = {
+    "FINCH_CLIENT_ID": ("client-9", "client-9"),
+    "FINCH_CLIENT_SECRET": ("s", "s"),
+    "FINCH_REDIRECT_URI": ("https://a.example/x/cb", "https://a.example/x/cb"),
+    "FINCH_CALLBACK_PATH": ("/cb", "/cb"),
+    "FINCH_PRODUCTS": (" company, directory  ssn\n", ["company", "directory", "ssn"]),
+    "FINCH_SANDBOX": ("finch", "finch"),
+    "FINCH_STORAGE_URL": ("memory://", "memory://"),
+    "FINCH_KEY": (KEY, KEY),
+    "FINCH_ACCEPTED_KEYS": (f"{OLDER},{new_key('k2')}", None),
+    "FINCH_SPOOL": ("/var/spool/finch", "/var/spool/finch"),
+    "FINCH_API_URL": ("http://localhost:1", "http://localhost:1"),
+    "FINCH_CONNECT_ORIGIN": ("http://localhost:2", "http://localhost:2"),
+}
+
+
+def test_every_variable_of_the_environment_sets_its_option() -> None:
+    options = dict(options_from_env({name: text for name, (text, _) in EVERY_VARIABLE.items()}))
+
+    assert set(EVERY_VARIABLE) == set(ENVIRONMENT)
+    assert [key[:3] for key in options.pop("accepted_keys")] == ["k0:", "k2:"]  # type: ignore[attr-defined]  # a list
+    assert options == {
+        ENVIRONMENT[name]: value for name, (_, value) in EVERY_VARIABLE.items() if value is not None
+    }
+
+
+def test_the_environment_alone_makes_settings() -> None:
+    environ = {name: text for name, (text, _) in EVERY_VARIABLE.items()}
+
+    made = Settings.of(options_from_env(environ), storage_protocol=Storage)
+
+    assert made.client_id == "client-9"
+    assert made.callback_path == "/cb"
+    assert made.products == ("company", "directory", "ssn")
+    assert made.spool == Path("/var/spool/finch")
+    assert [key.key_id for key in (made.key, *made.accepted_keys)] == ["k1", "k0", "k2"]
+
+
+def test_an_empty_variable_counts_as_not_set() -> None:
+    assert options_from_env(dict.fromkeys(ENVIRONMENT, "")) == {}
+
+
+def test_the_process_environment_is_read_where_none_is_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ENVIRONMENT:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("FINCH_CLIENT_ID", "from-the-process")
+    monkeypatch.setenv("FINCH_UNKNOWN", "x")
+
+    assert options_from_env() == {"client_id": "from-the-process"}
+
+
+def test_the_word_none_does_without_a_spool() -> None:
+    assert options_from_env({"FINCH_SPOOL": "none"}) == {"spool": None}
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [("localhost", True), ("127.0.0.1", True), ("::1", True), (None, False), ("127.0.0.2", False)],
+)
+def test_only_this_machine_is_loopback(host: str | None, loopback: bool) -> None:
+    assert is_loopback(host) is loopback
+
+
+@given(
+    st.sampled_from(["https", "http"]),
+    st.sampled_from(["a.example", "[::1]"]),
+    st.integers(1, 65535),
+)
+def test_an_origin_names_the_port_only_where_a_browser_does(
+    scheme: str, host: str, port: int
+) -> None:
+    usual = {"https": 443, "http": 80}[scheme]
+
+    origin = origin_of(urlsplit(f"{scheme}://{host}:{port}/path?x"))
+
+    assert origin == f"{scheme}://{host}" + ("" if port == usual else f":{port}")
