@@ -1,0 +1,210 @@
+"""
+Seals and opens: AES-256-GCM, with the key that seals and those that only open.
+
+A sealed text reads ``fm1.<key id>.<base64url of nonce and ciphertext>``. Its associated data
+binds the format, the key id, the purpose, the client_id and the caller's context, so that a
+value moved elsewhere does not open. Every purpose has a key of its own (HKDF-SHA256, RFC 5869);
+nonces are 96 random bits (NIST SP 800-38D, 8.2.2: at most 2**32 values under one key).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import os
+from collections.abc import Sequence
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from finch_middleware.errors import CannotOpen, KeyUnavailable
+from finch_middleware.options import KEY_BYTES, Key, KeyProvider
+from finch_middleware.records import SealedToken, StoredConnection
+from finch_middleware.secret import Secret
+
+FORMAT = "fm1"
+_NONCE_BYTES = 12
+_PURPOSES = ("connection", "quarantine", "ticket", "canary")
+
+
+def pack(*parts: bytes) -> bytes:
+    """*parts* in one, each behind its length: no two lists of parts give the same bytes."""
+    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+
+
+class Vault:
+    """
+    The keys of one client_id, at hand in memory.
+
+    Thread-safe; holds no descriptor and no state that a fork could share by mistake. With a
+    *key_provider* each key is unwrapped when it is first needed, and never asked for again.
+
+    Attributes:
+        key_id: The key that seals.
+    """
+
+    def __init__(
+        self,
+        *,
+        client_id: str,
+        key: Key,
+        accepted_keys: Sequence[Key] = (),
+        key_provider: KeyProvider | None = None,
+    ) -> None:
+        self._client_id = client_id
+        self.key_id = key.key_id
+        self._provider = key_provider
+        self._keys = {each.key_id: each for each in (key, *accepted_keys)}
+        self._ciphers: dict[str, dict[str, AESGCM]] = {}
+        if key_provider is None:
+            for key_id in self._keys:
+                self._unlock(key_id)
+
+    def seal(self, text: Secret, *, purpose: str, context: Sequence[str] = ()) -> str:
+        """
+        *text*, sealed for one purpose and place.
+
+        Raises:
+            KeyUnavailable: The provider does not unwrap the key, and never did.
+        """
+        nonce = os.urandom(_NONCE_BYTES)
+        bound = self._bound(self.key_id, purpose, context)
+        cipher = self._unlocked(self.key_id)[purpose]
+        sealed = nonce + cipher.encrypt(nonce, _bytes(text.reveal()), bound)
+        return f"{FORMAT}.{self.key_id}.{_encode(sealed)}"
+
+    def open(self, sealed: str, *, purpose: str, context: Sequence[str] = ()) -> Secret:
+        """
+        What was sealed for exactly this purpose and context.
+
+        Raises:
+            CannotOpen: Altered, cut, moved, or sealed with a key that is not one of ours.
+            KeyUnavailable: The provider does not unwrap that key now.
+        """
+        key_id, payload = _parts(sealed)
+        cipher = self._unlocked(key_id).get(purpose) if key_id in self._keys else None
+        if cipher is None or len(payload) < _NONCE_BYTES:
+            raise CannotOpen(key_id=key_id or None)
+        bound = self._bound(key_id, purpose, context)
+        try:
+            opened = cipher.decrypt(payload[:_NONCE_BYTES], payload[_NONCE_BYTES:], bound)
+            return Secret(opened.decode(errors="surrogatepass"))
+        except InvalidTag:
+            refusal = CannotOpen(key_id=key_id)
+        raise refusal
+
+    def seal_answer(self, answer: Secret, *, connection_id: str, customer_id: str) -> SealedToken:
+        """Finch's answer, sealed for the row of that connection and customer."""
+        context = (connection_id, customer_id)
+        return SealedToken(text=self.seal(answer, purpose="connection", context=context))
+
+    def open_answer(self, stored: StoredConnection) -> Secret:
+        """
+        The answer of a row, if it is still the row that it was sealed for.
+
+        Raises:
+            CannotOpen: As `open`.
+        """
+        context = (stored.connection_id, stored.customer_id)
+        return self.open(stored.sealed.text, purpose="connection", context=context)
+
+    def knows(self, key_id: str) -> bool:
+        """Whether that key is the present one or an accepted one."""
+        return key_id in self._keys
+
+    def needs_rewrap(self, sealed: str) -> bool:
+        """Whether it was sealed with another key than the one that seals now."""
+        return _parts(sealed)[0] != self.key_id
+
+    def prove(self) -> None:
+        """
+        Show that sealing works now: what is sealed opens again.
+
+        Raises:
+            CannotOpen, KeyUnavailable: It does not, and no code may be spent.
+        """
+        canary = Secret("canary")
+        if self.open(self.seal(canary, purpose="canary"), purpose="canary") != canary:
+            raise CannotOpen(key_id=self.key_id)
+
+    def _unlocked(self, key_id: str) -> dict[str, AESGCM]:
+        """The ciphers of a key of ours, by purpose."""
+        if key_id not in self._ciphers:
+            # Two threads may both ask the provider: no lock is worth less than a second call.
+            self._unlock(key_id)
+        return self._ciphers[key_id]
+
+    def _unlock(self, key_id: str) -> None:
+        material = self._material(self._keys[key_id])
+        self._ciphers[key_id] = {purpose: _cipher(material, purpose) for purpose in _PURPOSES}
+
+    def _material(self, key: Key) -> bytes:
+        given = base64.b64decode(key.material.reveal())
+        if self._provider is None:
+            return given
+        try:
+            material = self._provider.unwrap(given)
+            if isinstance(material, bytes) and len(material) == KEY_BYTES:
+                return material
+            reason = "not a key"
+        except Exception as error:  # whatever the client of a key service raises
+            reason = type(error).__name__
+        # Not inside the except block: such an error may hold the key, or our credentials.
+        raise KeyUnavailable(key_id=key.key_id, reason=reason)
+
+    def _bound(self, key_id: str, purpose: str, context: Sequence[str]) -> bytes:
+        parts = (FORMAT, key_id, purpose, self._client_id, *context)
+        return pack(*map(_bytes, parts))
+
+
+class KeyedHash:
+    """
+    HMAC-SHA256 under a key derived from the client secret: one-way names for codes and flows.
+
+    They are the same in every worker and survive a rotation of the vault's keys.
+    """
+
+    def __init__(self, *, client_id: str, client_secret: Secret) -> None:
+        self._client_id = client_id.encode()
+        self._key = _derive(client_secret.reveal().encode(), "finch_middleware/hash")
+
+    def __call__(self, purpose: str, value: str) -> bytes:
+        """32 bytes that name *value* for this purpose and client_id, and tell nothing of it."""
+        message = pack(purpose.encode(), self._client_id, _bytes(value))
+        return hmac.digest(self._key, message, hashlib.sha256)
+
+
+def _cipher(material: bytes, purpose: str) -> AESGCM:
+    return AESGCM(_derive(material, f"finch_middleware/{FORMAT}/{purpose}"))
+
+
+def _derive(material: bytes, info: str) -> bytes:
+    return HKDF(algorithm=SHA256(), length=32, salt=None, info=info.encode()).derive(material)
+
+
+def _bytes(text: str) -> bytes:
+    # Total: an encoding error would carry the text, and could come after a token was minted.
+    return text.encode(errors="surrogatepass")
+
+
+def _encode(payload: bytes) -> str:
+    return base64.urlsafe_b64encode(payload).rstrip(b"=").decode()
+
+
+def _parts(sealed: str) -> tuple[str, bytes]:
+    """Key id and payload; an empty id where the text is not one of ours to the last bit."""
+    form, _, rest = sealed.partition(".")
+    key_id, _, encoded = rest.partition(".")
+    if form != FORMAT or not sealed.isascii():
+        return "", b""
+    try:
+        payload = base64.b64decode(
+            encoded + "=" * (-len(encoded) % 4), altchars=b"-_", validate=True
+        )
+    except ValueError:
+        return "", b""
+    # Base64 has spare bits at the end; only the spelling that we write is ours.
+    return (key_id, payload) if _encode(payload) == encoded else ("", b"")

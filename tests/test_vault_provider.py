@@ -1,0 +1,118 @@
+"""The vault with a key provider: asked when a key is first needed, once, and never believed."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+
+from finch_middleware.errors import CannotOpen, KeyUnavailable
+from finch_middleware.options import KEY_BYTES, Key, new_key
+from finch_middleware.secret import Secret
+from finch_middleware.vault import Vault
+
+PLAIN = Secret("the-token-itself")
+
+
+def a_key(key_id: str) -> Key:
+    name, _, material = new_key(key_id).partition(":")
+    return Key(key_id=name, material=Secret(material))
+
+
+K0, K1 = a_key("k0"), a_key("k1")
+
+
+class Reversing:
+    """
+    Wraps a key by turning it round.
+
+    Attributes:
+        answer: Given instead of the key, or raised if it is an error.
+        asked: How often it unwrapped.
+    """
+
+    def __init__(self, answer: object = None) -> None:
+        self.answer = answer
+        self.asked = 0
+
+    def wrap(self, key: bytes) -> bytes:
+        return key[::-1]
+
+    def unwrap(self, wrapped: bytes) -> bytes:
+        self.asked += 1
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return wrapped[::-1] if self.answer is None else self.answer  # type: ignore[return-value]  # a provider may answer anything
+
+
+def wrapped(key: Key) -> Key:
+    material = base64.b64encode(base64.b64decode(key.material.reveal())[::-1]).decode()
+    return Key(key_id=key.key_id, material=Secret(material))
+
+
+def test_a_provider_unwraps_each_key_once_when_it_is_first_needed() -> None:
+    plainly = Vault(client_id="client", key=K1)
+    before = Vault(client_id="client", key=K0).seal(PLAIN, purpose="ticket")
+    provider = Reversing()
+    vault = Vault(
+        client_id="client",
+        key=wrapped(K1),
+        accepted_keys=[wrapped(K0)],
+        key_provider=provider,
+    )
+    asked = [provider.asked]
+
+    sealed = [vault.seal(PLAIN, purpose="ticket") for _ in range(2)]
+    asked.append(provider.asked)
+    opened = [vault.open(before, purpose="ticket") for _ in range(2)]
+    asked.append(provider.asked)
+
+    assert asked == [0, 1, 2]
+    assert [plainly.open(each, purpose="ticket") for each in sealed] == [PLAIN, PLAIN]
+    assert opened == [PLAIN, PLAIN]
+
+
+def test_a_sealed_text_of_an_unknown_key_asks_no_provider() -> None:
+    provider = Reversing()
+    vault = Vault(client_id="client", key=wrapped(K1), key_provider=provider)
+
+    with pytest.raises(CannotOpen):
+        vault.open("fm1.k9." + "A" * 64, purpose="ticket")
+
+    assert provider.asked == 0
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (PermissionError("canary"), "PermissionError"),
+        (b"canary", "not a key"),
+        (b"c" * (KEY_BYTES + 1), "not a key"),
+        ("c" * KEY_BYTES, "not a key"),
+    ],
+    ids=["an error", "too short", "too long", "text"],
+)
+def test_a_provider_without_the_key_is_named_by_its_error_and_nothing_of_it_is_kept(
+    answer: object, reason: str
+) -> None:
+    vault = Vault(client_id="client", key=wrapped(K1), key_provider=Reversing(answer))
+
+    with pytest.raises(KeyUnavailable) as refusal:
+        vault.seal(PLAIN, purpose="ticket")
+
+    assert (refusal.value.key_id, refusal.value.reason) == ("k1", reason)
+    assert refusal.value.__context__ is None
+    assert refusal.value.__cause__ is None
+    assert "canary" not in str(refusal.value)
+
+
+def test_a_provider_that_failed_is_asked_again() -> None:
+    provider = Reversing(TimeoutError())
+    vault = Vault(client_id="client", key=wrapped(K1), key_provider=provider)
+    with pytest.raises(KeyUnavailable):
+        vault.prove()
+    provider.answer = None
+
+    vault.prove()
+
+    assert provider.asked == 2
