@@ -1,0 +1,386 @@
+from __future__ import annotations
+
+import dataclasses
+import hmac
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from finch_middleware.errors import UsageError
+from finch_middleware.messages import SetCookie
+from finch_middleware.options import FlowKind, Key, new_key
+from finch_middleware.secret import Secret
+from finch_middleware.tickets import (
+    CUSTOMER_ID_LIMIT_BYTES,
+    REPLAY_WINDOW,
+    SKEW,
+    TICKETS_IN_A_BROWSER,
+    Ticket,
+    Tickets,
+    expired,
+    with_state,
+)
+from finch_middleware.vault import Vault
+
+NOW = datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+
+
+def a_vault(client_id: str = "client", key_id: str = "k1") -> Vault:
+    return Vault(
+        client_id=client_id,
+        key=Key(key_id=key_id, material=Secret(new_key(key_id).partition(":")[2])),
+    )
+
+
+VAULT = a_vault(key_id="k" * 32)  # the longest id that a key may have
+TICKETS = Tickets(vault=VAULT, secure=True)
+
+
+def a_ticket(
+    number: int = 0,
+    *,
+    tickets: Tickets = TICKETS,
+    customer_id: str = "acme",
+    return_to: str = "/",
+    kind: FlowKind = "redirect",
+) -> Ticket:
+    return tickets.issue(
+        customer_id=customer_id,
+        return_to=return_to,
+        kind=kind,
+        at=NOW + timedelta(seconds=number),
+        life=HOUR,
+    )
+
+
+def pair(cookie: SetCookie) -> tuple[str, str]:
+    assert cookie.value is not None
+    return cookie.name, cookie.value.reveal()
+
+
+def cookies_of(issued: Sequence[Ticket], *, tickets: Tickets = TICKETS) -> list[tuple[str, str]]:
+    return [pair(tickets.cookie(ticket, at=NOW)) for ticket in issued]
+
+
+def ids(found: Sequence[Ticket]) -> list[str]:
+    return [ticket.flow_id for ticket in found]
+
+
+customer_ids = st.text(
+    st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_size=255
+).filter(lambda text: len(text.encode()) <= CUSTOMER_ID_LIMIT_BYTES)
+
+
+@given(
+    customer_ids,
+    st.sampled_from(["redirect", "embedded"]),
+    st.integers(0, 10**15).map(lambda passed: NOW + timedelta(microseconds=passed)),
+    st.booleans(),
+)
+def test_a_ticket_comes_back_from_its_cookie_as_it_was_issued(
+    customer_id: str, kind: FlowKind, at: datetime, spent: bool
+) -> None:
+    issued = TICKETS.issue(
+        customer_id=customer_id, return_to="/settings?tab=1#a", kind=kind, at=at, life=HOUR
+    )
+    issued = dataclasses.replace(issued, spent=spent)
+
+    (found,) = TICKETS.found([pair(TICKETS.cookie(issued, at=at))])
+
+    assert abs(found.issued_at - at) <= timedelta(microseconds=1)
+    assert timedelta(0) <= issued.expires_at - found.expires_at < timedelta(seconds=1)
+    assert found == dataclasses.replace(
+        issued, issued_at=found.issued_at, expires_at=found.expires_at
+    )
+
+
+def test_no_two_flows_have_an_id_or_a_state_in_common() -> None:
+    issued = [a_ticket() for _ in range(1000)]
+
+    assert len({ticket.flow_id for ticket in issued}) == 1000
+    assert len({ticket.state.reveal() for ticket in issued}) == 1000
+    assert all(len(ticket.state.reveal()) == 22 for ticket in issued)
+    assert all(len(ticket.flow_id) == 22 for ticket in issued)
+
+
+@pytest.mark.parametrize(
+    ("secure", "prefix"), [(True, "__Host-finch-"), (False, "finch-")], ids=["https", "loopback"]
+)
+def test_a_cookie_is_named_after_its_flow_and_lives_as_long(secure: bool, prefix: str) -> None:
+    tickets = Tickets(vault=VAULT, secure=secure)
+    ticket = a_ticket(tickets=tickets)
+
+    cookie = tickets.cookie(ticket, at=NOW)
+
+    assert cookie.name == prefix + ticket.flow_id[:8]
+    assert (cookie.max_age, cookie.secure) == (3600, secure)
+
+
+def test_a_cookie_that_is_over_still_has_a_life_that_browsers_take() -> None:
+    assert TICKETS.cookie(a_ticket(), at=NOW + 2 * HOUR).max_age == 1
+
+
+def test_neither_a_ticket_nor_its_cookie_shows_a_secret() -> None:
+    ticket = a_ticket()
+    cookie = TICKETS.cookie(ticket, at=NOW)
+
+    told = repr(ticket) + repr(cookie)
+
+    assert ticket.state.reveal() not in told
+    assert pair(cookie)[1] not in told
+
+
+def test_a_spent_ticket_recognises_a_reload_for_the_replay_window() -> None:
+    ticket, later = a_ticket(), NOW + timedelta(minutes=30)
+
+    cookie = TICKETS.spent(ticket, at=later)
+
+    (found,) = TICKETS.found([pair(cookie)])
+    assert cookie.max_age == REPLAY_WINDOW.total_seconds()
+    assert cookie.name == TICKETS.cookie(ticket, at=NOW).name
+    assert found.spent
+    assert not expired(found, at=later + REPLAY_WINDOW)
+    assert expired(found, at=later + REPLAY_WINDOW + SKEW)
+
+
+@pytest.mark.parametrize("spent_first", [True, False])
+def test_a_spent_ticket_outranks_its_live_copy(spent_first: bool) -> None:
+    ticket = a_ticket()
+    pairs = [pair(TICKETS.spent(ticket, at=NOW)), pair(TICKETS.cookie(ticket, at=NOW))]
+
+    (found,) = TICKETS.found(pairs if spent_first else pairs[::-1])
+
+    assert found.spent
+
+
+@given(st.permutations(range(8)))
+def test_the_newest_five_are_found_the_newest_first(order: list[int]) -> None:
+    issued = [a_ticket(number) for number in range(8)]
+
+    found = TICKETS.found(cookies_of([issued[number] for number in order]))
+
+    assert ids(found) == ids(issued[:2:-1])
+
+
+def test_an_expired_ticket_is_still_found() -> None:
+    long_ago = TICKETS.issue(
+        customer_id="acme", return_to="/", kind="redirect", at=NOW - 9 * HOUR, life=HOUR
+    )
+
+    assert ids(TICKETS.found(cookies_of([long_ago]))) == [long_ago.flow_id]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Tickets(vault=a_vault(), secure=True),
+        Tickets(vault=a_vault("other", "k" * 32), secure=True),
+        Tickets(vault=VAULT, secure=False),
+    ],
+    ids=["another key", "another client", "the loopback's"],
+)
+def test_a_ticket_of_another_configuration_is_passed_over(other: Tickets) -> None:
+    assert TICKETS.found(cookies_of([a_ticket(tickets=other)], tickets=other)) == []
+
+
+def test_a_value_that_was_sealed_for_another_purpose_is_no_ticket() -> None:
+    text = Secret(
+        "\x00".join(["f" * 22, "s" * 22, "a", "/", "redirect", "1", "99999999999", "live"])
+    )
+    sealed = VAULT.seal(text, purpose="canary")
+    genuine = VAULT.seal(text, purpose="ticket")
+
+    assert TICKETS.found([("__Host-finch-abcdefgh", sealed)]) == []
+    assert len(TICKETS.found([("__Host-finch-abcdefgh", genuine)])) == 1
+
+
+@pytest.mark.parametrize(
+    ("late", "over"),
+    [
+        (timedelta(0), False),
+        (SKEW, False),
+        (SKEW + timedelta(microseconds=1), True),
+        (-HOUR, False),
+    ],
+    ids=str,
+)
+def test_expiry_allows_for_the_skew_of_two_clocks(late: timedelta, over: bool) -> None:
+    ticket = a_ticket()
+
+    assert expired(ticket, at=ticket.expires_at + late) is over
+
+
+def test_a_state_finds_its_ticket_and_no_other() -> None:
+    issued = [a_ticket(number) for number in range(5)]
+
+    assert [with_state(issued, ticket.state) for ticket in issued] == issued
+    assert with_state(issued, Secret("A" * 22)) is None
+    assert with_state(issued, Secret("")) is None
+    assert with_state(issued, Secret(issued[0].state.reveal()[:21])) is None
+    assert with_state([], issued[0].state) is None
+
+
+@pytest.mark.parametrize("place", range(5))
+def test_a_state_is_compared_with_every_ticket_in_constant_time(
+    place: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    issued = [a_ticket(number) for number in range(5)]
+    met: list[bytes] = []
+    genuine: Callable[[bytes, bytes], bool] = hmac.compare_digest
+
+    def observed(one: bytes, other: bytes) -> bool:
+        met.append(one)
+        return genuine(one, other)
+
+    monkeypatch.setattr(hmac, "compare_digest", observed)
+
+    with_state(issued, issued[place].state)
+
+    assert met == [ticket.state.reveal().encode() for ticket in issued]
+
+
+LONGEST = {
+    "letters": "a" * 255,
+    "emoji": "\U0001f600" * 63 + "abc",
+    "quotes": '"' * 255,
+    "backslashes": "\\" * 255,
+    "line separators": "\u2028" * 85,
+}
+
+
+@pytest.mark.parametrize("secure", [True, False])
+@pytest.mark.parametrize("customer_id", LONGEST.values(), ids=LONGEST)
+def test_the_largest_cookie_fits_one_kibibyte_with_its_name(customer_id: str, secure: bool) -> None:
+    tickets = Tickets(vault=VAULT, secure=secure)
+    ticket = a_ticket(
+        tickets=tickets, customer_id=customer_id, return_to="/" + "a" * 254, kind="embedded"
+    )
+
+    name, value = pair(tickets.spent(ticket, at=NOW))
+
+    assert len(customer_id.encode()) == 255
+    assert value.isascii()
+    assert len(f"{name}={value}") <= 1024
+    assert tickets.found([(name, value)])[0].customer_id == customer_id
+
+
+@pytest.mark.parametrize(
+    "customer_id",
+    ["", "a" * 256, "\U0001f600" * 64, "a\x00b", "a\nb", "\x7f", "\x85", "\ud800", None, 5, b"a"],
+    ids=ascii,
+)
+def test_a_customer_id_that_no_ticket_can_hold_is_refused(customer_id: str) -> None:
+    with pytest.raises(UsageError):
+        a_ticket(customer_id=customer_id)
+
+
+def begun(browser: dict[str, str], ticket: Ticket) -> None:
+    """What `begin` does to the browser's cookies."""
+    removed = TICKETS.surplus(list(browser.items()), kept=TICKETS_IN_A_BROWSER - 1)
+    for cookie in removed:
+        assert (cookie.value, cookie.max_age, cookie.secure) == (None, 0, True)
+        del browser[cookie.name]
+    name, value = pair(TICKETS.cookie(ticket, at=NOW))
+    browser[name] = value
+
+
+def size_of(browser: dict[str, str]) -> int:
+    return sum(len(name) + 1 + len(value) for name, value in browser.items())
+
+
+@pytest.mark.parametrize("flows", [1, 2, 5, 50])
+def test_the_newest_five_flows_live_in_one_browser(flows: int) -> None:
+    browser = {"session": "theirs", "__Host-finch-notours": "theirs", "__Host-session": "theirs"}
+    issued = [a_ticket(number) for number in range(flows)]
+
+    for ticket in issued:
+        begun(browser, ticket)
+
+    assert ids(TICKETS.found(browser.items())) == ids(issued[::-1][:5])
+    assert {"session", "__Host-session"} <= set(browser)
+
+
+@pytest.mark.parametrize("length", [1, 100, 180, 200, 230, 255])
+def test_no_number_of_flows_takes_more_than_four_kibibytes(length: int) -> None:
+    browser: dict[str, str] = {}
+    issued = [
+        a_ticket(number, customer_id="a" * length, return_to="/" + "a" * (length - 1))
+        for number in range(20)
+    ]
+
+    for ticket in issued:
+        begun(browser, ticket)
+        assert size_of(browser) <= 4096
+
+    assert len(browser) >= 4
+    assert ids(TICKETS.found(browser.items())) == ids(issued[::-1][: len(browser)])
+
+
+def test_the_flow_of_another_client_survives_as_long_as_there_is_room() -> None:
+    other = Tickets(vault=a_vault("other"), secure=True)
+    theirs = a_ticket(tickets=other)
+    browser = dict(cookies_of([theirs], tickets=other))
+
+    for number in range(4):
+        begun(browser, a_ticket(number))
+    assert ids(other.found(browser.items())) == [theirs.flow_id]
+
+    begun(browser, a_ticket(5))
+    assert other.found(browser.items()) == []
+    assert len(browser) == 5
+
+
+def test_a_copy_under_another_name_is_removed_where_there_is_no_room_for_it() -> None:
+    issued = [a_ticket(number) for number in range(4)]
+    pairs = [*cookies_of(issued), ("__Host-finch-abcdefgh", cookies_of(issued)[0][1])]
+
+    removed = TICKETS.surplus(pairs, kept=4)
+
+    assert [cookie.name for cookie in removed] == ["__Host-finch-abcdefgh"]
+
+
+def test_only_a_copy_under_another_name_is_not_taken_for_the_cookie_itself() -> None:
+    value = cookies_of([a_ticket()])[0][1]
+
+    assert TICKETS.surplus([("__Host-finch-abcdefgh", value)], kept=4) == []
+
+
+def filled(name: str, *, bytes_: int) -> tuple[str, str]:
+    """A cookie of that name that takes so many bytes in the header, its equals sign included."""
+    return name, "x" * (bytes_ - len(name) - 1)
+
+
+@pytest.mark.parametrize(("bytes_", "gone"), [(1536, 0), (1537, 1)], ids=["just fits", "too much"])
+def test_cookies_may_fill_the_room_beside_one_more_to_the_byte(bytes_: int, gone: int) -> None:
+    pairs = [
+        filled("__Host-finch-abcdefgh", bytes_=1536),
+        filled("__Host-finch-ABCDEFGH", bytes_=bytes_),
+    ]
+
+    assert len(TICKETS.surplus(pairs, kept=4)) == gone
+
+
+def test_every_cookie_of_one_name_takes_its_room() -> None:
+    pairs = [filled("__Host-finch-abcdefgh", bytes_=1024) for _ in range(4)]
+
+    assert TICKETS.surplus(pairs[:3], kept=4) == []
+    assert len(TICKETS.surplus(pairs, kept=4)) == 1
+
+
+def test_neighbours_with_our_prefix_and_another_form_are_left_alone() -> None:
+    pairs = [
+        (f"__Host-finch-{end}", "x") for end in ("", "abcdefg", "abcdefghi", "abc defg", "é" * 8)
+    ]
+
+    assert TICKETS.surplus(pairs, kept=0) == []
+
+
+def test_a_refusal_does_not_repeat_the_customer_id() -> None:
+    with pytest.raises(UsageError) as refusal:
+        a_ticket(customer_id="canary\x00")
+
+    assert "canary" not in str(refusal.value)
