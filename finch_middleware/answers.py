@@ -1,0 +1,249 @@
+"""
+Finch's answers, read strictly and remembered whole.
+
+Whoever answers is not trusted: bytes become a value of one meaning and of a form that every
+storage takes, or nothing. No function here raises anything but where it says so, because a
+traceback through these frames would show a token.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import math
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+from finch_middleware.records import ConnectSession, Grant
+from finch_middleware.secret import Secret
+from finch_middleware.transport import Answer
+
+_DEPTH_LIMIT = 16
+_TEXT_LIMIT = 255
+_TOKEN_LIMIT = 4096
+_URL_LIMIT = 4096
+_PRODUCTS_LIMIT = 64
+_REQUEST_ID_LIMIT = 128
+
+# What both of Finch's answers about a token have.
+_EXPLAINED = (
+    "connection_id",
+    "customer_id",
+    "provider_id",
+    "products",
+    "client_type",
+    "connection_type",
+)
+
+_NAME = re.compile(r"[a-z_]{1,64}")
+_VISIBLE = re.compile(r"[!-~]+")
+_PRINTABLE = re.compile(r"[ -~]+")
+# What no database column takes: control characters and halves of surrogate pairs.
+_UNSTORABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+# RFC 9110 5.6.7, the one form that may be sent.
+_HTTP_DATE = re.compile(r"[A-Z][a-z]{2}, \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} GMT", re.ASCII)
+
+
+def acceptable_url(url: object) -> bool:
+    """Whether it is an https URL, or an http one that does not leave this machine."""
+    if not isinstance(url, str) or len(url) > _URL_LIMIT or not _VISIBLE.fullmatch(url):
+        return False
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        return False
+    return bool(host) and (parts.scheme == "https" or (parts.scheme == "http" and _loopback(host)))
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def retry_after_seconds(answer: Answer) -> float | None:
+    """Seconds, from the number or the date of the header; None for anything else."""
+    value = answer.headers.get("Retry-After", "").strip()
+    if value.isascii() and value.isdigit() and len(value) < 10:
+        return float(value)
+    if not _HTTP_DATE.fullmatch(value):
+        return None
+    try:
+        instant = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    return max(0.0, (instant.astimezone(UTC) - datetime.now(UTC)).total_seconds())
+
+
+def request_id(answer: Answer) -> str | None:
+    """The Finch-Request-Id, if it can be shown as it is."""
+    value = answer.headers.get("Finch-Request-Id", "")
+    if len(value) > _REQUEST_ID_LIMIT or not _PRINTABLE.fullmatch(value):
+        return None
+    return value
+
+
+class _WrongShape(ValueError):
+    """A field is not what Finch documents. Caught in this module."""
+
+
+def error_name(answer: Answer) -> str:
+    """Finch's name of the error, such as ``invalid_grant_error``; empty if it has none."""
+    name = (read_fields(answer) or {}).get("name")
+    return name if isinstance(name, str) and _NAME.fullmatch(name) else ""
+
+
+def read_session(answer: Answer) -> ConnectSession | None:
+    """The Connect session, if the answer holds one that a browser can be sent to."""
+    fields = read_fields(answer) or {}
+    session_id, connect_url = fields.get("session_id"), fields.get("connect_url")
+    if not isinstance(session_id, str) or len(session_id) > _TEXT_LIMIT:
+        return None
+    if not _VISIBLE.fullmatch(session_id) or not acceptable_url(connect_url):
+        return None
+    return ConnectSession(session_id, str(connect_url), request_id=request_id(answer))
+
+
+def read_grant(answer: Answer) -> Grant | str:
+    """The grant, or the one word for what is wrong with the answer."""
+    if answer.body is None:
+        return str(answer.fault)
+    try:
+        text = answer.body.decode()
+        document = _strict_json(text)
+    except ValueError:
+        return "not_json"
+    try:
+        return _grant_of(document, text=text, request_id=request_id(answer))
+    except _WrongShape:
+        return "wrong_shape"
+
+
+def completed_grant(answer: Secret, told: Mapping[str, object]) -> Grant | None:
+    """
+    The grant of an answer that lacked something, completed by what ``/introspect`` tells.
+
+    None where both together are still no grant.
+    """
+    completed = {name: told[name] for name in _EXPLAINED if told.get(name) is not None}
+    document = {**json.loads(answer.reveal()), **completed}
+    try:
+        return _grant_of(document, text=json.dumps(document), request_id=None)
+    except _WrongShape:
+        return None
+
+
+def _grant_of(document: object, *, text: str, request_id: str | None) -> Grant:
+    if not isinstance(document, dict):
+        raise _WrongShape
+    if _text(document, "token_type").lower() not in ("", "bearer"):
+        raise _WrongShape
+    customer_id = document.get("customer_id")
+    if isinstance(customer_id, int) and not isinstance(customer_id, bool):
+        document["customer_id"] = str(customer_id)
+    return Grant(
+        access_token=_token(document.get("access_token")),
+        answer=Secret(text),
+        connection_id=_text(document, "connection_id") or None,
+        customer_id=_text(document, "customer_id") or None,
+        provider_id=_text(document, "provider_id"),
+        products=_products(document.get("products")),
+        client_type=_text(document, "client_type"),
+        connection_type=_text(document, "connection_type"),
+        request_id=request_id,
+    )
+
+
+def _token(value: object) -> Secret:
+    if not isinstance(value, str) or len(value) > _TOKEN_LIMIT or not _PRINTABLE.fullmatch(value):
+        raise _WrongShape
+    return Secret(value)
+
+
+def _text(fields: Mapping[str, object], name: str) -> str:
+    value = fields.get(name)
+    if value is None or value == "":
+        return ""
+    if not isinstance(value, str) or not storable(value):
+        raise _WrongShape
+    return value
+
+
+def _products(value: object) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, list) or len(value) > _PRODUCTS_LIMIT:
+        raise _WrongShape
+    if not all(isinstance(product, str) and storable(product) for product in value):
+        raise _WrongShape
+    return tuple(value)
+
+
+def storable(text: str) -> bool:
+    """Whether it is a text that every storage takes."""
+    return 0 < len(text) <= _TEXT_LIMIT and not _UNSTORABLE.search(text)
+
+
+def read_fields(answer: Answer) -> dict[str, Any] | None:
+    """The answer's JSON object; None where there is no body, or another one."""
+    if answer.body is None:
+        return None
+    try:
+        document = _strict_json(answer.body.decode())
+    except ValueError:
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _strict_json(text: str) -> object:
+    """
+    The one meaning that *text* has.
+
+    Raises:
+        ValueError: It has none or several: nested deeper than any answer of Finch's, a name
+            twice in one object, NaN or a number beyond a float's range.
+    """
+    _bound_depth(text)
+    return json.loads(
+        text,
+        object_pairs_hook=_unique_names,
+        parse_float=_finite,
+        parse_constant=_finite,
+    )
+
+
+def _bound_depth(text: str) -> None:
+    # First of all: json itself answers deep nesting with a RecursionError.
+    depth, in_string, escaped = 0, False, False
+    for char in text:
+        if in_string:
+            in_string = escaped or char != '"'
+            escaped = char == "\\" and not escaped
+        elif char == '"':
+            in_string = True
+        elif char in "[{":
+            depth += 1
+            if depth > _DEPTH_LIMIT:
+                raise ValueError("nested too deeply")
+        elif char in "]}":
+            depth -= 1
+
+
+def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise ValueError("a name occurs twice")
+    return fields
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("not a finite number")
+    return number

@@ -1,0 +1,89 @@
+"""Every outcome, who asks, and what a browser makes of an answer."""
+
+from __future__ import annotations
+
+from html.parser import HTMLParser
+from typing import Any
+
+from finch_middleware.messages import (
+    FAILED_REASONS,
+    INVALID_REASONS,
+    Connected,
+    Declined,
+    Failed,
+    Finishing,
+    Invalid,
+    Outcome,
+    Repeated,
+    Response,
+)
+from finch_middleware.request import CallbackRequest
+
+COMMON: dict[str, Any] = {"reference": "7K3Q9XWD", "return_to": "/settings?tab=payroll#finch"}
+CONNECTED = Connected(connection_id="c-1", customer_id="acme", **COMMON)
+SPOOLED = Finishing(spooled=True, **COMMON)
+UNDER_WAY = Finishing(spooled=False, **COMMON)
+DECLINED = Declined(reason="access_denied", **COMMON)
+INVALID = [Invalid(reason=reason, **COMMON) for reason in INVALID_REASONS]
+FAILED = [Failed(reason=reason, **COMMON) for reason in FAILED_REASONS]
+UNTRUSTED = Invalid(reason="expired", **COMMON)
+UNREACHABLE = Failed(reason="unreachable", **COMMON)
+
+GOING_ON: list[Outcome] = [CONNECTED, SPOOLED, DECLINED, Repeated(first=CONNECTED)]
+STAYING: list[Outcome] = [
+    UNDER_WAY,
+    *INVALID,
+    *FAILED,
+    Repeated(first=UNTRUSTED),
+    Repeated(first=UNREACHABLE),
+]
+EVERY = [*GOING_ON, *STAYING]
+
+
+def browser(method: str = "GET", **headers: str) -> CallbackRequest:
+    return CallbackRequest(method=method, headers={"Sec-Fetch-Mode": "navigate", **headers})
+
+
+def script() -> CallbackRequest:
+    return CallbackRequest(headers={"Sec-Fetch-Mode": "cors"})
+
+
+def named(outcome: object) -> str:
+    """A test id."""
+    if isinstance(outcome, Repeated):
+        return f"repeated-{named(outcome.first)}"
+    detail = getattr(outcome, "reason", None) or getattr(outcome, "spooled", "")
+    return f"{type(outcome).__name__.lower()}-{detail}"
+
+
+class Page(HTMLParser):
+    """A page as a browser understands it: its elements, links and texts."""
+
+    def __init__(self, response: Response) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: dict[str, str] = {}
+        self._open: list[str] = []
+        self.feed(response.get_data(as_text=True))
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in ("meta", "br"):
+            kind = dict(attrs).get("class")
+            self._open.append(f".{kind}" if kind else tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        self._open.pop()
+
+    def handle_data(self, data: str) -> None:
+        where = self._open[-1] if self._open else ""
+        self.texts[where] = self.texts.get(where, "") + data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    @property
+    def links(self) -> list[tuple[str | None, str | None]]:
+        """Of each its class and its address."""
+        return [(a.get("class"), a.get("href")) for a in self.all("a")]

@@ -1,0 +1,269 @@
+"""A server on a bare socket that misbehaves as a test asks it to, and records what it was sent."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import datetime
+import functools
+import ipaddress
+import shutil
+import socket
+import ssl
+import struct
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+Behaviour = Callable[["Line"], None]
+
+
+def raw_answer(body: bytes = b"", *headers: str, status: str = "200 OK") -> bytes:
+    """The bytes of an answer; Content-Length is added unless a framing is given."""
+    lines = [f"HTTP/1.1 {status}", "Finch-Request-Id: req-1", *headers]
+    if not any(line.lower().startswith(("content-length", "transfer-")) for line in headers):
+        lines.append(f"Content-Length: {len(body)}")
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
+
+
+class Line:
+    """One connection, as the server sees it."""
+
+    def __init__(self, server: OddServer, sock: socket.socket) -> None:
+        self.server = server
+        self.sock = sock
+        self._read = b""
+
+    def secure(self, tls: ssl.SSLContext) -> None:
+        """Shake hands."""
+        self.sock = tls.wrap_socket(self.sock, server_side=True)
+        self.server.socks.append(self.sock)
+
+    def request(self) -> bytes:
+        """The next whole request, recorded; empty when the client has gone."""
+        while b"\r\n\r\n" not in self._read:
+            if not self._more():
+                return b""
+        head, _, rest = self._read.partition(b"\r\n\r\n")
+        length = 0
+        for line in head.split(b"\r\n"):
+            if line.lower().startswith(b"content-length:"):
+                length = int(line.split(b":")[1])
+        while len(rest) < length:
+            if not self._more():
+                return b""
+            rest = self._read.partition(b"\r\n\r\n")[2]
+        self._read = rest[length:]
+        request = head + b"\r\n\r\n" + rest[:length]
+        self.server.requests.append(request)
+        return request
+
+    def _more(self) -> bool:
+        chunk = self.sock.recv(65536)
+        self._read += chunk
+        self.server.received_bytes += len(chunk)
+        return bool(chunk)
+
+    def send(self, data: bytes) -> None:
+        self.sock.sendall(data)
+
+    def drip(self, data: bytes, *, every: float = 0.02) -> None:
+        """Send a byte at a time until all is sent or the test is over."""
+        for byte in data:
+            if self.wait(every):
+                return
+            self.send(bytes([byte]))
+
+    def wait(self, seconds: float = 30.0) -> bool:
+        """Stall; whether the test is over."""
+        return self.server.over.wait(seconds)
+
+    def reset(self) -> None:
+        """End the connection with a RST."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.sock.close()
+
+
+class OddServer:
+    """Use it as a context manager; it listens on loopback and ends with the block."""
+
+    def __init__(self, behave: Behaviour, *, tls: ssl.SSLContext | None = None) -> None:
+        self._behave = behave
+        self._tls = tls
+        self._threads: list[threading.Thread] = []
+        self.socks: list[socket.socket] = []
+        self.requests: list[bytes] = []
+        self.received_bytes = 0
+        self.connections = 0
+        self.over = threading.Event()
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self.listener.getsockname()[1]
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
+
+    def __enter__(self) -> OddServer:
+        self._start(self._accept)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.over.set()
+        with contextlib.suppress(OSError):
+            self.listener.shutdown(socket.SHUT_RDWR)
+        for sock in [*self.socks, self.listener]:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+        for thread in list(self._threads):
+            thread.join(5)
+        for sock in [*self.socks, self.listener]:
+            sock.close()
+
+    def _start(self, target: Callable[[], None]) -> None:
+        thread = threading.Thread(target=target, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self) -> None:
+        while not self.over.is_set():
+            try:
+                sock, _ = self.listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            self.socks.append(sock)
+            self._start(lambda sock=sock: self._serve(sock))  # type: ignore[misc]  # bound now
+
+    def _serve(self, sock: socket.socket) -> None:
+        line = Line(self, sock)
+        # The client may leave at any moment: that is what these tests are about.
+        with contextlib.suppress(OSError):
+            if self._tls is not None:
+                line.secure(self._tls)
+            self._behave(line)
+        with contextlib.suppress(OSError):
+            line.sock.shutdown(socket.SHUT_RDWR)
+        line.sock.close()
+
+
+def answering(*answers: bytes) -> Behaviour:
+    """Keeps connections, and gives these answers in turn; the last one to all that follow."""
+    left = list(answers)
+    lock = threading.Lock()
+
+    def behave(line: Line) -> None:
+        while line.request():
+            with lock:
+                answer = left.pop(0) if len(left) > 1 else left[0]
+            line.send(answer)
+
+    return behave
+
+
+def reset_after_request(line: Line) -> None:
+    """Reads a request, and ends the connection with a RST."""
+    line.request()
+    line.reset()
+
+
+def parsed(request: bytes) -> tuple[str, dict[str, str], bytes]:
+    """The first line of a recorded request, its headers in lower case, and its body."""
+    head, _, body = request.partition(b"\r\n\r\n")
+    first, *lines = head.decode().split("\r\n")
+    pairs = (line.split(": ", 1) for line in lines)
+    return first, {name.lower(): value for name, value in pairs}, body
+
+
+def stall(line: Line) -> None:
+    """Accepts the connection, and no more than that."""
+    line.wait()
+
+
+@contextlib.contextmanager
+def connect_proxy(target: OddServer, *, status: str = "200 OK") -> Iterator[OddServer]:
+    """A proxy that tunnels every CONNECT to *target*, whatever name was asked for."""
+
+    def behave(line: Line) -> None:
+        line.request()
+        line.send(f"HTTP/1.1 {status}\r\n\r\n".encode())
+        if not status.startswith("200"):
+            return
+        with socket.create_connection(("127.0.0.1", target.port)) as onward:
+            back = threading.Thread(target=_copy, args=(onward, line.sock), daemon=True)
+            back.start()
+            _copy(line.sock, onward)
+            back.join(5)
+
+    with OddServer(behave) as proxy:
+        yield proxy
+
+
+def _copy(source: socket.socket, sink: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while chunk := source.recv(65536):
+            sink.sendall(chunk)
+    with contextlib.suppress(OSError):
+        sink.shutdown(socket.SHUT_RDWR)
+
+
+class Authority:
+    """A certificate authority of the test's own; its certificate is in the file `bundle`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "a test's CA")])
+        ca = x509.BasicConstraints(ca=True, path_length=None)
+        certificate = _certificate(self._name, self._key.public_key(), -1, 1)
+        certificate = certificate.issuer_name(self._name).add_extension(ca, critical=True)
+        self.bundle = folder / "ca.pem"
+        signed = certificate.sign(self._key, hashes.SHA256())
+        self.bundle.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+
+    def server(self, name: str = "127.0.0.1", *, days: tuple[int, int] = (-1, 1)) -> ssl.SSLContext:
+        """A server's context, with a certificate for *name* that is valid for those days."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+        certificate = _certificate(subject, key.public_key(), *days).issuer_name(self._name)
+        names = x509.SubjectAlternativeName([_general_name(name)])
+        signed = certificate.add_extension(names, critical=False).sign(self._key, hashes.SHA256())
+        file = self._folder / f"{signed.serial_number}.pem"
+        encoding = serialization.Encoding.PEM
+        form, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        file.write_bytes(signed.public_bytes(encoding) + key.private_bytes(encoding, form, plain))
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(file)
+        return context
+
+
+@functools.cache
+def authority() -> Authority:
+    """One authority for all tests; its files go when the process ends."""
+    folder = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, folder)
+    return Authority(Path(folder))
+
+
+def _certificate(
+    subject: x509.Name, key: ec.EllipticCurvePublicKey, first_day: int, last_day: int
+) -> x509.CertificateBuilder:
+    now = datetime.datetime.now(datetime.UTC)
+    builder = x509.CertificateBuilder().subject_name(subject).public_key(key)
+    builder = builder.serial_number(x509.random_serial_number())
+    builder = builder.not_valid_before(now + datetime.timedelta(days=first_day))
+    return builder.not_valid_after(now + datetime.timedelta(days=last_day))
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)

@@ -1,0 +1,278 @@
+"""What the token endpoint says, read strictly."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from finch_middleware.errors import (
+    BadResponse,
+    ExchangeAmbiguous,
+    FinchFault,
+)
+from finch_middleware.records import Grant
+from finch_middleware.secret import Secret
+from tests.asking import (
+    GRANT,
+    SECOND,
+    TOKEN,
+    api_of,
+    exchanged,
+)
+from tests.odd_server import Line, OddServer, answering, raw_answer
+
+
+def granted(body: bytes | dict[str, object], *headers: str) -> Grant:
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    with OddServer(answering(raw_answer(raw, *headers))) as server:
+        return exchanged(api_of(server))
+
+
+# -- grants --------------------------------------------------------------------------------------
+
+
+def test_a_grant_has_every_field_and_the_whole_answer() -> None:
+    body = json.dumps({**GRANT, "of_tomorrow": {"a": [1, 2.5, None, True]}}).encode()
+
+    grant = granted(body)
+
+    assert grant == Grant(
+        access_token=Secret(TOKEN),
+        answer=Secret(body.decode()),
+        connection_id="c0ffee00-0000-4000-8000-000000000001",
+        customer_id="acme",
+        provider_id="gusto",
+        products=("company", "directory"),
+        client_type="sandbox",
+        connection_type="provider",
+        request_id="req-1",
+    )
+
+
+def test_a_token_alone_is_a_grant() -> None:
+    grant = granted({"access_token": TOKEN})
+
+    assert (grant.connection_id, grant.customer_id, grant.products) == (None, None, ())
+    assert (grant.provider_id, grant.client_type, grant.connection_type) == ("", "", "")
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ({"customer_id": 42}, {"customer_id": "42"}),
+        ({"customer_id": 10**40}, {"customer_id": "1" + "0" * 40}),
+        ({"customer_id": None}, {"customer_id": None}),
+        ({"customer_id": ""}, {"customer_id": None}),
+        ({"customer_id": "Ünïcode 🙂"}, {"customer_id": "Ünïcode 🙂"}),
+        ({"customer_id": "x" * 255}, {"customer_id": "x" * 255}),
+        ({"connection_id": None}, {"connection_id": None}),
+        ({"products": ["employer:company"]}, {"products": ("employer:company",)}),
+        ({"products": []}, {"products": ()}),
+        ({"products": None}, {"products": ()}),
+        ({"provider_id": None}, {"provider_id": ""}),
+        ({"token_type": "Bearer"}, {}),
+        ({"token_type": "BEARER"}, {}),
+        ({"token_type": None}, {}),
+        ({"access_token": "t"}, {"access_token": Secret("t")}),
+        ({"access_token": "~!" * 2048}, {"access_token": Secret("~!" * 2048)}),
+    ],
+)
+def test_each_form_that_finch_may_use_is_kept(
+    given: dict[str, object], kept: dict[str, object]
+) -> None:
+    grant = granted({**GRANT, **given})
+
+    assert {name: getattr(grant, name) for name in kept} == kept
+
+
+def test_an_unknown_field_may_hold_half_a_character() -> None:
+    grant = granted(json.dumps(GRANT)[:-1].encode() + b', "customer_nickname": "\\ud83d"}')
+
+    assert grant.customer_id == "acme"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"access_token": None},
+        {"access_token": ""},
+        {"access_token": 1},
+        {"access_token": ["t"]},
+        {"access_token": "t\r\nX: y"},
+        {"access_token": "t\n"},
+        {"access_token": "t\x7f"},
+        {"access_token": "é"},
+        {"access_token": "t" * 4097},
+        {"token_type": "mac"},
+        {"token_type": False},
+        {"token_type": 1},
+        {"customer_id": True},
+        {"customer_id": 1.0},
+        {"customer_id": {"id": 1}},
+        {"customer_id": "a\0b"},
+        {"customer_id": "\ud800"},
+        {"customer_id": "x" * 256},
+        {"customer_id": 10**300},
+        {"connection_id": 1},
+        {"connection_id": ["c"]},
+        {"provider_id": 1},
+        {"client_type": {}},
+        {"connection_type": False},
+        {"products": "company"},
+        {"products": [1]},
+        {"products": [""]},
+        {"products": ["a\n"]},
+        {"products": {"company": 1}},
+        {"products": ["p"] * 65},
+    ],
+)
+def test_a_field_of_another_form_is_refused(given: dict[str, object]) -> None:
+    with pytest.raises(BadResponse) as caught:
+        granted({**GRANT, **given})
+
+    assert caught.value.reason == "wrong_shape"
+
+
+def deep(levels: int) -> bytes:
+    return b'{"access_token": "t", "x": ' + b"[" * levels + b"]" * levels + b"}"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"access_token": "t", "access_token": "u"}',
+        b'{"access_token": "t", "x": {"a": 1, "a": 2}}',
+        b'{"access_token": "t", "x": NaN}',
+        b'{"access_token": "t", "x": -Infinity}',
+        b'{"access_token": "t", "x": 1e400}',
+        b'{"access_token": "t", "x": ' + b"9" * 5000 + b"}",
+        b'{"access_token": "t", "x": "\xff"}',
+        b'\xef\xbb\xbf{"access_token": "t"}',
+        '{"access_token": "t"}'.encode("utf-16"),
+        b'{"access_token": "t"} {}',
+        b'{"access_token": "t"',
+        b'{"access_token": "t',
+        b'{"access_token": "t\\',
+        b"{'access_token': 't'}",
+        b'{"access_token": "t\n"}',
+        b"[" * 60_000,
+        b"]" * 30_000 + b"[" * 30_000,
+        b'{"a":' * 10_000,
+        b'{"a": "\\\\", "b": ' + b"[" * 30_000,
+        deep(16),
+    ],
+)
+def test_a_body_without_one_meaning_is_refused(body: bytes) -> None:
+    with pytest.raises(BadResponse) as caught:
+        granted(body)
+
+    assert caught.value.reason == "not_json"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        deep(15),
+        b'{"access_token": "t", "x": "' + b"[" * 1000 + b'"}',
+        b'{"access_token": "t", "x": "\\"' + b"{" * 1000 + b'\\\\"}',
+        b'{"access_token": "t", "x": [' + b"[],{}," * 1000 + b"[]]}",
+    ],
+)
+def test_brackets_that_do_not_nest_deeply_are_no_fault(body: bytes) -> None:
+    grant = granted(body)
+
+    assert grant.access_token == Secret("t")
+
+
+@pytest.mark.parametrize("scalar", [b"null", b"1", b'"t"', b"[]", b"true"])
+def test_a_body_that_is_no_object_is_refused(scalar: bytes) -> None:
+    with pytest.raises(BadResponse, match="wrong_shape"):
+        granted(scalar)
+
+
+@pytest.mark.parametrize(
+    ("header", "kept"),
+    [
+        ("0123-abcd", "0123-abcd"),
+        ("x" * 128, "x" * 128),
+        ("x" * 129, None),
+        ("", None),
+        ("caf\xe9", None),
+        ("a\tb", None),
+        ("a\x1b[31m", None),
+    ],
+)
+def test_a_request_id_is_kept_where_it_can_be_shown(header: str, kept: str | None) -> None:
+    raw = b"HTTP/1.1 %s\r\nFinch-Request-Id: " + header.encode("latin-1")
+    raw += b"\r\nContent-Length: %d\r\n\r\n%b"
+    body = json.dumps(GRANT).encode()
+    with OddServer(answering(raw % (b"200 OK", len(body), body))) as server:
+        grant = exchanged(api_of(server))
+    failing = OddServer(answering(raw % (b"500 Oops", 0, b"")))
+    with failing as server, pytest.raises(ExchangeAmbiguous) as caught:
+        exchanged(api_of(server))
+
+    assert (grant.request_id, caught.value.request_id) == (kept, kept)
+
+
+# -- whatever comes ------------------------------------------------------------------------------
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=10,
+)
+ANSWERS = st.dictionaries(st.sampled_from([*GRANT, "other"]), VALUES)
+BODIES = st.one_of(
+    st.binary(max_size=300),
+    st.builds(lambda value: json.dumps(value).encode(), VALUES),
+    st.builds(lambda fields: json.dumps({**GRANT, **fields}).encode(), ANSWERS),
+    st.builds(lambda text, cut: text.encode()[:cut], st.just(json.dumps(GRANT)), st.integers(0)),
+)
+HEADER = st.text(st.characters(codec="latin-1", exclude_characters="\r\n"), max_size=40)
+STATUSES = st.sampled_from([200, 200, 200, 200, 201, 204, 299, 301, 400, 401, 404, 429, 500, 503])
+
+
+class Scripted:
+    """A server whose next answer can be set."""
+
+    raw = b""
+
+    def __call__(self, line: Line) -> None:
+        while line.request():
+            line.send(self.raw)
+
+
+@pytest.fixture(scope="module")
+def scripted() -> Iterator[tuple[Scripted, OddServer]]:
+    script = Scripted()
+    with OddServer(script) as server:
+        yield script, server
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@given(body=BODIES, status=STATUSES, request_id=HEADER, retry_after=HEADER, noise=HEADER)
+def test_nothing_but_our_errors_escapes_whatever_the_token_endpoint_answers(
+    scripted: tuple[Scripted, OddServer],
+    body: bytes,
+    status: int,
+    request_id: str,
+    retry_after: str,
+    noise: str,
+) -> None:
+    script, server = scripted
+    lines = [f"Finch-Request-Id: {request_id}", f"Retry-After: {retry_after}", f"X: {noise}"]
+    script.raw = raw_answer(body, *lines, status=f"{status} Word")
+
+    with contextlib.suppress(FinchFault):
+        grant = exchanged(api_of(server), within=2 * SECOND)
+
+        assert grant.access_token.reveal().isascii()
+        assert json.loads(grant.answer.reveal())["access_token"] == grant.access_token.reveal()
+        assert None not in (grant.provider_id, grant.client_type, grant.connection_type)

@@ -1,0 +1,333 @@
+"""The exchange: what is sent, what each answer means, and when it is tried again."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+
+from finch_middleware.errors import (
+    BadResponse,
+    CodeRejected,
+    ExchangeAmbiguous,
+    FinchFault,
+    FinchUnavailable,
+)
+from finch_middleware.secret import Secret
+from tests.asking import (
+    CLIENT_SECRET,
+    CODE,
+    GRANT,
+    INVALID_CLIENT,
+    SECOND,
+    SLACK_SECONDS,
+    TOKEN,
+    api_of,
+    exchanged,
+    finch_error,
+    json_answer,
+)
+from tests.odd_server import (
+    Behaviour,
+    Line,
+    OddServer,
+    answering,
+    authority,
+    parsed,
+    raw_answer,
+    reset_after_request,
+    stall,
+)
+
+REDIRECT_URI = "https://app.example.com/finch/callback"
+
+
+# -- the exchange: what is sent ------------------------------------------------------------------
+
+
+def test_an_exchange_sends_what_finch_documents_and_no_authorization() -> None:
+    with OddServer(answering(json_answer(GRANT))) as server:
+        exchanged(api_of(server), redirect_uri=REDIRECT_URI)
+
+        first, headers, body = parsed(server.requests[0])
+    assert first == "POST /auth/token HTTP/1.1"
+    assert json.loads(body) == {
+        "client_id": "client-1",
+        "client_secret": CLIENT_SECRET,
+        "code": CODE,
+        "redirect_uri": REDIRECT_URI,
+    }
+    assert headers["content-type"] == "application/json"
+    assert headers["finch-api-version"] == "2020-09-17"
+    assert headers["accept-encoding"] == "identity"
+    assert headers["user-agent"].startswith("finch-middleware/")
+    assert not {"authorization", "cookie"} & set(headers)
+
+
+def test_the_embedded_flow_sends_no_redirect_uri() -> None:
+    with OddServer(answering(json_answer(GRANT))) as server:
+        exchanged(api_of(server), redirect_uri=None)
+
+        body = parsed(server.requests[0])[2]
+    assert set(json.loads(body)) == {"client_id", "client_secret", "code"}
+
+
+def test_a_path_of_the_api_url_is_kept() -> None:
+    with OddServer(answering(json_answer(GRANT))) as server:
+        exchanged(api_of(server, path="/finch/"))
+
+        first = parsed(server.requests[0])[0]
+    assert first == "POST /finch/auth/token HTTP/1.1"
+
+
+def test_a_cookie_of_finch_is_not_sent_back() -> None:
+    with OddServer(answering(json_answer(GRANT, "Set-Cookie: a=b; Path=/"))) as server:
+        api = api_of(server)
+        exchanged(api)
+        exchanged(api)
+
+        headers = parsed(server.requests[1])[1]
+    assert "cookie" not in headers
+
+
+def test_an_exchange_over_tls_is_one_of_a_real_client() -> None:
+    with OddServer(answering(json_answer(GRANT)), tls=authority().server()) as server:
+        grant = exchanged(api_of(server))
+
+    assert grant.access_token == Secret(TOKEN)
+
+
+# -- the exchange: what an answer means ------------------------------------------------------------
+
+INVALID_GRANT = finch_error("400 Bad Request", "invalid_grant_error")
+HTML = raw_answer(b"<html>", "Content-Type: text/html", status="502 Bad Gateway")
+
+
+@pytest.mark.parametrize(
+    ("raw", "kind", "reason"),
+    [
+        (INVALID_GRANT, CodeRejected, "invalid_grant"),
+        (finch_error("400 Bad Request", "invalid_grant"), CodeRejected, "invalid_grant"),
+        (finch_error("400 Bad Request", "bad_request"), BadResponse, "refused"),
+        (raw_answer(b"<html>", status="400 Bad Request"), BadResponse, "refused"),
+        (raw_answer(b"[]", status="400 Bad Request"), BadResponse, "refused"),
+        (raw_answer(b'{"name": 1}', status="400 Bad Request"), BadResponse, "refused"),
+        (INVALID_CLIENT, FinchUnavailable, "client_rejected"),
+        (finch_error("401 Unauthorized", "invalid_request_error"), BadResponse, "refused"),
+        (finch_error("402 Pay", "payment_required"), FinchUnavailable, "payment_required"),
+        (finch_error("403 Forbidden", "invalid_grant_error"), BadResponse, "refused"),
+        (finch_error("404 Not Found", "not_found"), BadResponse, "refused"),
+        (finch_error("408 Timeout", "timeout"), BadResponse, "refused"),
+        (finch_error("409 Conflict", "conflict"), BadResponse, "refused"),
+        (finch_error("429 Slow", "rate_limit_exceeded_error"), FinchUnavailable, "throttled"),
+        (raw_answer(b"", "Location: /x", status="307 Away"), BadResponse, "redirected"),
+        (raw_answer(b"", status="304 Same"), BadResponse, "redirected"),
+        (finch_error("500 Oops", "server_error"), ExchangeAmbiguous, "server_error"),
+        (HTML, ExchangeAmbiguous, "server_error"),
+        (raw_answer(b"", status="503 Busy"), ExchangeAmbiguous, "server_error"),
+        (raw_answer(b"", status="504 Late"), ExchangeAmbiguous, "server_error"),
+        (raw_answer(b"x" * 70_000), BadResponse, "too_large"),
+        (raw_answer(b"{}", "Content-Encoding: gzip"), BadResponse, "encoded"),
+        (raw_answer(b"<html>"), BadResponse, "not_json"),
+        (raw_answer(b""), BadResponse, "not_json"),
+        (raw_answer(b"[]"), BadResponse, "wrong_shape"),
+        (raw_answer(b"", status="204 None"), BadResponse, "not_json"),
+    ],
+)
+def test_each_answer_to_an_exchange_has_one_meaning_and_is_asked_for_once(
+    raw: bytes, kind: type[FinchFault], reason: str
+) -> None:
+    with OddServer(answering(raw)) as server:
+        with pytest.raises(FinchFault) as caught:
+            exchanged(api_of(server))
+
+        assert len(server.requests) == 1
+    assert (type(caught.value), caught.value.reason) == (kind, reason)
+    assert caught.value.status == int(raw[9:12])
+    assert caught.value.request_id == "req-1"
+
+
+def break_within_a_body(line: Line) -> None:
+    line.request()
+    line.send(raw_answer(b'{"access', "Content-Length: 300"))
+
+
+def stall_within_a_body(line: Line) -> None:
+    line.request()
+    line.send(raw_answer(b'{"access', "Content-Length: 300"))
+    line.wait()
+
+
+def send_endless_headers(line: Line) -> None:
+    line.request()
+    line.send(b"HTTP/1.1 200 OK\r\n")
+    while not line.server.over.is_set():
+        line.send(b"X: " + b"x" * 60_000 + b"\r\n")
+
+
+@pytest.mark.parametrize(
+    ("behave", "kind", "reason"),
+    [
+        (reset_after_request, ExchangeAmbiguous, "reset"),
+        (break_within_a_body, ExchangeAmbiguous, "reset"),
+        (stall, ExchangeAmbiguous, "timeout"),
+        (stall_within_a_body, ExchangeAmbiguous, "timeout"),
+        (send_endless_headers, BadResponse, "too_large"),
+    ],
+)
+def test_an_exchange_that_breaks_after_its_first_byte_is_not_tried_again(
+    behave: Behaviour, kind: type[FinchFault], reason: str
+) -> None:
+    with OddServer(behave) as server:
+        with pytest.raises(FinchFault) as caught:
+            exchanged(api_of(server), within=0.5 * SECOND)
+
+        assert server.connections == 1
+    assert (type(caught.value), caught.value.reason) == (kind, reason)
+
+
+def test_an_unreachable_finch_is_tried_three_times_and_leaves_the_code_unspent() -> None:
+    with OddServer(Line.reset) as server:
+        server.url = server.url.replace("http:", "https:")
+
+        with pytest.raises(FinchUnavailable) as caught:
+            exchanged(api_of(server))
+
+        assert server.connections == 3
+    assert (caught.value.reason, caught.value.status) == ("unreachable", None)
+
+
+def test_a_finch_that_can_be_reached_at_the_third_try_grants() -> None:
+    tls = authority().server()
+
+    def behave(line: Line) -> None:
+        if server.connections < 3:
+            line.reset()
+        else:
+            line.secure(tls)
+            answering(json_answer(GRANT))(line)
+
+    with OddServer(behave) as server:
+        server.url = server.url.replace("http:", "https:")
+
+        grant = exchanged(api_of(server))
+
+    assert grant.access_token == Secret(TOKEN)
+
+
+def test_a_certificate_that_is_not_trusted_is_tried_once() -> None:
+    with OddServer(stall, tls=authority().server("finch.example")) as server:
+        with pytest.raises(FinchUnavailable, match="unreachable"):
+            exchanged(api_of(server))
+
+        assert (server.connections, server.received_bytes) == (1, 0)
+
+
+def test_a_kept_connection_that_the_server_closed_makes_no_ambiguous_exchange() -> None:
+    def behave(line: Line) -> None:
+        line.request()
+        line.send(json_answer(GRANT))
+
+    with OddServer(behave) as server:
+        api = api_of(server)
+        for _ in range(5):
+            exchanged(api)
+            time.sleep(0.05)
+
+        assert len(server.requests) == 5
+
+
+# -- waiting, and trying again ---------------------------------------------------------------------
+
+
+def in_seconds(seconds: int) -> str:
+    return format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
+
+
+@pytest.mark.parametrize("status", ["429 Slow", "503 Busy"])
+@pytest.mark.parametrize("wait", ["0", "1", "past", "soon"])
+def test_an_exchange_waits_as_it_is_told_and_is_granted(status: str, wait: str) -> None:
+    header = {"past": in_seconds(-90), "soon": in_seconds(2)}.get(wait, wait)
+    throttled = raw_answer(b"", f"Retry-After: {header}", status=status)
+    with OddServer(answering(throttled, throttled, json_answer(GRANT))) as server:
+        begun = time.monotonic()
+
+        exchanged(api_of(server), within=9 * SECOND)
+
+        took = time.monotonic() - begun
+        assert len(server.requests) == 3
+    least = {"1": 2.0, "soon": 0.9}.get(wait, 0.0)
+    assert least <= took < least + 2
+
+
+def test_an_exchange_is_throttled_after_three_tries() -> None:
+    with OddServer(answering(raw_answer(b"", "Retry-After: 0", status="429 Slow"))) as server:
+        with pytest.raises(FinchUnavailable, match="throttled") as caught:
+            exchanged(api_of(server))
+
+        assert len(server.requests) == 3
+    assert caught.value.retry_after == 0
+
+
+@pytest.mark.parametrize("status", ["429 Slow", "503 Busy"])
+@pytest.mark.parametrize(
+    ("header", "retry_after"),
+    [
+        ("99999", 99999),
+        ("5", 5),
+        ("-1", None),
+        ("1.5", None),
+        ("soon", None),
+        ("", None),
+        ("9" * 40, None),
+        ("Mon, 99 Foo 2026 99:99:99 GMT", None),
+        ("Thu, 01 Jan 2099 00:00:00 GMT", "years"),
+        ("Thu, 01 Jan 2099 00:00:00 +0000", None),
+        ("\xb2", None),
+    ],
+)
+def test_an_exchange_does_not_wait_for_what_it_cannot(
+    status: str, header: str, retry_after: object
+) -> None:
+    with OddServer(answering(raw_answer(b"", f"Retry-After: {header}", status=status))) as server:
+        begun = time.monotonic()
+
+        with pytest.raises(FinchUnavailable, match="throttled") as caught:
+            exchanged(api_of(server), within=4 * SECOND)
+
+        took = time.monotonic() - begun
+        assert len(server.requests) == 1
+    assert took < 1
+    if retry_after == "years":
+        assert (caught.value.retry_after or 0) > 10**9
+    else:
+        assert caught.value.retry_after == retry_after
+
+
+def test_a_wait_that_leaves_no_time_for_a_try_is_not_begun() -> None:
+    with OddServer(answering(raw_answer(b"", "Retry-After: 2", status="429 Slow"))) as server:
+        with pytest.raises(FinchUnavailable, match="throttled"):
+            exchanged(api_of(server), within=2.1 * SECOND)
+
+        assert len(server.requests) == 1
+
+
+def test_retries_share_one_deadline() -> None:
+    throttled = raw_answer(b"", "Retry-After: 0", status="429 Slow")
+
+    def behave(line: Line) -> None:
+        while line.request():
+            line.wait(0.4)
+            line.send(throttled)
+
+    with OddServer(behave) as server:
+        begun = time.monotonic()
+
+        with pytest.raises(ExchangeAmbiguous, match="timeout"):
+            exchanged(api_of(server), within=SECOND)
+
+        took = time.monotonic() - begun
+    assert took <= 1 + SLACK_SECONDS

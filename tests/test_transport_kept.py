@@ -1,0 +1,188 @@
+"""Connections that are kept: for how long, for whom, and never too long."""
+
+from __future__ import annotations
+
+import os
+import ssl
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from finch_middleware import transport
+from finch_middleware.transport import Answer, Transport
+from tests.asking import (
+    SECOND,
+    answered,
+    ask,
+    trusting,
+)
+from tests.odd_server import Line, OddServer, answering, authority, raw_answer
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize(
+    "raw",
+    [
+        raw_answer(b"{}"),
+        raw_answer(b"2\r\n{}\r\n0\r\n\r\n", "Transfer-Encoding: chunked"),
+        raw_answer(b""),
+    ],
+    ids=["length", "chunked", "empty"],
+)
+def test_a_connection_is_kept_for_the_next_request(raw: bytes, tls: bool) -> None:
+    client = trusting()
+    with OddServer(answering(raw), tls=authority().server() if tls else None) as server:
+        for _ in range(3):
+            answered(ask(server, transport=client))
+
+        assert (server.connections, len(server.requests)) == (1, 3)
+
+
+def test_a_connection_is_not_used_after_four_idle_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = Transport()
+    with OddServer(answering(raw_answer(b"{}"))) as server:
+        ask(server, transport=one)
+        now = time.monotonic
+        monkeypatch.setattr(time, "monotonic", lambda: now() + 3.5)
+        ask(server, transport=one)
+        kept = server.connections
+        monkeypatch.setattr(time, "monotonic", lambda: now() + 3.5 + 4.1)
+        ask(server, transport=one)
+
+        assert (kept, server.connections) == (1, 2)
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+def test_a_kept_connection_that_the_server_closed_is_replaced(tls: bool) -> None:
+    client = trusting()
+
+    def behave(line: Line) -> None:
+        line.request()
+        line.send(raw_answer(b"{}"))
+
+    with OddServer(behave, tls=authority().server() if tls else None) as server:
+        for _ in range(5):
+            answered(ask(server, transport=client))
+            time.sleep(0.05)
+
+        assert (server.connections, len(server.requests)) == (5, 5)
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+def test_surplus_bytes_are_not_taken_for_the_next_answer(tls: bool) -> None:
+    client = trusting()
+    # Long enough that under TLS a part of it is decrypted and yet unread.
+    surplus = raw_answer(b"another's" + b" " * 12_000)
+
+    with OddServer(
+        answering(raw_answer(b"{}") + surplus, raw_answer(b"mine")),
+        tls=authority().server() if tls else None,
+    ) as server:
+        answered(ask(server, transport=client))
+        time.sleep(0.05)
+
+        result = answered(ask(server, transport=client))
+
+        assert server.connections == 2
+    assert result.body == b"mine"
+
+
+def test_a_connection_whose_answer_was_not_read_is_not_kept() -> None:
+    one = Transport()
+    with OddServer(answering(raw_answer(b"away", status="302 Found"))) as server:
+        ask(server, transport=one)
+        ask(server, transport=one)
+
+        assert server.connections == 2
+
+
+def test_many_threads_get_each_their_own_answer() -> None:
+    one = Transport()
+    wrong: list[object] = []
+
+    def echo(line: Line) -> None:
+        while request := line.request():
+            line.send(raw_answer(request.partition(b"\r\n\r\n")[2]))
+
+    def work(number: int) -> None:
+        for turn in range(20):
+            body = b"%d/%d" % (number, turn)
+            result = ask(server, transport=one, body=body, within=20 * SECOND)
+            if not isinstance(result, Answer) or result.body != body:
+                wrong.append((body, result))
+
+    with OddServer(echo) as server:
+        threads = [threading.Thread(target=work, args=(n,)) for n in range(16)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+        assert server.connections <= 16
+    assert wrong == []
+
+
+def test_a_fork_shares_neither_connection_nor_context() -> None:
+    client = trusting()
+    with OddServer(answering(raw_answer(b"{}")), tls=authority().server()) as server:
+        answered(ask(server, transport=client))
+        inherited = client._adapter()
+
+        ended = in_child(
+            lambda: (
+                isinstance(ask(server, transport=client), Answer)
+                and client._adapter() is not inherited
+                and list(client._adapters) == [os.getpid()]
+            )
+        )
+        answered(ask(server, transport=client))
+
+        assert ended
+        assert server.connections == 2
+
+
+def test_a_fork_while_the_context_is_being_made_does_not_hang_the_child(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client = Transport()
+    begun, forked = threading.Event(), threading.Event()
+    make = transport._tls_context
+
+    def make_slowly(ca_file: str) -> ssl.SSLContext:
+        begun.set()
+        forked.wait(30)
+        return make(ca_file)
+
+    with OddServer(answering(raw_answer(b"{}"))) as server:
+        monkeypatch.setattr(transport, "_tls_context", make_slowly)
+        other = threading.Thread(target=lambda: ask(server, transport=client))
+        other.start()
+        begun.wait(30)
+        monkeypatch.setattr(transport, "_tls_context", make)
+
+        ended = in_child(lambda: isinstance(ask(server, transport=client), Answer))
+        forked.set()
+        other.join()
+
+    assert ended
+
+
+def in_child(check: Callable[[], bool]) -> bool:
+    """Whether *check* holds in a forked child, asked within ten seconds."""
+    pid = os.fork()
+    if not pid:
+        code = 1
+        try:
+            code = 0 if check() else 1
+        finally:
+            os._exit(code)
+    for _ in range(200):
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return status == 0
+        time.sleep(0.05)
+    os.kill(pid, 9)
+    os.waitpid(pid, 0)
+    return False

@@ -1,0 +1,250 @@
+"""Whom the transport trusts, and that the environment has no say in it."""
+
+from __future__ import annotations
+
+import os
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
+
+from finch_middleware import transport
+from finch_middleware.errors import ConfigurationError
+from finch_middleware.transport import Transport
+from tests.asking import (
+    DISTRUSTED,
+    SECOND,
+    SLACK_SECONDS,
+    UNREACHABLE,
+    answered,
+    ask,
+    trusting,
+)
+from tests.odd_server import Line, OddServer, answering, authority, connect_proxy, raw_answer, stall
+
+# -- TLS --
+
+
+def test_a_certificate_of_the_given_bundle_is_trusted() -> None:
+    client = trusting()
+    with OddServer(answering(raw_answer(b"{}")), tls=authority().server()) as server:
+        result = ask(server, transport=client)
+
+    assert answered(result).body == b"{}"
+
+
+@pytest.mark.parametrize("fault", ["unknown authority", "expired", "other name"])
+def test_a_bad_certificate_is_refused_before_anything_is_sent_and_not_tried_again(
+    fault: str,
+) -> None:
+    tls = {
+        "unknown authority": authority().server(),
+        "expired": authority().server(days=(-3, -2)),
+        "other name": authority().server("finch.example"),
+    }[fault]
+    client = Transport() if fault == "unknown authority" else trusting()
+    with OddServer(answering(raw_answer(b"{}")), tls=tls) as server:
+        result = ask(server, transport=client)
+
+        assert server.received_bytes == 0
+    assert result == DISTRUSTED
+
+
+def test_a_missing_bundle_sends_nothing(tmp_path: Path) -> None:
+    client = Transport(ca_bundle=str(tmp_path / "absent.pem"))
+    with OddServer(answering(raw_answer(b"{}")), tls=authority().server()) as server:
+        result = ask(server, transport=client)
+
+        assert server.connections == 0
+    assert result == UNREACHABLE
+
+
+def test_the_context_is_one_for_the_process_and_trusts_no_more_than_its_file() -> None:
+    client = trusting()
+    made = threading.Barrier(8)
+    adapters: list[transport._Adapter] = []
+
+    def send(server: OddServer) -> None:
+        made.wait()
+        answered(ask(server, transport=client, within=20 * SECOND))
+        adapters.append(client._adapter())
+
+    with OddServer(answering(raw_answer(b"{}")), tls=authority().server()) as server:
+        threads = [threading.Thread(target=send, args=(server,)) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    contexts = {id(adapter._context) for adapter in adapters}
+    context = adapters[0]._context
+    assert (len(adapters), len(contexts)) == (8, 1)
+    assert context.cert_store_stats()["x509_ca"] == 1
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.check_hostname
+    assert not context.keylog_filename
+
+
+def test_without_a_bundle_the_authorities_are_certifis() -> None:
+    expected = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    expected.load_verify_locations(DEFAULT_CA_BUNDLE_PATH)
+
+    context = Transport()._adapter()._context
+
+    assert context.cert_store_stats() == expected.cert_store_stats()
+
+
+def test_making_a_transport_makes_no_context() -> None:
+    one = Transport()
+
+    assert one._adapters == {}
+
+
+# -- proxies and the environment --
+
+
+def test_tls_goes_through_the_configured_proxy() -> None:
+    with (
+        OddServer(answering(raw_answer(b"{}")), tls=authority().server()) as server,
+        connect_proxy(server) as proxy,
+    ):
+        url = proxy.url.replace("//", "//user:pass@")
+        client = Transport(proxy=url, ca_bundle=str(authority().bundle))
+
+        first = ask(server, transport=client)
+        second = ask(server, transport=client)
+
+        assert (proxy.connections, server.connections, len(server.requests)) == (1, 1, 2)
+        assert proxy.requests[0].startswith(f"CONNECT 127.0.0.1:{server.port} ".encode())
+        assert b"Proxy-Authorization: Basic dXNlcjpwYXNz" in proxy.requests[0]
+        assert b"Proxy-Authorization" not in server.requests[0]
+    assert answered(first).body == answered(second).body == b"{}"
+
+
+def test_plain_requests_to_loopback_do_not_use_the_proxy() -> None:
+    with (
+        OddServer(answering(raw_answer(b"{}"))) as server,
+        OddServer(answering(raw_answer(b"{}"))) as proxy,
+    ):
+        ask(server, transport=Transport(proxy=proxy.url))
+
+        assert (server.connections, proxy.connections) == (1, 0)
+
+
+def test_a_proxy_that_refuses_is_unreachable() -> None:
+    with (
+        OddServer(answering(raw_answer(b"{}")), tls=authority().server()) as server,
+        connect_proxy(server, status="407 Proxy Authentication Required") as proxy,
+    ):
+        client = Transport(proxy=proxy.url, ca_bundle=str(authority().bundle))
+
+        result = ask(server, transport=client)
+
+        assert (len(proxy.requests), server.connections) == (1, 0)
+    assert result == UNREACHABLE
+
+
+def test_a_proxy_that_drips_ends_with_the_deadline_and_nothing_was_sent() -> None:
+    def behave(line: Line) -> None:
+        line.request()
+        line.drip(b"HTTP/1.1 200 " + b"x" * 5000)
+
+    with (
+        OddServer(stall, tls=authority().server()) as server,
+        OddServer(behave) as proxy,
+    ):
+        begun = time.monotonic()
+
+        result = ask(server, transport=Transport(proxy=proxy.url), within=0.4 * SECOND)
+
+        took = time.monotonic() - begun
+    assert result == UNREACHABLE
+    assert took <= 0.4 + SLACK_SECONDS
+
+
+def test_a_handshake_behind_a_slow_proxy_gets_only_what_is_left() -> None:
+    def behave(line: Line) -> None:
+        line.request()
+        line.wait(0.3)
+        line.send(b"HTTP/1.1 200 OK\r\n\r\n")
+        line.wait()
+
+    with (
+        OddServer(stall, tls=authority().server()) as server,
+        OddServer(behave) as proxy,
+    ):
+        begun = time.monotonic()
+
+        result = ask(server, transport=Transport(proxy=proxy.url), within=0.5 * SECOND)
+
+        took = time.monotonic() - begun
+    assert result == UNREACHABLE
+    assert took <= 0.5 + 0.2
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    ["", "proxy.example:8080", "https://proxy.example", "socks5://x", "http://", "http://x:99999"],
+)
+def test_a_proxy_that_cannot_be_used_is_refused(proxy: str) -> None:
+    with pytest.raises(ConfigurationError, match="proxy"):
+        Transport(proxy=proxy)
+
+
+SEND = """
+import sys
+from datetime import timedelta
+from finch_middleware.transport import Deadline, Request, Transport
+
+url, bundle = sys.argv[1:]
+request = Request(method="GET", url=url, headers={"X": "y"})
+result = Transport(ca_bundle=bundle or None).send(request, deadline=Deadline(timedelta(seconds=9)))
+print(getattr(result, "status", None), getattr(result, "reason", None), end="")
+"""
+
+
+def send_in_a_process(url: str, bundle: str, environment: dict[str, str]) -> str:
+    command = [sys.executable, "-c", SEND, url, bundle]
+    env = {**os.environ, **environment}
+    return subprocess.run(command, env=env, capture_output=True, check=True, text=True).stdout
+
+
+def test_the_environment_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login someone password something\n")
+    keys = tmp_path / "keys.log"
+    with (
+        OddServer(answering(raw_answer(b"{}")), tls=authority().server()) as server,
+        OddServer(answering(raw_answer(b"{}"))) as plain,
+        OddServer(stall) as proxy,
+    ):
+        names = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy"]
+        environment = {
+            **dict.fromkeys(names, proxy.url),
+            "NO_PROXY": "",
+            "NETRC": str(tmp_path / "netrc"),
+            "SSLKEYLOGFILE": str(keys),
+        }
+
+        over_tls = send_in_a_process(server.url, str(authority().bundle), environment)
+        over_plain = send_in_a_process(plain.url, "", environment)
+
+        assert (over_tls, over_plain) == ("200 None", "200 None")
+        assert proxy.connections == 0
+        assert b"authorization" not in (server.requests[0] + plain.requests[0]).lower()
+    assert not keys.exists()
+
+
+def test_no_authority_is_taken_from_the_environment() -> None:
+    names = ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"]
+    environment = dict.fromkeys(names, str(authority().bundle))
+    environment["SSL_CERT_DIR"] = str(authority().bundle.parent)
+    with OddServer(answering(raw_answer(b"{}")), tls=authority().server()) as server:
+        result = send_in_a_process(server.url, "", environment)
+
+        assert server.received_bytes == 0
+    assert result == "None unreachable"
