@@ -1,0 +1,201 @@
+"""Cookies and guards: what every answer carries, and what none may ever hold."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from contextlib import closing
+from typing import Any
+from wsgiref.util import setup_testing_defaults
+from wsgiref.validate import validator
+
+import pytest
+
+from finch_middleware.messages import (
+    Invalid,
+    Outcome,
+    Response,
+    SetCookie,
+)
+from finch_middleware.pages import Pages
+from finch_middleware.records import ConnectSession
+from finch_middleware.request import CallbackRequest
+from finch_middleware.responders import with_cookies
+from finch_middleware.secret import Secret
+from tests.answers import (
+    COMMON,
+    EVERY,
+    browser,
+    named,
+    script,
+)
+
+SESSION = ConnectSession(
+    session_id="5e55", connect_url="https://connect.example.com/authorize?session=5e55"
+)
+COOKIE = SetCookie(name="__Host-finch-1", value=Secret("sealed"), max_age=600, secure=True)
+
+HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
+
+
+def served(response: Response, *, method: str = "GET") -> tuple[str, list[tuple[str, str]], bytes]:
+    """What a server sees of it, with wsgiref's validator between."""
+    environ: dict[str, Any] = {"REQUEST_METHOD": method, "QUERY_STRING": ""}
+    setup_testing_defaults(environ)
+    started: list[Any] = []
+
+    def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+        started.append((status, headers))
+        return lambda data: None
+
+    body: Any = validator(response)(environ, start_response)
+    with closing(body):
+        content = b"".join(body)
+    return started[0][0], started[0][1], content
+
+
+def assert_plain(headers: Iterable[tuple[str, str]]) -> None:
+    for name, value in headers:
+        assert HEADER_VALUE.fullmatch(name), name
+        assert HEADER_VALUE.fullmatch(value), name
+
+
+class TestOpened:
+    def opened(self, *, location: str | None) -> Response:
+        return Pages().opened(
+            SESSION,
+            location=location,
+            state="5tate",
+            connect_origin="https://connect.example.com",
+            cookies=[COOKIE],
+        )
+
+    def test_redirect_flow_goes_to_finch_connect(self) -> None:
+        response = self.opened(location=SESSION.connect_url)
+
+        assert response.status_code == 303
+        assert response.headers["Location"] == SESSION.connect_url
+        assert response.headers.getlist("Set-Cookie") != []
+
+    @pytest.mark.parametrize("location", ["https://a.test/\r\nX: y", "https://é.test", "", "a b"])
+    def test_an_address_that_no_header_may_hold_is_not_followed(self, location: str) -> None:
+        response = self.opened(location=location)
+
+        assert response.headers["Location"] == "/"
+
+    def test_embedded_flow_gets_what_the_sdk_needs(self) -> None:
+        response = self.opened(location=None)
+
+        assert response.status_code == 200
+        assert response.get_json() == {
+            "session_id": "5e55",
+            "state": "5tate",
+            "connect_url": SESSION.connect_url,
+            "connect_origin": "https://connect.example.com",
+        }
+        assert response.headers.getlist("Set-Cookie") != []
+
+
+class TestCookies:
+    def test_set_for_this_host_alone_and_out_of_reach_of_scripts(self) -> None:
+        response = with_cookies(Response(), [COOKIE])
+
+        assert response.headers.getlist("Set-Cookie") == [
+            "__Host-finch-1=sealed; Max-Age=600; Secure; HttpOnly; Path=/; SameSite=Lax"
+        ]
+
+    def test_without_secure_where_the_browser_comes_over_loopback_http(self) -> None:
+        cookie = SetCookie(name="finch-1", value=Secret("v"), max_age=60, secure=False)
+
+        response = with_cookies(Response(), [cookie])
+
+        assert response.headers.getlist("Set-Cookie") == [
+            "finch-1=v; Max-Age=60; HttpOnly; Path=/; SameSite=Lax"
+        ]
+
+    def test_without_a_value_is_removed(self) -> None:
+        cookie = SetCookie(name="__Host-finch-2", value=None, max_age=600, secure=True)
+
+        response = with_cookies(Response(), [cookie])
+
+        assert response.headers.getlist("Set-Cookie") == [
+            "__Host-finch-2=; Max-Age=0; Secure; HttpOnly; Path=/; SameSite=Lax"
+        ]
+
+    def test_of_an_outcome_are_all_set(self) -> None:
+        gone = SetCookie(name="__Host-finch-2", value=None, max_age=0, secure=True)
+        outcome = Invalid(reason="expired", cookies=(COOKIE, gone), **COMMON)
+
+        response = Pages().respond(outcome, browser())
+
+        assert len(response.headers.getlist("Set-Cookie")) == 2
+
+
+ANSWERS = [
+    pytest.param(outcome, request, id=f"{named(outcome)}-{who}")
+    for outcome in EVERY
+    for who, request in (
+        ("browser", browser()),
+        ("post", browser("POST")),
+        ("script", script()),
+        ("head", browser("HEAD")),
+        ("options", browser("OPTIONS")),
+    )
+]
+
+
+class TestEveryAnswer:
+    @pytest.mark.parametrize(("outcome", "request_"), ANSWERS)
+    def test_is_kept_by_no_cache_framed_by_nobody_and_well_formed(
+        self, outcome: Outcome, request_: CallbackRequest
+    ) -> None:
+        response = with_cookies(Pages().respond(outcome, request_), [COOKIE])
+
+        status, headers, _ = served(response, method=request_.method)
+        sent = dict(headers)
+        assert status == response.status
+        assert_plain(headers)
+        assert sent["Cache-Control"] == "no-store"
+        assert sent["Referrer-Policy"] == "no-referrer"
+        assert sent["X-Content-Type-Options"] == "nosniff"
+        assert sent["X-Frame-Options"] == "DENY"
+        assert sent["Vary"] == "Cookie, Accept, Content-Type, Sec-Fetch-Mode"
+        assert re.fullmatch(
+            r"default-src 'none'; style-src '(none|nonce-[\w-]{22})'; base-uri 'none'; "
+            r"form-action 'none'; frame-ancestors 'none'",
+            sent["Content-Security-Policy"],
+        )
+
+    @pytest.mark.parametrize("location", [None, SESSION.connect_url], ids=["embedded", "redirect"])
+    def test_that_opens_connect_is_as_guarded(self, location: str | None) -> None:
+        response = Pages().opened(
+            SESSION, location=location, state=None, connect_origin="https://c.test", cookies=[]
+        )
+
+        _, headers, _ = served(response)
+        sent = dict(headers)
+        assert_plain(headers)
+        assert sent["Cache-Control"] == "no-store"
+        assert sent["Referrer-Policy"] == "no-referrer"
+        assert sent["X-Content-Type-Options"] == "nosniff"
+        assert sent["X-Frame-Options"] == "DENY"
+        assert sent["Vary"] == "Cookie"
+        assert "default-src 'none'" in sent["Content-Security-Policy"]
+
+    @pytest.mark.parametrize("outcome", EVERY, ids=named)
+    @pytest.mark.parametrize("mode", ["navigate", "cors"])
+    def test_holds_nothing_of_the_request(self, outcome: Outcome, mode: str) -> None:
+        canary = "c4n4ry"
+        request = CallbackRequest(
+            method="GET",
+            query_string=f"code={canary}&error_description=<b>{canary}</b>",
+            headers={"Sec-Fetch-Mode": mode, "Host": canary, "X-Forwarded-Host": canary,
+                     "Cookie": canary, "Referer": canary, "Accept": canary},
+            body=canary.encode(),
+            environ={"SCRIPT_NAME": canary, "HTTP_HOST": canary, "PATH_INFO": canary},
+        )  # fmt: skip
+
+        response = Pages().respond(outcome, request)
+
+        assert canary not in str(response.headers)
+        assert canary.encode() not in response.get_data()

@@ -1,0 +1,276 @@
+"""What a person or a script is answered when a callback ends."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from finch_middleware.messages import (
+    Connected,
+    Failed,
+    Finishing,
+    Invalid,
+    Outcome,
+    Repeated,
+    Retry,
+    SetCookie,
+)
+from finch_middleware.pages import Pages
+from finch_middleware.records import ConnectSession
+from finch_middleware.request import CallbackRequest
+from finch_middleware.secret import Secret
+from tests.answers import (
+    COMMON,
+    CONNECTED,
+    DECLINED,
+    EVERY,
+    FAILED,
+    INVALID,
+    SPOOLED,
+    STAYING,
+    UNDER_WAY,
+    UNREACHABLE,
+    UNTRUSTED,
+    Page,
+    browser,
+    named,
+    script,
+)
+
+SESSION = ConnectSession(
+    session_id="5e55", connect_url="https://connect.example.com/authorize?session=5e55"
+)
+COOKIE = SetCookie(name="__Host-finch-1", value=Secret("sealed"), max_age=600, secure=True)
+
+
+class TestBrowser:
+    @pytest.mark.parametrize(
+        ("outcome", "word"),
+        [
+            (CONNECTED, "connected"),
+            (SPOOLED, "finishing"),
+            (DECLINED, "declined"),
+            (Repeated(first=CONNECTED), "connected"),
+        ],
+        ids=named,
+    )
+    def test_goes_on_to_return_to_with_the_outcome_and_the_reference(
+        self, outcome: Outcome, word: str
+    ) -> None:
+        response = Pages().respond(outcome, browser())
+
+        assert response.status_code == 303
+        assert response.headers["Location"] == (
+            f"/settings?tab=payroll&finch={word}&finch_ref=7K3Q9XWD#finch"
+        )
+
+    @pytest.mark.parametrize(
+        ("return_to", "expected"),
+        [
+            ("/", "/?finch=connected&finch_ref=r"),
+            ("/a?", "/a?finch=connected&finch_ref=r"),
+            ("/a#b?c", "/a?finch=connected&finch_ref=r#b?c"),
+            ("/a?x=%2f+%20&&y&x=", "/a?x=%2f+%20&&y&x=&finch=connected&finch_ref=r"),
+            ("/a?finch=x&b=1&finch_ref=y&finch", "/a?b=1&finch=connected&finch_ref=r"),
+            ("/a?%66inch=x&finch_referrer=z", "/a?finch_referrer=z&finch=connected&finch_ref=r"),
+        ],
+    )
+    def test_hint_replaces_an_older_one_and_leaves_all_else_as_it_was(
+        self, return_to: str, expected: str
+    ) -> None:
+        outcome = Connected(connection_id="c", customer_id="a", reference="r", return_to=return_to)
+
+        response = Pages().respond(outcome, browser())
+
+        assert response.headers["Location"] == expected
+
+    @pytest.mark.parametrize(
+        "return_to",
+        ["", "settings", "//evil.test", "/\\evil.test", "https://evil.test/", "/a\r\nX: y",
+         "/a b", "/\x00", "/\x7f", "/é", "/\ud800", "/%0d%0aX:y", "/%2fevil.test"],
+    )  # fmt: skip
+    def test_a_return_to_that_is_no_local_path_becomes_the_root(self, return_to: str) -> None:
+        common: dict[str, Any] = {"reference": "r", "return_to": return_to}
+        connected = Connected(connection_id="c", customer_id="a", **common)
+        invalid = Invalid(reason="expired", **common)
+
+        sent_on = Pages().respond(connected, browser())
+        page = Page(Pages().respond(invalid, browser()))
+        told = Pages().respond(invalid, script()).get_json()
+
+        assert sent_on.headers["Location"] == "/?finch=connected&finch_ref=r"
+        assert page.links == [("primary", "/")]
+        assert told["return_to"] == "/"
+
+    @given(return_to=st.text() | st.text("/?#&=%finch_ref;\\\r\n").map("/".__add__))
+    @example("/?a=1&finch=2&&b")
+    def test_no_return_to_reaches_a_header_as_more_than_a_local_path(self, return_to: str) -> None:
+        outcome = Connected(connection_id="c", customer_id="a", reference="r", return_to=return_to)
+
+        response = Pages().respond(outcome, browser())
+
+        assert re.fullmatch(r"[\x21-\x7e]+", response.headers["Location"])
+        location = urlsplit(response.headers["Location"])
+        assert (location.scheme, location.netloc) == ("", "")
+        assert location.path.startswith("/")
+        assert parse_qsl(location.query)[-2:] == [("finch", "connected"), ("finch_ref", "r")]
+
+    @given(st.lists(st.from_regex(r"([a-z=+;?/]|%[0-9a-f]{2}){0,8}", fullmatch=True), max_size=6))
+    def test_hint_leaves_every_other_parameter_in_place_byte_for_byte(
+        self, parameters: list[str]
+    ) -> None:
+        return_to = f"/a?{'&'.join(parameters)}#f"
+        outcome = Connected(connection_id="c", customer_id="a", reference="r", return_to=return_to)
+
+        response = Pages().respond(outcome, browser())
+
+        before = return_to.removesuffix("#f")
+        joint = "" if before == "/a?" else "&"
+        assert response.headers["Location"] == f"{before}{joint}finch=connected&finch_ref=r#f"
+
+    @pytest.mark.parametrize("outcome", STAYING, ids=named)
+    def test_stays_with_the_status_and_reads_what_happened(self, outcome: Outcome) -> None:
+        response = Pages(brand="Northwind").respond(outcome, browser())
+
+        page = Page(response)
+        ended = outcome.first if isinstance(outcome, Repeated) else outcome
+        assert response.status_code == ended.status
+        assert response.mimetype == "text/html"
+        assert "Location" not in response.headers
+        assert page.texts["h1"]
+        assert page.texts["title"] == page.texts["h1"]
+        assert "$" not in page.texts[".body"]
+        assert page.texts["code"] == "7K3Q9XWD"
+        assert page.texts[".brand"] == "Northwind"
+
+    @pytest.mark.parametrize("outcome", STAYING, ids=named)
+    def test_finds_one_clear_action_first(self, outcome: Outcome) -> None:
+        page = Page(Pages().respond(outcome, browser()))
+
+        ended = outcome.first if isinstance(outcome, Repeated) else outcome
+        home, again = "/settings?tab=payroll#finch", ""
+        if isinstance(ended, Finishing):
+            expected = [("quiet", again)]
+        elif ended.retry is not Retry.RELOAD:
+            expected = [("primary", home)]
+        elif getattr(ended, "reason", "") in ("payment_required", "client_rejected"):
+            expected = [("primary", home), ("quiet", again)]
+        else:
+            expected = [("primary", again), ("quiet", home)]
+        assert page.links == expected
+
+    @pytest.mark.parametrize("outcome", [UNDER_WAY, UNREACHABLE], ids=named)
+    def test_is_offered_no_reload_of_what_a_form_has_sent(self, outcome: Outcome) -> None:
+        response = Pages().respond(outcome, browser("POST"))
+
+        page = Page(response)
+        assert page.links == [("primary", "/settings?tab=payroll#finch")]
+        assert page.texts[".primary"] == "Back to the application"
+        assert "Refresh" not in response.headers
+
+    def test_sees_the_page_refresh_itself_while_another_request_is_at_work(self) -> None:
+        response = Pages().respond(UNDER_WAY, browser())
+
+        assert response.status_code == 202
+        assert response.headers["Refresh"] == "2"
+
+    @pytest.mark.parametrize("outcome", [*INVALID, *FAILED], ids=named)
+    def test_sees_no_other_page_refresh_itself(self, outcome: Outcome) -> None:
+        response = Pages().respond(outcome, browser())
+
+        assert "Refresh" not in response.headers
+
+
+class TestScript:
+    @pytest.mark.parametrize("outcome", EVERY, ids=named)
+    def test_gets_the_outcome_as_json_with_its_status(self, outcome: Outcome) -> None:
+        response = Pages().respond(outcome, script())
+
+        ended = outcome.first if isinstance(outcome, Repeated) else outcome
+        told = response.get_json()
+        assert response.status_code == ended.status
+        assert response.mimetype == "application/json"
+        assert told["outcome"] == type(ended).__name__.lower()
+        assert told["reference"] == "7K3Q9XWD"
+        assert told["retry"] == ended.retry
+        assert told["return_to"] == "/settings?tab=payroll#finch"
+        assert told["message"].endswith(".")
+        assert "$" not in told["message"]
+        assert told.get("connection_id") == getattr(ended, "connection_id", None)
+        assert ("connection_id" in told) == isinstance(ended, Connected)
+        reason = getattr(ended, "reason", None) if isinstance(ended, Invalid | Failed) else None
+        assert told.get("reason") == reason
+
+    def test_reads_title_and_text_as_sentences(self) -> None:
+        own = {"failed.unreachable": {"title": "Oh dear!", "body": "Wait."}}
+
+        plain = Pages().respond(CONNECTED, script()).get_json()["message"]
+        exclaimed = Pages(texts=own).respond(UNREACHABLE, script()).get_json()["message"]
+
+        assert plain.startswith("Your payroll is connected. There is")
+        assert exclaimed == "Oh dear! Wait."
+
+    @pytest.mark.parametrize("first", [CONNECTED, UNTRUSTED, UNREACHABLE], ids=named)
+    def test_gets_the_same_answer_to_a_repeat_as_to_the_first(
+        self, first: Connected | Invalid | Failed
+    ) -> None:
+        answer = Pages().respond(first, script())
+        repeated = Pages().respond(Repeated(first=first, cookies=(COOKIE,)), script())
+
+        assert repeated.get_data() == answer.get_data()
+        assert repeated.status == answer.status
+        assert repeated.headers.getlist("Set-Cookie") != []
+
+
+class TestMethods:
+    REFUSED = Invalid(reason="method", **COMMON)
+    ALLOW = "GET, HEAD, POST, OPTIONS"
+
+    def test_head_is_answered_with_nothing(self) -> None:
+        response = Pages().respond(self.REFUSED, browser("HEAD"))
+
+        assert (response.status_code, response.get_data()) == (200, b"")
+
+    def test_options_names_the_methods(self) -> None:
+        response = Pages().respond(self.REFUSED, browser("OPTIONS"))
+
+        assert (response.status_code, response.get_data()) == (204, b"")
+        assert response.headers["Allow"] == self.ALLOW
+
+    @pytest.mark.parametrize("mode", ["navigate", "cors"])
+    def test_any_other_is_refused_and_told_the_methods(self, mode: str) -> None:
+        request = browser("PUT", **{"Sec-Fetch-Mode": mode})
+
+        response = Pages().respond(self.REFUSED, request)
+
+        assert response.status_code == 405
+        assert response.headers["Allow"] == self.ALLOW
+
+    def test_head_of_another_outcome_is_not_taken_for_success(self) -> None:
+        response = Pages().respond(Invalid(reason="prefetch", **COMMON), browser("HEAD"))
+
+        assert response.status_code == 503
+
+
+class TestWaiting:
+    @pytest.mark.parametrize("request_", [browser(), script()], ids=["browser", "script"])
+    @pytest.mark.parametrize("outcome", [*INVALID, *FAILED], ids=named)
+    def test_what_is_away_for_a_while_says_when_to_come_back(
+        self, outcome: Invalid | Failed, request_: CallbackRequest
+    ) -> None:
+        response = Pages().respond(outcome, request_)
+
+        assert response.headers.get("Retry-After") == ("5" if outcome.status == 503 else None)
+
+    @pytest.mark.parametrize(("seconds", "said"), [(0, "0"), (42, "42"), (-1, "0")])
+    def test_an_outcome_that_knows_how_long_says_so(self, seconds: int, said: str) -> None:
+        outcome = Failed(reason="unreachable", retry_after=seconds, **COMMON)
+
+        response = Pages().respond(outcome, browser())
+
+        assert response.headers["Retry-After"] == said
