@@ -1,0 +1,395 @@
+from __future__ import annotations
+
+import logging
+import os
+import stat
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from finch_middleware.errors import SpoolUnavailable, StorageUnavailable
+from finch_middleware.records import Attempt, AttemptState, StoredConnection
+from finch_middleware.spool import Entry, Spool
+from finch_middleware.storage.memory import MemoryStorage
+from finch_middleware.testing.sample_records import NOON, a_connection, an_attempt, key_of
+
+OURS = an_attempt().client_id
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "var" / "spool"
+
+
+@pytest.fixture
+def spool(folder: Path) -> Spool:
+    return Spool(folder)
+
+
+def stored(code: str = "code", **changes: Any) -> Attempt:
+    return an_attempt(code).settled(AttemptState.STORED, at=NOON, connection_id="c-1", **changes)
+
+
+class AwayStorage(MemoryStorage):
+    """A storage that takes *good* writes and is away then."""
+
+    def __init__(self, good: int = 0) -> None:
+        super().__init__()
+        self.good = good
+
+    def settle(self, attempt: Attempt, connection: StoredConnection | None = None) -> bool:
+        if self.good == 0:
+            raise StorageUnavailable
+        self.good -= 1
+        return super().settle(attempt, connection)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(each.name for each in folder.iterdir())
+
+
+@pytest.mark.parametrize("connection", [a_connection("c-1"), None], ids=["with", "without"])
+def test_an_entry_comes_back_as_it_was_put(
+    spool: Spool, connection: StoredConnection | None
+) -> None:
+    attempt = stored()
+
+    spool.put(attempt, connection)
+
+    assert spool.entry(attempt.code_key) == Entry(attempt=attempt, connection=connection)
+    assert list(spool.entries()) == [Entry(attempt=attempt, connection=connection)]
+    assert spool.entry(key_of("another")) is None
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+def test_only_the_owner_may_read_the_folder_and_its_files(
+    spool: Spool, folder: Path, umask: int
+) -> None:
+    before = os.umask(umask)
+    try:
+        spool.put(stored(), a_connection())
+    finally:
+        os.umask(before)
+
+    (file,) = folder.iterdir()
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """What is asked of the disk, in order: what was opened, synced and renamed."""
+    made: list[tuple[str, str]] = []
+    fsync, replace = os.fsync, os.replace
+
+    def synced(descriptor: int) -> None:
+        made.append(("fsync", os.readlink(f"/proc/self/fd/{descriptor}")))
+        fsync(descriptor)
+
+    def renamed(source: Path, target: Path) -> None:
+        made.append(("replace", str(target)))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", renamed)
+    return made
+
+
+def test_an_entry_is_on_disk_before_it_has_its_name_and_then_so_is_the_name(
+    spool: Spool, folder: Path, calls: list[tuple[str, str]]
+) -> None:
+    attempt = stored()
+
+    spool.put(attempt, a_connection())
+
+    name = f"{attempt.code_key.hex()}.json"
+    assert calls == [
+        ("fsync", str(folder.parent)),
+        ("fsync", str(folder / f".{name}.part")),
+        ("replace", str(folder / name)),
+        ("fsync", str(folder)),
+    ]
+    assert names(folder) == [name]
+
+
+def test_the_file_is_complete_when_it_is_synced(
+    spool: Spool, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: sizes.append(os.fstat(descriptor).st_size))
+    spool.prove()
+    sizes.clear()
+
+    spool.put(stored(), a_connection())
+
+    (file,) = folder.iterdir()
+    assert sizes[0] == file.stat().st_size > 0
+
+
+def test_a_spooled_file_holds_ciphertext_and_hashes_only(spool: Spool, folder: Path) -> None:
+    spool.put(stored(), a_connection())
+
+    text = next(folder.iterdir()).read_text()
+    assert a_connection().sealed.text in text
+    assert text.isascii()
+
+
+def test_a_proof_leaves_nothing_behind_but_the_folder(spool: Spool, folder: Path) -> None:
+    for _ in range(3):
+        spool.prove()
+
+    assert names(folder) == []
+
+
+def test_a_proof_needs_the_room_of_an_entry(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    unlink = Path.unlink
+
+    def removed(path: Path, missing_ok: bool = False) -> None:
+        sizes.append(path.stat().st_size)
+        unlink(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", removed)
+
+    spool.prove()
+
+    assert sizes == [4096]
+
+
+def test_draining_brings_every_entry_home_once(spool: Spool, folder: Path) -> None:
+    storage = MemoryStorage()
+    for number in range(3):
+        spool.put(stored(str(number)), a_connection(f"c-{number}"))
+
+    first, second = (
+        list(spool.drain(storage, client_id=OURS)),
+        list(spool.drain(storage, client_id=OURS)),
+    )
+
+    assert {entry.attempt.attempt_id for entry in first} == {f"attempt-{n}" for n in range(3)}
+    assert second == []
+    assert names(folder) == []
+    assert all(storage.get(f"c-{number}") == a_connection(f"c-{number}") for number in range(3))
+    assert storage.attempt(key_of("1")) == stored("1")
+
+
+def test_draining_takes_no_more_than_its_limit(spool: Spool, folder: Path) -> None:
+    for number in range(3):
+        spool.put(stored(str(number)), a_connection(f"c-{number}"))
+
+    drained = list(spool.drain(MemoryStorage(), client_id=OURS, limit=2))
+
+    assert len(drained) == 2
+    assert len(names(folder)) == 1
+
+
+def test_an_entry_that_was_settled_but_not_removed_changes_nothing_more(spool: Spool) -> None:
+    storage = MemoryStorage()
+    entry = Entry(attempt=stored(), connection=a_connection())
+    storage.settle(entry.attempt, entry.connection)
+    spool.put(entry.attempt, entry.connection)
+
+    drained = list(spool.drain(storage, client_id=OURS))
+
+    assert drained == [entry]
+    assert storage.get("connection") == a_connection()
+
+
+def test_a_newer_token_is_never_replaced_by_a_spooled_one(spool: Spool) -> None:
+    storage = MemoryStorage()
+    newer = a_connection("c-1", obtained_at=NOON + timedelta(seconds=1), attempt_id="later")
+    storage.settle(stored("later"), newer)
+    spool.put(stored(), a_connection("c-1"))
+
+    drained = list(spool.drain(storage, client_id=OURS))
+
+    assert len(drained) == 1
+    assert storage.get("c-1") == newer
+    assert storage.attempt(key_of("code")) == stored()
+
+
+def test_what_the_storage_does_not_take_goes_on_waiting(spool: Spool, folder: Path) -> None:
+    for number in range(3):
+        spool.put(stored(str(number)), a_connection(f"c-{number}"))
+
+    with pytest.raises(StorageUnavailable):
+        list(spool.drain(AwayStorage(good=1), client_id=OURS))
+
+    assert len(names(folder)) == 2
+
+
+CORRUPT = {
+    "empty": b"",
+    "cut": None,
+    "not JSON": b"{",
+    "a list": b"[]",
+    "a number": b"5",
+    "a text": b'"x"',
+    "an empty object": b"{}",
+    "no connection": b'{"attempt": "{}"}',
+    "an attempt that is no text": b'{"attempt": 5, "connection": null}',
+    "an attempt that is no object": b'{"attempt": "[]", "connection": null}',
+    "an attempt without columns": b'{"attempt": "{}", "connection": null}',
+    "binary": bytes(range(256)),
+    "nested": b"[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("content", CORRUPT.values(), ids=CORRUPT)
+def test_a_corrupt_file_stays_where_it_is_is_reported_once_and_stops_nobody(
+    spool: Spool, folder: Path, content: bytes | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    spool.put(stored("whole"), a_connection("c-1"))
+    spool.put(stored("spoilt"), a_connection("c-2"))
+    spoilt = folder / f"{key_of('spoilt').hex()}.json"
+    content = spoilt.read_bytes()[:-20] if content is None else content
+    spoilt.write_bytes(content)
+
+    entry = spool.entry(key_of("spoilt"))
+    drained = [each for _ in range(3) for each in spool.drain(MemoryStorage(), client_id=OURS)]
+
+    assert entry is None
+    assert [each.attempt for each in drained] == [stored("whole")]
+    assert names(folder) == [spoilt.name]
+    assert spoilt.read_bytes() == content
+    told = [record for record in caplog.records if "finch.spool.unreadable" in record.message]
+    assert [record.levelno for record in told] == [logging.ERROR]
+    assert spoilt.name in told[0].message
+
+
+def test_a_file_under_the_name_of_another_code_is_not_drained(
+    spool: Spool, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spool.put(stored(), a_connection())
+    (file,) = folder.iterdir()
+    moved = file.rename(folder / f"{key_of('other').hex()}.json")
+
+    drained = list(spool.drain(MemoryStorage(), client_id=OURS))
+
+    assert drained == []
+    assert moved.exists()
+    assert "finch.spool.unreadable" in caplog.text
+
+
+def test_a_file_that_another_process_has_drained_meanwhile_is_no_fault(
+    spool: Spool, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(3):
+        spool.put(stored(str(number)), None)
+    entries = spool.entries()
+    next(entries)
+    for path in folder.iterdir():
+        path.unlink()
+
+    assert list(entries) == []
+    assert caplog.records == []
+
+
+def test_a_half_written_file_of_a_crash_is_no_entry_and_is_overwritten(
+    spool: Spool, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spool.prove()
+    (folder / f".{key_of('code').hex()}.json.part").write_text("half")
+
+    waiting = list(spool.entries())
+    spool.put(stored(), None)
+
+    assert waiting == []
+    assert caplog.records == []
+    assert spool.entry(key_of("code")) == Entry(attempt=stored(), connection=None)
+    assert len(names(folder)) == 1
+
+
+def unwritable(call: str, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*given: Any, **named: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, call, failing)
+
+
+def refusals(spool: Spool) -> list[str]:
+    """What `prove` and `put` say."""
+    said = []
+    for write in (spool.prove, lambda: spool.put(stored(), a_connection())):
+        with pytest.raises(SpoolUnavailable) as fault:
+            write()
+        assert fault.value.__context__ is None
+        said.append(str(fault.value))
+    return said
+
+
+def test_a_folder_that_cannot_be_made_is_unavailable(spool: Spool, folder: Path) -> None:
+    folder.parent.write_text("a file where the folder should be")
+
+    assert all("Not a directory" in each or "File exists" in each for each in refusals(spool))
+    assert Spool(folder).entry(key_of("code")) is None
+    assert list(Spool(folder).entries()) == []
+
+
+@pytest.mark.parametrize(
+    "number", [13, 28, 30, 5, 24], ids=["EACCES", "ENOSPC", "EROFS", "EIO", "EMFILE"]
+)
+def test_a_folder_that_cannot_be_written_is_unavailable(
+    number: int, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unwritable("open", number, monkeypatch)
+
+    assert all(os.strerror(number) in each for each in refusals(spool))
+
+
+def test_a_full_disk_is_unavailable_before_anybody_is_sent_to_finch(
+    folder: Path, spool: Spool
+) -> None:
+    folder.mkdir(parents=True)
+    genuine = os.open
+
+    def full(path: Any, flags: int, mode: int = 0o777) -> int:
+        return genuine("/dev/full", os.O_WRONLY)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "open", full)
+        with pytest.raises(SpoolUnavailable, match="No space left"):
+            spool.prove()
+
+    assert names(folder) == []
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_what_is_not_durable_is_not_taken_and_leaves_no_half_file(
+    call: str, spool: Spool, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool.prove()
+    unwritable(call, 5, monkeypatch)
+
+    with pytest.raises(SpoolUnavailable):
+        spool.put(stored(), a_connection())
+
+    assert names(folder) == []
+
+
+def test_without_a_folder_nothing_is_taken_and_nothing_waits() -> None:
+    spool = Spool(None)
+
+    spool.prove()
+    with pytest.raises(SpoolUnavailable):
+        spool.put(stored(), None)
+
+    assert spool.entry(key_of("code")) is None
+    assert list(spool.entries()) == []
+    assert list(spool.drain(AwayStorage(), client_id=OURS)) == []
+
+
+def test_a_folder_that_may_not_be_looked_into_has_no_entries(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool.put(stored(), None)
+
+    def refused(*given: Any, **named: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "stat", refused)
+    monkeypatch.setattr(os, "scandir", refused)
+
+    assert list(spool.entries()) == []
