@@ -1,0 +1,340 @@
+"""Whose return it is: the table of tickets, states, logins and origins (T1, T4, T26, T31)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, cast
+
+import pytest
+
+from finch_middleware.binding import Binder, Binding, SignedIn
+from finch_middleware.errors import ReturnFault
+from finch_middleware.options import FlowKind, Key, Options, new_key
+from finch_middleware.request import CallbackRequest
+from finch_middleware.returns import Return
+from finch_middleware.secret import Secret
+from finch_middleware.settings import Settings
+from finch_middleware.storage import Storage
+from finch_middleware.testing.clock import Clock
+from finch_middleware.tickets import SKEW, Ticket, Tickets
+from finch_middleware.vault import KeyedHash, Vault
+
+HOUR = timedelta(hours=1)
+ORIGIN = "https://app.example.com"
+CODE = Secret("code-1")
+OTHER_STATE = Secret("A" * 22)
+HASH = KeyedHash(client_id="client", client_secret=Secret("secret"))
+TICKETS = Tickets(
+    vault=Vault(
+        client_id="client", key=Key(key_id="k1", material=Secret(new_key("k1").partition(":")[2]))
+    ),
+    secure=True,
+)
+NAVIGATION = CallbackRequest()
+OWN_PAGE = CallbackRequest(method="POST", headers={"Sec-Fetch-Site": "same-origin"})
+OWN_FETCH = CallbackRequest(headers={"Sec-Fetch-Site": "same-origin"})
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def a_ticket(
+    clock: Clock, customer_id: str = "acme", *, kind: FlowKind = "redirect", spent: bool = False
+) -> Ticket:
+    ticket = TICKETS.issue(
+        customer_id=customer_id, return_to=f"/{customer_id}", kind=kind, at=clock(), life=HOUR
+    )
+    clock.move(timedelta(seconds=1))
+    return dataclasses.replace(ticket, spent=spent)
+
+
+def binder(clock: Clock, **changes: Any) -> Binder:
+    options = Options(
+        client_id="client",
+        client_secret="secret",
+        redirect_uri=f"{ORIGIN}/finch/callback",
+        products=["company"],
+        storage="memory://",
+        key=new_key("k1"),
+        clock=clock,
+        return_to="/home",
+    )
+    settings = Settings.of(cast("Options", {**options, **changes}), storage_protocol=Storage)
+    return Binder(settings=settings, keyed_hash=HASH)
+
+
+def bound(
+    clock: Clock,
+    returned: Return,
+    tickets: Sequence[Ticket] = (),
+    *,
+    request: CallbackRequest = NAVIGATION,
+    signed_in: SignedIn = None,
+    **options: Any,
+) -> Binding | str:
+    """The binding, or the reason why there is none."""
+    try:
+        return binder(clock, **options).bind(
+            request, returned, tickets=tickets, signed_in=signed_in
+        )
+    except ReturnFault as fault:
+        return fault.reason
+
+
+def the_binding(*given: Any, **named: Any) -> Binding:
+    found = bound(*given, **named)
+    assert isinstance(found, Binding), found
+    return found
+
+
+def test_a_state_binds_to_its_own_ticket_alone(clock: Clock) -> None:
+    first, second = a_ticket(clock, "acme"), a_ticket(clock, "beta")
+
+    found = the_binding(clock, Return(code=CODE, state=first.state), [second, first])
+
+    assert found.customers == {"acme"}
+    assert [flow.ticket for flow in found.live] == [first]
+    assert found.flow_key == HASH("flow", first.flow_id)
+    assert found.names == ((HASH("flow", first.flow_id), "acme"),)
+    assert (found.kind, found.return_to) == ("redirect", "/acme")
+
+
+@pytest.mark.parametrize("kind", ["redirect", "embedded"])
+def test_the_kind_is_the_tickets_whatever_the_request_looks_like(
+    clock: Clock, kind: FlowKind
+) -> None:
+    ticket = a_ticket(clock, kind=kind)
+    returned = Return(code=CODE, state=ticket.state)
+
+    kinds = {
+        the_binding(clock, returned, [ticket], request=request, flow=configured).kind
+        for request in (OWN_PAGE, OWN_FETCH)
+        for configured in ("redirect", "embedded")
+    }
+
+    assert kinds == {kind}
+
+
+def test_without_a_state_every_live_redirect_of_the_browser_counts(clock: Clock) -> None:
+    tickets = [
+        a_ticket(clock, "old"),
+        a_ticket(clock, "new"),
+        a_ticket(clock, "e", kind="embedded"),
+    ]
+    tickets.append(a_ticket(clock, "spent", spent=True))
+    newest_first = tickets[::-1]
+
+    found = the_binding(clock, Return(code=CODE), newest_first)
+
+    assert found.customers == {"old", "new"}
+    assert [flow.ticket.customer_id for flow in found.live] == ["new", "old"]
+    assert [customer for _, customer in found.names] == ["spent", "new", "old"]
+    assert found.flow_key is None
+    assert found.kind == "redirect"
+
+
+def test_a_spent_ticket_recognises_a_reload_and_allows_no_new_code(clock: Clock) -> None:
+    ticket = a_ticket(clock, spent=True)
+
+    for returned in (Return(code=CODE, state=ticket.state), Return(code=CODE)):
+        found = the_binding(clock, returned, [ticket])
+        assert (found.customers, found.live) == (frozenset(), ())
+        assert found.keys() == (HASH("flow", ticket.flow_id),)
+
+
+def test_a_code_ends_the_newest_flow_of_its_customer(clock: Clock) -> None:
+    old, other, new = a_ticket(clock, "acme"), a_ticket(clock, "beta"), a_ticket(clock, "acme")
+
+    found = the_binding(clock, Return(code=CODE), [new, other, old])
+
+    ended = found.ended_by("acme")
+    assert ended is not None
+    assert ended.ticket == new
+    assert found.ended_by("nobody") is None
+    assert len(found.keys()) == 3
+    assert found.keys("beta") == (HASH("flow", other.flow_id),)
+    assert found.keys("nobody") == ()
+
+
+NO_CODE = Return()
+REFUSED: list[tuple[str, dict[str, Any]]] = [
+    ("no_ticket", {"returned": Return(code=CODE)}),
+    ("no_ticket", {"returned": Return(code=CODE, state=OTHER_STATE)}),
+    ("unsolicited", {"returned": NO_CODE}),
+    ("unsolicited", {"returned": Return(declined="error", state=OTHER_STATE)}),
+    ("state_mismatch", {"returned": Return(code=CODE, foreign_state=True)}),
+    (
+        "state_mismatch",
+        {"returned": Return(code=CODE, foreign_state=True), "tickets": ["redirect"]},
+    ),
+    ("state_mismatch", {"returned": Return(code=CODE, state=OTHER_STATE), "tickets": ["redirect"]}),
+    ("state_mismatch", {"returned": Return(state=OTHER_STATE), "tickets": ["redirect"]}),
+    ("no_state", {"returned": Return(code=CODE), "tickets": ["redirect"], "require_state": True}),
+    ("no_state", {"returned": Return(code=CODE), "tickets": [], "require_state": True}),
+    ("no_state", {"returned": Return(code=CODE), "tickets": ["embedded"]}),
+    ("no_state", {"returned": NO_CODE, "tickets": ["embedded", "embedded"]}),
+    (
+        "signed_out",
+        {"returned": Return(code=CODE), "tickets": ["redirect"], "signed_in": frozenset()},
+    ),
+    (
+        "other_customer",
+        {"returned": Return(code=CODE), "tickets": ["redirect"], "signed_in": frozenset({"x"})},
+    ),
+    ("signed_out", {"returned": Return(code=CODE), "opened_by": "application"}),
+    (
+        "signed_out",
+        {"returned": Return(code=CODE), "opened_by": "application", "signed_in": frozenset()},
+    ),
+]
+
+
+@pytest.mark.parametrize(("reason", "case"), REFUSED, ids=range(len(REFUSED)))
+def test_what_is_bound_to_nobody_is_refused(
+    clock: Clock, reason: str, case: dict[str, Any]
+) -> None:
+    case = dict(case)
+    tickets = [a_ticket(clock, kind=kind) for kind in case.pop("tickets", [])]
+
+    assert bound(clock, case.pop("returned"), tickets, **case) == reason
+
+
+@pytest.mark.parametrize("with_state", [True, False])
+def test_an_expired_ticket_binds_nothing(clock: Clock, with_state: bool) -> None:
+    ticket = a_ticket(clock)
+    returned = Return(code=CODE, state=ticket.state if with_state else None)
+    clock.move(HOUR + SKEW - timedelta(seconds=1))
+    in_time = bound(clock, returned, [ticket])
+
+    clock.move(timedelta(seconds=1))
+
+    assert isinstance(in_time, Binding)
+    assert bound(clock, returned, [ticket]) == "expired"
+
+
+def test_an_expired_ticket_beside_a_live_one_is_passed_over(clock: Clock) -> None:
+    old = a_ticket(clock, "old")
+    clock.move(2 * HOUR)
+    new = a_ticket(clock, "new")
+
+    found = the_binding(clock, Return(code=CODE), [new, old])
+
+    assert found.customers == {"new"}
+    assert len(found.names) == 1
+
+
+@pytest.mark.parametrize("with_state", [True, False])
+def test_a_login_narrows_the_tickets_to_its_own(clock: Clock, with_state: bool) -> None:
+    acme, beta = a_ticket(clock, "acme"), a_ticket(clock, "beta")
+    returned = Return(code=CODE, state=acme.state if with_state else None)
+
+    mine = the_binding(clock, returned, [beta, acme], signed_in=frozenset({"acme", "gamma"}))
+    theirs = bound(clock, returned, [beta, acme], signed_in=frozenset({"gamma"}))
+    nobodys = bound(clock, returned, [beta, acme], signed_in=frozenset())
+
+    assert mine.customers == {"acme"}
+    assert (theirs, nobodys) == ("other_customer", "signed_out")
+
+
+@pytest.mark.parametrize("kind", ["redirect", "embedded"])
+def test_a_login_decides_alone_where_the_application_opens_connect(
+    clock: Clock, kind: FlowKind
+) -> None:
+    found = the_binding(
+        clock,
+        Return(code=CODE, foreign_state=True),
+        request=OWN_PAGE,
+        signed_in=frozenset({"acme", "beta"}),
+        opened_by="application",
+        flow=kind,
+    )
+
+    assert found.customers == {"acme", "beta"}
+    assert found.names == ((HASH("customer", "acme"), "acme"), (HASH("customer", "beta"), "beta"))
+    assert found.kind == kind
+    assert (found.live, found.flow_key, found.return_to) == ((), None, "/home")
+
+
+def test_a_login_brings_its_tickets_of_the_configured_kind_along(clock: Clock) -> None:
+    tickets = [
+        a_ticket(clock, "acme"),
+        a_ticket(clock, "beta"),
+        a_ticket(clock, "acme", kind="embedded"),
+    ]
+
+    found = the_binding(
+        clock, Return(code=CODE), tickets, signed_in=frozenset({"acme"}), opened_by="application"
+    )
+
+    assert [flow.ticket for flow in found.live] == tickets[:1]
+    assert found.customers == {"acme"}
+    assert found.return_to == "/acme"
+
+
+def test_a_state_of_a_ticket_goes_before_the_login(clock: Clock) -> None:
+    ticket = a_ticket(clock, "acme")
+    returned = Return(code=CODE, state=ticket.state)
+    own: dict[str, Any] = {"opened_by": "application", "flow": "embedded"}
+
+    found = the_binding(clock, returned, [ticket], signed_in=frozenset({"acme", "beta"}), **own)
+    other = bound(clock, returned, [ticket], signed_in=frozenset({"beta"}), **own)
+
+    assert (found.customers, found.kind) == (frozenset({"acme"}), "redirect")
+    assert other == "other_customer"
+
+
+SITES = ["same-origin", "same-site", "cross-site", "none", None]
+ORIGINS = [None, "null", ORIGIN, f"{ORIGIN}.evil", "http://app.example.com", "https://evil.example"]
+
+
+@pytest.mark.parametrize("site", SITES)
+@pytest.mark.parametrize("origin", ORIGINS)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("kind", ["redirect", "embedded"])
+@pytest.mark.parametrize("opened_by", ["begin", "application"])
+def test_only_our_own_page_posts_and_ends_an_embedded_flow(
+    clock: Clock, site: str | None, origin: str | None, method: str, kind: FlowKind, opened_by: str
+) -> None:
+    headers = {"Sec-Fetch-Site": site, "Origin": origin}
+    request = CallbackRequest(method=method, headers={n: v for n, v in headers.items() if v})
+    ticket = a_ticket(clock, kind=kind)
+    by_ticket = opened_by == "begin"
+
+    found = bound(
+        clock,
+        Return(code=CODE, state=ticket.state if by_ticket else None),
+        [ticket],
+        request=request,
+        signed_in=None if by_ticket else frozenset({"acme"}),
+        opened_by=opened_by,
+        flow=kind,
+    )
+
+    ours = site == "same-origin" or (site is None and origin == ORIGIN)
+    free = method == "GET" and kind == "redirect"
+    assert (found == "cross_site") is not (ours or free)
+    assert isinstance(found, Binding) is (ours or free)
+
+
+@pytest.mark.parametrize(
+    "returned", [Return(code=CODE), NO_CODE, Return(code=CODE, foreign_state=True)]
+)
+@pytest.mark.parametrize("headers", [{}, {"Sec-Fetch-Site": "cross-site"}, {"Origin": "null"}])
+def test_another_page_posts_nothing_with_or_without_a_state(
+    clock: Clock, returned: Return, headers: dict[str, str]
+) -> None:
+    request = CallbackRequest(method="POST", headers=headers)
+
+    assert bound(clock, returned, [a_ticket(clock)], request=request) == "cross_site"
+
+
+def test_a_binding_shows_no_state(clock: Clock) -> None:
+    ticket = a_ticket(clock)
+
+    found = the_binding(clock, Return(code=CODE, state=ticket.state), [ticket])
+
+    assert ticket.state.reveal() not in repr(found)

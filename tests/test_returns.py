@@ -1,0 +1,400 @@
+from __future__ import annotations
+
+import json
+import traceback
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from finch_middleware.errors import ReturnFault
+from finch_middleware.messages import INVALID_REASONS
+from finch_middleware.request import CallbackRequest
+from finch_middleware.returns import Return, recognised
+
+CODE = "6d1fd0f0-5a1e-4e2a-9a5f-0c3c1f1f7a10"
+STATE = "abcdefghijklmnopqrstu_"
+FORM = "application/x-www-form-urlencoded"
+JSON = "application/json"
+
+
+def got(query: str) -> CallbackRequest:
+    return CallbackRequest(query_string=query)
+
+
+def posted(body: bytes | str, *, kind: str = FORM, query: str = "") -> CallbackRequest:
+    encoded = body.encode() if isinstance(body, str) else body
+    headers = {"Content-Type": kind, "Content-Length": str(len(encoded))}
+    return CallbackRequest(method="POST", query_string=query, headers=headers, body=encoded)
+
+
+def carried(text: str, way: str) -> CallbackRequest:
+    """A request that carries *text* in its query or in its form."""
+    return got(text) if way == "query" else posted(text)
+
+
+def reason(request: CallbackRequest) -> str | None:
+    """Why it is no return; None if it is one. Any other error passes through."""
+    try:
+        recognised(request)
+    except ReturnFault as fault:
+        return fault.reason
+    return None
+
+
+def told(returned: Return) -> tuple[str | None, str | None]:
+    code, state = returned.code, returned.state
+    return code.reveal() if code else None, state.reveal() if state else None
+
+
+WITHOUT_STATE = [{"code": CODE}, {"code": CODE, "state": None}]
+both_ways = pytest.mark.parametrize("way", ["query", "form"])
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        got(f"code={CODE}&state={STATE}"),
+        got(f"state={STATE}&&x=1&code={CODE}&"),
+        got(f"%63ode={quote(CODE)}&st%61te={STATE.replace('_', '%5F')}"),
+        posted(f"code={CODE}&state={STATE}"),
+        posted(f"code={CODE}", query=f"state={STATE}"),
+        posted(f"code={CODE}&state={STATE}", kind=FORM + "; charset=UTF-8"),
+        posted(f"code={CODE}&state={STATE}", kind=FORM.upper()),
+        posted(json.dumps({"code": CODE, "state": STATE}), kind=JSON),
+        posted(json.dumps({"code": CODE, "state": STATE}), kind="Application/JSON ; charset=utf-8"),
+        posted(json.dumps({"code": CODE, "state": STATE, "idpRedirectUri": None}), kind=JSON),
+        posted(json.dumps({"code": CODE, "state": STATE, "x": {"code": 1}, "y": [1]}), kind=JSON),
+        posted("", query=f"code={CODE}&state={STATE}"),
+        CallbackRequest(method="POST", query_string=f"code={CODE}&state={STATE}"),
+    ],
+    ids=str,
+)
+def test_a_code_and_a_state_are_recognised(request_: CallbackRequest) -> None:
+    returned = recognised(request_)
+
+    assert told(returned) == (CODE, STATE)
+    assert not returned.foreign_state
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [got(f"code={CODE}"), *(posted(json.dumps(each), kind=JSON) for each in WITHOUT_STATE)],
+    ids=["query", "absent in JSON", "null in JSON"],
+)
+def test_a_missing_state_is_absent_and_not_foreign(request_: CallbackRequest) -> None:
+    returned = recognised(request_)
+
+    assert told(returned) == (CODE, None)
+    assert not returned.foreign_state
+
+
+FOREIGN = ["", "x", STATE[:-1], STATE + "a", STATE[:-1] + "%3D", "%C3%A9" * 11, "a" * 3000]
+
+
+@pytest.mark.parametrize("state", FOREIGN, ids=len)
+@both_ways
+def test_a_state_of_another_shape_is_foreign(state: str, way: str) -> None:
+    returned = recognised(carried(f"code={CODE}&state={state}", way))
+
+    assert returned.foreign_state
+    assert returned.state is None
+
+
+@pytest.mark.parametrize(
+    ("query", "declined"),
+    [
+        ("error=access_denied", "access_denied"),
+        ("error=access_denied&error_description=canary", "access_denied"),
+        ("error=Access_denied", "error"),
+        ("error=<script>".replace("<", "%3C").replace(">", "%3E"), "error"),
+        ("error=", "error"),
+        ("", "closed"),
+        (f"state={STATE}", "closed"),
+        ("Code=x&code[]=y&error_description=canary", "closed"),
+    ],
+)
+def test_a_return_without_a_code_says_why_in_a_fixed_word(query: str, declined: str) -> None:
+    returned = recognised(got(query))
+
+    assert returned.code is None
+    assert returned.declined == declined
+
+
+@pytest.mark.parametrize("method", ["HEAD", "OPTIONS", "PUT", "DELETE", "get", "COPY"])
+def test_only_get_and_post_are_returns(method: str) -> None:
+    request = CallbackRequest(method=method, query_string=f"code={CODE}")
+
+    assert reason(request) == "method"
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("Sec-Purpose", "prefetch"),
+        ("Sec-Purpose", "prefetch;prerender"),
+        ("Sec-Purpose", "prefetch;anonymous-client-ip"),
+        ("Purpose", "prefetch"),
+        ("Purpose", "Preview"),
+        ("X-Purpose", "preview"),
+        ("X-Moz", "prefetch"),
+        ("x-moz", "PREFETCH"),
+    ],
+)
+def test_a_prefetch_is_no_return(name: str, value: str, method: str) -> None:
+    request = CallbackRequest(method=method, query_string=f"code={CODE}", headers={name: value})
+
+    assert reason(request) == "prefetch"
+
+
+@pytest.mark.parametrize("name", ["code", "state", "error"])
+@pytest.mark.parametrize("other", ["the same", "another", "empty"])
+def test_a_doubled_parameter_is_refused_wherever_it_stands(name: str, other: str) -> None:
+    value = {"code": CODE, "state": STATE, "error": "access_denied"}[name]
+    second = {"the same": value, "another": value[::-1], "empty": ""}[other]
+    twice = f"{name}={value}&{name}={second}"
+    escaped = "".join(f"%{ord(character):02x}" for character in name)
+
+    refused = [
+        got(twice),
+        got(f"{name}={value}&x=1&{escaped}={second}"),
+        got(f"{name}={second}&{name}={value}"),
+        got(f"{name}={value}&{name}"),
+        posted(twice),
+        posted(f"{name}={value}", query=f"{name}={second}"),
+        posted(json.dumps({name: second}), kind=JSON, query=f"{name}={value}"),
+        posted(f'{{"{name}":"{value}","{name}":"{second}"}}', kind=JSON),
+        posted(f'{{"{name}":null,"{name}":"{value}"}}', kind=JSON),
+        posted(f'{{"{name}":"{value}","{name}":null}}', kind=JSON),
+        posted(f'{{"{name}":"{value}","\\u{ord(name[0]):04x}{name[1:]}":"{second}"}}', kind=JSON),
+    ]
+
+    assert [reason(request) for request in refused] == ["malformed"] * len(refused)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        got(f"code={CODE}&error=access_denied"),
+        got(f"code={CODE}&error="),
+        posted(f"code={CODE}&error=x"),
+        posted(f"code={CODE}", query="error=x"),
+        posted(json.dumps({"code": CODE, "error": "x"}), kind=JSON),
+        posted(json.dumps({"code": CODE}), kind=JSON, query="error=x"),
+    ],
+    ids=str,
+)
+def test_a_code_beside_an_error_is_refused(request_: CallbackRequest) -> None:
+    assert reason(request_) == "malformed"
+
+
+@both_ways
+def test_a_semicolon_separates_nothing(way: str) -> None:
+    returned = recognised(carried(f"code={CODE};state={STATE};code=x", way))
+
+    assert told(returned) == (f"{CODE};state={STATE};code=x", None)
+
+
+@both_ways
+def test_twenty_parameters_are_taken_and_one_more_is_not(way: str) -> None:
+    filler = "&".join(f"p{number}=1" for number in range(19))
+
+    assert reason(carried(f"code={CODE}&{filler}", way)) is None
+    assert reason(carried(f"code={CODE}&{filler}&q=1", way)) == "malformed"
+
+
+def test_the_parameters_of_query_and_body_count_together() -> None:
+    eleven = "&".join(f"p{number}=1" for number in range(11))
+
+    assert reason(posted(eleven, query=eleven)) == "malformed"
+    assert reason(posted(json.dumps({f"p{n}": n for n in range(21)}), kind=JSON)) == "malformed"
+
+
+@both_ways
+def test_four_kibibytes_are_taken_and_one_byte_more_is_not(way: str) -> None:
+    fitting = f"code={CODE}&x=".ljust(4096, "a")
+
+    assert reason(carried(fitting, way)) is None
+    assert reason(carried(fitting + "a", way)) == "malformed"
+
+
+ODD_ESCAPES = ["%", "%4", "%zz", "%u0041", "%%41", "%FF", "%C3", "%C0%AF", "%ED%A0%80"]
+CONTROLS = ["%00", "%0A", "%0d", "%1F", "%7F", "%09"]
+ODD_BYTES = ["é", "\x00", "\n", "\r\n", "\t", " ", "\x7f", "\xff"]
+
+
+@pytest.mark.parametrize("odd", [*ODD_ESCAPES, *CONTROLS, *ODD_BYTES], ids=ascii)
+@pytest.mark.parametrize("place", ["code={}", "x={}", "{}=x", "{}", "state={}"])
+@both_ways
+def test_odd_bytes_are_refused_wherever_they_stand(odd: str, place: str, way: str) -> None:
+    text = f"code={CODE}&" + place.format(odd) if "code" not in place else place.format(odd)
+
+    assert reason(carried(text, way)) == "malformed"
+
+
+@pytest.mark.parametrize("code", ["a" * 513, "", "a b", "a+b", "%20", "%C3%A9"])
+@both_ways
+def test_a_code_of_another_form_is_refused(code: str, way: str) -> None:
+    assert reason(carried(f"code={code}", way)) == "malformed"
+
+
+@pytest.mark.parametrize("code", ["x", "a" * 512, "a%2Bb~!"])
+@both_ways
+def test_a_code_of_up_to_512_visible_characters_is_taken(code: str, way: str) -> None:
+    assert reason(carried(f"code={code}", way)) is None
+
+
+NO_CODES = [1, 1.5, True, [CODE], {"code": CODE}, "", "a\x00", "é", "\ud800", "a" * 513]
+
+
+@pytest.mark.parametrize("code", NO_CODES, ids=ascii)
+def test_a_code_in_json_is_text_of_the_same_form(code: Any) -> None:
+    assert reason(posted(json.dumps({"code": code}), kind=JSON)) == "malformed"
+
+
+@pytest.mark.parametrize("value", ["a\x00", "a\n", "\x7f"], ids=ascii)
+def test_a_control_in_any_text_of_the_json_is_refused(value: str) -> None:
+    assert reason(posted(json.dumps({"code": CODE, "x": value}), kind=JSON)) == "malformed"
+
+
+@pytest.mark.parametrize("name", ["state", "error"])
+@pytest.mark.parametrize("value", [0, [], {}, True], ids=repr)
+def test_a_state_or_error_in_json_that_is_no_text_is_refused(name: str, value: object) -> None:
+    assert reason(posted(json.dumps({name: value}), kind=JSON)) == "malformed"
+
+
+NO_OBJECTS = [b"", b"[]", b"null", b'"code"', b"1", b"NaN", b'[{"code":"x"}]', b'[["code","x"]]']
+NO_JSON = [b"{", b"{}x", b"{'code': 1}", b"code=x", b'{"code":"\xff"}', b'\xef\xbb\xbf{"code":"x"}']
+NO_JSON += [b"[" * 8192, b'{"a":' * 1600, b'{"a":' + b"9" * 5000 + b"}", '{"a":1}'.encode("utf-16")]
+
+
+@pytest.mark.parametrize("body", [*NO_OBJECTS, *NO_JSON], ids=lambda body: ascii(body)[:24])
+def test_a_body_that_is_no_json_object_is_refused(body: bytes) -> None:
+    assert reason(posted(body, kind=JSON)) == "body"
+
+
+@pytest.mark.parametrize(
+    "kind", ["", "text/plain", "multipart/form-data; boundary=x", "application/jsonp", "x"]
+)
+def test_a_body_of_another_type_is_refused(kind: str) -> None:
+    assert reason(posted(f"code={CODE}", kind=kind)) == "body"
+
+
+CANARY = "c4n4ry"
+SHAMED = [
+    got(f"code={CANARY}&code={CANARY}"),
+    got(f"code={CANARY}%FF"),
+    got(f"code={CANARY}&error={CANARY}"),
+    got(f"{CANARY}=%zz"),
+    posted(f"code={CANARY}%C3"),
+    posted(f'{{"code":"{CANARY}"', kind=JSON),
+    posted(f'{{"code":["{CANARY}"]}}', kind=JSON),
+    posted(f'{{"code":"{CANARY}","code":"{CANARY}"}}', kind=JSON),
+    posted(f'{{"code":"{CANARY}\\u0000"}}', kind=JSON),
+    posted(b'{"code":"' + CANARY.encode() + b'\xff"}', kind=JSON),
+    posted(CANARY, kind=f"text/{CANARY}"),
+]
+
+
+@pytest.mark.parametrize("request_", SHAMED, ids=range(len(SHAMED)))
+def test_a_fault_holds_nothing_of_the_input_not_even_in_its_frames(
+    request_: CallbackRequest,
+) -> None:
+    with pytest.raises(ReturnFault) as refusal:
+        recognised(request_)
+
+    fault = refusal.value
+    frames = traceback.TracebackException.from_exception(fault, capture_locals=True)
+    assert CANARY not in "".join(frames.format())
+    assert CANARY not in repr(vars(fault)) + repr(fault.args)
+    # Python sets the context of an error that is raised behind an except block to nothing.
+    assert fault.__context__ is None
+    assert fault.__cause__ is None
+
+
+def test_a_return_shows_neither_code_nor_state() -> None:
+    shown = repr(recognised(got(f"code={CODE}&state={STATE}")))
+
+    assert CODE not in shown
+    assert STATE not in shown
+
+
+names = st.sampled_from(
+    ["code", "state", "error", "%63ode", "cod%65", "x", "", "code[]", "Code", "%ff", "%00"]
+)
+values = st.one_of(
+    st.sampled_from(
+        [CODE, STATE, "", "access_denied", "%FF", "%00", "%", "a" * 600, "+", "%E2%82%AC"]
+    ),
+    st.text(st.characters(max_codepoint=255), max_size=20),
+    st.text(max_size=8).map(quote),
+)
+queries = st.lists(
+    st.one_of(st.builds("{}={}".format, names, values), values), max_size=24
+).flatmap(lambda pairs: st.sampled_from(["&", "&&", ";"]).map(lambda mark: mark.join(pairs)))
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10) | st.just(CODE),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3),
+    max_leaves=6,
+)
+members = st.lists(st.tuples(names, json_values), max_size=6).map(
+    lambda pairs: "{" + ",".join(f"{json.dumps(n)}:{json.dumps(v)}" for n, v in pairs) + "}"
+)
+bodies = st.one_of(
+    queries.map(lambda text: text.encode("latin-1", errors="replace")),
+    members.map(str.encode),
+    st.binary(max_size=200),
+)
+
+
+@settings(max_examples=1000)
+@given(
+    st.sampled_from(["GET", "POST"]),
+    queries,
+    bodies,
+    st.sampled_from([FORM, JSON, "", "text/plain"]),
+)
+@example("POST", "code=x&code=y", b"", FORM)
+@example("GET", "\ud800", b"", "")
+def test_whatever_comes_is_a_return_or_a_known_fault(
+    method: str, query: str, body: bytes, kind: str
+) -> None:
+    headers = {"Content-Type": kind, "Content-Length": str(len(body))}
+    request = CallbackRequest(method=method, query_string=query, headers=headers, body=body)
+
+    refused = reason(request)
+    if refused is not None:
+        assert refused in INVALID_REASONS
+        return
+
+    returned = recognised(request)
+    code, state = told(returned)
+    assert code is None or (1 <= len(code) <= 512 and code.isascii() and code.isprintable())
+    assert state is None or len(state) == 22
+    assert returned.declined in ("closed", "access_denied", "error")
+    assert not (code and returned.declined != "closed")
+
+
+@given(
+    st.permutations(["code", "state", "error"]).map(lambda order: order[0]),
+    st.lists(st.sampled_from(["x=1", "y=%41", f"z={CODE}", "w"]), max_size=8),
+    st.tuples(st.integers(0, 8), st.integers(0, 8)),
+    st.tuples(st.sampled_from([str, str.upper]), st.booleans()),
+)
+def test_any_duplicate_of_a_parameter_that_counts_is_refused(
+    name: str, filler: list[str], places: tuple[int, int], spelling: tuple[Any, bool]
+) -> None:
+    case, in_body = spelling
+    escaped = "".join(case(f"%{ord(character):02x}") for character in name)
+    pairs = list(filler)
+    pairs.insert(places[0], f"{name}={STATE}")
+    if in_body:
+        request = posted(f"{escaped}={STATE}", query="&".join(pairs))
+    else:
+        pairs.insert(places[1], f"{escaped}={STATE}")
+        request = got("&".join(pairs))
+
+    assert reason(request) == "malformed"
