@@ -1,0 +1,245 @@
+"""
+What brings home or reports everything that a fault left behind.
+
+In passing, by begin and finish: one spooled token a request. By an operator, or a timer: all
+of them, every interrupted attempt, every `on_connected` still owed, every quarantined token
+that Finch can explain. Nothing here presents a code, and nothing disconnects.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+
+from finch_middleware.answers import completed_grant
+from finch_middleware.errors import StorageFault
+from finch_middleware.events import Events
+from finch_middleware.finch_api import FinchApi
+from finch_middleware.records import Attempt, AttemptState, Grant
+from finch_middleware.redeem import Redeemer
+from finch_middleware.secret import Secret
+from finch_middleware.settings import Settings
+from finch_middleware.spool import Spool
+from finch_middleware.storage import Storage
+from finch_middleware.vault import Vault
+
+#: Settled attempts are kept this long, far beyond a code's ten minutes, and then forgotten.
+RETENTION = timedelta(days=7)
+_FORGET_EVERY_SECONDS = 3600
+_INTROSPECT_DEADLINE = timedelta(seconds=10)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Swept:
+    """
+    What a sweep found.
+
+    Attributes:
+        drained: Attempts whose token came home from the spool.
+        interrupted: Attempts that a crash left behind; each is reported by one sweep only.
+        notified: Stored connections whose `on_connected` ran at last.
+        forgotten: How many settled attempts were removed after their retention.
+    """
+
+    drained: tuple[Attempt, ...]
+    interrupted: tuple[Attempt, ...]
+    notified: tuple[Attempt, ...]
+    forgotten: int
+
+
+class Recovery:
+    """Drains the spool, ends what was interrupted, completes what was quarantined."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        api: FinchApi,
+        vault: Vault,
+        storage: Storage,
+        spool: Spool,
+        redeemer: Redeemer,
+        events: Events,
+    ) -> None:
+        self._settings = settings
+        self._api = api
+        self._vault = vault
+        self._storage = storage
+        self._spool = spool
+        self._redeemer = redeemer
+        self._events = events
+        self._forget_at = 0.0
+
+    def drain(self, *, limit: int | None = None) -> tuple[Attempt, ...]:
+        """
+        The spooled attempts, at most *limit*, that the storage now holds.
+
+        Raises:
+            StorageFault: Storage is still away; what waits goes on waiting.
+        """
+        drained = []
+        client_id = self._settings.client_id
+        for entry in self._spool.drain(self._storage, client_id=client_id, limit=limit):
+            self._report("finch.spool.drained", logging.INFO, entry.attempt)
+            if entry.connection is not None:
+                self._redeemer.notify(entry.attempt, entry.connection)
+            drained.append(entry.attempt)
+        return tuple(drained)
+
+    def drain_in_passing(self) -> None:
+        """Bring one spooled token home, if the storage is back; once an hour, forget a little."""
+        try:
+            self.drain(limit=1)
+            if time.monotonic() >= self._forget_at:
+                self._forget_in_passing()
+        except StorageFault:
+            return
+
+    def sweep(self) -> Swept:
+        """
+        Everything that can be settled without asking Finch.
+
+        Raises:
+            StorageFault: The storage is away; the next sweep goes on.
+        """
+        drained = self.drain()
+        now = self._settings.clock()
+        owing = [
+            attempt
+            for attempt in self._storage.unsettled(leased_before=now)
+            if attempt.client_id == self._settings.client_id
+        ]
+        claimed = [each for each in owing if each.state is AttemptState.CLAIMED]
+        stored = [each for each in owing if each.state is AttemptState.STORED]
+        ended = [self._interrupted(each) for each in claimed]
+        return Swept(
+            drained=drained,
+            interrupted=tuple(each for each in ended if self._ends(each)),
+            notified=tuple(each for each in stored if self._notified(each)),
+            forgotten=self._forgotten(),
+        )
+
+    def interrupted(self, standing: Attempt) -> Attempt:
+        """
+        The end of an attempt whose owner went away; reported by whoever comes first, once.
+
+        Raises:
+            StorageFault: It could not be written; the next visit reports it.
+        """
+        ended = self._interrupted(standing)
+        self._ends(ended)
+        return ended
+
+    def quarantined(self) -> list[Attempt]:
+        """
+        The attempts that hold a token which nobody could be given.
+
+        Raises:
+            StorageFault: The storage is away.
+        """
+        found = self._storage.quarantined()
+        return [each for each in found if each.client_id == self._settings.client_id]
+
+    def complete(self, attempt: Attempt) -> bool:
+        """
+        Ask Finch whose a quarantined token is, and store it if it was expected. Whether it was.
+
+        Raises:
+            CannotOpen: Its key is not among the accepted ones.
+            FinchFault: Finch did not answer; the token stays where it is.
+            StorageFault: The storage is away.
+        """
+        if attempt.sealed is None:
+            return False
+        answer = self._vault.open(
+            attempt.sealed.text, purpose="quarantine", context=(attempt.attempt_id,)
+        )
+        grant = self._explained(answer)
+        if grant is None or grant.connection_id is None:
+            return False
+        if grant.customer_id not in attempt.customer_ids:
+            return False
+        at = attempt.settled_at or attempt.claimed_at
+        # Of the moment when it was obtained: a newer token of this connection stays.
+        stored = self._redeemer.sealed(
+            attempt, grant, grant.connection_id, grant.customer_id, at=at
+        )
+        completed = attempt.settled(
+            AttemptState.STORED,
+            at=at,
+            customer_id=grant.customer_id,
+            connection_id=grant.connection_id,
+            reason=None,
+            sealed=None,
+            # An operator's process may not know the hook that the application has.
+            notified=attempt.notified and self._settings.on_connected is None,
+        )
+        self._storage.settle(completed, stored)
+        self._report("finch.quarantine.completed", logging.WARNING, completed)
+        self._redeemer.notify(completed, stored)
+        return True
+
+    def _explained(self, answer: Secret) -> Grant | None:
+        """The quarantined answer, with what Finch says of its token now."""
+        token = Secret(json.loads(answer.reveal())["access_token"])
+        told = self._api.introspect(token, within=_INTROSPECT_DEADLINE)
+        return completed_grant(answer, told)
+
+    def _forget_in_passing(self) -> None:
+        # Set first: where the storage is away, the next request does not try again.
+        self._forget_at = time.monotonic() + _FORGET_EVERY_SECONDS
+        if self._forget() > 0:
+            self._forget_at = 0.0
+
+    def _forgotten(self) -> int:
+        """How many settled attempts were removed, until there was none to remove."""
+        gone = 0
+        while batch := self._forget():
+            gone += batch
+        return gone
+
+    def _forget(self) -> int:
+        return self._storage.forget(settled_before=self._settings.clock() - RETENTION)
+
+    def _interrupted(self, standing: Attempt) -> Attempt:
+        return standing.settled(
+            AttemptState.AMBIGUOUS, at=self._settings.clock(), reason="interrupted"
+        )
+
+    def _ends(self, interrupted: Attempt) -> bool:
+        """Write that end and report it. False: its owner, or another sweep, was faster."""
+        if not self._storage.settle(interrupted):
+            return False
+        since = self._settings.clock() - interrupted.claimed_at
+        self._report(
+            "finch.attempt.interrupted",
+            logging.ERROR,
+            interrupted,
+            elapsed_ms=int(since.total_seconds() * 1000),
+        )
+        return True
+
+    def _notified(self, attempt: Attempt) -> bool:
+        """Run the `on_connected` that is owed. Whether it ran."""
+        stored = self._storage.get(attempt.connection_id) if attempt.connection_id else None
+        if stored is not None:
+            return self._redeemer.notify(attempt, stored)
+        # The application removed the connection meanwhile: there is nothing left to tell of.
+        self._storage.settle(dataclasses.replace(attempt, notified=True))
+        return False
+
+    def _report(self, name: str, level: int, attempt: Attempt, **fields: int) -> None:
+        self._events.report(
+            name,
+            level,
+            reference=attempt.reference,
+            attempt_id=attempt.attempt_id,
+            connection_id=attempt.connection_id,
+            customer_ids=attempt.customer_ids,
+            request_id=attempt.request_id,
+            **fields,
+        )

@@ -1,0 +1,284 @@
+"""
+From a claimed code to a stored token: exchange, whose it is, seal, settle.
+
+Everything that can fail has come before. What comes after Finch's answer is the least possible:
+compare, seal with a key in memory, one durable write; if that fails for good, one durable file.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Literal
+
+from finch_middleware.binding import Binding
+from finch_middleware.errors import (
+    BadResponse,
+    CodeRejected,
+    FinchFault,
+    FinchUnavailable,
+    SpoolUnavailable,
+    StorageFault,
+)
+from finch_middleware.events import Events
+from finch_middleware.finch_api import FinchApi
+from finch_middleware.messages import Connected, Failed, Finishing, Invalid
+from finch_middleware.records import (
+    Attempt,
+    AttemptState,
+    Connection,
+    Grant,
+    SealedToken,
+    StoredConnection,
+)
+from finch_middleware.secret import Secret
+from finch_middleware.settings import Settings
+from finch_middleware.spool import Spool
+from finch_middleware.storage import Storage
+from finch_middleware.tickets import Ticket, Tickets
+from finch_middleware.vault import Vault
+
+#: Pauses, in seconds, before each try to settle: three tries within five seconds.
+SETTLE_PAUSES = (0.0, 0.2, 0.8)
+SETTLE_BUDGET_SECONDS = 4.0
+
+Redeemed = Connected | Finishing | Invalid | Failed
+
+
+class Redeemer:
+    """Presents a claimed code to Finch, once, and keeps what comes back."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        api: FinchApi,
+        vault: Vault,
+        tickets: Tickets,
+        storage: Storage,
+        spool: Spool,
+        events: Events,
+    ) -> None:
+        self._settings = settings
+        self._api = api
+        self._vault = vault
+        self._tickets = tickets
+        self._storage = storage
+        self._spool = spool
+        self._events = events
+
+    def redeem(self, attempt: Attempt, code: Secret, *, binding: Binding) -> Redeemed:
+        """How the one presentation of *code* ended; *attempt* is claimed and ours."""
+        redirect_uri = self._settings.redirect_uri if binding.kind == "redirect" else None
+        try:
+            grant = self._api.exchange(
+                code, redirect_uri=redirect_uri, within=self._settings.exchange_deadline
+            )
+        except FinchUnavailable as fault:
+            return self._unspent(attempt, fault, binding=binding)
+        except FinchFault as fault:
+            return self._spent(attempt, fault, binding=binding)
+        return self._kept(attempt, grant, binding=binding)
+
+    def notify(self, attempt: Attempt, stored: StoredConnection) -> bool:
+        """Run `on_connected` if it is owed, and note that it ran; if it raises, it stays owed."""
+        hook = self._settings.on_connected
+        if hook is None or attempt.notified:
+            return False
+        try:
+            hook(Connection.of(stored, lambda: self._vault.open_answer(stored)))
+        except Exception:  # the application's own code; the person is connected all the same
+            self._report("finch.hook.failed", logging.ERROR, attempt, reason="on_connected")
+            return False
+        done = attempt.settled(attempt.state, at=attempt.settled_at or self._now(), notified=True)
+        return self._settled(done)
+
+    def _unspent(self, attempt: Attempt, fault: FinchUnavailable, *, binding: Binding) -> Failed:
+        try:
+            self._storage.release(attempt)
+        except StorageFault:
+            self._report("finch.claim.not_released", logging.ERROR, attempt)
+        level = (
+            logging.WARNING if fault.reason in ("unreachable", "throttled") else logging.CRITICAL
+        )
+        self._report_fault(fault, level, attempt)
+        return Failed(
+            reference=attempt.reference,
+            return_to=binding.return_to,
+            reason=fault.reason,
+            retry_after=fault.retry_after,
+        )
+
+    def _spent(self, attempt: Attempt, fault: FinchFault, *, binding: Binding) -> Failed:
+        state, reason = AttemptState.AMBIGUOUS, "ambiguous"
+        if isinstance(fault, CodeRejected):
+            state, reason = AttemptState.FAILED, "code_rejected"
+        elif isinstance(fault, BadResponse):
+            state, reason = AttemptState.FAILED, "bad_response"
+        level = logging.WARNING if reason == "code_rejected" else logging.ERROR
+        self._report_fault(fault, level, attempt)
+        self._settled(
+            attempt.settled(
+                state,
+                at=self._now(),
+                reason=reason,
+                return_to=binding.return_to,
+                request_id=fault.request_id,
+            )
+        )
+        return Failed(reference=attempt.reference, return_to=binding.return_to, reason=reason)
+
+    def _kept(self, attempt: Attempt, grant: Grant, *, binding: Binding) -> Redeemed:
+        if grant.connection_id is None or grant.customer_id not in binding.customers:
+            return self._quarantined(attempt, grant, binding=binding)
+        flow = binding.ended_by(grant.customer_id)
+        now = self._settings.clock()
+        stored = self.sealed(attempt, grant, grant.connection_id, grant.customer_id, at=now)
+        settled = attempt.settled(
+            AttemptState.STORED,
+            at=now,
+            flow_key=flow.key if flow else None,
+            bound_to=binding.keys(grant.customer_id),
+            customer_id=grant.customer_id,
+            connection_id=grant.connection_id,
+            return_to=flow.ticket.return_to if flow else binding.return_to,
+            request_id=grant.request_id,
+            notified=self._settings.on_connected is None,
+        )
+        outcome = self._saved(settled, stored, ticket=flow.ticket if flow else None)
+        missing = set(self._settings.products) - {p.rpartition(":")[2] for p in grant.products}
+        if missing:
+            self._report("finch.products.fewer", logging.WARNING, settled)
+        return outcome
+
+    def sealed(
+        self,
+        attempt: Attempt,
+        grant: Grant,
+        connection_id: str,
+        customer_id: str,
+        *,
+        at: datetime,
+    ) -> StoredConnection:
+        """The row of a grant that was obtained at that instant."""
+        return StoredConnection(
+            connection_id=connection_id,
+            customer_id=customer_id,
+            client_id=self._settings.client_id,
+            provider_id=grant.provider_id,
+            products=grant.products,
+            client_type=grant.client_type,
+            connection_type=grant.connection_type,
+            sealed=self._vault.seal_answer(
+                grant.answer, connection_id=connection_id, customer_id=customer_id
+            ),
+            obtained_at=at,
+            attempt_id=attempt.attempt_id,
+        )
+
+    def _saved(
+        self, settled: Attempt, stored: StoredConnection, *, ticket: Ticket | None
+    ) -> Connected | Finishing | Failed:
+        cookies = (self._tickets.spent(ticket, at=stored.obtained_at),) if ticket else ()
+        return_to = settled.return_to or self._settings.return_to
+        kept = self._secured(settled, stored)
+        if kept == "stored":
+            self._report("finch.connection.stored", logging.INFO, settled)
+            self.notify(settled, stored)
+            return Connected(
+                reference=settled.reference,
+                return_to=return_to,
+                cookies=cookies,
+                connection_id=stored.connection_id,
+                customer_id=stored.customer_id,
+            )
+        if kept == "spooled":
+            return Finishing(
+                reference=settled.reference, return_to=return_to, cookies=cookies, spooled=True
+            )
+        return Failed(reference=settled.reference, return_to=return_to, reason="token_lost")
+
+    def _quarantined(self, attempt: Attempt, grant: Grant, *, binding: Binding) -> Invalid | Failed:
+        text = self._vault.seal(grant.answer, purpose="quarantine", context=(attempt.attempt_id,))
+        settled = attempt.settled(
+            AttemptState.QUARANTINED,
+            at=self._now(),
+            reason="other_customer" if grant.connection_id and grant.customer_id else "incomplete",
+            connection_id=grant.connection_id,
+            return_to=binding.return_to,
+            request_id=grant.request_id,
+            sealed=SealedToken(text=text),
+            # Kept for the day when an operator completes it.
+            notified=self._settings.on_connected is None,
+        )
+        kept = self._secured(settled, None)
+        self._report("finch.token.quarantined", logging.CRITICAL, settled, reason=settled.reason)
+        reference, return_to = attempt.reference, binding.return_to
+        if kept == "lost":
+            return Failed(reference=reference, return_to=return_to, reason="token_lost")
+        return Invalid(reference=reference, return_to=return_to, reason="customer_unconfirmed")
+
+    def _secured(
+        self, settled: Attempt, stored: StoredConnection | None
+    ) -> Literal["stored", "spooled", "lost"]:
+        """Where the token is now. Told only afterwards: the application's hook may be slow."""
+        fault = self._written(settled, stored, pauses=SETTLE_PAUSES)
+        if not fault:
+            return "stored"
+        try:
+            self._spool.put(settled, stored)
+        except SpoolUnavailable:
+            self._report("finch.storage.unavailable", logging.ERROR, settled, reason=fault)
+            self._report("finch.token.lost", logging.CRITICAL, settled)
+            return "lost"
+        self._report("finch.storage.unavailable", logging.ERROR, settled, reason=fault)
+        self._report("finch.token.spooled", logging.ERROR, settled)
+        return "spooled"
+
+    def _settled(self, attempt: Attempt) -> bool:
+        """Write an end at which no token is at stake; a failure is reported, no more."""
+        fault = self._written(attempt, None, pauses=(0.0,))
+        if fault:
+            self._report("finch.storage.unavailable", logging.ERROR, attempt, reason=fault)
+        return not fault
+
+    def _written(
+        self, attempt: Attempt, stored: StoredConnection | None, *, pauses: Sequence[float]
+    ) -> str:
+        """Empty once the storage has confirmed it; otherwise the name of its last fault."""
+        until = time.monotonic() + SETTLE_BUDGET_SECONDS
+        fault = ""
+        for pause in pauses:
+            time.sleep(pause)
+            try:
+                self._storage.settle(attempt, stored)
+            except Exception as error:  # whatever a storage raises, a token in hand must be saved
+                fault = type(error).__name__
+            else:
+                if fault:
+                    self._report("finch.storage.retried", logging.WARNING, attempt, reason=fault)
+                return ""
+            if time.monotonic() > until:
+                break
+        return fault
+
+    def _report_fault(self, fault: FinchFault, level: int, attempt: Attempt) -> None:
+        name = f"finch.exchange.{fault.code.removeprefix('exchange_')}"
+        self._report(name, level, attempt, reason=fault.reason, request_id=fault.request_id)
+
+    def _report(self, name: str, level: int, attempt: Attempt, **fields: str | None) -> None:
+        told = {"request_id": attempt.request_id, **fields}
+        self._events.report(
+            name,
+            level,
+            reference=attempt.reference,
+            attempt_id=attempt.attempt_id,
+            connection_id=attempt.connection_id,
+            customer_ids=attempt.customer_ids,
+            **told,
+        )
+
+    def _now(self) -> datetime:
+        return self._settings.clock()

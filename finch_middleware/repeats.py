@@ -1,0 +1,153 @@
+"""A code that another request claimed before: wait for its answer, and give the same."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+from finch_middleware.binding import Binding
+from finch_middleware.events import Events
+from finch_middleware.messages import Connected, Failed, Finishing, Invalid, Repeated
+from finch_middleware.records import Attempt, AttemptState
+from finch_middleware.recovery import Recovery
+from finch_middleware.redeem import Redeemer
+from finch_middleware.settings import Settings
+from finch_middleware.storage import Storage
+from finch_middleware.tickets import REPLAY_WINDOW
+from finch_middleware.visit import Visit
+
+#: Threads of one process that may wait; a server has few, and the winner needs one of them.
+WAITING_THREADS = 8
+WAIT_SECONDS = 15.0
+_FIRST_PAUSE_SECONDS = 0.05
+_LONGEST_PAUSE_SECONDS = 0.25
+
+
+class Repeats:
+    """Answers the losers of a claim, and every reload."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        storage: Storage,
+        redeemer: Redeemer,
+        recovery: Recovery,
+        events: Events,
+    ) -> None:
+        self._settings = settings
+        self._storage = storage
+        self._redeemer = redeemer
+        self._recovery = recovery
+        self._events = events
+        self._waiting = threading.BoundedSemaphore(WAITING_THREADS)
+
+    def answer(
+        self, standing: Attempt, *, code_key: bytes, binding: Binding, visit: Visit
+    ) -> Repeated | Finishing | Invalid | Failed:
+        """
+        What a request gets whose claim lost against *standing*.
+
+        Raises:
+            StorageFault: The standing attempt cannot be read any more.
+        """
+        if standing.code_key != code_key:
+            return self._refused(visit, standing, "code_mismatch")
+        if not standing.repeats(binding.keys()):
+            return self._refused(visit, standing, "already_used")
+        if self._at_work(standing):
+            self._events.report(
+                "finch.callback.joined",
+                logging.INFO,
+                reference=visit.reference,
+                attempt_id=standing.attempt_id,
+            )
+            latest = self._awaited(standing)
+            if latest is None:
+                return visit.failed("unreachable")
+            standing = latest
+        if self._at_work(standing):
+            return Finishing(
+                reference=standing.reference, return_to=binding.return_to, spooled=False
+            )
+        if standing.state is AttemptState.CLAIMED:
+            ended = self._recovery.interrupted(standing)
+            # Its owner may have come back in this very moment.
+            standing = self._storage.attempt(code_key) or ended
+        # Settling may have narrowed down whose it is.
+        if not standing.repeats(binding.keys()):
+            return self._refused(visit, standing, "already_used")
+        return self._told(standing, visit)
+
+    def _told(self, standing: Attempt, visit: Visit) -> Repeated | Invalid:
+        reference, return_to = standing.reference, standing.return_to or visit.return_to
+        if standing.state is AttemptState.STORED:
+            return self._connected(standing, visit)
+        if standing.state is AttemptState.QUARANTINED:
+            return Repeated(
+                first=Invalid(
+                    reference=reference, return_to=return_to, reason="customer_unconfirmed"
+                )
+            )
+        return Repeated(
+            first=Failed(
+                reference=reference, return_to=return_to, reason=standing.reason or "ambiguous"
+            )
+        )
+
+    def _connected(self, standing: Attempt, visit: Visit) -> Repeated | Invalid:
+        settled_at = standing.settled_at or standing.claimed_at
+        if self._settings.clock() > settled_at + REPLAY_WINDOW:
+            return self._refused(visit, standing, "already_used")
+        self._notify(standing)
+        return Repeated(
+            first=Connected(
+                reference=standing.reference,
+                return_to=standing.return_to or visit.return_to,
+                connection_id=standing.connection_id or "",
+                customer_id=standing.customer_id or "",
+            )
+        )
+
+    def _notify(self, standing: Attempt) -> None:
+        if standing.notified or standing.connection_id is None or not self._lease_over(standing):
+            return
+        stored = self._storage.get(standing.connection_id)
+        if stored is not None:
+            self._redeemer.notify(standing, stored)
+
+    def _awaited(self, standing: Attempt) -> Attempt | None:
+        """The attempt once it is settled or its lease is over; None if it was released."""
+        if not self._waiting.acquire(blocking=False):
+            return standing
+        try:
+            return self._polled(standing)
+        finally:
+            self._waiting.release()
+
+    def _polled(self, standing: Attempt) -> Attempt | None:
+        until = time.monotonic() + WAIT_SECONDS
+        pause = _FIRST_PAUSE_SECONDS
+        latest: Attempt | None = standing
+        while latest is not None and self._at_work(latest) and time.monotonic() < until:
+            time.sleep(pause)
+            pause = min(pause * 1.5, _LONGEST_PAUSE_SECONDS)
+            latest = self._storage.attempt(standing.code_key)
+        return latest
+
+    def _at_work(self, attempt: Attempt) -> bool:
+        return attempt.state is AttemptState.CLAIMED and not self._lease_over(attempt)
+
+    def _lease_over(self, attempt: Attempt) -> bool:
+        return self._settings.clock() > attempt.leased_until
+
+    def _refused(self, visit: Visit, standing: Attempt, reason: str) -> Invalid:
+        self._events.report(
+            "finch.callback.rejected",
+            logging.WARNING,
+            reference=visit.reference,
+            reason=reason,
+            attempt_id=standing.attempt_id,
+        )
+        return visit.invalid(reason)

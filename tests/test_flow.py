@@ -1,0 +1,256 @@
+"""How a return ends where nothing is exchanged: the outcome itself, its report and its claim."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from finch_middleware import Event, FinchConnect
+from finch_middleware.errors import SchemaMismatch
+from finch_middleware.flow import LEASE, STORAGE_RETRY_AFTER_SECONDS
+from finch_middleware.messages import Declined, Failed, Invalid, Outcome
+from finch_middleware.options import new_key, wrapped_key
+from finch_middleware.records import Attempt, ConnectSession
+from finch_middleware.request import CallbackRequest
+from finch_middleware.storage.memory import MemoryStorage
+from finch_middleware.testing.clock import Clock
+from tests.story.troubled_storage import TroubledStorage
+
+CUSTOMERS = frozenset({"beta", "acme"})
+CODE = CallbackRequest(query_string="code=the-code")
+
+
+class Remembering(MemoryStorage):
+    """
+    A storage that is told of claims and then away.
+
+    Attributes:
+        claims: Every attempt that was to be claimed.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.claims: list[Attempt] = []
+
+    def claim(self, attempt: Attempt) -> Attempt | None:
+        self.claims.append(attempt)
+        raise SchemaMismatch("run create-tables")
+
+
+@pytest.fixture
+def events() -> list[Event]:
+    return []
+
+
+@pytest.fixture
+def connect(events: list[Event], clock: Clock) -> Callable[..., FinchConnect]:
+    """Makes the component of an application that opens Connect by itself."""
+
+    def connect(**changes: Any) -> FinchConnect:
+        options: dict[str, Any] = {
+            "client_id": "client",
+            "client_secret": "secret",
+            "redirect_uri": "https://app.example.com/finch/callback",
+            "products": ["company"],
+            "storage": MemoryStorage(),
+            "spool": None,
+            "key": new_key("k1"),
+            "opened_by": "application",
+            "return_to": "/home",
+            "clock": clock,
+            "on_event": events.append,
+        }
+        return FinchConnect(**{**options, **changes})
+
+    return connect
+
+
+@pytest.fixture
+def finish(connect: Callable[..., FinchConnect]) -> Callable[..., Outcome]:
+    """Finishes a return to such an application."""
+
+    def finish(request: CallbackRequest, *, signed_in: Any = CUSTOMERS, **changes: Any) -> Outcome:
+        return connect(**changes).finish(request, customer_id=signed_in)
+
+    return finish
+
+
+@pytest.mark.parametrize(
+    ("request_", "reason", "level"),
+    [
+        (CallbackRequest(method="PUT"), "method", logging.DEBUG),
+        (CallbackRequest(headers={"Sec-Purpose": "prefetch"}), "prefetch", logging.DEBUG),
+        (CallbackRequest(query_string="code=a&code=b"), "malformed", logging.WARNING),
+        (CallbackRequest(query_string="code=a&state="), "signed_out", logging.WARNING),
+    ],
+    ids=["method", "prefetch", "malformed", "signed out"],
+)
+def test_what_is_no_return_is_reported_as_loudly_as_it_deserves(
+    finish: Callable[..., Outcome],
+    events: list[Event],
+    request_: CallbackRequest,
+    reason: str,
+    level: int,
+) -> None:
+    outcome = finish(request_, signed_in=None)
+
+    [event] = events
+    assert outcome == Invalid(reference=outcome.reference, return_to="/home", reason=reason)
+    assert (event.name, event.level, event.reason) == ("finch.callback.rejected", level, reason)
+    assert event.reference == outcome.reference
+    assert event.elapsed_ms is not None
+    assert 0 <= event.elapsed_ms < 60_000
+
+
+@pytest.mark.parametrize(
+    ("query", "reason"),
+    [("error=access_denied", "access_denied"), ("", "closed"), ("error=x", "error")],
+)
+def test_a_no_says_why_and_leads_to_where_the_application_said(
+    finish: Callable[..., Outcome], events: list[Event], query: str, reason: str
+) -> None:
+    outcome = finish(CallbackRequest(query_string=query))
+
+    [event] = events
+    assert outcome == Declined(reference=event.reference or "", return_to="/home", reason=reason)
+    assert (event.name, event.level) == ("finch.callback.declined", logging.INFO)
+    assert event.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("away", "reason"),
+    [("unavailable", "unavailable"), ("schema", "schema_mismatch")],
+)
+def test_a_storage_that_is_away_is_named_and_asked_again_soon(
+    finish: Callable[..., Outcome], events: list[Event], away: str, reason: str
+) -> None:
+    storage = TroubledStorage(MemoryStorage())
+    if away == "schema":
+        storage.raises("claim", SchemaMismatch("run create-tables"))
+    else:
+        storage.down("claim")
+
+    outcome = finish(CODE, storage=storage)
+
+    [event] = events
+    assert outcome == Failed(
+        reference=event.reference or "",
+        return_to="/home",
+        reason="storage_unavailable",
+        retry_after=STORAGE_RETRY_AFTER_SECONDS,
+    )
+    assert (event.name, event.level) == ("finch.storage.unavailable", logging.ERROR)
+    assert event.reason == reason
+
+
+def test_a_spool_that_is_away_is_named_and_asked_again_soon(
+    finish: Callable[..., Outcome], events: list[Event], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+
+    outcome = finish(CODE, spool=tmp_path / "file" / "spool")
+
+    [event] = events
+    assert outcome == Failed(
+        reference=event.reference or "",
+        return_to="/home",
+        reason="spool_unavailable",
+        retry_after=STORAGE_RETRY_AFTER_SECONDS,
+    )
+    assert (event.name, event.level) == ("finch.spool.unavailable", logging.ERROR)
+
+
+class NoKeys:
+    """A key service that is away."""
+
+    def wrap(self, key: bytes) -> bytes:
+        return key + b"wrapped"
+
+    def unwrap(self, wrapped: bytes) -> bytes:
+        raise TimeoutError
+
+
+def test_a_key_service_that_is_away_is_named_and_nothing_is_claimed(
+    finish: Callable[..., Outcome], events: list[Event]
+) -> None:
+    storage, key = Remembering(), wrapped_key("k1", provider=NoKeys())
+
+    outcome = finish(CODE, storage=storage, key=key, key_provider=NoKeys())
+
+    [event] = events
+    assert outcome == Failed(
+        reference=event.reference or "",
+        return_to="/home",
+        reason="key_unavailable",
+        retry_after=STORAGE_RETRY_AFTER_SECONDS,
+    )
+    assert (event.name, event.level) == ("finch.key.unavailable", logging.ERROR)
+    assert event.reason == "TimeoutError"
+    assert storage.claims == []
+
+
+def test_a_claim_says_who_may_have_the_code_and_until_when(
+    finish: Callable[..., Outcome], clock: Clock
+) -> None:
+    storage = Remembering()
+
+    outcomes = [finish(CODE, storage=storage) for _ in range(2)]
+
+    first, second = storage.claims
+    assert first.client_id == "client"
+    assert first.customer_ids == ("acme", "beta")
+    assert len(first.bound_to) == 2
+    assert first.flow_key is None
+    assert (first.claimed_at, first.leased_until) == (clock(), clock() + LEASE)
+    assert timedelta(seconds=60) == LEASE
+    assert [each.reference for each in storage.claims] == [each.reference for each in outcomes]
+    assert first.code_key == second.code_key
+    assert first.attempt_id != second.attempt_id
+    assert len(first.attempt_id) == 32
+
+
+def test_a_claim_by_a_state_takes_its_flow_and_its_failure_leads_back_there(
+    connect: Callable[..., FinchConnect],
+) -> None:
+    storage = Remembering()
+    finch = connect(storage=storage, opened_by="begin")
+    session = ConnectSession(
+        session_id="s", connect_url="https://connect.tryfinch.com/authorize?session=s"
+    )
+    opened = finch.begin(
+        customer_id="acme", customer_name="Acme Inc.", return_to="/settings", session=session
+    )
+    state = parse_qs(urlsplit(opened.headers["Location"]).query)["state"][0]
+    cookie = opened.headers["Set-Cookie"].partition(";")[0]
+    callback = CallbackRequest(query_string=f"code=c&state={state}", headers={"Cookie": cookie})
+
+    away = finch.finish(callback)
+
+    [claim] = storage.claims
+    assert claim.flow_key is not None
+    assert claim.bound_to == (claim.flow_key,)
+    assert isinstance(away, Failed)
+    assert away.return_to == "/settings"
+
+
+def test_a_claim_that_lands_after_its_request_gave_up_is_freed_by_the_next(
+    connect: Callable[..., FinchConnect],
+) -> None:
+    storage = TroubledStorage(MemoryStorage())
+    finch = connect(storage=storage, api_url="http://127.0.0.1:1")
+    storage.cut("claim")
+    storage.down("attempt", times=1)
+
+    reasons = [finch.finish(CODE, customer_id=CUSTOMERS) for _ in range(2)]
+
+    # Nothing listens there: the second claimed the code anew, and got as far as to ask Finch.
+    assert [getattr(each, "reason", None) for each in reasons] == [
+        "storage_unavailable",
+        "unreachable",
+    ]

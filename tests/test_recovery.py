@@ -1,0 +1,310 @@
+"""What a fault left behind: brought home, reported, told of, completed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from finch_middleware import Connection
+from finch_middleware.connect import storage_of
+from finch_middleware.records import AttemptState
+from finch_middleware.testing.clock import Clock
+from finch_middleware.testing.fake_finch import FakeFinch
+from tests.left_behind import left_behind, quarantined, spooled, standing
+from tests.site import Browser, Site
+from tests.story.oracle import attempt_of, code_key, code_of, tokens_of
+from tests.story.troubled_storage import TroubledStorage
+
+LEASE = timedelta(seconds=61)
+
+
+@pytest.fixture
+def storage_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """An SQLite database that has troubles on demand, and no pauses between tries to settle."""
+    monkeypatch.setattr("finch_middleware.redeem.SETTLE_PAUSES", (0.0,))
+    storage = TroubledStorage(storage_of(f"sqlite:///{tmp_path}/finch.db"))
+    return {"storage": storage, "spool": tmp_path / "spool"}
+
+
+@pytest.fixture
+def troubled(storage_options: dict[str, Any]) -> TroubledStorage:
+    found: TroubledStorage = storage_options["storage"]
+    return found
+
+
+def test_an_interrupted_attempt_is_reported_with_customer_time_and_reference(
+    fake: FakeFinch, site: Site, troubled: TroubledStorage, clock: Clock
+) -> None:
+    code = left_behind(fake, site, troubled)
+    reference = standing(site, fake, code).reference
+    clock.move(LEASE)
+
+    swept = site.finch.recovery.sweep()
+
+    [attempt] = swept.interrupted
+    [event] = site.named("finch.attempt.interrupted")
+    assert attempt.reference == event.reference == reference
+    assert event.customer_ids == ("acme",)
+    assert event.elapsed_ms == LEASE.total_seconds() * 1000
+    assert standing(site, fake, code).reason == "interrupted"
+
+
+def test_an_attempt_within_its_lease_is_left_alone(
+    fake: FakeFinch, site: Site, troubled: TroubledStorage, clock: Clock
+) -> None:
+    code = left_behind(fake, site, troubled)
+    clock.move(timedelta(seconds=59))
+
+    swept = site.finch.recovery.sweep()
+
+    assert swept.interrupted == ()
+    assert standing(site, fake, code).state is AttemptState.CLAIMED
+
+
+def test_a_second_sweep_reports_nothing_twice(
+    fake: FakeFinch, site: Site, troubled: TroubledStorage, clock: Clock
+) -> None:
+    left_behind(fake, site, troubled)
+    clock.move(LEASE)
+    site.finch.recovery.sweep()
+
+    again = site.finch.recovery.sweep()
+
+    assert again.interrupted == ()
+    assert len(site.named("finch.attempt.interrupted")) == 1
+
+
+def test_of_two_sweeps_at_once_one_lists_the_attempt(
+    fake: FakeFinch, make_site: Callable[..., Site], troubled: TroubledStorage, clock: Clock
+) -> None:
+    here, there = make_site(), make_site(clock=lambda: clock() + timedelta(seconds=1))
+    left_behind(fake, here, troubled)
+    clock.move(LEASE)
+    found = []
+    troubled.first("settle", lambda: found.append(there.finch.recovery.sweep()))
+
+    swept = here.finch.recovery.sweep()
+
+    assert [len(each.interrupted) for each in (swept, *found)] == [0, 1]
+    assert len(here.events) + len(there.events) == 1
+
+
+def test_an_owner_that_comes_back_during_the_sweep_is_not_listed(
+    fake: FakeFinch, site: Site, troubled: TroubledStorage, clock: Clock
+) -> None:
+    code = left_behind(fake, site, troubled)
+    late = standing(site, fake, code).settled(AttemptState.FAILED, at=clock(), reason="late")
+    clock.move(LEASE)
+    troubled.first("settle", lambda: troubled.real.settle(late))
+
+    swept = site.finch.recovery.sweep()
+
+    assert swept.interrupted == ()
+    assert not site.named("finch.attempt.interrupted")
+
+
+def test_a_sweep_brings_every_spooled_token_home(
+    fake: FakeFinch, site: Site, troubled: TroubledStorage, tmp_path: Path
+) -> None:
+    codes = [spooled(fake, site, troubled, each) for each in ("acme", "umbrella")]
+    # The second begin has brought the first one home in passing: put it back.
+    first = standing(site, fake, codes[0])
+    connection = site.finch.storage.get(first.connection_id or "")
+    site.finch.recovery._spool.put(first, connection)
+
+    swept = site.finch.recovery.sweep()
+
+    assert {each.code_key for each in swept.drained} == {code_key(fake, code) for code in codes}
+    assert sorted(tokens_of(site, "acme") + tokens_of(site, "umbrella")) == sorted(
+        fake.ledger.tokens
+    )
+    assert not list((tmp_path / "spool").glob("*.json"))
+
+
+def test_another_client_of_the_same_spool_takes_no_token_away(
+    fake: FakeFinch, site: Site, make_site: Callable[..., Site], troubled: TroubledStorage
+) -> None:
+    spooled(fake, site, troubled, "acme")
+    told: list[Connection] = []
+    other = make_site(client_id="another", storage="memory://", on_connected=told.append)
+
+    drained = other.finch.recovery.drain()
+
+    assert (drained, told) == ((), [])
+    assert len(site.finch.recovery.drain()) == 1
+    assert tokens_of(site, "acme") == list(fake.ledger.tokens)
+
+
+def test_a_sweep_does_not_call_interrupted_what_waits_in_the_spool(
+    fake: FakeFinch, site: Site, troubled: TroubledStorage, clock: Clock
+) -> None:
+    spooled(fake, site, troubled, "acme")
+    clock.move(LEASE)
+
+    swept = site.finch.recovery.sweep()
+
+    assert len(swept.drained) == 1
+    assert swept.interrupted == ()
+
+
+def test_an_on_connected_that_a_crash_prevented_runs_in_the_sweep(
+    fake: FakeFinch, make_site: Callable[..., Site], clock: Clock
+) -> None:
+    told: list[Connection] = []
+    site = make_site(on_connected=told.append)
+    browser = Browser(site)
+    callback = fake.allow(browser.location())
+    browser.get(callback)
+    attempt = standing(site, fake, code_of(callback))
+    site.finch.storage.settle(dataclasses.replace(attempt, notified=False))
+    clock.move(LEASE)
+
+    swept = [site.finch.recovery.sweep() for _ in range(2)]
+
+    assert [each.attempt_id for each in told] == [attempt.attempt_id] * 2
+    assert [len(each.notified) for each in swept] == [1, 0]
+
+
+def test_nobody_is_told_for_ever_of_a_connection_that_was_removed(
+    fake: FakeFinch, make_site: Callable[..., Site], clock: Clock
+) -> None:
+    site = make_site(on_connected=lambda connection: 1 / 0)
+    browser = Browser(site)
+    callback = fake.allow(browser.location())
+    browser.get(callback)
+    site.finch.storage.delete(fake.ledger.codes[0].connection_id)
+    clock.move(LEASE)
+
+    swept = site.finch.recovery.sweep()
+
+    assert swept.notified == ()
+    assert standing(site, fake, code_of(callback)).notified
+    clock.move(timedelta(days=8))
+    assert site.finch.recovery.sweep().forgotten == 1
+
+
+def test_attempts_are_forgotten_after_a_week_and_tokens_never(
+    fake: FakeFinch, site: Site, clock: Clock
+) -> None:
+    browser = Browser(site)
+    callback = fake.allow(browser.location())
+    browser.get(callback)
+    clock.move(timedelta(days=6))
+    early = site.finch.recovery.sweep()
+    clock.move(timedelta(days=1, seconds=1))
+
+    late = site.finch.recovery.sweep()
+
+    assert (early.forgotten, late.forgotten) == (0, 1)
+    assert attempt_of(site, fake, code_of(callback)) is None
+    assert tokens_of(site, "acme") == list(fake.ledger.tokens)
+
+
+def test_attempts_are_forgotten_in_passing_a_batch_an_hour_until_none_is_left(
+    fake: FakeFinch, site: Site, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("finch_middleware.storage.sqlalchemy._BATCH", 1)
+    browsers = [Browser(site) for _ in range(2)]
+    codes = [code_of(callback) for callback in map(fake.allow, map(Browser.location, browsers))]
+    for browser, code in zip(browsers, codes, strict=True):
+        browser.get(f"/finch/callback?code={code}")
+    clock.move(timedelta(days=7, seconds=1))
+
+    def left() -> int:
+        Browser(site).begin()
+        return sum(attempt_of(site, fake, code) is not None for code in codes)
+
+    within_the_hour = left()
+    monkeypatch.setattr(site.finch.recovery, "_forget_at", 0.0)
+    after_it, at_the_next_request = left(), left()
+
+    assert (within_the_hour, after_it, at_the_next_request) == (2, 1, 0)
+    assert len(site.finch.connections.for_customer("acme")) == 1
+
+
+def test_what_finch_explains_is_completed_at_the_time_when_it_was_obtained(
+    fake: FakeFinch, make_site: Callable[..., Site], clock: Clock
+) -> None:
+    told: list[Connection] = []
+    site = make_site(on_connected=told.append)
+    code = quarantined(fake, site, customer_id=None)
+    at = clock()
+    clock.move(timedelta(hours=3))
+    [attempt] = site.finch.recovery.quarantined()
+
+    completed = site.finch.recovery.complete(attempt)
+
+    assert completed
+    [connection] = site.finch.connections.for_customer("acme")
+    assert connection.access_token.reveal() == fake.ledger.tokens[0]
+    assert connection.obtained_at == at
+    assert [each.attempt_id for each in told] == [attempt.attempt_id]
+    assert standing(site, fake, code).sealed is None
+    assert site.finch.recovery.quarantined() == []
+    assert len(site.named("finch.quarantine.completed")) == 1
+
+
+def test_a_newer_token_stays_when_an_older_one_is_completed(
+    fake: FakeFinch, site: Site, clock: Clock
+) -> None:
+    quarantined(fake, site, customer_id=None)
+    clock.move(timedelta(minutes=1))
+    browser = Browser(site)
+    browser.get(fake.allow(browser.location()))
+    [attempt] = site.finch.recovery.quarantined()
+
+    site.finch.recovery.complete(attempt)
+
+    assert tokens_of(site, "acme") == [fake.ledger.tokens[1]]
+
+
+def test_a_token_of_somebody_else_is_never_completed(fake: FakeFinch, site: Site) -> None:
+    stolen = fake.issue_code(customer_id="victim", redirect_uri=site.origin + "/finch/callback")
+    browser = Browser(site)
+    state = browser.location().partition("&state=")[2]
+    browser.get(f"/finch/callback?code={stolen}&state={state}")
+    [attempt] = site.finch.recovery.quarantined()
+
+    completed = site.finch.recovery.complete(attempt)
+
+    assert not completed
+    assert tokens_of(site, "acme") == tokens_of(site, "victim") == []
+    assert standing(site, fake, stolen).state is AttemptState.QUARANTINED
+    assert fake.ledger.calls("disconnect") == 0
+
+
+def test_a_hook_is_still_owed_when_a_process_without_it_completes(
+    fake: FakeFinch, make_site: Callable[..., Site], clock: Clock
+) -> None:
+    told: list[Connection] = []
+    application, operator = make_site(on_connected=told.append), make_site()
+    quarantined(fake, application, customer_id=None)
+    [attempt] = operator.finch.recovery.quarantined()
+    operator.finch.recovery.complete(attempt)
+    before = len(told)
+    clock.move(LEASE)
+
+    application.finch.recovery.sweep()
+
+    assert before == 0
+    assert [each.attempt_id for each in told] == [attempt.attempt_id]
+
+
+def test_another_clients_attempts_are_left_to_it(
+    fake: FakeFinch, make_site: Callable[..., Site], troubled: TroubledStorage, clock: Clock
+) -> None:
+    site = make_site()
+    left_behind(fake, site, troubled)
+    quarantined(fake, site, customer_id=None)
+    stranger = make_site(client_id="another-client")
+    clock.move(LEASE)
+
+    swept = stranger.finch.recovery.sweep()
+
+    assert swept.interrupted == ()
+    assert stranger.finch.recovery.quarantined() == []
