@@ -1,0 +1,358 @@
+"""
+FinchConnect, the component an application holds. It knows no WSGI.
+
+The only module that knows every concrete class: it assembles the pieces and passes calls on.
+The story itself stands in `flow`.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Collection, Mapping
+from datetime import timedelta
+from typing import Any, Literal, Unpack, cast
+
+from finch_middleware.begin_page import BeginPage
+from finch_middleware.binding import Binder
+from finch_middleware.connections import Connections
+from finch_middleware.customers import Customers, customer_ids
+from finch_middleware.errors import (
+    Away,
+    ConfigurationError,
+    FinchFault,
+    KeyUnavailable,
+    StorageFault,
+)
+from finch_middleware.events import Events
+from finch_middleware.finch_api import FinchApi
+from finch_middleware.flow import Flow
+from finch_middleware.messages import FAILED_REASONS, Failed, Outcome, Response
+from finch_middleware.opening import Opening
+from finch_middleware.options import FlowKind, Options, options_from_env
+from finch_middleware.pages import Pages
+from finch_middleware.records import ConnectSession
+from finch_middleware.recovery import Recovery
+from finch_middleware.redeem import Redeemer
+from finch_middleware.repeats import Repeats
+from finch_middleware.request import CallbackRequest
+from finch_middleware.responders import with_cookies, with_cors
+from finch_middleware.rotation import Rotation
+from finch_middleware.settings import Settings
+from finch_middleware.spool import Spool
+from finch_middleware.storage import Storage
+from finch_middleware.tickets import Tickets
+from finch_middleware.vault import KeyedHash, Vault
+from finch_middleware.visit import Visit
+
+_HOUR = timedelta(hours=1)
+
+
+class _NobodyAsked:
+    """The default of ``customer_id=``: None already means that nobody is signed in."""
+
+
+NOBODY_ASKED = _NobodyAsked()
+
+
+class FinchConnect:
+    """
+    Connects employers through Finch: opens Finch Connect, finishes its return, keeps the token.
+
+    Make one for the life of the process, before or after a fork; it is thread-safe and never
+    closed. Construction reads no network, database or file but the templates given to it.
+
+    Attributes:
+        connections: The stored connections: `for_customer`, `get`, `refresh`, `disconnect`.
+        recovery: For a timer or an operator: `sweep()`, `drain()`, `complete()`.
+        rotation: For an operator: which keys are in use, and how to bring all under one.
+        storage, vault: The storage object and the keys in use, for operators' commands.
+        client_id: Finch's id of this application.
+        callback_path: The callback's path, as WSGI's PATH_INFO has it.
+        paths: What answers each path that is ours: the callback, and the begin path if any.
+
+    Raises:
+        ConfigurationError: Lists everything that is wrong, each with its mend.
+    """
+
+    def __init__(self, **options: Unpack[Options]) -> None:
+        settings, self._pages = _configured(options)
+        vault = Vault(
+            client_id=settings.client_id,
+            key=settings.key,
+            accepted_keys=settings.accepted_keys,
+            key_provider=settings.key_provider,
+        )
+        if settings.key_provider is None:
+            vault.prove()
+        self.client_id = settings.client_id
+        self.vault = vault
+        keyed_hash = KeyedHash(client_id=settings.client_id, client_secret=settings.client_secret)
+        api = FinchApi(
+            client_id=settings.client_id,
+            client_secret=settings.client_secret,
+            api_url=settings.api_url,
+            proxy=settings.proxy,
+            ca_bundle=settings.ca_bundle,
+        )
+        events = Events(client_id=settings.client_id, on_event=settings.on_event)
+        tickets = Tickets(vault=vault, secure=settings.secure)
+        spool = Spool(settings.spool)
+        self.storage = storage_of(settings.storage)
+        self.callback_path = settings.callback_path
+        self.connections = Connections(
+            client_id=settings.client_id, storage=self.storage, vault=vault, api=api
+        )
+        redeemer = Redeemer(
+            settings=settings,
+            api=api,
+            vault=vault,
+            tickets=tickets,
+            storage=self.storage,
+            spool=spool,
+            events=events,
+        )
+        self.recovery = Recovery(
+            settings=settings,
+            api=api,
+            vault=vault,
+            storage=self.storage,
+            spool=spool,
+            redeemer=redeemer,
+            events=events,
+        )
+        self.rotation = Rotation(
+            client_id=settings.client_id, vault=vault, storage=self.storage, spool=spool
+        )
+        self._settings = settings
+        self._events = events
+        self._begin_page = BeginPage(
+            settings=settings, pages=self._pages, events=events, begin=self.begin
+        )
+        self.paths: Mapping[str, Callable[[object], Response]] = {
+            self.callback_path: self.callback,
+            **({settings.begin_path: self.begin_page} if settings.begin_path else {}),
+        }
+        self._flow = Flow(
+            settings=settings,
+            api=api,
+            vault=vault,
+            tickets=tickets,
+            binder=Binder(settings=settings, keyed_hash=keyed_hash),
+            keyed_hash=keyed_hash,
+            storage=self.storage,
+            spool=spool,
+            redeemer=redeemer,
+            repeats=Repeats(
+                settings=settings,
+                storage=self.storage,
+                redeemer=redeemer,
+                recovery=self.recovery,
+                events=events,
+            ),
+            recovery=self.recovery,
+            events=events,
+        )
+
+    @classmethod
+    def from_env(
+        cls, environ: Mapping[str, str] | None = None, **overrides: Unpack[Options]
+    ) -> FinchConnect:
+        """
+        The component that the ``FINCH_…`` variables describe; *overrides* come first.
+
+        Raises:
+            ConfigurationError: As the constructor.
+        """
+        return cls(**cast("Options", {**options_from_env(environ), **overrides}))
+
+    def begin(
+        self,
+        *,
+        customer_id: str,
+        customer_name: str,
+        request: object | None = None,
+        return_to: str = "/",
+        flow: FlowKind = "redirect",
+        products: Collection[str] | None = None,
+        customer_email: str | None = None,
+        provider: str | None = None,
+        manual: bool | None = None,
+        expires_in: timedelta = _HOUR,
+        when_connected: Literal["reauthenticate", "raise"] = "reauthenticate",
+        session: ConnectSession | None = None,
+    ) -> Response:
+        """
+        The answer that opens Finch Connect: a redirect, or JSON for Finch's SDK.
+
+        Call it in a view behind the application's own login and CSRF protection, on POST.
+        *customer_id* must come from the login, never from the request: it is what the return
+        is held against. *request* lets old tickets of this browser be dropped. *expires_in*
+        is the life of the Connect session and of the ticket. Nothing is written to storage.
+
+        Raises:
+            UsageError: An argument is out of bounds; *return_to* must be a local path.
+            AlreadyConnected: With ``when_connected="raise"``.
+            SchemaMismatch: The storage's tables are missing or old; the message names the mend.
+            FinchRefused: Finch does not take these products, this redirect_uri or customer.
+            FinchUnavailable, StorageUnavailable, SpoolUnavailable, KeyUnavailable: Something that
+                a connection needs is away; `response()` tells the person.
+        """
+        opening = Opening(
+            customer_id=customer_id,
+            customer_name=customer_name,
+            return_to=return_to,
+            flow=flow,
+            products=tuple(products) if products is not None else None,
+            customer_email=customer_email,
+            provider=provider,
+            manual=manual,
+            expires_in=expires_in,
+            when_connected=when_connected,
+            session=session,
+        )
+        understood = CallbackRequest.of(request) if request is not None else None
+        try:
+            opened = self._flow.begin(opening, request=understood)
+        except Away as away:
+            failed = self._away(away, return_to=return_to)
+            request = understood or CallbackRequest()
+            away.answer = functools.partial(self._pages.respond, failed, request)
+            raise
+        return self._pages.opened(
+            opened.session,
+            location=opened.location,
+            state=opened.state.reveal(),
+            connect_origin=self._settings.connect_origin,
+            cookies=opened.cookies,
+        )
+
+    def finish(
+        self,
+        request: object,
+        *,
+        customer_id: Customers | _NobodyAsked = NOBODY_ASKED,
+    ) -> Outcome:
+        """
+        How the return that *request* brings has ended: the code is exchanged at most once.
+
+        *customer_id*: the signed-in customer, or all that this login manages, or None for
+        nobody. Without it `customer_of` is asked, where one is configured.
+        """
+        signed_in = None if isinstance(customer_id, _NobodyAsked) else customer_ids(customer_id)
+        return self._flow.finish(CallbackRequest.of(request), signed_in=signed_in)
+
+    def respond(self, outcome: Outcome, request: object) -> Response:
+        """The answer to *outcome*: by the application's `answer`, or else by our pages."""
+        understood = CallbackRequest.of(request)
+        answered = self._answered(outcome, understood)
+        if answered is None:
+            response = self._pages.respond(outcome, understood)
+        else:
+            response = with_cookies(answered, outcome.cookies)
+        return with_cors(response, understood, spa_origins=self._settings.spa_origins)
+
+    def callback(
+        self,
+        request: object,
+        *,
+        customer_id: Customers | _NobodyAsked = NOBODY_ASKED,
+    ) -> Response:
+        """The whole callback: `finish`, then `respond`. For a view, or for the middleware."""
+        understood = CallbackRequest.of(request)
+        return self.respond(self.finish(understood, customer_id=customer_id), understood)
+
+    def begin_page(self, request: object) -> Response:
+        """
+        The whole begin path: a page with a button, and for a POST of ours the way into Connect.
+
+        `customer_of` says for whom. A browser goes to Finch; a script gets JSON for Finch's SDK.
+
+        Raises:
+            UsageError: `customer_of` answered something else than one Customer, or nobody.
+        """
+        understood = CallbackRequest.of(request)
+        response = self._begin_page.answer(understood)
+        return with_cors(response, understood, spa_origins=self._settings.spa_origins)
+
+    def _answered(self, outcome: Outcome, request: CallbackRequest) -> Response | None:
+        """The application's own answer, where it gives one."""
+        if self._settings.answer is None:
+            return None
+        try:
+            answered = self._settings.answer(outcome, request)
+            if answered is not None and not isinstance(answered, Response):
+                raise TypeError("answer must return a werkzeug Response, or None")
+            return answered
+        except Exception:  # the application's own code; the code is spent, the person needs a page
+            self._events.report(
+                "finch.hook.failed", logging.ERROR, reference=outcome.reference, reason="answer"
+            )
+            return None
+
+    def _away(self, away: Away, *, return_to: str) -> Failed:
+        """What the page says, and the log under the same reference."""
+        failed = Visit.now(return_to=return_to).failed(
+            _reason_of(away), retry_after=getattr(away, "retry_after", None)
+        )
+        self._events.report(
+            "finch.begin.failed",
+            logging.ERROR,
+            reference=failed.reference,
+            reason=failed.reason,
+            request_id=getattr(away, "request_id", None),
+        )
+        return failed
+
+
+def _configured(options: Options) -> tuple[Settings, Pages]:
+    """Settings and pages, or the faults of both in one error."""
+    faults: list[str] = []
+    spa_origins: Collection[str] = ()
+    try:
+        settings = Settings.of(options, storage_protocol=Storage)
+        spa_origins = settings.spa_origins
+    except ConfigurationError as error:
+        faults += error.faults
+    try:
+        pages = Pages(
+            brand=options.get("brand", ""),
+            texts=options.get("texts", {}),
+            templates=options.get("templates"),
+            spa_origins=spa_origins,
+        )
+    except ConfigurationError as error:
+        faults += error.faults
+    # The caller's own dict: a traceback with locals would show the client secret and the key.
+    cast("dict[str, object]", options).clear()
+    if faults:
+        raise ConfigurationError(faults)
+    return settings, pages
+
+
+def _reason_of(away: Away) -> str:
+    """What the page of an `Away` says: one of FAILED_REASONS."""
+    if isinstance(away, StorageFault):
+        return "storage_unavailable"
+    if isinstance(away, KeyUnavailable):
+        return "key_unavailable"
+    if isinstance(away, FinchFault):
+        return away.reason if away.reason in FAILED_REASONS else "unreachable"
+    return "spool_unavailable"
+
+
+def storage_of(storage: Any) -> Storage:
+    """The storage that a URL names; an object is taken as it is. The settings have checked it."""
+    if not isinstance(storage, str):
+        return cast("Storage", storage)
+    if storage.startswith("memory:"):
+        from finch_middleware.storage.memory import MemoryStorage
+
+        return MemoryStorage()
+    if storage.startswith(("redis:", "rediss:", "unix:")):
+        from finch_middleware.storage.redis import RedisStorage
+
+        return RedisStorage(storage)
+    from finch_middleware.storage.sqlalchemy import SQLAlchemyStorage
+
+    return SQLAlchemyStorage(storage)

@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import json
+import logging
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from finch_middleware.connections import Connections
+from finch_middleware.errors import CannotOpen, StorageUnavailable
+from finch_middleware.finch_api import FinchApi
+from finch_middleware.options import Key, new_key
+from finch_middleware.records import Connection, StoredConnection
+from finch_middleware.secret import Secret
+from finch_middleware.storage.memory import MemoryStorage
+from finch_middleware.testing.sample_records import NOON, a_connection, an_attempt
+from finch_middleware.vault import Vault
+
+TOKEN = "t0k3n-c4n4ry"
+ANSWER = Secret(json.dumps({"access_token": TOKEN, "customer_name": "Acme", "entity_ids": ["e-1"]}))
+
+
+def a_vault() -> Vault:
+    name, _, material = new_key("k1").partition(":")
+    return Vault(client_id="client", key=Key(key_id=name, material=Secret(material)))
+
+
+VAULT = a_vault()
+NO_API = FinchApi(client_id="client", client_secret=Secret("-"), api_url="http://127.0.0.1:9")
+
+
+class CountingVault(Vault):
+    """Counts what it opens."""
+
+    opened = 0
+
+    def open_answer(self, stored: StoredConnection) -> Secret:
+        self.opened += 1
+        return VAULT.open_answer(stored)
+
+
+def sealed_row(
+    connection_id: str, *, customer_id: str = "acme", **changes: Any
+) -> StoredConnection:
+    token = VAULT.seal_answer(ANSWER, connection_id=connection_id, customer_id=customer_id)
+    return a_connection(connection_id, customer_id=customer_id, sealed=token, **changes)
+
+
+@pytest.fixture
+def storage() -> MemoryStorage:
+    return MemoryStorage()
+
+
+@pytest.fixture
+def connections(storage: MemoryStorage) -> Connections:
+    return Connections(client_id="client", storage=storage, vault=VAULT, api=NO_API)
+
+
+def keep(storage: MemoryStorage, *rows: StoredConnection) -> None:
+    for row in rows:
+        storage.settle(an_attempt(row.connection_id), row)
+
+
+def test_a_customer_has_their_own_connections_the_newest_first(
+    storage: MemoryStorage, connections: Connections
+) -> None:
+    keep(
+        storage,
+        sealed_row("old"),
+        sealed_row("new", obtained_at=NOON + timedelta(days=1)),
+        sealed_row("theirs", customer_id="other"),
+        sealed_row("elsewhere", client_id="another client"),
+    )
+
+    found = connections.for_customer("acme")
+
+    assert [each.connection_id for each in found] == ["new", "old"]
+    assert connections.for_customer("nobody") == []
+
+
+def test_a_connection_is_given_to_its_customer_alone(
+    storage: MemoryStorage, connections: Connections
+) -> None:
+    keep(storage, sealed_row("c-1"), sealed_row("c-2", client_id="another client"))
+
+    found = connections.get("c-1", customer_id="acme")
+
+    assert isinstance(found, Connection)
+    assert (found.connection_id, found.customer_id) == ("c-1", "acme")
+    assert connections.get("c-1", customer_id="other") is None
+    assert connections.get("c-2", customer_id="acme") is None
+    assert connections.get("c-3", customer_id="acme") is None
+
+
+def test_listing_opens_nothing_and_only_reveal_shows_the_token(storage: MemoryStorage) -> None:
+    name, _, material = new_key("k1").partition(":")
+    vault = CountingVault(client_id="client", key=Key(key_id=name, material=Secret(material)))
+    keep(storage, sealed_row("c-1"))
+
+    (found,) = Connections(
+        client_id="client", storage=storage, vault=vault, api=NO_API
+    ).for_customer("acme")
+
+    assert vault.opened == 0
+    assert TOKEN not in repr(found) + str(found) + repr(found.access_token)
+    assert found.access_token.reveal() == TOKEN
+    assert vault.opened == 1
+
+
+def test_the_details_are_the_rest_of_the_answer(
+    storage: MemoryStorage, connections: Connections
+) -> None:
+    keep(storage, sealed_row("c-1"))
+
+    (found,) = connections.for_customer("acme")
+
+    assert found.details() == {"customer_name": "Acme", "entity_ids": ["e-1"]}
+
+
+def test_each_connection_opens_its_own_token(
+    storage: MemoryStorage, connections: Connections
+) -> None:
+    for number in range(3):
+        answer = Secret(json.dumps({"access_token": f"token-{number}"}))
+        token = VAULT.seal_answer(answer, connection_id=f"c-{number}", customer_id="acme")
+        keep(storage, a_connection(f"c-{number}", sealed=token))
+
+    found = connections.for_customer("acme")
+
+    assert {each.connection_id[-1]: each.access_token.reveal()[-1] for each in found} == {
+        "0": "0",
+        "1": "1",
+        "2": "2",
+    }
+
+
+def test_a_row_that_was_moved_to_another_customer_is_listed_but_does_not_open(
+    storage: MemoryStorage, connections: Connections
+) -> None:
+    keep(storage, a_connection("c-1", customer_id="evil", sealed=sealed_row("c-1").sealed))
+
+    (found,) = connections.for_customer("evil")
+
+    with pytest.raises(CannotOpen):
+        found.access_token.reveal()
+    with pytest.raises(CannotOpen):
+        found.details()
+
+
+def test_a_storage_that_is_away_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    class Away(MemoryStorage):
+        def get(self, connection_id: str) -> StoredConnection | None:
+            raise StorageUnavailable
+
+    caplog.set_level(logging.DEBUG)
+    connections = Connections(client_id="client", storage=Away(), vault=VAULT, api=NO_API)
+
+    with pytest.raises(StorageUnavailable):
+        connections.get("c-1", customer_id="acme")

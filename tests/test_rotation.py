@@ -1,0 +1,392 @@
+"""Keys are changed while the application runs: no read fails, no newer token is lost."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import threading
+import tracemalloc
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.rotation import Trial, tried
+from finch_middleware import rotation
+from finch_middleware.connect import FinchConnect
+from finch_middleware.errors import StorageUnavailable
+from finch_middleware.options import new_key
+from finch_middleware.records import Attempt, AttemptState, SealedToken, StoredConnection
+from finch_middleware.rotation import Rotated, Rotation
+from finch_middleware.secret import Secret
+from finch_middleware.spool import Spool
+from finch_middleware.storage import Storage
+from finch_middleware.storage.memory import MemoryStorage
+from finch_middleware.testing.fake_finch import FakeFinch
+from finch_middleware.testing.rows import add_connection
+from finch_middleware.testing.sample_records import NOON, an_attempt
+from finch_middleware.vault import Vault
+from tests.site import CALLBACK, Browser, Site
+from tests.storage import servers
+from tests.story.test_parallel import _Place, _port, _worker
+
+OLD, NEW = new_key("k0"), new_key("k1")
+
+
+def connect(storage: Storage, *, key: str, accepted_keys: tuple[str, ...] = ()) -> FinchConnect:
+    return FinchConnect(
+        client_id="client",
+        client_secret="s3cret",
+        redirect_uri="https://app.test/finch/callback",
+        products=["company"],
+        storage=storage,
+        spool=None,
+        key=key,
+        accepted_keys=accepted_keys,
+    )
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rotation, "_PAUSES_SECONDS", (0.0, 0.0))
+
+
+@pytest.fixture
+def storage() -> MemoryStorage:
+    return MemoryStorage()
+
+
+@pytest.fixture
+def before(storage: MemoryStorage) -> FinchConnect:
+    return connect(storage, key=OLD)
+
+
+@pytest.fixture
+def after(storage: MemoryStorage) -> FinchConnect:
+    return connect(storage, key=NEW, accepted_keys=(OLD,))
+
+
+def ended(finch: FinchConnect) -> Rotated:
+    """What a whole rotation has done."""
+    [*_, rotated] = finch.rotation.run()
+    return rotated
+
+
+def token_of(finch: FinchConnect, connection_id: str) -> str:
+    connection = finch.connections.get(connection_id, customer_id="acme")
+    assert connection is not None
+    return connection.access_token.reveal()
+
+
+class Interfering(MemoryStorage):
+    """
+    A storage in which something happens between a rotation's look and its write.
+
+    Attributes:
+        meanwhile: Called once before the next swap, and before the next settle.
+    """
+
+    meanwhile: Callable[[], object] | None = None
+
+    def swap(self, old: StoredConnection, new: StoredConnection) -> bool:
+        self._interfere()
+        return super().swap(old, new)
+
+    def settle(self, attempt: Attempt, connection: StoredConnection | None = None) -> bool:
+        self._interfere()
+        return super().settle(attempt, connection)
+
+    def _interfere(self) -> None:
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            meanwhile()
+
+
+@pytest.fixture
+def interfering() -> Interfering:
+    return Interfering()
+
+
+@pytest.mark.parametrize("key", [OLD, NEW])
+def test_a_token_that_comes_meanwhile_is_not_written_over(
+    interfering: Interfering, key: str
+) -> None:
+    before = connect(interfering, key=OLD, accepted_keys=(NEW,))
+    worker = connect(interfering, key=key, accepted_keys=(NEW if key == OLD else OLD,))
+    old = add_connection(before, customer_id="acme", connection_id="c", access_token="first")
+    later = old.obtained_at + timedelta(seconds=1)
+    interfering.meanwhile = lambda: add_connection(
+        worker, customer_id="acme", connection_id="c", access_token="second", obtained_at=later
+    )
+
+    ended(connect(interfering, key=NEW, accepted_keys=(OLD,)))
+
+    assert token_of(connect(interfering, key=NEW), "c") == "second"
+
+
+def test_a_connection_that_is_deleted_meanwhile_stays_deleted(interfering: Interfering) -> None:
+    before = connect(interfering, key=OLD)
+    add_connection(before, customer_id="acme", connection_id="c")
+    interfering.meanwhile = lambda: interfering.delete("c")
+
+    rotated = ended(connect(interfering, key=NEW, accepted_keys=(OLD,)))
+
+    assert rotated.resealed == 0
+    assert interfering.get("c") is None
+
+
+def test_a_status_that_changes_meanwhile_is_kept(interfering: Interfering) -> None:
+    before = connect(interfering, key=OLD)
+    add_connection(before, customer_id="acme", connection_id="c")
+    stored = interfering.get("c")
+    assert stored is not None
+    changed = dataclasses.replace(stored, status="reauth")
+    interfering.meanwhile = lambda: MemoryStorage.swap(interfering, stored, changed)
+
+    ended(connect(interfering, key=NEW, accepted_keys=(OLD,)))
+
+    latest = interfering.get("c")
+    assert latest is not None
+    assert (latest.status, latest.sealed.key_id) == ("reauth", "k1")
+
+
+def test_a_row_that_never_holds_still_is_busy(interfering: Interfering) -> None:
+    add_connection(connect(interfering, key=OLD), customer_id="acme", connection_id="c")
+
+    def touch() -> None:
+        stored = interfering.get("c")
+        assert stored is not None
+        status = f"{stored.status}."
+        MemoryStorage.swap(interfering, stored, dataclasses.replace(stored, status=status))
+        interfering.meanwhile = touch
+
+    interfering.meanwhile = touch
+
+    with pytest.raises(StorageUnavailable) as refused:
+        ended(connect(interfering, key=NEW, accepted_keys=(OLD,)))
+
+    assert refused.value.reason == "busy"
+
+
+def held(finch: FinchConnect, *, purpose: str = "quarantine") -> Attempt:
+    """A quarantined attempt, sealed by *finch*."""
+    attempt = an_attempt(client_id="client")
+    answer = Secret(json.dumps({"access_token": "held"}))
+    text = finch.vault.seal(answer, purpose=purpose, context=(attempt.attempt_id,))
+    return attempt.settled(AttemptState.QUARANTINED, at=NOON, sealed=SealedToken(text=text))
+
+
+def test_a_quarantined_token_that_is_completed_meanwhile_stays_completed(
+    interfering: Interfering,
+) -> None:
+    attempt = held(connect(interfering, key=OLD))
+    interfering.settle(attempt)
+    completed = attempt.settled(AttemptState.STORED, at=NOON, sealed=None)
+    interfering.meanwhile = lambda: MemoryStorage.settle(interfering, completed)
+
+    rotated = ended(connect(interfering, key=NEW, accepted_keys=(OLD,)))
+
+    assert rotated.resealed == 0
+    assert interfering.attempt(attempt.code_key) == completed
+
+
+def test_a_quarantined_token_that_does_not_open_is_left_and_counted(
+    storage: MemoryStorage, before: FinchConnect, after: FinchConnect
+) -> None:
+    attempt = held(before, purpose="connection")
+    storage.settle(attempt)
+
+    rotated = ended(after)
+
+    assert (rotated.resealed, rotated.unopened) == (0, {"k0": 1})
+    assert storage.attempt(attempt.code_key) == attempt
+
+
+def test_what_is_under_the_present_key_is_not_written_again(
+    storage: MemoryStorage, before: FinchConnect, after: FinchConnect
+) -> None:
+    add_connection(before, customer_id="acme", connection_id="c")
+    storage.settle(held(before))
+    ended(after)
+    rows = (storage.get("c"), list(storage.quarantined()))
+
+    again = ended(after)
+
+    assert (again.seen, again.resealed) == (2, 0)
+    assert (storage.get("c"), list(storage.quarantined())) == rows
+
+
+class Troubled(MemoryStorage):
+    """A storage that is busy for some calls."""
+
+    troubles = 0
+
+    def swap(self, old: StoredConnection, new: StoredConnection) -> bool:
+        if self.troubles:
+            self.troubles -= 1
+            raise StorageUnavailable("busy")
+        return super().swap(old, new)
+
+
+@pytest.mark.parametrize(("troubles", "survives"), [(2, True), (3, False)])
+def test_a_busy_storage_is_asked_again_and_not_for_ever(troubles: int, survives: bool) -> None:
+    storage = Troubled()
+    add_connection(connect(storage, key=OLD), customer_id="acme", connection_id="c")
+    after = connect(storage, key=NEW, accepted_keys=(OLD,))
+    storage.troubles = troubles
+
+    if survives:
+        assert ended(after).resealed == 1
+        return
+    with pytest.raises(StorageUnavailable):
+        ended(after)
+    assert ended(after).resealed == 1
+
+
+def test_memory_stays_flat_however_many_rows_there_are(storage: MemoryStorage) -> None:
+    peaks = [_peak(rows) for rows in (2_000, 20_000)]
+
+    assert peaks[1] < peaks[0] * 1.5
+
+
+class Endless(MemoryStorage):
+    """As many rows as asked for, made when they are read."""
+
+    def __init__(self, vault: Vault, *, rows: int) -> None:
+        super().__init__()
+        self._vault = vault
+        self._rows = rows
+
+    def scan(self, *, after: str | None, limit: int) -> list[StoredConnection]:
+        start = 0 if after is None else int(after) + 1
+        return [self._row(i) for i in range(start, min(start + limit, self._rows))]
+
+    def swap(self, old: StoredConnection, new: StoredConnection) -> bool:
+        return True
+
+    def _row(self, number: int) -> StoredConnection:
+        name = f"{number}"
+        sealed = self._vault.seal_answer(Secret("{}"), connection_id=name, customer_id="acme")
+        return StoredConnection(
+            connection_id=name,
+            customer_id="acme",
+            client_id="client",
+            provider_id="gusto",
+            products=("company",),
+            client_type="sandbox",
+            connection_type="provider",
+            sealed=sealed,
+            obtained_at=NOON,
+            attempt_id=name,
+        )
+
+
+def _peak(rows: int) -> int:
+    vaults = [connect(MemoryStorage(), key=OLD).vault]
+    after = connect(MemoryStorage(), key=NEW, accepted_keys=(OLD,)).vault
+    rotation = Rotation(
+        client_id="client",
+        vault=after,
+        storage=Endless(vaults[0], rows=rows),
+        spool=Spool(None),
+    )
+    tracemalloc.start()
+    for rotated in rotation.run():
+        seen = rotated
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert seen.resealed == rows
+    return peak
+
+
+# Two deploys
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> dict[str, Any]:
+    return {"storage": f"sqlite:///{tmp_path}/finch.db"}
+
+
+@contextmanager
+def workers_of_each(
+    fake: FakeFinch, site: Site, database: dict[str, Any], *settings: dict[str, Any], log: Path
+) -> Iterator[list[Browser]]:
+    """A worker process for each of *settings*, and a browser that visits it."""
+    options = {
+        "client_id": fake.client_id,
+        "client_secret": fake.client_secret,
+        "redirect_uri": site.origin + CALLBACK,
+        "products": ["company", "directory"],
+        "api_url": fake.api_url,
+        "connect_origin": fake.connect_origin,
+        **database,
+    }
+    with ExitStack() as stack, log.open("w") as told:
+        started = [
+            stack.enter_context(_worker({**options, **each}, told=told)) for each in settings
+        ]
+        yield [
+            Browser(_Place(f"http://127.0.0.1:{_port(each)}", secrets=site.secrets))
+            for each in started
+        ]
+
+
+FIRST_DEPLOY = ({"key": OLD}, {"key": OLD, "accepted_keys": [NEW]})
+SECOND_DEPLOY = ({"key": OLD, "accepted_keys": [NEW]}, {"key": NEW, "accepted_keys": [OLD]})
+
+
+@pytest.mark.parametrize("deploy", [FIRST_DEPLOY, SECOND_DEPLOY], ids=["first", "second"])
+def test_workers_of_both_settings_finish_what_the_other_began(
+    fake: FakeFinch,
+    make_site: Callable[..., Site],
+    database: dict[str, Any],
+    tmp_path: Path,
+    deploy: tuple[dict[str, Any], ...],
+) -> None:
+    sites = [make_site(clock=None, **database, **each) for each in deploy]
+    # Whoever begins, the return is to one address.
+    uri = sites[0].origin + CALLBACK
+    beginners = [make_site(clock=None, redirect_uri=uri, **database, **each) for each in deploy]
+
+    with workers_of_each(fake, sites[0], database, *deploy, log=tmp_path / "log") as visitors:
+        for number, (beginner, visitor) in enumerate(
+            (beginner, visitor) for beginner in beginners for visitor in visitors
+        ):
+            browser = Browser(beginner)
+            path = fake.allow(browser.location(f"customer-{number}")).removeprefix(sites[0].origin)
+            visitor.cookies = dict(browser.cookies)
+            assert "finch=connected" in visitor.get(path).location
+
+    for site in sites:
+        tokens = [
+            connection.access_token.reveal()
+            for number in range(4)
+            for connection in site.finch.connections.for_customer(f"customer-{number}")
+        ]
+        assert sorted(tokens) == sorted(fake.ledger.tokens)
+        assert len(tokens) == 4
+
+
+# While others write
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/finch.db"
+        return
+    for server in servers.served("postgresql", servers.postgresql):
+        yield server.url
+
+
+def test_no_read_fails_and_no_update_is_lost_while_four_processes_write(url: str) -> None:
+    trial: Trial = tried(url, rows=600, writers=4)
+
+    assert trial.faults == []
+    assert trial.updates > 0
+    assert trial.lost == []
+    assert trial.left == 0
+    assert threading.active_count() < 20
