@@ -1,0 +1,217 @@
+"""The ASGI twin: the same component, the same answers, the same restraint."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from finch_middleware import Customer, FinchConnect
+from finch_middleware.adapters.asgi import FinchASGIMiddleware, environ_of, to_starlette
+from finch_middleware.options import new_key
+from finch_middleware.testing import FakeFinch
+
+
+class Sent(list[Any]):
+    """What an application sent, and the answer that it makes."""
+
+    async def __call__(self, message: Any) -> None:
+        self.append(message)
+
+    @property
+    def status(self) -> int:
+        return int(self[0]["status"])
+
+    def header(self, name: bytes) -> bytes:
+        return dict(self[0]["headers"])[name]  # type: ignore[no-any-return]  # ASGI's are untyped
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self[1]["body"])
+
+
+class Application:
+    """An ASGI application that notes the very objects that it was called with."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, Any, Any]] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.calls.append((scope, receive, send))
+
+
+def http_scope(path: str, **changes: Any) -> dict[str, Any]:
+    scope: dict[str, Any] = {
+        "type": "http",
+        "method": "GET",
+        "path": path,
+        "root_path": "",
+        "query_string": b"",
+        "headers": [],
+        "http_version": "1.1",
+        "scheme": "http",
+    }
+    return {**scope, **changes}
+
+
+def receiving(*pieces: bytes) -> Any:
+    messages = [
+        {"type": "http.request", "body": piece, "more_body": number < len(pieces)}
+        for number, piece in enumerate(pieces, start=1)
+    ] or [{"type": "http.disconnect"}]
+
+    async def receive() -> Any:
+        return messages.pop(0)
+
+    return receive
+
+
+def call(app: Any, scope: Any, receive: Any) -> Sent:
+    sent = Sent()
+    asyncio.run(app(scope, receive, sent))
+    return sent
+
+
+@pytest.mark.parametrize(
+    "scope",
+    [
+        http_scope("/"),
+        http_scope("/finch/callback/"),
+        http_scope("/FINCH/callback"),
+        http_scope("/finch/callback", type="websocket"),
+        {"type": "lifespan"},
+    ],
+    ids=["another path", "a slash more", "another case", "a websocket", "the lifespan"],
+)
+def test_what_is_not_ours_goes_on_with_the_very_same_objects(
+    finch: FinchConnect, scope: dict[str, Any]
+) -> None:
+    app, receive, sent, before = Application(), receiving(), Sent(), dict(scope)
+
+    asyncio.run(FinchASGIMiddleware(app, finch)(scope, receive, sent))
+
+    [(seen_scope, seen_receive, seen_send)] = app.calls
+    assert seen_scope is scope
+    assert seen_receive is receive
+    assert seen_send is sent
+    assert scope == before
+
+
+@pytest.mark.parametrize(
+    ("path", "root_path"),
+    [
+        ("/finch/callback", ""),
+        ("/mounted/finch/callback", "/mounted"),
+        ("/finch/callback", "/mounted"),
+    ],
+    ids=["at the root", "mounted, path as specified", "mounted, path of older servers"],
+)
+def test_a_redirect_return_is_answered_below_any_mount_point(
+    finch: FinchConnect, fake_finch: FakeFinch, path: str, root_path: str
+) -> None:
+    begun = finch.begin(customer_id="acme", customer_name="Acme Inc.", return_to="/settings")
+    query = fake_finch.allow(begun.headers["Location"]).partition("?")[2]
+    cookie = begun.headers["Set-Cookie"].partition(";")[0]
+    headers = [(b"cookie", b"theme=dark"), (b"cookie", cookie.encode())]
+    scope = http_scope(path, root_path=root_path, query_string=query.encode(), headers=headers)
+
+    sent = call(FinchASGIMiddleware(Application(), finch), scope, receiving(b""))
+
+    assert sent.status == 303
+    assert sent.header(b"location").startswith(b"/settings?finch=connected")
+    [connection] = finch.connections.for_customer("acme")
+    assert connection.access_token.reveal() in fake_finch.ledger.tokens
+
+
+def test_the_begin_path_is_answered_too(fake_finch: FakeFinch) -> None:
+    finch = FinchConnect(
+        client_id=fake_finch.client_id,
+        client_secret=fake_finch.client_secret,
+        redirect_uri="http://localhost/finch/callback",
+        products=["company"],
+        storage="memory://",
+        key=new_key("test"),
+        api_url=fake_finch.api_url,
+        connect_origin=fake_finch.connect_origin,
+        begin_path="/connect",
+        customer_of=lambda request: Customer(id="acme", name="Acme Inc."),
+    )
+    scope = http_scope("/connect", method="POST", headers=[(b"sec-fetch-site", b"same-origin")])
+
+    sent = call(FinchASGIMiddleware(Application(), finch), scope, receiving(b""))
+
+    assert sent.status == 303
+    assert sent.header(b"location").startswith(fake_finch.connect_origin.encode())
+
+
+def test_a_script_posts_its_code_in_pieces(finch: FinchConnect, fake_finch: FakeFinch) -> None:
+    begun = finch.begin(customer_id="acme", customer_name="Acme Inc.", flow="embedded")
+    opened = json.loads(begun.get_data())
+    fields = fake_finch.allow_embedded(opened["session_id"], state=opened["state"])
+    body = json.dumps(fields).encode()
+    scope = http_scope(
+        "/finch/callback",
+        method="POST",
+        headers=[
+            (b"cookie", begun.headers["Set-Cookie"].partition(";")[0].encode()),
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+            (b"sec-fetch-site", b"same-origin"),
+        ],
+    )
+
+    sent = call(FinchASGIMiddleware(Application(), finch), scope, receiving(body[:7], body[7:]))
+
+    assert sent.status == 200
+    assert sent.json["outcome"] == "connected"
+    assert fake_finch.ledger.presented(fields["code"]) == 1
+
+
+def test_a_body_that_breaks_off_is_refused_and_the_code_stays_unspent(
+    finch: FinchConnect, fake_finch: FakeFinch
+) -> None:
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"40"),
+        (b"sec-fetch-site", b"same-origin"),
+    ]
+    scope = http_scope("/finch/callback", method="POST", headers=headers)
+
+    sent = call(FinchASGIMiddleware(Application(), finch), scope, receiving())
+
+    assert sent.status == 400
+    assert fake_finch.ledger.calls("token") == 0
+
+
+def test_a_flood_is_refused_after_what_the_component_would_read(finch: FinchConnect) -> None:
+    pieces = [b"x" * 1024] * 64
+    read = receiving(*pieces)
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"65536")]
+    scope = http_scope("/finch/callback", method="POST", headers=headers)
+
+    sent = call(FinchASGIMiddleware(Application(), finch), scope, read)
+    left = asyncio.run(read())
+
+    assert sent.status == 413
+    assert left["more_body"]
+
+
+def test_a_starlette_view_begins_and_keeps_every_cookie(
+    finch: FinchConnect, fake_finch: FakeFinch
+) -> None:
+    pytest.importorskip("starlette")
+    acme = {"customer_id": "acme", "customer_name": "Acme Inc."}
+    held = [finch.begin(**acme).headers["Set-Cookie"].partition(";")[0] for _ in range(5)]
+    scope = http_scope("/connect", headers=[(b"cookie", "; ".join(held).encode())])
+
+    begun = finch.begin(request=environ_of(scope), **acme)
+    sent = call(to_starlette(begun), scope, receiving(b""))
+
+    # One more than a browser may keep: the oldest is dropped, the new one set.
+    cookies = [value for name, value in sent[0]["headers"] if name == b"set-cookie"]
+    assert len(cookies) == 2
+    assert [cookie.decode() for cookie in cookies] == begun.headers.getlist("Set-Cookie")
+    assert sent.status == 303
+    assert sent.header(b"location").startswith(fake_finch.connect_origin.encode())
