@@ -1,0 +1,127 @@
+"""One request: recorded, perhaps delayed, acted on, answered as the script says."""
+
+from __future__ import annotations
+
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from threading import Event, Lock
+
+from werkzeug.wrappers import Request, Response
+
+from finch_middleware.testing.fake_finch.answers import json_answer
+from finch_middleware.testing.fake_finch.api import Api, presented_code
+from finch_middleware.testing.fake_finch.behaviour import Behaviour
+from finch_middleware.testing.fake_finch.connect_page import ConnectPage
+from finch_middleware.testing.fake_finch.ledger import Ledger
+from finch_middleware.testing.fake_finch.records import SeenRequest
+
+_ENDPOINTS = {
+    "/connect/sessions": "sessions",
+    "/connect/sessions/reauthenticate": "reauthenticate",
+    "/auth/token": "token",
+    "/introspect": "introspect",
+    "/disconnect": "disconnect",
+    "/authorize": "authorize",
+}
+_LEDGER_PATH = "/_fake/ledger"
+_GATE_POLL_SECONDS = 0.01
+#: In the environ: the headers as they arrived, (name, value) pairs.
+RAW_HEADERS = "fake_finch.headers"
+
+
+class Stopped(ConnectionError):
+    """The server was stopped while this request was at work."""
+
+
+class Dispatch:
+    """Knows which endpoint a path is, and what is scripted for its next request."""
+
+    def __init__(
+        self, ledger: Ledger, *, api: Api, page: ConnectPage, clock: Callable[[], datetime]
+    ) -> None:
+        self._ledger = ledger
+        self._api = api
+        self._page = page
+        self._clock = clock
+        self._scripts: dict[str, deque[tuple[Behaviour, int | None]]] = {}
+        self._lock = Lock()
+
+    def script(self, endpoint: str, behaviours: Iterable[Behaviour], *, times: int | None) -> None:
+        """Queue *behaviours* for the next requests there, each *times* times."""
+        if endpoint not in _ENDPOINTS.values():
+            raise ValueError(f"no such endpoint: {endpoint}")
+        if times is not None and times < 1:
+            raise ValueError("times is at least 1, or None for ever")
+        with self._lock:
+            queue = self._scripts.setdefault(endpoint, deque())
+            queue.extend((behaviour, times) for behaviour in behaviours)
+
+    def unscript(self, endpoint: str | None) -> None:
+        """Forget what is queued there, or everywhere."""
+        with self._lock:
+            if endpoint is None:
+                self._scripts.clear()
+            else:
+                self._scripts.pop(endpoint, None)
+
+    def answer(self, request: Request, stopping: Event) -> tuple[Response, Behaviour]:
+        """
+        The answer, and how to deliver it.
+
+        Raises:
+            Stopped: *stopping* was set while the request was delayed or held.
+        """
+        if request.path == _LEDGER_PATH:
+            return _identified(json_answer(self._ledger.as_json())), Behaviour()
+        endpoint = _ENDPOINTS.get(request.path, "unknown")
+        self._note(request, endpoint=endpoint)
+        behaviour = self._next_behaviour(endpoint)
+        _wait(behaviour, stopping=stopping)
+        response = json_answer({})
+        if behaviour.processed:
+            response = self._act(endpoint, request)
+        return _identified(behaviour.shape(response)), behaviour
+
+    def _act(self, endpoint: str, request: Request) -> Response:
+        if endpoint == "authorize":
+            return self._page.answer(request)
+        return self._api.answer(endpoint, request)
+
+    def _note(self, request: Request, *, endpoint: str) -> None:
+        seen = SeenRequest(
+            endpoint=endpoint,
+            method=request.method,
+            path=request.path,
+            headers=request.environ[RAW_HEADERS],
+            body=request.get_data(),
+            at=self._clock(),
+        )
+        code = presented_code(request) if endpoint == "token" else None
+        self._ledger.note_request(seen, code=code)
+
+    def _next_behaviour(self, endpoint: str) -> Behaviour:
+        with self._lock:
+            queue = self._scripts.get(endpoint)
+            if not queue:
+                return Behaviour()
+            behaviour, times = queue[0]
+            if times == 1:
+                queue.popleft()
+            elif times is not None:
+                queue[0] = behaviour, times - 1
+            return behaviour
+
+
+def _wait(behaviour: Behaviour, *, stopping: Event) -> None:
+    if stopping.wait(behaviour.delay_seconds):
+        raise Stopped
+    while not behaviour.released:
+        if stopping.wait(_GATE_POLL_SECONDS):
+            raise Stopped
+
+
+def _identified(response: Response) -> Response:
+    response.headers["Finch-Request-Id"] = str(uuid.uuid4())
+    return response

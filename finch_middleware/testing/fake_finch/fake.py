@@ -1,0 +1,256 @@
+"""The fake as a test, a demo or a user holds it."""
+
+from __future__ import annotations
+
+import ssl
+import time
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Thread
+from types import TracebackType
+from typing import Self
+from urllib.parse import parse_qs, urlsplit
+
+from finch_middleware.testing.fake_finch.api import Api, Rules
+from finch_middleware.testing.fake_finch.behaviour import Behaviour
+from finch_middleware.testing.fake_finch.connect_page import (
+    PROVIDERS,
+    ConnectPage,
+    Decision,
+    Visit,
+)
+from finch_middleware.testing.fake_finch.dispatch import Dispatch
+from finch_middleware.testing.fake_finch.ledger import Ledger
+from finch_middleware.testing.fake_finch.records import IssuedCode
+from finch_middleware.testing.fake_finch.wire import Server
+
+Tls = ssl.SSLContext | tuple[str | Path, str | Path]
+
+_STOP_POLL_SECONDS = 0.02
+
+
+class FakeFinch:
+    """
+    Finch's API and Finch Connect on 127.0.0.1, in background threads of this process.
+
+    Use it as a context manager, or with `start` and `stop`. After a stop it may start again,
+    on the same port and with the same ledger: Finch was away.
+
+    Attributes:
+        client_id, client_secret: The application's, as it must present them.
+        ledger: What the fake was asked, and what it gave out.
+    """
+
+    def __init__(
+        self,
+        *,
+        client_id: str = "client-fake",
+        client_secret: str = "secret-of-client-fake",
+        redirect_uris: Iterable[str] | None = None,
+        echo_state: bool = True,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        port: int = 0,
+        tls: Tls | None = None,
+    ) -> None:
+        """
+        Args:
+            redirect_uris: The registered ones; None lets every one pass that Finch would
+                register: ``https://…`` and ``http://localhost…``.
+            echo_state: Whether the redirect flow hands a state back. Nobody knows of Finch.
+            clock: For the expiry of codes and sessions; it may stand still.
+            port: 0 takes a free one.
+            tls: A server context, or the paths of a certificate and its key.
+        """
+        self.client_id = client_id
+        self.client_secret = client_secret
+        self.ledger = Ledger()
+        self._clock = clock
+        self._port = port
+        self._tls = _server_context(tls)
+        self._server: Server | None = None
+        self._thread: Thread | None = None
+        self._accepted_before = 0
+        rules = Rules(
+            client_id=client_id,
+            client_secret=client_secret,
+            redirect_uris=None if redirect_uris is None else frozenset(redirect_uris),
+            echo_state=echo_state,
+            clock=clock,
+        )
+        api = Api(rules, ledger=self.ledger, connect_origin=lambda: self.connect_origin)
+        self._page = ConnectPage(rules, ledger=self.ledger)
+        self._dispatch = Dispatch(self.ledger, api=api, page=self._page, clock=clock)
+
+    def __repr__(self) -> str:
+        return f"<FakeFinch on port {self._port}, {'up' if self._server else 'down'}>"
+
+    # Up and down
+
+    @property
+    def api_url(self) -> str:
+        """Finch's API; fixed from the first start on."""
+        if not self._port:
+            raise RuntimeError("the fake has no address before its first start")
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self._port}"
+
+    @property
+    def connect_origin(self) -> str:
+        """Finch Connect's origin: the same server."""
+        return self.api_url
+
+    @property
+    def connections_accepted(self) -> int:
+        """How many TCP connections came so far."""
+        return self._accepted_before + (self._server.accepted if self._server else 0)
+
+    def start(self) -> Self:
+        """
+        Listen, and return once connections are accepted.
+
+        Raises:
+            OSError: The port is taken.
+        """
+        if self._server is not None:
+            raise RuntimeError("the fake is up already")
+        self._server = Server(self._dispatch.answer, port=self._port, tls=self._tls)
+        self._port = self._server.port
+        self._thread = Thread(
+            target=self._server.serve_forever,
+            kwargs={"poll_interval": _STOP_POLL_SECONDS},
+            name="fake-finch",
+            daemon=True,
+        )
+        self._thread.start()
+        return self
+
+    def stop(self) -> None:
+        """
+        End at once: held and stalled requests get no answer, no thread or socket stays.
+
+        Raises:
+            RuntimeError: The fake itself failed while it served; the cause says how.
+        """
+        server, thread = self._server, self._thread
+        if server is None or thread is None:
+            return
+        server.stop()
+        thread.join()
+        self._accepted_before += server.accepted
+        self._server = self._thread = None
+        if server.faults:
+            raise RuntimeError("the fake itself failed") from server.faults[0]
+
+    def serve_forever(self) -> None:
+        """Serve until Ctrl-C, for a process of its own."""
+        if self._server is None:
+            self.start()
+        try:
+            while True:
+                time.sleep(3600)
+        except KeyboardInterrupt:
+            self.stop()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    # Odd behaviour
+
+    def script(self, endpoint: str, *behaviours: Behaviour, times: int | None = 1) -> None:
+        """
+        Answer the next requests to *endpoint* so, in this order, each *times* times.
+
+        Endpoints are ``sessions``, ``reauthenticate``, ``token``, ``introspect``,
+        ``disconnect`` and ``authorize``; *times* None is for ever. When the script is at its
+        end, the answers are normal again.
+        """
+        self._dispatch.script(endpoint, behaviours, times=times)
+
+    def unscript(self, endpoint: str | None = None) -> None:
+        """Forget what is left of a script, or of all."""
+        self._dispatch.unscript(endpoint)
+
+    # What a person in a browser would do
+
+    def allow(self, location: str, *, provider: str | None = None) -> str:
+        """
+        Consent, and get the callback URL that the browser is sent to.
+
+        *location* is the connect_url, with the state that was appended to it; *provider* is
+        the session's own, else ``gusto``.
+        """
+        return self._go(location, decision="allow", provider=provider)
+
+    def deny(self, location: str) -> str:
+        """Refuse, and get the callback URL."""
+        return self._go(location, decision="deny", provider=None)
+
+    def close(self, location: str) -> str:
+        """Close the page, and get the callback URL."""
+        return self._go(location, decision="close", provider=None)
+
+    def allow_embedded(
+        self, session_id: str, *, state: str | None = None, provider: str | None = None
+    ) -> dict[str, str]:
+        """Consent in the embedded flow, and get what the SDK hands to the page's onSuccess."""
+        visit = self._page.open(session_id, state=state)
+        return self._page.decide(visit, decision="allow", provider_id=_known(provider))
+
+    def issue_code(
+        self,
+        *,
+        customer_id: str,
+        redirect_uri: str | None = None,
+        customer_name: str | None = None,
+        provider: str = "gusto",
+        products: Sequence[str] = ("company", "directory"),
+    ) -> str:
+        """A code out of nowhere, such as an attacker's; without redirect_uri an embedded one."""
+        connection_id = self.ledger.connection_id_of(customer_id, provider_id=provider)
+        return self.ledger.issue(
+            IssuedCode(
+                code=str(uuid.uuid4()),
+                customer_id=customer_id,
+                customer_name=customer_name,
+                connection_id=connection_id,
+                provider_id=provider,
+                products=tuple(products),
+                redirect_uri=redirect_uri,
+                sandbox=False,
+                issued_at=self._clock(),
+            )
+        )
+
+    def _go(self, location: str, *, decision: Decision, provider: str | None) -> str:
+        visit = self._open(location)
+        return self._page.way_back(visit, decision=decision, provider_id=_known(provider))
+
+    def _open(self, location: str) -> Visit:
+        if not location.startswith(f"{self.connect_origin}/authorize?"):
+            raise ValueError("not an address of this fake's Connect page")
+        query = parse_qs(urlsplit(location).query, keep_blank_values=True, strict_parsing=True)
+        given = {name: values[0] for name, values in query.items()}
+        return self._page.open(given.get("session", ""), state=given.get("state"))
+
+
+def _known(provider: str | None) -> str | None:
+    if provider is not None and provider not in PROVIDERS:
+        raise ValueError(f"no such provider: {provider}")
+    return provider
+
+
+def _server_context(tls: Tls | None) -> ssl.SSLContext | None:
+    if not isinstance(tls, tuple):
+        return tls
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*tls)
+    return context

@@ -1,0 +1,185 @@
+"""Finch's own book: what it was asked, which codes it gave out, which tokens it minted."""
+
+from __future__ import annotations
+
+import dataclasses
+import uuid
+from collections import Counter
+from datetime import datetime
+from threading import Condition
+
+from finch_middleware.testing.fake_finch.records import (
+    IssuedCode,
+    OpenedSession,
+    SeenRequest,
+    hashed,
+)
+
+
+class Ledger:
+    """Everything that the fake knows. Reading gives copies, from any thread, at any time."""
+
+    def __init__(self) -> None:
+        self._changed = Condition()
+        self._requests: list[SeenRequest] = []
+        self._calls: Counter[str] = Counter()
+        self._sessions: dict[str, OpenedSession] = {}
+        self._codes: dict[str, IssuedCode] = {}
+        self._presented: Counter[str] = Counter()
+        self._tokens: list[str] = []
+        self._live: dict[str, IssuedCode] = {}
+        self._connections: dict[str, IssuedCode] = {}
+        self._connection_ids: dict[str, dict[str, str]] = {}
+
+    def __repr__(self) -> str:
+        return f"<Ledger: {len(self._requests)} requests, {len(self._tokens)} tokens>"
+
+    # What tests ask
+
+    @property
+    def requests(self) -> tuple[SeenRequest, ...]:
+        """Every request, the oldest first."""
+        with self._changed:
+            return tuple(self._requests)
+
+    @property
+    def sessions(self) -> tuple[OpenedSession, ...]:
+        """Every Connect session, the oldest first."""
+        with self._changed:
+            return tuple(self._sessions.values())
+
+    @property
+    def codes(self) -> tuple[IssuedCode, ...]:
+        """Every code that was issued, the oldest first."""
+        with self._changed:
+            return tuple(self._with_count(issued) for issued in self._codes.values())
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """Every token that was minted, the oldest first, the dead ones too."""
+        with self._changed:
+            return tuple(self._tokens)
+
+    def calls(self, endpoint: str) -> int:
+        """How many requests arrived there."""
+        with self._changed:
+            return self._calls[endpoint]
+
+    def presented(self, code: str) -> int:
+        """How often this code, issued or not, arrived at the token endpoint."""
+        with self._changed:
+            return self._presented[code]
+
+    def minted(self, code: str) -> tuple[str, ...]:
+        """The tokens that this code bought."""
+        with self._changed:
+            issued = self._codes.get(code)
+            return issued.minted if issued else ()
+
+    def code(self, code: str) -> IssuedCode | None:
+        """What stands for this code, None if it was never issued."""
+        with self._changed:
+            issued = self._codes.get(code)
+            return self._with_count(issued) if issued else None
+
+    def wait_for_calls(self, endpoint: str, *, count: int = 1, timeout_seconds: float = 5) -> None:
+        """
+        Return once *count* requests arrived there, those that are being held included.
+
+        Raises:
+            TimeoutError: They did not come in time.
+        """
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._calls[endpoint] >= count, timeout_seconds):
+                arrived = self._calls[endpoint]
+                raise TimeoutError(f"{arrived} of {count} requests arrived at {endpoint}")
+
+    def as_json(self) -> dict[str, object]:
+        """The book for another process; tokens as SHA-256 in hex, no header, no body."""
+        with self._changed:
+            return {
+                "calls": dict(self._calls),
+                "sessions": [session.as_json() for session in self.sessions],
+                "codes": [issued.as_json() for issued in self.codes],
+                "tokens": hashed(self._tokens),
+                "requests": [request.as_json() for request in self._requests],
+            }
+
+    # What the fake writes
+
+    def note_request(self, request: SeenRequest, *, code: str | None) -> None:
+        """Record a request and, where it presents one, the code in it."""
+        with self._changed:
+            self._requests.append(request)
+            self._calls[request.endpoint] += 1
+            if code is not None:
+                self._presented[code] += 1
+            self._changed.notify_all()
+
+    def open_session(self, session: OpenedSession) -> None:
+        """Record a Connect session."""
+        with self._changed:
+            self._sessions[session.session_id] = session
+
+    def session(self, session_id: str) -> OpenedSession | None:
+        """The session of that id."""
+        with self._changed:
+            return self._sessions.get(session_id)
+
+    def issue(self, code: IssuedCode) -> str:
+        """Record a code that was given to a browser."""
+        with self._changed:
+            self._codes[code.code] = code
+        return code.code
+
+    def connection_id_of(self, customer_id: str, *, provider_id: str) -> str:
+        """The one connection_id of a customer at a provider, until it is disconnected."""
+        with self._changed:
+            providers = self._connection_ids.setdefault(customer_id, {})
+            return providers.setdefault(provider_id, str(uuid.uuid4()))
+
+    def mint(self, code: str, *, at: datetime) -> str | None:
+        """A token for this code, or None if it is unknown, expired or used."""
+        with self._changed:
+            issued = self._codes.get(code)
+            if issued is None or issued.minted or at >= issued.expires_at:
+                return None
+            token = str(uuid.uuid4())
+            issued = dataclasses.replace(issued, minted=(token,))
+            self._codes[code] = self._live[token] = issued
+            self._connections[issued.connection_id] = issued
+            self._tokens.append(token)
+            return token
+
+    def holder(self, token: str) -> IssuedCode | None:
+        """What a token gives access to, None once it is disconnected."""
+        with self._changed:
+            return self._live.get(token)
+
+    def connection(self, connection_id: str) -> IssuedCode | None:
+        """The newest consent behind a connection that stands."""
+        with self._changed:
+            return self._connections.get(connection_id)
+
+    def connection_of_customer(self, customer_id: str) -> str | None:
+        """A connection of that customer that stands: one whose token was minted."""
+        with self._changed:
+            own = self._connection_ids.get(customer_id, {}).values()
+            return next((each for each in own if each in self._connections), None)
+
+    def disconnect(self, connection_id: str) -> None:
+        """End a connection and every token of it."""
+        with self._changed:
+            ended = self._connections.pop(connection_id, None)
+            if ended is None:
+                return
+            own = self._connection_ids[ended.customer_id]
+            if own.get(ended.provider_id) == connection_id:
+                del own[ended.provider_id]
+            for token in [
+                t for t, held in self._live.items() if held.connection_id == connection_id
+            ]:
+                del self._live[token]
+
+    def _with_count(self, issued: IssuedCode) -> IssuedCode:
+        return dataclasses.replace(issued, presented=self._presented[issued.code])
