@@ -1,0 +1,35 @@
+"""
+For the tests of an application that uses this library, and of a storage written for it.
+
+`FakeFinch` is a Finch server of one's own, `Clock` a clock that the test moves,
+`add_connection` a stored connection without the flow, `StorageContract` the promises of a
+storage as a test class. The pytest plugin brings the fixtures `fake_finch` and `finch`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from finch_middleware.testing.clock import Clock
+    from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
+    from finch_middleware.testing.rows import add_connection
+    from finch_middleware.testing.storage_contract import StorageContract
+
+__all__ = ["Behaviour", "Clock", "FakeFinch", "StorageContract", "add_connection"]
+
+# StorageContract needs pytest, which a demo or a development server does without.
+_HOMES = {
+    "Behaviour": "fake_finch",
+    "Clock": "clock",
+    "FakeFinch": "fake_finch",
+    "StorageContract": "storage_contract",
+    "add_connection": "rows",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

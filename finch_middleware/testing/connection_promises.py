@@ -1,0 +1,174 @@
+"""The part of `StorageContract` about connections: found, listed, scanned, swapped, deleted."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import pytest
+
+from finch_middleware.records import AttemptState, StoredConnection
+from finch_middleware.storage import Storage
+from finch_middleware.testing.sample_records import (
+    NOON,
+    a_connection,
+    all_at_once,
+    an_attempt,
+    sealed,
+)
+
+_THREADS = 16
+_ROUNDS = 5
+
+
+class ConnectionPromises:
+    """What the application asks for afterwards."""
+
+    def test_unknown_connection_is_none(self, storage: Storage) -> None:
+        assert storage.get("unknown") is None
+        assert list(storage.for_customer("unknown")) == []
+
+    def test_connections_of_a_customer_come_newest_first(self, storage: Storage) -> None:
+        stored = [
+            a_connection(f"connection {i}", obtained_at=NOON + timedelta(seconds=i * 3 % 5))
+            for i in range(5)
+        ]
+        self._keep(storage, *stored)
+
+        mine = storage.for_customer("acme")
+
+        assert list(mine) == sorted(stored, key=lambda each: each.obtained_at, reverse=True)
+
+    @pytest.mark.parametrize("other", ["ACME", "acme ", " acme", "ácme", "acm", "acme\n", ""])
+    def test_customers_are_told_apart_to_the_letter(self, storage: Storage, other: str) -> None:
+        self._keep(storage, a_connection(other, customer_id=other))
+        self._keep(storage, a_connection("acme"))
+
+        assert list(storage.for_customer("acme")) == [a_connection("acme")]
+        assert storage.get("acme") == a_connection("acme")
+        assert storage.get(other) == a_connection(other, customer_id=other)
+
+    def test_deleted_connection_is_gone_everywhere(self, storage: Storage) -> None:
+        self._keep(storage, a_connection("one"), a_connection("two"))
+
+        assert storage.delete("one") is True
+        assert storage.delete("one") is False
+        assert storage.get("one") is None
+        assert list(storage.for_customer("acme")) == [a_connection("two")]
+        assert list(storage.scan(after=None, limit=10)) == [a_connection("two")]
+
+    def test_deleted_connection_may_come_back(self, storage: Storage) -> None:
+        self._keep(storage, a_connection())
+        storage.delete("connection")
+
+        self._keep(storage, a_connection(obtained_at=NOON - timedelta(days=1)))
+
+        assert storage.get("connection") == a_connection(obtained_at=NOON - timedelta(days=1))
+
+    # Scan
+
+    @pytest.mark.parametrize("limit", [1, 3, 10, 11, 1000])
+    def test_scan_in_batches_sees_each_connection_once(self, storage: Storage, limit: int) -> None:
+        stored = {f"connection {i}" for i in range(10)}
+        self._keep(storage, *(a_connection(each) for each in stored))
+
+        seen = self._scan(storage, limit=limit)
+
+        assert sorted(each.connection_id for each in seen) == sorted(stored)
+
+    def test_scan_of_nothing_is_empty(self, storage: Storage) -> None:
+        assert list(storage.scan(after=None, limit=10)) == []
+
+    def test_scan_goes_on_behind_a_connection_that_is_gone(self, storage: Storage) -> None:
+        self._keep(storage, *(a_connection(f"{i}") for i in range(5)))
+        order = [each.connection_id for each in storage.scan(after=None, limit=5)]
+        storage.delete(order[2])
+
+        rest = storage.scan(after=order[2], limit=5)
+
+        assert [each.connection_id for each in rest] == order[3:]
+
+    def test_scan_sees_what_stands_once_while_others_come_and_go(self, storage: Storage) -> None:
+        stays = [f"stays {i}" for i in range(8)]
+        self._keep(storage, *(a_connection(each) for each in stays))
+        seen: list[str] = []
+
+        for turn in range(20):
+            batch = storage.scan(after=seen[-1] if seen else None, limit=2)
+            seen += [each.connection_id for each in batch]
+            self._keep(storage, a_connection(f"comes {turn}"))
+            storage.delete(f"comes {turn - 1}")
+
+        assert sorted(each for each in seen if each in stays) == sorted(stays)
+        assert len(seen) == len(set(seen))
+
+    def test_swap_keeps_the_place_in_the_scan(self, storage: Storage) -> None:
+        self._keep(storage, *(a_connection(f"{i}") for i in range(5)))
+        before = storage.scan(after=None, limit=5)
+
+        for each in before:
+            storage.swap(each, dataclasses.replace(each, sealed=sealed("rotated")))
+
+        after = storage.scan(after=None, limit=5)
+        assert [each.connection_id for each in after] == [each.connection_id for each in before]
+        assert {each.sealed for each in after} == {sealed("rotated")}
+
+    # Swap
+
+    def test_swap_replaces_what_stands_exactly_so(self, storage: Storage) -> None:
+        old, new = a_connection(), a_connection(status="reauth", sealed=sealed("new"))
+        self._keep(storage, old)
+
+        assert storage.swap(old, new) is True
+        assert storage.get("connection") == new
+        assert list(storage.for_customer("acme")) == [new]
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"status": "connected"},
+            {"sealed": sealed("other")},
+            {"sealed": sealed("C2VHBGVK")},
+            {"obtained_at": NOON + timedelta(microseconds=1)},
+            {"products": ("directory", "company")},
+            {"provider_id": "gusto "},
+        ],
+        ids=["status", "token", "case", "instant", "order", "trailing space"],
+    )
+    def test_swap_leaves_what_has_changed(self, storage: Storage, change: dict[str, Any]) -> None:
+        standing = a_connection(**change)
+        self._keep(storage, standing)
+
+        assert storage.swap(a_connection(), a_connection(status="reauth")) is False
+        assert storage.get("connection") == standing
+
+    def test_swap_of_nothing_writes_nothing(self, storage: Storage) -> None:
+        assert storage.swap(a_connection(), a_connection(status="reauth")) is False
+        assert storage.get("connection") is None
+
+    def test_of_many_racing_swaps_exactly_one_wins(self, storage: Storage) -> None:
+        for turn in range(_ROUNDS):
+            old = a_connection(f"connection {turn}")
+            self._keep(storage, old)
+            news = [dataclasses.replace(old, status=f"status {i}") for i in range(_THREADS)]
+
+            answers = all_at_once(partial(storage.swap, old), news)
+
+            assert answers.count(True) == 1
+            assert storage.get(old.connection_id) == news[answers.index(True)]
+
+    def _keep(self, storage: Storage, *connections: StoredConnection) -> None:
+        for each in connections:
+            done = an_attempt(f"of {each.connection_id}").settled(AttemptState.STORED, at=NOON)
+            storage.settle(done, each)
+
+    def _scan(self, storage: Storage, *, limit: int) -> list[StoredConnection]:
+        seen: list[StoredConnection] = []
+        while batch := storage.scan(after=seen[-1].connection_id if seen else None, limit=limit):
+            assert len(batch) <= limit
+            # A scan that does not move on would never end.
+            assert batch[0] not in seen
+            seen += batch
+        return seen

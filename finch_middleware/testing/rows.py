@@ -1,0 +1,66 @@
+"""Stored connections for tests that need a row and not the flow that brings it."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from finch_middleware.connect import FinchConnect
+from finch_middleware.records import Attempt, AttemptState, Connection, StoredConnection
+from finch_middleware.secret import Secret
+
+
+def add_connection(
+    finch: FinchConnect,
+    *,
+    customer_id: str,
+    connection_id: str | None = None,
+    access_token: str | None = None,
+    provider_id: str = "gusto",
+    products: Sequence[str] = ("company", "directory"),
+    obtained_at: datetime | None = None,
+) -> Connection:
+    """
+    A connection of *customer_id* in the storage of *finch*, sealed with its key.
+
+    What is not given is made up: random ids, and a token that no Finch knows.
+
+    Raises:
+        StorageUnavailable: It could not be written.
+    """
+    connection_id = connection_id or str(uuid.uuid4())
+    now = obtained_at or datetime.now(UTC)
+    answer = {
+        "access_token": access_token or str(uuid.uuid4()),
+        "connection_id": connection_id,
+        "customer_id": customer_id,
+    }
+    attempt = Attempt(
+        attempt_id=uuid.uuid4().hex,
+        code_key=uuid.uuid4().bytes * 2,
+        client_id=finch.client_id,
+        customer_ids=(customer_id,),
+        reference="TESTTEST",
+        claimed_at=now,
+        leased_until=now + timedelta(seconds=60),
+    )
+    stored = StoredConnection(
+        connection_id=connection_id,
+        customer_id=customer_id,
+        client_id=finch.client_id,
+        provider_id=provider_id,
+        products=tuple(products),
+        client_type="sandbox",
+        connection_type="provider",
+        sealed=finch.vault.seal_answer(
+            Secret(json.dumps(answer)), connection_id=connection_id, customer_id=customer_id
+        ),
+        obtained_at=now,
+        attempt_id=attempt.attempt_id,
+    )
+    finch.storage.settle(attempt.settled(AttemptState.STORED, at=now), stored)
+    connection = finch.connections.get(connection_id, customer_id=customer_id)
+    assert connection is not None
+    return connection

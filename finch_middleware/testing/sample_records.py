@@ -1,0 +1,79 @@
+"""Records to test a storage with, and a way to let many threads at it at the same moment."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from typing import Any, TypeVar
+
+from finch_middleware.records import Attempt, SealedToken, StoredConnection
+
+T = TypeVar("T")
+
+#: When every sample was made.
+NOON = datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)
+
+
+def key_of(text: str) -> bytes:
+    """Thirty-two bytes, as a keyed hash of *text* would be."""
+    return sha256(text.encode()).digest()
+
+
+def sealed(text: str = "c2VhbGVk") -> SealedToken:
+    """A token's ciphertext, as far as a storage can tell."""
+    return SealedToken(text=f"fm1.k1.{text}")
+
+
+def an_attempt(code: str = "code", **changes: Any) -> Attempt:
+    """A fresh claim on *code* by an attempt of the same name, with *changes*."""
+    values: dict[str, Any] = {
+        "attempt_id": f"attempt-{code}",
+        "code_key": key_of(code),
+        "bound_to": (key_of("ticket"),),
+        "client_id": "client",
+        "customer_ids": ("acme",),
+        "reference": "REF-1",
+        "claimed_at": NOON,
+        "leased_until": NOON + timedelta(seconds=60),
+    }
+    return Attempt(**values | changes)
+
+
+def a_connection(connection_id: str = "connection", **changes: Any) -> StoredConnection:
+    """A stored connection of the customer ``acme``, with *changes*."""
+    values: dict[str, Any] = {
+        "connection_id": connection_id,
+        "customer_id": "acme",
+        "client_id": "client",
+        "provider_id": "gusto",
+        "products": ("company", "directory"),
+        "client_type": "sandbox",
+        "connection_type": "provider",
+        "sealed": sealed(),
+        "obtained_at": NOON,
+        "attempt_id": f"attempt-{connection_id}",
+    }
+    return StoredConnection(**values | changes)
+
+
+def all_at_once(work: Callable[[T], Any], arguments: Iterable[T]) -> list[Any]:
+    """What *work* returns for each argument, each in a thread, all let go by one barrier."""
+    arguments = list(arguments)
+    barrier = threading.Barrier(len(arguments))
+
+    def released(argument: T) -> Any:
+        barrier.wait(timeout=30)
+        return work(argument)
+
+    interval = sys.getswitchinterval()
+    # Threads that change places at every step find what a careful schedule would hide.
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(len(arguments)) as pool:
+            return list(pool.map(released, arguments))
+    finally:
+        sys.setswitchinterval(interval)
