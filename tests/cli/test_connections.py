@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.deployment import CANARY, Deployment
+from tests.cli.running import environ
+
+
+@pytest.fixture
+def deployment(tmp_path: Path) -> Deployment:
+    deployment = Deployment(folder=tmp_path)
+    deployment.connect("one", "two")
+    deployment.connect("three", customer_id="globex", provider_id="adp\x1b[2J")
+    deployment.of_client("another").connect("foreign")
+    return deployment
+
+
+def test_list_has_each_connection_of_ours_on_a_line(deployment: Deployment) -> None:
+    told = deployment.run("connections", "list")
+
+    rows = sorted(line.split("\t")[:3] for line in told.stdout.splitlines())
+    assert told.exit_code == 0
+    assert [row[:2] for row in rows] == [["one", "acme"], ["three", "globex"], ["two", "acme"]]
+
+
+def test_list_goes_on_behind_the_first_batch(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("finch_middleware.cli.connections._BATCH", 1)
+
+    told = deployment.run("connections", "list")
+
+    assert len(told.stdout.splitlines()) == 3
+
+
+def test_list_of_one_customer_leaves_the_others_out(deployment: Deployment) -> None:
+    told = deployment.run("connections", "list", "--customer", "globex", "--json")
+
+    [row] = map(json.loads, told.stdout.splitlines())
+    assert (row["connection_id"], row["customer_id"]) == ("three", "globex")
+
+
+def test_list_is_a_table_on_a_terminal_that_no_row_can_disturb(deployment: Deployment) -> None:
+    terminal, other_end = pty.openpty()
+
+    subprocess.run(
+        [sys.executable, "-m", "finch_middleware", "connections", "list"],
+        stdout=other_end,
+        check=True,
+        env=environ(**deployment.environ, NO_COLOR="1"),
+    )
+
+    os.close(other_end)
+    head, *rows, count = os.read(terminal, 10_000).decode().splitlines()
+    os.close(terminal)
+    assert head.split()[:2] == ["connection", "id"]
+    assert count == "3 connections"
+    assert {row.index("acme") for row in rows if "acme" in row} == {head.index("customer")}
+    assert not any("\x1b" in row for row in rows)
+
+
+def test_export_has_every_column_but_the_sealed_token(deployment: Deployment) -> None:
+    told = deployment.run("connections", "export-metadata")
+
+    rows = {row["connection_id"]: row for row in map(json.loads, told.stdout.splitlines())}
+    assert sorted(rows) == ["one", "three", "two"]
+    assert rows["one"]["products"] == ["company", "directory"]
+    assert rows["one"]["key_id"] == "k0"
+    assert "fm1." not in told.stdout
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_show_says_whether_the_token_opens_and_not_what_it_is(
+    deployment: Deployment, as_json: bool
+) -> None:
+    told = deployment.run("connections", "show", "one", *["--json"] * as_json)
+
+    assert told.exit_code == 0
+    assert ('"opens": true' if as_json else "opens:           True") in told.stdout
+    assert CANARY not in told.output
+
+
+def test_show_says_that_a_token_does_not_open_any_more(deployment: Deployment) -> None:
+    told = deployment.with_keys("k1:" + "A" * 43 + "=").run("connections", "show", "one", "--json")
+
+    assert json.loads(told.stdout)["opens"] is False
+
+
+def test_delete_asks_first_and_then_removes(deployment: Deployment) -> None:
+    kept = deployment.run("connections", "delete", "one", answer="n\n")
+    before = deployment.tokens()
+
+    gone = deployment.run("connections", "delete", "one", answer="y\n")
+
+    assert (kept.exit_code, gone.exit_code) == (1, 0)
+    assert "Finch is not told" in gone.stdout
+    assert (before, deployment.tokens()) == ({"one", "two"}, {"two"})
+
+
+def test_delete_may_be_told_not_to_ask(deployment: Deployment) -> None:
+    told = deployment.run("connections", "delete", "--yes", "one")
+
+    assert told.stdout == "deleted\n"
+    assert deployment.tokens() == {"two"}
+
+
+@pytest.mark.parametrize("verb", [("show",), ("delete", "--yes")])
+@pytest.mark.parametrize("name", ["unknown", "foreign"])
+def test_a_connection_that_is_not_ours_is_not_there(
+    deployment: Deployment, verb: tuple[str, ...], name: str
+) -> None:
+    told = deployment.run("connections", *verb, name)
+
+    assert told.exit_code == 2
+    assert f"there is no connection '{name}'" in told.stderr
+    assert deployment.of_client("another").keys_of()["foreign"] == "k0"

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from finch_middleware.cli import main
+from finch_middleware.cli.create_tables import without_password
+from tests.cli.running import run
+from tests.storage import servers
+
+
+@pytest.fixture(scope="module")
+def postgresql() -> Iterator[servers.Server]:
+    yield from servers.served("postgresql", servers.postgresql)
+
+
+def tables_of(database: Path) -> set[str]:
+    with closing(sqlite3.connect(database)) as connection:
+        return {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+
+
+def test_the_tables_are_there_and_named(tmp_path: Path) -> None:
+    told = run("create-tables", "--storage", f"sqlite:///{tmp_path}/finch.db")
+
+    assert told.returncode == 0
+    assert {"finch_attempts", "finch_connections"} <= tables_of(tmp_path / "finch.db")
+    assert told.stdout == (
+        f"sqlite:///{tmp_path}/finch.db is ready: finch_attempts, finch_connections.\n"
+    )
+
+
+def test_running_it_twice_keeps_what_is_stored(tmp_path: Path) -> None:
+    environ = {"FINCH_STORAGE_URL": f"sqlite:///{tmp_path}/finch.db"}
+    CliRunner(env=environ).invoke(main, ["create-tables"])
+    with closing(sqlite3.connect(tmp_path / "finch.db")) as connection, connection:
+        connection.execute("CREATE TABLE of_the_application (name TEXT)")
+
+    told = CliRunner(env=environ).invoke(main, ["create-tables"])
+
+    assert told.exit_code == 0
+    assert "of_the_application" in tables_of(tmp_path / "finch.db")
+
+
+def test_a_column_that_an_older_version_lacked_is_added(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/finch.db"
+    CliRunner().invoke(main, ["create-tables", "--storage", url])
+    with closing(sqlite3.connect(tmp_path / "finch.db")) as connection, connection:
+        connection.execute("ALTER TABLE finch_connections DROP COLUMN status")
+
+    told = CliRunner().invoke(main, ["create-tables", "--storage", url])
+
+    with closing(sqlite3.connect(tmp_path / "finch.db")) as connection:
+        columns = [row[1] for row in connection.execute("PRAGMA table_info(finch_connections)")]
+    assert told.exit_code == 0
+    assert "status" in columns
+
+
+def test_a_server_is_usable_once_its_tables_are_made(postgresql: servers.Server) -> None:
+    if not postgresql.owned:
+        pytest.skip("somebody else's server may have the tables already")
+    before = run("demo", "--storage", postgresql.url)
+
+    made = run("create-tables", FINCH_STORAGE_URL=postgresql.url)
+
+    after = run("demo", "--storage", postgresql.url)
+    assert (before.returncode, made.returncode, after.returncode) == (2, 0, 0)
+    assert "finch-middleware create-tables" in before.stderr
+    assert "the columns above, application.log" in after.stdout
+
+
+def test_memory_needs_no_tables() -> None:
+    told = CliRunner().invoke(main, ["create-tables", "--storage", "memory://"])
+
+    assert told.exit_code == 0
+    assert told.stdout == "memory:// needs no tables: nothing was done.\n"
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        pytest.param("", "FINCH_STORAGE_URL", id="no storage named"),
+        pytest.param("oracle://scott:tiger@db/x", "unknown scheme 'oracle'", id="unknown"),
+        pytest.param("sqlite:////no/such/folder/tiger.db", "did not confirm", id="no folder"),
+        pytest.param("sqlite://", "memory://", id="nothing kept"),
+    ],
+)
+def test_what_cannot_be_done_is_one_text_without_traceback(url: str, said: str) -> None:
+    told = run("create-tables", "--storage", url)
+
+    assert told.returncode == 2
+    assert told.stdout == ""
+    assert told.stderr.startswith("Error: ")
+    assert said in told.stderr
+    assert "Traceback" not in told.stderr
+    assert "tiger@" not in told.stderr
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("sqlite:///finch.db", "sqlite:///finch.db"),
+        ("sqlite:////var/lib/finch.db", "sqlite:////var/lib/finch.db"),
+        ("postgresql+psycopg://db:5432/app", "postgresql+psycopg://db:5432/app"),
+        ("postgresql+psycopg://me:tiger@db/app", "postgresql+psycopg://me@db/app"),
+        ("mysql+pymysql://me:ti@ger@db/app", "mysql+pymysql://me@db/app"),
+        ("postgresql+psycopg://db/app?password=tiger", "postgresql+psycopg://db/app"),
+        ("postgresql+psycopg://me:tiger@[db/app", "postgresql+psycopg://..."),
+    ],
+)
+def test_a_shown_url_holds_no_password(url: str, shown: str) -> None:
+    assert without_password(url) == shown

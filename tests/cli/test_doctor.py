@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from finch_middleware.records import AttemptState, SealedToken
+from finch_middleware.testing.sample_records import NOON, a_connection, an_attempt
+from tests.cli.deployment import NEW, OLD, Deployment
+from tests.storage import servers
+
+
+@pytest.fixture
+def deployment(tmp_path: Path) -> Deployment:
+    return Deployment(folder=tmp_path)
+
+
+def found(deployment: Deployment, *, status: int = 0) -> dict[str, list[tuple[str, str]]]:
+    """About what: each verdict with its text."""
+    told = deployment.run("doctor", "--json")
+    assert told.exit_code == status, told.output
+    by_subject: dict[str, list[tuple[str, str]]] = {}
+    for each in json.loads(told.stdout):
+        by_subject.setdefault(each["about"], []).append((each["verdict"], each["text"]))
+    return by_subject
+
+
+def test_a_healthy_deployment_is_ok_throughout(deployment: Deployment) -> None:
+    deployment.connect("one", "two")
+
+    said = found(deployment)
+
+    assert {verdict for each in said.values() for verdict, _ in each} == {"ok"}
+    assert said["storage"][0][1].startswith("sqlite:///")
+    assert said["connections"] == [("ok", "2 of client")]
+    assert said["keys in use"] == [("ok", "2 sealed by k0")]
+
+
+def test_a_person_reads_one_line_for_each_finding(deployment: Deployment) -> None:
+    told = deployment.run("doctor")
+
+    assert told.exit_code == 0
+    assert {line.split()[0] for line in told.stdout.splitlines()} == {"ok"}
+
+
+def test_a_key_that_still_opens_rows_is_named_with_the_mend(deployment: Deployment) -> None:
+    deployment.connect("one")
+    deployment.quarantine("held")
+
+    said = found(deployment.with_keys(NEW, OLD))
+
+    [(verdict, text)] = said["keys in use"]
+    assert (verdict, text.split(":")[0]) == ("look", "2 sealed by k0")
+    assert "rotate-keys" in text
+
+
+def test_a_key_that_is_gone_too_soon_is_wrong(deployment: Deployment) -> None:
+    deployment.connect("one")
+
+    said = found(deployment.with_keys(NEW), status=1)
+
+    [(verdict, text)] = said["keys in use"]
+    assert verdict == "wrong"
+    assert "1 sealed by k0" in text
+
+
+def test_a_mix_of_client_types_is_reported(deployment: Deployment) -> None:
+    deployment.connect("one")
+    token = SealedToken(text="fm1.k0.c2VhbGVk")
+    mixed = a_connection("two", client_type="production", client_id="client", sealed=token)
+    done = an_attempt(client_id="client").settled(AttemptState.STORED, at=NOON)
+    deployment.finch.storage.settle(done, mixed)
+
+    said = found(deployment)
+
+    [(verdict, text)] = said["client type"]
+    assert verdict == "look"
+    assert text.startswith("1 production, 1 sandbox")
+
+
+def test_another_client_in_the_same_storage_is_reported_and_its_keys_are_not(
+    deployment: Deployment,
+) -> None:
+    deployment.connect("one")
+    deployment.of_client("another").with_keys(NEW).connect("foreign")
+
+    said = found(deployment)
+
+    assert [verdict for verdict, _ in said["connections"]] == ["ok", "look"]
+    assert said["keys in use"] == [("ok", "1 sealed by k0")]
+
+
+def test_what_a_fault_left_behind_is_counted(deployment: Deployment) -> None:
+    deployment.quarantine("held")
+    deployment.interrupt("cut off")
+    owed = an_attempt("owed", client_id="client", notified=False)
+    deployment.finch.storage.settle(owed.settled(AttemptState.STORED, at=NOON))
+
+    said = found(deployment)
+
+    texts = [text for _, text in said["attempts"]]
+    assert [text.split(":")[0] for text in texts] == [
+        "1 were interrupted",
+        "1 still owe on_connected",
+        "1 hold a quarantined token",
+    ]
+
+
+def test_tokens_that_wait_in_the_spool_are_counted(deployment: Deployment) -> None:
+    deployment.connect("one")
+    finch: Any = deployment.finch
+    [stored] = finch.storage.scan(after=None, limit=1)
+    waiting = an_attempt("spooled", client_id="client").settled(AttemptState.STORED, at=NOON)
+    finch.recovery._spool.put(waiting, stored)
+
+    said = found(deployment)
+
+    [(verdict, text)] = said["spool"]
+    assert (verdict, text.split()[0]) == ("look", "1")
+
+
+def test_a_storage_that_is_away_is_wrong_and_ends_it(deployment: Deployment) -> None:
+    deployment.connect("one")
+    with closing(sqlite3.connect(deployment.folder / "finch.db")) as connection:
+        connection.execute("DROP TABLE finch_connections")
+        connection.execute("CREATE VIEW finch_connections AS SELECT 1")
+
+    said = found(deployment, status=1)
+
+    assert [verdict for verdict, _ in said["storage"]] == ["wrong"]
+    assert "attempts" not in said
+
+
+def test_a_server_without_tables_names_the_command(tmp_path: Path) -> None:
+    for server in servers.served("postgresql", servers.postgresql):
+        url = f"{server.url}&options=-csearch_path%3Dpg_temp"
+        environ = {**Deployment(folder=tmp_path).environ, "FINCH_STORAGE_URL": url}
+
+        told = _run({**environ, "FINCH_SPOOL": str(tmp_path)})
+
+        assert told.exit_code == 1
+        assert "finch-middleware create-tables" in told.output
+        assert "search_path" not in told.output
+
+
+def _run(environ: dict[str, str]) -> Any:
+    from click.testing import CliRunner
+
+    from finch_middleware.cli import main
+
+    return CliRunner(env=environ).invoke(main, ["doctor"])
+
+
+def test_a_count_that_stopped_says_so(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("finch_middleware.cli.doctor._ENOUGH", 2)
+    monkeypatch.setattr("finch_middleware.rotation.BATCH", 2)
+    deployment.connect("one", "two", "three")
+
+    some, everything = found(deployment), deployment.run("doctor", "--all")
+
+    assert some["connections"] == [("ok", "at least 2 of client")]
+    assert "3 of client" in everything.stdout

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import re
+import shlex
+import signal
+import socket
+import urllib.error
+import urllib.request
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from finch_middleware import FinchConnect, FinchRefused
+from finch_middleware.cli.demo_browser import Browser
+from finch_middleware.options import new_key
+from tests.cli.running import run, running
+
+_READY = r"(Ctrl-C) stops it"
+
+
+def printed_variables(output: str) -> dict[str, str]:
+    """What a shell makes of the lines, pasted as they are."""
+    words = [shlex.split(line, comments=True) for line in output.splitlines()]
+    return dict(line[1].split("=", 1) for line in words if line[:1] == ["export"])
+
+
+def begun(variables: dict[str, str]) -> str:
+    """Where an application with these variables sends the browser."""
+    finch = FinchConnect.from_env(
+        variables,
+        redirect_uri="http://localhost/finch/callback",
+        products=["company"],
+        storage="memory://",
+        key=new_key("k1"),
+    )
+    opened = finch.begin(customer_id="acme", customer_name="Acme Inc.")
+    return opened.headers["Location"]
+
+
+def test_an_application_with_the_printed_variables_reaches_its_connect_page() -> None:
+    with running("fake-finch", "--port", "0", "--client-secret", "it's$made;up") as this:
+        this.wait_for(_READY)
+        variables = printed_variables(this.output)
+
+        page = Browser().get(begun(variables))
+
+    assert variables["FINCH_CLIENT_SECRET"] == "it's$made;up"
+    assert page.marked("h1") == "Connect Acme Inc."
+
+
+@pytest.mark.parametrize(("option", "echoed"), [("--echo-state", True), ("--no-echo-state", False)])
+def test_the_state_comes_back_only_where_it_is_told_to(option: str, echoed: bool) -> None:
+    with running("fake-finch", "--port", "0", option) as this:
+        this.wait_for(_READY)
+        browser = Browser()
+        page = browser.get(begun(printed_variables(this.output)))
+
+        back = browser.submit(page.form("/authorize"), decision="allow").location
+
+    assert "code" in parse_qs(urlsplit(back).query)
+    assert ("state" in parse_qs(urlsplit(back).query)) is echoed
+
+
+def test_only_registered_addresses_pass_where_some_are_named() -> None:
+    named = "--redirect-uri=http://localhost/another"
+    with running("fake-finch", "--port", "0", named) as this:
+        this.wait_for(_READY)
+
+        with pytest.raises(FinchRefused) as refusal:
+            begun(printed_variables(this.output))
+
+    assert refusal.value.status == 400
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_it_stops_when_it_is_told_to(stop: signal.Signals) -> None:
+    with running("fake-finch", "--port", "0") as this:
+        this.wait_for(_READY)
+        address = printed_variables(this.output)["FINCH_API_URL"]
+        urllib.request.urlopen(f"{address}/_fake/ledger").close()
+
+        status = this.ended_by(stop)
+
+        with pytest.raises(urllib.error.URLError):
+            urllib.request.urlopen(f"{address}/_fake/ledger")
+    assert status == 0
+    assert not re.search("Traceback|Aborted", this.output)
+
+
+def test_a_port_that_is_taken_is_one_text() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+
+        told = run("fake-finch", "--port", str(port))
+
+    assert told.returncode == 2
+    assert told.stderr.startswith(f"Error: port {port} cannot be used")
+    assert "--port" in told.stderr
+    assert "Traceback" not in told.stderr

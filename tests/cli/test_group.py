@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import subprocess
+import sys
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from finch_middleware import __version__
+from finch_middleware.cli import COMMANDS, main
+from finch_middleware.errors import FinchError, StorageUnavailable
+from tests.cli.running import environ, run
+
+
+def test_help_lists_every_command_with_its_line() -> None:
+    told = run("--help")
+
+    listed = re.findall(r"^  ([a-z-]+)  +(\S.*)$", told.stdout.partition("Commands:")[2], re.M)
+    assert told.returncode == 0
+    assert dict(listed) == COMMANDS
+
+
+def test_the_module_and_the_console_script_are_the_same_program() -> None:
+    by_script = subprocess.run(
+        ["finch-middleware", "--version"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environ(PATH=f"{sys.prefix}/bin"),
+    )
+
+    by_module = run("--version")
+
+    assert by_module.stdout == by_script.stdout == f"finch-middleware, version {__version__}\n"
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import json, sys; from finch_middleware.cli import main; "
+        "main(['--help'], standalone_mode=False); print(json.dumps(sorted(sys.modules)))"
+    )
+
+    told = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environ()
+    )
+
+    loaded = {name.partition(".")[0] for name in json.loads(told.stdout.splitlines()[-1])}
+    assert "click" in loaded
+    assert loaded.isdisjoint({"werkzeug", "requests", "sqlalchemy", "cryptography", "rich"})
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_row_of_the_table_is_a_command_with_help(name: str) -> None:
+    module = importlib.import_module(f"finch_middleware.cli.{name.replace('-', '_')}")
+
+    told = CliRunner().invoke(main, [name, "--help"])
+
+    assert isinstance(module.command, click.Command)
+    assert told.exit_code == 0
+    assert f"main {name} " in told.stdout
+
+
+def test_an_unknown_command_is_refused_by_name() -> None:
+    told = CliRunner().invoke(main, ["frobnicate"])
+
+    assert told.exit_code == 2
+    assert "No such command 'frobnicate'" in told.stderr
+
+
+@pytest.mark.parametrize("error", [FinchError("one text"), StorageUnavailable("busy")])
+def test_an_error_of_the_library_is_one_text_and_status_two(
+    monkeypatch: pytest.MonkeyPatch, error: FinchError
+) -> None:
+    def fail() -> None:
+        raise error
+
+    module = importlib.import_module("finch_middleware.cli.keygen")
+    monkeypatch.setattr(module, "command", click.Command("keygen", callback=fail))
+
+    told = CliRunner().invoke(main, ["keygen"])
+
+    assert told.exit_code == 2
+    assert told.stderr == f"Error: {error}\n"
+    assert told.stdout == ""
+
+
+def test_no_colour_leaves_this_program_where_no_color_is_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module = importlib.import_module("finch_middleware.cli.keygen")
+    red = click.Command("keygen", callback=lambda: click.secho("red", fg="red"))
+    monkeypatch.setattr(module, "command", red)
+
+    plain = CliRunner(env={"NO_COLOR": "1"}).invoke(main, ["keygen"], color=True)
+    coloured = CliRunner(env={"NO_COLOR": None}).invoke(main, ["keygen"], color=True)
+
+    assert plain.stdout == "red\n"
+    assert coloured.stdout != "red\n"

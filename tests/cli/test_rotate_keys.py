@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from finch_middleware.cli import rotate_keys
+from finch_middleware.records import AttemptState
+from finch_middleware.testing.sample_records import NOON, an_attempt
+from tests.cli.deployment import NEW, OLD, Deployment
+from tests.cli.running import environ, running
+
+
+@pytest.fixture
+def before(tmp_path: Path) -> Deployment:
+    """A deployment with the old key."""
+    return Deployment(folder=tmp_path)
+
+
+@pytest.fixture
+def after(before: Deployment) -> Deployment:
+    """The same after the second deploy."""
+    return before.with_keys(NEW, OLD)
+
+
+def test_every_token_is_under_the_present_key_and_the_old_one_can_go(
+    before: Deployment, after: Deployment
+) -> None:
+    before.connect("one", "two")
+    after.connect("three")
+
+    told = after.run("rotate-keys")
+
+    assert told.exit_code == 0
+    assert told.stdout.splitlines()[0] == "2 under k0, 1 under k1; the present key is k1"
+    assert told.stdout.splitlines()[-1] == "2 re-sealed with k1, 3 looked at"
+    assert after.keys_of() == {"one": "k1", "two": "k1", "three": "k1"}
+    assert before.with_keys(NEW).tokens() == {"one", "two", "three"}
+
+
+def test_quarantined_tokens_are_re_sealed_too(before: Deployment, after: Deployment) -> None:
+    held = before.quarantine("held")
+
+    told = after.run("rotate-keys")
+
+    [now] = after.finch.recovery.quarantined()
+    assert told.exit_code == 0
+    assert now.sealed is not None
+    assert now.sealed.key_id == "k1"
+    assert (now.attempt_id, now.settled_at) == (held.attempt_id, held.settled_at)
+    opened = before.with_keys(NEW).finch.vault.open(
+        now.sealed.text, purpose="quarantine", context=(now.attempt_id,)
+    )
+    assert "held" in opened.reveal()
+
+
+def test_check_fails_until_no_row_is_under_an_old_key(
+    before: Deployment, after: Deployment
+) -> None:
+    before.connect("one")
+    before.quarantine("held")
+
+    early = after.run("rotate-keys", "--check")
+    after.run("rotate-keys")
+    late = after.run("rotate-keys", "--check")
+
+    assert (early.exit_code, late.exit_code) == (1, 0)
+    assert "2 under another key than k1" in early.stdout
+    assert "0 under another key than k1" in late.stdout
+
+
+def test_check_counts_what_waits_in_the_spool(before: Deployment, after: Deployment) -> None:
+    before.connect("one")
+    [stored] = before.finch.storage.scan(after=None, limit=1)
+    waiting = an_attempt("spooled", client_id="client").settled(AttemptState.STORED, at=NOON)
+    before.finch.recovery._spool.put(waiting, stored)
+    after.run("rotate-keys")
+
+    told = after.run("rotate-keys", "--check")
+
+    assert told.exit_code == 1
+    assert "1 of them wait in this host's spool: run `finch-middleware sweep`" in told.stdout
+
+
+def test_dry_run_says_what_would_be_done_and_does_nothing(
+    before: Deployment, after: Deployment
+) -> None:
+    before.connect("one", "two")
+
+    told = after.run("rotate-keys", "--dry-run")
+
+    assert told.exit_code == 0
+    assert "2 under another key than k1" in told.stdout
+    assert set(after.keys_of().values()) == {"k0"}
+
+
+def test_rows_whose_key_is_missing_are_left_and_named(before: Deployment) -> None:
+    before.connect("one", "two")
+    before.with_keys(NEW).connect("three")
+
+    told = before.with_keys(NEW).run("rotate-keys")
+
+    assert told.exit_code == 1
+    assert "2 under k0 did not open" in told.stderr
+    assert before.keys_of() == {"one": "k0", "two": "k0", "three": "k1"}
+
+
+def test_rows_of_another_client_are_left_alone(before: Deployment, after: Deployment) -> None:
+    before.of_client("another").connect("foreign")
+
+    told = after.run("rotate-keys")
+
+    assert told.exit_code == 0
+    assert after.keys_of() == {"foreign": "k0"}
+
+
+def test_a_log_gets_plain_lines(
+    before: Deployment, after: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rotate_keys, "_ROWS_A_LINE", 2)
+    monkeypatch.setattr("finch_middleware.rotation.BATCH", 1)
+    before.connect("one", "two", "three", "four")
+
+    told = after.run("rotate-keys")
+
+    assert told.stdout.splitlines()[1:-1] == [
+        "2 of about 4 looked at, 2 re-sealed",
+        "4 of about 4 looked at, 4 re-sealed",
+    ]
+
+
+def test_a_terminal_gets_a_bar(before: Deployment, after: Deployment) -> None:
+    before.connect("one", "two", "three")
+    terminal, other_end = pty.openpty()
+
+    subprocess.run(
+        [sys.executable, "-m", "finch_middleware", "rotate-keys"],
+        stdout=other_end,
+        check=True,
+        env=environ(**after.environ),
+    )
+
+    os.close(other_end)
+    shown = os.read(terminal, 10_000).decode()
+    os.close(terminal)
+    assert "Re-sealing" in shown
+    assert "3/3" in shown
+
+
+def test_a_killed_rotation_goes_on_where_it_was(before: Deployment, after: Deployment) -> None:
+    names = [f"connection {i}" for i in range(60)]
+    before.connect(*names)
+
+    for _ in range(20):
+        with running("rotate-keys", **after.environ) as rotation:
+            rotation.wait_for("(present key)")
+            time.sleep(0.03)
+            rotation.ended_by(signal.SIGKILL)
+        halfway = set(after.keys_of().values())
+        if halfway != {"k0"}:
+            break
+    resumed = after.run("rotate-keys")
+
+    left = int(re.findall(r"(\d+) re-sealed", resumed.stdout)[-1])
+    assert left < len(names)
+    assert set(after.keys_of().values()) == {"k1"}
+    assert before.with_keys(NEW).tokens() == set(names)

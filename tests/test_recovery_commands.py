@@ -1,0 +1,145 @@
+"""`recover` and `sweep`: what an operator reads, and what a timer does."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from finch_middleware import Connection
+from finch_middleware.cli import recover, sweep
+from finch_middleware.connect import storage_of
+from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
+from tests.left_behind import left_behind, quarantined, spooled, standing
+from tests.site import KEY, Site
+from tests.story.oracle import tokens_of
+from tests.story.troubled_storage import TroubledStorage
+
+NO_COMPONENT = "a text"
+
+
+@pytest.fixture
+def storage_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """An SQLite database that has troubles on demand, and no pauses between tries to settle."""
+    monkeypatch.setattr("finch_middleware.redeem.SETTLE_PAUSES", (0.0,))
+    storage = TroubledStorage(storage_of(f"sqlite:///{tmp_path}/finch.db"))
+    return {"storage": storage, "spool": tmp_path / "spool"}
+
+
+@pytest.fixture
+def troubled(storage_options: dict[str, Any]) -> TroubledStorage:
+    found: TroubledStorage = storage_options["storage"]
+    return found
+
+
+@pytest.fixture
+def command_line(
+    fake: FakeFinch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Result]:
+    """Runs a command with the settings of the site in the environment."""
+    settings = {
+        "FINCH_CLIENT_ID": fake.client_id,
+        "FINCH_CLIENT_SECRET": fake.client_secret,
+        "FINCH_REDIRECT_URI": "http://localhost/finch/callback",
+        "FINCH_PRODUCTS": "company directory",
+        "FINCH_STORAGE_URL": f"sqlite:///{tmp_path}/finch.db",
+        "FINCH_SPOOL": str(tmp_path / "spool"),
+        "FINCH_KEY": KEY,
+        "FINCH_API_URL": fake.api_url,
+        "FINCH_CONNECT_ORIGIN": fake.connect_origin,
+    }
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    return lambda command, *given: CliRunner().invoke(command, given, catch_exceptions=False)
+
+
+def test_recover_lists_an_interrupted_attempt_for_a_person(
+    fake: FakeFinch, site: Site, troubled: TroubledStorage, command_line: Callable[..., Result]
+) -> None:
+    # The test's clock stands in the past: to the command every lease has ended long ago.
+    reference = standing(site, fake, left_behind(fake, site, troubled)).reference
+
+    result = command_line(recover.command)
+
+    assert result.exit_code == 0
+    first, last = result.output.splitlines()
+    assert first == f"2026-01-01 12:00:00 UTC  {reference}  'acme'  interrupted"
+    assert "1 interrupted" in last
+    assert "0 interrupted" in command_line(sweep.command).output
+
+
+def test_recover_brings_spooled_tokens_home(
+    fake: FakeFinch, site: Site, troubled: TroubledStorage, command_line: Callable[..., Result]
+) -> None:
+    spooled(fake, site, troubled, "acme")
+
+    result = command_line(recover.command)
+
+    assert "brought home from the spool as stored" in result.output
+    assert "1 brought home" in result.output
+    assert tokens_of(site, "acme") == list(fake.ledger.tokens)
+
+
+def test_recover_completes_what_finch_explains_and_says_what_stays(
+    fake: FakeFinch, site: Site, command_line: Callable[..., Result]
+) -> None:
+    quarantined(fake, site, customer_id=None)
+    quarantined(fake, site, customer_id="victim", connection_id="c-0")
+    fake.script("introspect", *[Behaviour.normal(), Behaviour.error(500)])
+
+    result = command_line(recover.command, "--quarantined")
+
+    assert result.exit_code == 0
+    assert "incomplete: completed" in result.output
+    assert "other_customer: Finch did not explain it (server_error)" in result.output
+    assert result.output.splitlines()[-1] == "2 quarantined, 1 of them completed"
+    assert not [token for token in fake.ledger.tokens if token in result.output]
+
+
+def test_recover_says_which_key_is_missing(
+    fake: FakeFinch,
+    site: Site,
+    command_line: Callable[..., Result],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    quarantined(fake, site, customer_id=None)
+    monkeypatch.setenv("FINCH_KEY", KEY.replace("k1:", "k2:"))
+
+    result = command_line(recover.command, "--quarantined")
+
+    assert "its key k1 is not among the accepted ones" in result.output
+
+
+def test_a_sweep_of_the_applications_own_component_calls_its_hook(
+    fake: FakeFinch,
+    make_site: Callable[..., Site],
+    troubled: TroubledStorage,
+    command_line: Callable[..., Result],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[Connection] = []
+    site = make_site(on_connected=told.append)
+    spooled(fake, site, troubled, "acme")
+    monkeypatch.setattr(sys.modules[__name__], "an_app", site, raising=False)
+
+    result = command_line(sweep.command, "--app", f"{__name__}:an_app.finch")
+
+    assert result.output.startswith("1 brought home from the spool")
+    assert [each.customer_id for each in told] == ["acme"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["no_such_module:app", f"{__name__}:nothing", f"{__name__}", ":", f"{__name__}:NO_COMPONENT"],
+)
+def test_an_app_that_is_none_is_refused_in_one_sentence(
+    command_line: Callable[..., Result], name: str
+) -> None:
+    result = command_line(sweep.command, "--app", name)
+
+    assert result.exit_code == 2
+    assert result.output.startswith(f"Error: --app: {name} ")
