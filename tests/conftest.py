@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from finch_middleware.storage.memory import MemoryStorage
+from finch_middleware.testing.clock import Clock
+from finch_middleware.testing.fake_finch import FakeFinch
+from tests.site import Browser, Site
+
+# A shell starts what runs in the background without SIGINT, and children would inherit that;
+# tests send it to them.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def echo_state() -> bool:
+    """Whether Finch's redirect brings the state back; parametrize it to see both."""
+    return True
+
+
+@pytest.fixture
+def fake(echo_state: bool) -> Iterator[FakeFinch]:
+    with FakeFinch(echo_state=echo_state) as fake:
+        yield fake
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def storage_options(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
+    """The storage options of FinchConnect, for each kind of storage in turn."""
+    if request.param == "memory":
+        return {"storage": MemoryStorage(), "spool": tmp_path / "spool"}
+    return {"storage": f"sqlite:///{tmp_path}/finch.db"}
+
+
+@pytest.fixture
+def sites() -> list[Site]:
+    """Every site of this test."""
+    return []
+
+
+@pytest.fixture
+def make_site(
+    fake: FakeFinch, storage_options: dict[str, Any], clock: Clock, sites: list[Site]
+) -> Iterator[Callable[..., Site]]:
+    """Opens sites on the storage in turn; they share it, as workers of one deployment do."""
+    with ExitStack() as stack:
+
+        def make(**options: Any) -> Site:
+            given = {"clock": clock, **storage_options, **options}
+            sites.append(stack.enter_context(Site(fake, **given)))
+            return sites[-1]
+
+        yield make
+
+
+@pytest.fixture
+def site(make_site: Callable[..., Site]) -> Site:
+    return make_site()
+
+
+@pytest.fixture
+def browser(site: Site) -> Browser:
+    return Browser(site)

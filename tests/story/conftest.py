@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+from sqlalchemy import create_engine
+from sqlalchemy.pool import NullPool
+
+from finch_middleware.connect import storage_of
+from finch_middleware.storage.memory import MemoryStorage
+from finch_middleware.storage.sqlalchemy import SQLAlchemyStorage
+from finch_middleware.testing.fake_finch import FakeFinch
+from tests.site import KEY, Site, log_text
+from tests.storage import servers
+from tests.story.oracle import unaccounted
+from tests.story.troubled_storage import TroubledStorage
+
+
+@pytest.fixture(scope="session")
+def servers_in_use() -> Iterator[Callable[[str], str]]:
+    """The URL of a database server, which starts when a story first needs it."""
+    with ExitStack() as stack:
+
+        @functools.cache
+        def url_of(name: str) -> str:
+            serving = contextmanager(servers.served)(name, getattr(servers, name))
+            return stack.enter_context(serving).url
+
+        yield url_of
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgresql", "mysql", "redis"])
+def storage_options(
+    request: pytest.FixtureRequest, tmp_path: Path, sites: list[Site]
+) -> Iterator[dict[str, Any]]:
+    """The storage options of FinchConnect, for each kind of storage in turn, empty."""
+    if request.param == "memory":
+        yield {"storage": MemoryStorage(), "spool": tmp_path / "spool"}
+        return
+    if request.param == "sqlite":
+        yield {"storage": f"sqlite:///{tmp_path}/finch.db"}
+        return
+    url = request.getfixturevalue("servers_in_use")(request.param)
+    _empty(url)
+    yield {"storage": url, "spool": tmp_path / "spool"}
+    for site in sites:
+        _close(site.finch.storage)
+
+
+def _empty(url: str) -> None:
+    if url.startswith(("redis", "unix")):
+        with Redis.from_url(url) as client:
+            client.flushdb()
+        return
+    storage = SQLAlchemyStorage(url)
+    storage.create_tables()
+    storage.close()
+    engine = create_engine(url, poolclass=NullPool)
+    with engine.begin() as connection:
+        for table in storage.metadata.sorted_tables:
+            connection.execute(table.delete())
+
+
+def _close(storage: Any) -> None:
+    getattr(storage, "real", storage).close()
+
+
+@pytest.fixture
+def troubled(storage_options: dict[str, Any]) -> TroubledStorage:
+    """The storage in turn, with troubles on demand."""
+    return TroubledStorage(storage_of(storage_options["storage"]))
+
+
+@pytest.fixture
+def troubled_site(
+    make_site: Callable[..., Site], troubled: TroubledStorage, tmp_path: Path
+) -> Site:
+    """A site on the troubled storage, with a spool."""
+    return make_site(storage=troubled, spool=tmp_path / "spool")
+
+
+@pytest.fixture(autouse=True)
+def nothing_secret_is_told(
+    fake: FakeFinch, sites: list[Site], caplog: pytest.LogCaptureFixture
+) -> Iterator[None]:
+    """After every story: no log line and no event holds a secret, and nothing escaped."""
+    caplog.set_level(logging.DEBUG)
+    yield
+    records = [*caplog.get_records("setup"), *caplog.get_records("call")]
+    told = log_text(records) + repr([site.events for site in sites])
+    secrets = {fake.client_secret, KEY.partition(":")[2], *fake.ledger.tokens}
+    secrets.update(issued.code for issued in fake.ledger.codes)
+    secrets.update(*(site.secrets for site in sites))
+    assert not [secret for secret in secrets if secret in told]
+    assert not [error for site in sites for error in site.errors]
+
+
+@pytest.fixture(autouse=True)
+def every_token_is_accounted_for(
+    fake: FakeFinch, sites: list[Site], tmp_path: Path
+) -> Iterator[None]:
+    """After every story: what Finch minted is kept, or reported; no other token is."""
+    yield
+    assert not unaccounted(fake, sites, folder=tmp_path)

@@ -1,0 +1,324 @@
+"""Beginning: what reaches Finch, what the browser gets, and when nobody is sent anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from finch_middleware import (
+    AlreadyConnected,
+    ConfigurationError,
+    ConnectSession,
+    FinchConnect,
+    FinchRefused,
+    FinchUnavailable,
+    UsageError,
+)
+from finch_middleware.errors import Away
+from finch_middleware.testing.clock import Clock
+from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
+from tests.site import CALLBACK, SAME_ORIGIN_FETCH, Browser, Site
+from tests.story.oracle import nothing_stored, tokens_of
+from tests.story.troubled_storage import TroubledStorage
+
+# Nothing here depends on the kind of storage.
+pytestmark = pytest.mark.parametrize("storage_options", ["memory"], indirect=True)
+
+
+def test_every_argument_reaches_finch(fake: FakeFinch, make_site: Callable[..., Site]) -> None:
+    site = make_site(sandbox="finch")
+    site.opening.update(
+        products=["payment"],
+        customer_email="payroll@acme.example",
+        provider="gusto",
+        manual=True,
+        expires_in=timedelta(seconds=90),
+    )
+
+    Browser(site).begin("acme")
+
+    assert fake.ledger.sessions[0].fields == {
+        "customer_id": "acme",
+        "customer_name": "Acme Inc.",
+        "customer_email": "payroll@acme.example",
+        "products": ["payment"],
+        "integration": {"provider": "gusto", "auth_method": None},
+        "manual": True,
+        "minutes_to_expire": 2,
+        "redirect_uri": site.origin + CALLBACK,
+        "sandbox": "finch",
+    }
+
+
+def test_what_is_not_said_is_not_sent(fake: FakeFinch, site: Site, browser: Browser) -> None:
+    browser.begin("acme")
+
+    assert fake.ledger.sessions[0].fields == {
+        "customer_id": "acme",
+        "customer_name": "Acme Inc.",
+        "products": ["company", "directory"],
+        "minutes_to_expire": 60,
+        "redirect_uri": site.origin + CALLBACK,
+    }
+
+
+def test_a_reauthentication_keeps_the_products_and_the_time(
+    fake: FakeFinch, site: Site, browser: Browser
+) -> None:
+    browser.get(fake.allow(browser.location()))
+    site.opening["expires_in"] = timedelta(hours=2)
+
+    browser.begin("acme")
+
+    [_, again] = fake.ledger.sessions
+    assert again.fields == {
+        "connection_id": fake.ledger.codes[0].connection_id,
+        "products": ["company", "directory"],
+        "minutes_to_expire": 120,
+        "redirect_uri": site.origin + CALLBACK,
+    }
+
+
+def test_a_connected_customer_is_an_error_for_whoever_asks_for_one(
+    fake: FakeFinch, site: Site, browser: Browser
+) -> None:
+    browser.get(fake.allow(browser.location()))
+
+    with pytest.raises(AlreadyConnected) as caught:
+        _begin(site, when_connected="raise")
+
+    assert caught.value.connection_id == fake.ledger.codes[0].connection_id
+    assert fake.ledger.calls("reauthenticate") == 0
+
+
+def test_a_connection_that_finch_does_not_name_cannot_be_renewed(
+    fake: FakeFinch, site: Site
+) -> None:
+    refusal = Behaviour.error(400, finch_code="connection_already_exists")
+    fake.script("sessions", refusal)
+
+    with pytest.raises(AlreadyConnected) as caught:
+        _begin(site)
+
+    assert caught.value.connection_id is None
+
+
+def test_a_session_of_the_application_is_opened_as_it_is(
+    fake: FakeFinch, site: Site, browser: Browser
+) -> None:
+    created = _own_session(fake, redirect_uri=site.origin + CALLBACK)
+    site.opening["session"] = created
+
+    location = browser.location("acme")
+    answer = browser.get(fake.allow(location))
+
+    assert location.startswith(created.connect_url + "&state=")
+    assert fake.ledger.calls("sessions") == 1
+    assert "finch=connected" in answer.location
+    assert tokens_of(site, "acme") == list(fake.ledger.tokens)
+
+
+def test_a_session_that_leads_elsewhere_than_to_finch_is_not_opened(site: Site) -> None:
+    stranger = ConnectSession("id", "https://connect.tryfinch.com.evil.example/authorize?session=1")
+
+    with pytest.raises(FinchUnavailable) as caught:
+        _begin(site, session=stranger)
+
+    assert caught.value.reason == "bad_response"
+
+
+def test_a_beginning_needs_no_request(fake: FakeFinch, site: Site) -> None:
+    response = _begin(site)
+
+    assert response.status_code == 303
+    assert len(response.headers.getlist("Set-Cookie")) == 1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"return_to": "https://evil.example/"},
+        {"return_to": "//evil.example"},
+        {"return_to": "/" + "a" * 255},
+        {"customer_id": ""},
+        {"customer_id": "ä" * 128},
+        {"customer_id": "a\x00b"},
+        {"customer_name": ""},
+        {"customer_name": "a" * 256},
+        {"flow": "popup"},
+        {"when_connected": "ignore"},
+        {"expires_in": timedelta(seconds=59)},
+        {"expires_in": timedelta(days=91)},
+    ],
+    ids=str,
+)
+def test_an_impossible_argument_is_an_error_and_asks_nobody(
+    fake: FakeFinch, troubled_site: Site, troubled: TroubledStorage, wrong: dict[str, Any]
+) -> None:
+    with pytest.raises(UsageError):
+        _begin(troubled_site, **wrong)
+
+    assert fake.ledger.calls("sessions") == 0
+    assert troubled.calls == []
+
+
+def test_what_finch_refuses_is_an_error_with_its_name(fake: FakeFinch, site: Site) -> None:
+    with pytest.raises(FinchRefused) as caught:
+        _begin(site, products=["astrology"])
+
+    assert caught.value.name == "bad_request"
+
+
+FINCH_AWAY = {
+    "server-error": (Behaviour.error(500, name="server_error"), 502, "unreachable"),
+    "reset": (Behaviour.reset(), 502, "unreachable"),
+    "html": (Behaviour.garbage("html"), 502, "bad_response"),
+    "throttled": (Behaviour.error(429, headers={"Retry-After": "3600"}), 503, "throttled"),
+    "unpaid": (Behaviour.error(402, name="payment_required"), 503, "payment_required"),
+    "client": (Behaviour.error(401, name="invalid_client_error"), 500, "client_rejected"),
+}
+
+
+@pytest.mark.parametrize("name", FINCH_AWAY)
+def test_nobody_is_sent_to_a_finch_that_is_away(
+    fake: FakeFinch, site: Site, browser: Browser, name: str
+) -> None:
+    behaviour, status, reason = FINCH_AWAY[name]
+    fake.script("sessions", behaviour, times=None)
+
+    answer = browser.begin()
+
+    assert answer.status == status
+    assert not browser.cookies
+    assert 'href="/settings"' in answer.text
+    [event] = site.named("finch.begin.failed")
+    assert event.reason == reason
+    assert event.reference is not None
+    assert event.reference in answer.text
+
+
+def test_a_retry_after_of_finch_is_passed_on(fake: FakeFinch, site: Site, browser: Browser) -> None:
+    fake.script("sessions", Behaviour.error(429, headers={"Retry-After": "3600"}))
+
+    answer = browser.begin()
+
+    assert answer.headers["Retry-After"] == "3600"
+
+
+def test_a_script_is_told_in_json_that_finch_is_away(
+    fake: FakeFinch, site: Site, browser: Browser
+) -> None:
+    fake.stop()
+
+    answer = browser.request("POST", "/connect?customer=acme", headers=SAME_ORIGIN_FETCH)
+
+    assert answer.status == 502
+    assert answer.json["outcome"] == "failed"
+    assert answer.json["reason"] == "unreachable"
+    assert answer.json["retry"] == "reload"
+
+
+def test_nobody_is_sent_anywhere_while_the_storage_is_away(
+    fake: FakeFinch, troubled_site: Site, troubled: TroubledStorage
+) -> None:
+    troubled.down("check", times=1)
+    browser = Browser(troubled_site)
+
+    refused, allowed = browser.begin(), browser.begin()
+
+    assert refused.status == 503
+    assert refused.headers["Retry-After"]
+    assert "nothing is lost" in refused.text
+    [event] = troubled_site.named("finch.begin.failed")
+    assert event.reason == "storage_unavailable"
+    assert allowed.status == 303
+    assert fake.ledger.calls("sessions") == 1
+
+
+def test_nobody_is_sent_anywhere_while_the_spool_cannot_be_written(
+    fake: FakeFinch, make_site: Callable[..., Site], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    site = make_site(spool=tmp_path / "file" / "spool")
+
+    answer = Browser(site).begin()
+
+    assert answer.status == 503
+    assert [event.reason for event in site.events] == ["spool_unavailable"]
+    assert fake.ledger.calls("sessions") == 0
+
+
+def test_a_beginning_writes_nothing(troubled_site: Site, troubled: TroubledStorage) -> None:
+    Browser(troubled_site).begin()
+
+    assert troubled.calls[0] == "check"
+    assert not {"claim", "settle", "release", "swap"} & set(troubled.calls)
+    assert nothing_stored(troubled_site)
+
+
+def test_a_component_from_the_environment_is_the_same(
+    fake: FakeFinch, site: Site, clock: Clock, storage_options: dict[str, Any]
+) -> None:
+    environ = {
+        "FINCH_CLIENT_ID": fake.client_id,
+        "FINCH_CLIENT_SECRET": fake.client_secret,
+        "FINCH_REDIRECT_URI": site.origin + CALLBACK,
+        "FINCH_PRODUCTS": "company, directory",
+        "FINCH_STORAGE_URL": "memory://",
+        "FINCH_KEY": "k1:" + "A" * 43 + "=",
+        "FINCH_API_URL": fake.api_url,
+    }
+
+    finch = FinchConnect.from_env(environ, connect_origin=fake.connect_origin, clock=clock)
+
+    response = finch.begin(customer_id="acme", customer_name="Acme Inc.")
+    assert response.location is not None
+    assert response.location.startswith(fake.connect_origin)
+
+
+def test_all_faults_of_a_configuration_are_told_at_once(
+    storage_options: dict[str, Any],
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        FinchConnect(texts={"no such text": {}}, **storage_options)
+
+    told = "\n".join(caught.value.faults)
+    assert "key:" in told
+    assert "no such text" in told
+
+
+def test_the_page_of_one_absence_can_be_made_again(fake: FakeFinch, site: Site) -> None:
+    fake.stop()
+
+    with pytest.raises(Away) as caught:
+        _begin(site)
+
+    pages = [caught.value.response().get_data(as_text=True) for _ in range(2)]
+    [event] = site.named("finch.begin.failed")
+    assert all(str(event.reference) in page for page in pages)
+
+
+def _begin(site: Site, **arguments: Any) -> Any:
+    given = {"customer_id": "acme", "customer_name": "Acme Inc.", **arguments}
+    return site.finch.begin(**given)
+
+
+def _own_session(fake: FakeFinch, *, redirect_uri: str) -> ConnectSession:
+    answer = requests.post(
+        f"{fake.api_url}/connect/sessions",
+        json={
+            "customer_id": "acme",
+            "customer_name": "Acme Inc.",
+            "products": ["company", "directory"],
+            "redirect_uri": redirect_uri,
+        },
+        auth=(fake.client_id, fake.client_secret),
+        headers={"Finch-API-Version": "2020-09-17"},
+        timeout=10,
+    ).json()
+    return ConnectSession(answer["session_id"], answer["connect_url"])

@@ -1,0 +1,203 @@
+"""A flow that begins without a view of the application: the begin path."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from finch_middleware import Customer, UsageError
+from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
+from tests.site import NAVIGATION, SAME_ORIGIN_FETCH, Answer, Browser, Site
+from tests.story.oracle import tokens_of
+
+# Nothing here depends on the kind of storage.
+pytestmark = pytest.mark.parametrize("storage_options", ["memory"], indirect=True)
+
+BEGIN = "/connect-payroll"
+ACME = Customer(id="acme", name="Acme Inc.", email="payroll@acme.example")
+PRESSED = {**NAVIGATION, "Sec-Fetch-Site": "same-origin"}
+
+
+@pytest.fixture
+def begin_site(make_site: Callable[..., Site]) -> Callable[..., Site]:
+    """Opens a site whose begin path asks for *customer*."""
+
+    def make(customer: Any = ACME, **options: Any) -> Site:
+        return make_site(begin_path=BEGIN, customer_of=lambda request: customer, **options)
+
+    return make
+
+
+def press(browser: Browser, **headers: str) -> Answer:
+    return browser.request("POST", BEGIN, headers={**PRESSED, **headers}, body=b"")
+
+
+def test_a_get_shows_a_button_and_begins_nothing(
+    fake: FakeFinch, begin_site: Callable[..., Site]
+) -> None:
+    browser = Browser(begin_site())
+
+    answer = browser.get(BEGIN)
+
+    assert answer.status == 200
+    assert '<form method="post"><button class="primary">' in answer.text
+    assert browser.cookies == {}
+    assert fake.ledger.calls("sessions") == 0
+
+
+def test_the_button_may_lead_to_finch_and_nowhere_else(
+    fake: FakeFinch, begin_site: Callable[..., Site]
+) -> None:
+    answer = Browser(begin_site()).get(BEGIN)
+
+    policy = answer.headers["Content-Security-Policy"] or ""
+    assert f"form-action 'self' {fake.connect_origin};" in policy
+    assert "default-src 'none'" in policy
+    assert answer.headers["Referrer-Policy"] == "same-origin"
+
+
+def test_a_press_of_the_button_connects_the_signed_in_customer(
+    fake: FakeFinch, begin_site: Callable[..., Site]
+) -> None:
+    site = begin_site(return_to="/settings")
+    browser = Browser(site)
+
+    begun = press(browser)
+    answer = browser.get(fake.allow(begun.location))
+
+    assert begun.status == 303
+    assert answer.location.startswith("/settings?finch=connected")
+    assert tokens_of(site, "acme") == list(fake.ledger.tokens)
+    [asked] = [json.loads(r.body) for r in fake.ledger.requests if r.endpoint == "sessions"]
+    assert asked["customer_name"] == "Acme Inc."
+    assert asked["customer_email"] == "payroll@acme.example"
+
+
+def test_a_script_gets_what_finchs_sdk_needs(
+    fake: FakeFinch, begin_site: Callable[..., Site]
+) -> None:
+    site = begin_site()
+    browser = Browser(site)
+    headers = {**SAME_ORIGIN_FETCH, "Origin": site.origin}
+
+    begun = browser.request("POST", BEGIN, headers=headers, body=b"").json
+    site.secrets.add(begun["state"])
+    returned = browser.fetch(fake.allow_embedded(begun["session_id"], state=begun["state"]))
+
+    assert begun["connect_origin"] == fake.connect_origin
+    assert returned.json["outcome"] == "connected"
+    assert tokens_of(site, "acme") == list(fake.ledger.tokens)
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Sec-Fetch-Site": ""}, 403),
+        ({"Sec-Fetch-Site": "cross-site", "Origin": "own"}, 403),
+        ({"Sec-Fetch-Site": "none"}, 303),
+        ({"Sec-Fetch-Site": "same-origin"}, 303),
+    ],
+    ids=str,
+)
+def test_t2_only_a_page_of_ours_begins(
+    fake: FakeFinch, begin_site: Callable[..., Site], headers: dict[str, str], status: int
+) -> None:
+    site = begin_site()
+    browser = Browser(site)
+    sent = {name: site.origin if value == "own" else value for name, value in headers.items()}
+
+    answer = press(browser, **sent)
+
+    assert answer.status == status
+    assert fake.ledger.calls("sessions") == (1 if status == 303 else 0)
+    assert bool(browser.cookies) == (status == 303)
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [("own", 303), ("https://app.example.evil", 403), ("null", 403), (None, 403)],
+)
+def test_t2_a_browser_without_fetch_metadata_is_known_by_its_origin(
+    begin_site: Callable[..., Site], origin: str | None, status: int
+) -> None:
+    site = begin_site()
+    headers = {} if origin is None else {"Origin": site.origin if origin == "own" else origin}
+
+    answer = Browser(site).request("POST", BEGIN, headers=headers, body=b"")
+
+    assert answer.status == status
+
+
+def test_nobody_signed_in_is_asked_to_sign_in(
+    fake: FakeFinch, begin_site: Callable[..., Site]
+) -> None:
+    site = begin_site(None)
+
+    answer = press(Browser(site))
+
+    assert answer.status == 400
+    assert "Please sign in once more" in answer.text
+    assert fake.ledger.calls("sessions") == 0
+    assert [event.reason for event in site.named("finch.begin.rejected")] == ["signed_out"]
+
+
+@pytest.mark.parametrize("answer", ["acme", [ACME], ["acme", "globex"]], ids=repr)
+def test_customers_without_a_name_are_the_applications_mistake(
+    begin_site: Callable[..., Site], answer: Any
+) -> None:
+    site = begin_site(answer)
+
+    with pytest.raises(UsageError, match="one Customer"):
+        site.finch.begin_page({"REQUEST_METHOD": "POST", "HTTP_SEC_FETCH_SITE": "same-origin"})
+
+
+@pytest.mark.parametrize(("method", "status"), [("OPTIONS", 204), ("PUT", 405), ("DELETE", 405)])
+def test_other_methods_begin_nothing(
+    fake: FakeFinch, begin_site: Callable[..., Site], method: str, status: int
+) -> None:
+    answer = Browser(begin_site()).request(method, BEGIN, headers=PRESSED)
+
+    assert answer.status == status
+    assert answer.headers["Allow"] == "GET, HEAD, POST, OPTIONS"
+    assert fake.ledger.calls("sessions") == 0
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "status", "reason"),
+    [
+        (Behaviour.error(429), 503, "throttled"),
+        (Behaviour.error(401, name="invalid_client_error"), 500, "client_rejected"),
+        (Behaviour.error(400, name="bad_request"), 500, "finch_refused"),
+    ],
+    ids=["throttled", "wrong secret", "unknown product"],
+)
+def test_a_finch_that_is_away_or_refuses_is_told_in_words(
+    fake: FakeFinch,
+    begin_site: Callable[..., Site],
+    behaviour: Behaviour,
+    status: int,
+    reason: str,
+) -> None:
+    site = begin_site()
+    fake.script("sessions", behaviour, times=None)
+
+    answer = press(Browser(site))
+
+    assert answer.status == status
+    [event] = site.named("finch.begin.failed")
+    assert event.reason == reason
+    assert event.reference is not None
+    assert event.reference in answer.text
+
+
+def test_the_rest_of_the_application_stays_its_own(begin_site: Callable[..., Site]) -> None:
+    site = begin_site()
+
+    answers = [Browser(site).get(path) for path in (f"{BEGIN}/", "/connect-payrol", "/")]
+
+    assert [answer.text for answer in answers] == ["the application"] * 3

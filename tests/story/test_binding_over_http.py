@@ -1,0 +1,313 @@
+"""Whose return it is: another browser, another flow, another customer, another client."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from finch_middleware.records import AttemptState
+from finch_middleware.testing.clock import Clock
+from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
+from tests.site import CALLBACK, SAME_ORIGIN_FETCH, Browser, Site
+from tests.story.oracle import attempt_of, code_of, exchanges, nothing_stored, tokens_of
+
+both_ways = pytest.mark.parametrize("echo_state", [True, False], ids=["state", "no-state"])
+
+
+@both_ways
+def test_another_browser_cannot_finish_a_flow(
+    fake: FakeFinch, site: Site, browser: Browser
+) -> None:
+    callback = fake.allow(browser.location())
+
+    answer = Browser(site).get(callback)
+
+    assert answer.status == 400
+    assert "This was not started in this browser" in answer.text
+    assert [event.reason for event in site.events] == ["no_ticket"]
+    assert fake.ledger.calls("token") == 0
+    assert "finch=connected" in browser.get(callback).location
+
+
+def test_a_state_of_another_browser_is_refused(
+    fake: FakeFinch, site: Site, browser: Browser
+) -> None:
+    callback = fake.allow(browser.location())
+    victim = Browser(site)
+    victim.location()
+
+    answer = victim.get(callback)
+
+    assert answer.status == 400
+    assert [event.reason for event in site.events] == ["state_mismatch"]
+    assert fake.ledger.calls("token") == 0
+
+
+@pytest.mark.parametrize("state", ["", "x", "A" * 22, "ä" * 11, "a b"])
+def test_a_state_that_is_not_of_this_browser_is_refused(
+    fake: FakeFinch, site: Site, browser: Browser, state: str
+) -> None:
+    callback = fake.allow(browser.location())
+    code = code_of(callback)
+
+    answer = browser.fetch({"code": code, "state": state})
+
+    assert answer.status == 400
+    assert answer.json["reason"] == "state_mismatch"
+    assert fake.ledger.calls("token") == 0
+
+
+@both_ways
+@pytest.mark.parametrize(
+    ("passed", "accepted"),
+    [(timedelta(minutes=61), True), (timedelta(minutes=61, seconds=1), False)],
+    ids=["within a minute's skew", "over"],
+)
+def test_a_ticket_has_its_time(
+    fake: FakeFinch,
+    site: Site,
+    browser: Browser,
+    clock: Clock,
+    passed: timedelta,
+    accepted: bool,
+) -> None:
+    callback = fake.allow(browser.location())
+    clock.move(passed)
+
+    answer = browser.get(callback)
+
+    assert answer.status == (303 if accepted else 400)
+    assert fake.ledger.calls("token") == (1 if accepted else 0)
+    assert [event.reason for event in site.named("finch.callback.rejected")] == (
+        [] if accepted else ["expired"]
+    )
+
+
+@both_ways
+def test_a_code_of_another_customer_is_quarantined(
+    fake: FakeFinch, site: Site, browser: Browser
+) -> None:
+    stolen = fake.issue_code(customer_id="umbrella", redirect_uri=site.origin + CALLBACK)
+    location = browser.location("acme")
+    state = f"&state={location.partition('&state=')[2]}" if "&state=" in location else ""
+
+    answer = browser.get(f"{CALLBACK}?code={stolen}{state}")
+
+    assert answer.status == 403
+    assert "This is not the right company" in answer.text
+    assert nothing_stored(site)
+    assert len(fake.ledger.minted(stolen)) == 1
+    assert fake.ledger.calls("disconnect") == 0
+    [event] = site.events
+    assert (event.name, event.reason) == ("finch.token.quarantined", "other_customer")
+
+
+@pytest.mark.parametrize("echo_state", [False], ids=["no-state"])
+def test_a_foreign_code_does_not_spend_the_flow(
+    fake: FakeFinch, site: Site, browser: Browser
+) -> None:
+    stolen = fake.issue_code(customer_id="umbrella", redirect_uri=site.origin + CALLBACK)
+    location = browser.location("acme")
+
+    refused = browser.get(f"{CALLBACK}?code={stolen}")
+    answer = browser.get(fake.allow(location))
+
+    assert refused.status == 403
+    assert "finch=connected" in answer.location
+    assert tokens_of(site, "acme") == [fake.ledger.tokens[1]]
+
+
+UNCONFIRMED = {
+    "another": (Behaviour.alter(customer_id="umbrella"), "other_customer"),
+    "null": (Behaviour.alter(customer_id=None), "incomplete"),
+    "missing": (Behaviour.without("customer_id"), "incomplete"),
+    "no-connection": (Behaviour.without("connection_id"), "incomplete"),
+}
+
+
+@pytest.mark.parametrize("name", UNCONFIRMED)
+def test_an_operator_can_open_what_was_quarantined(
+    fake: FakeFinch, site: Site, browser: Browser, name: str
+) -> None:
+    behaviour, reason = UNCONFIRMED[name]
+    callback = fake.allow(browser.location())
+    fake.script("token", behaviour)
+
+    answer = browser.request("GET", callback, headers=SAME_ORIGIN_FETCH)
+
+    assert answer.status == 403
+    assert answer.json["reason"] == "customer_unconfirmed"
+    assert answer.json["retry"] == "restart"
+    assert nothing_stored(site)
+    [attempt] = site.finch.storage.quarantined()
+    assert (attempt.state, attempt.reason) == (AttemptState.QUARANTINED, reason)
+    assert attempt.sealed is not None
+    opened = site.finch.vault.open(
+        attempt.sealed.text, purpose="quarantine", context=(attempt.attempt_id,)
+    )
+    assert [json.loads(opened.reveal())["access_token"]] == list(fake.ledger.tokens)
+
+
+def test_a_reload_of_a_quarantined_return_is_refused_again(
+    fake: FakeFinch, site: Site, browser: Browser
+) -> None:
+    callback = fake.allow(browser.location())
+    fake.script("token", Behaviour.alter(customer_id="umbrella"))
+
+    first, second = (browser.request("GET", callback, headers=SAME_ORIGIN_FETCH) for _ in "ab")
+
+    assert first.status == second.status == 403
+    assert first.json == second.json
+    assert fake.ledger.calls("token") == 1
+    assert len(site.named("finch.token.quarantined")) == 1
+
+
+def test_a_customer_id_that_comes_back_as_a_number_is_the_same_customer(
+    fake: FakeFinch, site: Site, browser: Browser
+) -> None:
+    callback = fake.allow(browser.location("4711"))
+    fake.script("token", Behaviour.alter(customer_id=4711))
+
+    answer = browser.get(callback)
+
+    assert "finch=connected" in answer.location
+    assert tokens_of(site, "4711") == list(fake.ledger.tokens)
+
+
+@both_ways
+def test_a_code_that_finch_does_not_know_is_presented_once(
+    fake: FakeFinch, site: Site, browser: Browser
+) -> None:
+    callback = fake.allow(browser.location())
+    unknown = callback.replace(code_of(callback), "00000000-0000-0000-0000-000000000000")
+
+    first, second = browser.get(unknown), browser.get(unknown)
+
+    assert (first.status, second.status) == (400, 400)
+    assert first.text.partition("Reference")[2].split("</code>")[0] in second.text
+    assert fake.ledger.calls("token") == 1
+    [event] = site.named("finch.exchange.code_rejected")
+    assert event.reference is not None
+    assert event.reference in first.text
+    assert event.request_id is not None
+    assert nothing_stored(site)
+
+
+@both_ways
+def test_a_ticket_of_another_client_is_worth_nothing(
+    fake: FakeFinch, make_site: Callable[..., Site]
+) -> None:
+    own = make_site()
+    other = make_site(client_id="client-other")
+    browser = Browser(own)
+    callback = fake.allow(browser.location())
+
+    answer = Browser(other, dict(browser.cookies)).get(callback)
+
+    assert answer.status == 400
+    assert [event.reason for event in other.events] == ["no_ticket"]
+    assert fake.ledger.calls("token") == 0
+
+
+@both_ways
+@pytest.mark.parametrize("value", ["", "short", "x" * 300, "fm1.k1." + "A" * 200])
+def test_a_neighbour_under_our_name_is_passed_over(
+    fake: FakeFinch, site: Site, browser: Browser, value: str
+) -> None:
+    callback = fake.allow(browser.location())
+    browser.cookies = {"finch-AAAAAAAA": value, **browser.cookies}
+
+    answer = browser.get(callback)
+
+    assert "finch=connected" in answer.location
+    assert fake.ledger.calls("token") == 1
+
+
+def test_who_holds_several_flows_gets_the_one_of_the_answer(
+    fake: FakeFinch, make_site: Callable[..., Site], clock: Clock
+) -> None:
+    fake_callbacks = {}
+    site = make_site()
+    browser = Browser(site)
+    for customer in ("acme", "umbrella", "initech"):
+        clock.move(timedelta(seconds=1))
+        site.opening["return_to"] = f"/of/{customer}"
+        fake_callbacks[customer] = fake.allow(browser.location(customer)).partition("&state=")[0]
+
+    answer = browser.get(fake_callbacks["umbrella"])
+
+    assert answer.location.startswith("/of/umbrella?finch=connected")
+    assert tokens_of(site, "umbrella") == list(fake.ledger.tokens)
+    attempt = attempt_of(site, fake, code_of(fake_callbacks["umbrella"]))
+    assert attempt is not None
+    assert attempt.customer_ids == ("acme", "initech", "umbrella")
+    assert attempt.customer_id == "umbrella"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("Sec-Purpose", "prefetch;prerender"),
+        ("Purpose", "prefetch"),
+        ("Purpose", "preview"),
+        ("X-Purpose", "preview"),
+        ("X-Moz", "prefetch"),
+    ],
+)
+def test_a_prefetch_spends_nothing(
+    fake: FakeFinch, site: Site, browser: Browser, name: str, value: str
+) -> None:
+    callback = fake.allow(browser.location())
+
+    early = browser.get(callback, **{name: value})
+    answer = browser.get(callback)
+
+    assert early.status == 503
+    assert early.headers["Cache-Control"] == "no-store"
+    assert "finch=connected" in answer.location
+    assert fake.ledger.calls("token") == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "status"), [("HEAD", 200), ("OPTIONS", 204), ("PUT", 405), ("DELETE", 405)]
+)
+def test_another_method_spends_nothing(
+    fake: FakeFinch, site: Site, browser: Browser, method: str, status: int
+) -> None:
+    callback = fake.allow(browser.location())
+
+    early = browser.request(method, callback)
+    answer = browser.get(callback)
+
+    assert early.status == status
+    assert "finch=connected" in answer.location
+    assert fake.ledger.calls("token") == 1
+
+
+@pytest.mark.parametrize("doubled", ["code", "state", "error"])
+def test_a_doubled_parameter_spends_nothing(
+    fake: FakeFinch, site: Site, browser: Browser, doubled: str
+) -> None:
+    callback = fake.allow(browser.location())
+
+    answer = browser.get(f"{callback}&{doubled}=x&{doubled}=y")
+
+    assert answer.status == 400
+    assert [event.reason for event in site.events] == ["malformed"]
+    assert fake.ledger.calls("token") == 0
+
+
+@both_ways
+def test_a_redirect_return_that_is_posted_from_elsewhere_is_refused(
+    fake: FakeFinch, site: Site, browser: Browser
+) -> None:
+    callback = fake.allow(browser.location())
+
+    answer = browser.request("POST", callback, headers={"Content-Length": "0"})
+
+    assert answer.status == 403
+    assert [event.reason for event in site.events] == ["cross_site"]
+    assert exchanges(fake) == []

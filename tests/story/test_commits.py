@@ -1,0 +1,114 @@
+"""What a callback costs: the durable commits that SQLite itself saw."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, create_engine, event
+
+from finch_middleware.storage.sqlalchemy import SQLAlchemyStorage
+from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
+from tests.site import Browser, Site
+
+
+@pytest.fixture
+def statements() -> list[str]:
+    """The statements that SQLite ran, as it reports them."""
+    return []
+
+
+@pytest.fixture
+def engine(tmp_path: Path, statements: list[str]) -> Iterator[Engine]:
+    engine = create_engine(f"sqlite:///{tmp_path}/traced.db")
+
+    @event.listens_for(engine, "connect")
+    def trace(connection: Any, record: Any) -> None:
+        connection.set_trace_callback(statements.append)
+
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def storage_options(engine: Engine, tmp_path: Path) -> dict[str, Any]:
+    return {"storage": SQLAlchemyStorage(engine), "spool": tmp_path / "spool"}
+
+
+def commits(statements: list[str]) -> int:
+    return sum(statement == "COMMIT" for statement in statements)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [({}, 2), ({"on_connected": lambda connection: None}, 3)],
+    ids=["without a hook", "with on_connected"],
+)
+@pytest.mark.parametrize("echo_state", [True, False], ids=["state", "no-state"])
+def test_a_callback_costs_two_commits_and_a_hook_one_more(
+    fake: FakeFinch,
+    make_site: Callable[..., Site],
+    statements: list[str],
+    options: dict[str, Any],
+    expected: int,
+) -> None:
+    site = make_site(**options)
+    browser = Browser(site)
+    callback = fake.allow(browser.location())
+    statements.clear()
+
+    answer = browser.get(callback)
+
+    assert "finch=connected" in answer.location
+    assert commits(statements) == expected
+    assert statements.count("BEGIN IMMEDIATE") == expected
+
+
+def test_a_return_without_an_honest_code_writes_no_row(
+    fake: FakeFinch, site: Site, browser: Browser, statements: list[str]
+) -> None:
+    callback = fake.allow(browser.location())
+    statements.clear()
+
+    Browser(site).get(callback)
+    browser.get(fake.deny(browser.location()).partition("?")[0])
+
+    assert [each for each in statements if "INSERT" in each.upper()] == []
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [
+        Behaviour.error(402, name="payment_required"),
+        Behaviour.error(400, name="invalid_grant_error"),
+        Behaviour.alter(customer_id="umbrella"),
+    ],
+    ids=["released", "failed", "quarantined"],
+)
+def test_a_callback_that_ends_otherwise_costs_two_commits_too(
+    fake: FakeFinch,
+    site: Site,
+    browser: Browser,
+    statements: list[str],
+    behaviour: Behaviour,
+) -> None:
+    callback = fake.allow(browser.location())
+    fake.script("token", behaviour)
+    statements.clear()
+
+    browser.get(callback)
+
+    assert commits(statements) == 2
+
+
+def test_no_statement_holds_a_secret(
+    fake: FakeFinch, site: Site, browser: Browser, statements: list[str]
+) -> None:
+    browser.get(fake.allow(browser.location()))
+
+    ran = "\n".join(statements)
+    secrets = {*site.secrets, *fake.ledger.tokens, *(each.code for each in fake.ledger.codes)}
+    assert "INSERT" in ran
+    assert not [secret for secret in secrets if secret in ran]

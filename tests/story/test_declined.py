@@ -1,0 +1,129 @@
+"""The employer says no, or nothing: the person goes on, and nothing is spent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from urllib.parse import urlencode
+
+import pytest
+
+from finch_middleware.testing.fake_finch import FakeFinch
+from tests.site import CALLBACK, SAME_ORIGIN_FETCH, Browser, Site
+from tests.story.oracle import nothing_stored, tokens_of
+
+# Nothing here depends on the kind of storage.
+pytestmark = pytest.mark.parametrize("storage_options", ["memory"], indirect=True)
+
+both_ways = pytest.mark.parametrize("echo_state", [True, False], ids=["state", "no-state"])
+
+
+def denied(fake: FakeFinch, location: str) -> str:
+    return fake.deny(location)
+
+
+def closed(fake: FakeFinch, location: str) -> str:
+    return fake.close(location)
+
+
+def odd_error(fake: FakeFinch, location: str) -> str:
+    return fake.deny(location).replace("access_denied", "%3Cscript%3Ealert(1)%3C/script%3E")
+
+
+@both_ways
+@pytest.mark.parametrize(
+    ("decide", "reason"),
+    [(denied, "access_denied"), (closed, "closed"), (odd_error, "error")],
+    ids=["denied", "closed", "odd error"],
+)
+def test_a_no_leads_back_and_spends_nothing(
+    fake: FakeFinch,
+    site: Site,
+    browser: Browser,
+    decide: Callable[[FakeFinch, str], str],
+    reason: str,
+) -> None:
+    location = browser.location()
+
+    answer = browser.get(decide(fake, location))
+
+    [event] = site.events
+    assert (event.name, event.reason) == ("finch.callback.declined", reason)
+    assert answer.status == 303
+    assert answer.location == f"/settings?finch=declined&finch_ref={event.reference}"
+    assert fake.ledger.calls("token") == 0
+    assert nothing_stored(site)
+
+
+@both_ways
+def test_who_said_no_may_still_say_yes(fake: FakeFinch, site: Site, browser: Browser) -> None:
+    location = browser.location()
+    browser.get(fake.deny(location))
+
+    answer = browser.get(fake.allow(location))
+
+    assert "finch=connected" in answer.location
+    assert tokens_of(site, "acme") == list(fake.ledger.tokens)
+
+
+def test_the_page_of_the_embedded_flow_may_report_a_no(
+    fake: FakeFinch, site: Site, browser: Browser
+) -> None:
+    site.opening["flow"] = "embedded"
+    opened = browser.embedded()
+
+    answer = browser.fetch({"error": "employer_connection_error", "state": opened["state"]})
+
+    assert answer.status == 200
+    assert answer.json == {
+        "outcome": "declined",
+        "message": answer.json["message"],
+        "reference": site.events[0].reference,
+        "retry": "restart",
+        "return_to": "/settings",
+    }
+    assert fake.ledger.calls("token") == 0
+
+
+@pytest.mark.parametrize("query", ["error=access_denied", "error=x&error_description=y", ""])
+def test_a_no_to_nothing_is_refused(
+    fake: FakeFinch, site: Site, browser: Browser, query: str
+) -> None:
+    answer = browser.get(f"{CALLBACK}?{query}")
+
+    assert answer.status == 400
+    assert "There is nothing to finish here" in answer.text
+    assert [event.reason for event in site.events] == ["unsolicited"]
+
+
+def test_a_no_with_another_state_is_refused(fake: FakeFinch, site: Site, browser: Browser) -> None:
+    browser.location()
+    foreign = Browser(site).location()
+
+    answer = browser.get(fake.deny(foreign))
+
+    assert answer.status == 400
+    assert [event.reason for event in site.events] == ["state_mismatch"]
+
+
+@both_ways
+def test_a_no_after_the_yes_changes_nothing(fake: FakeFinch, site: Site, browser: Browser) -> None:
+    location = browser.location()
+    browser.get(fake.allow(location))
+
+    answer = browser.get(fake.deny(location))
+
+    assert answer.status == 400
+    assert [event.reason for event in site.named("finch.callback.rejected")] == ["unsolicited"]
+    assert tokens_of(site, "acme") == list(fake.ledger.tokens)
+
+
+def test_nothing_of_an_error_text_is_shown(fake: FakeFinch, site: Site, browser: Browser) -> None:
+    browser.location()
+    hostile = {"error": "canary-1 <b>", "error_description": "canary-2 \u2028 <script>"}
+
+    page = browser.get(f"{CALLBACK}?{urlencode(hostile)}")
+    script = browser.request("GET", f"{CALLBACK}?{urlencode(hostile)}", headers=SAME_ORIGIN_FETCH)
+
+    for answer in (page, script):
+        assert "canary" not in answer.text + str(answer.headers)
+    assert "canary" not in repr(site.events)

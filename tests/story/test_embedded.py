@@ -1,0 +1,216 @@
+"""The embedded flow: Finch's SDK in the page, and the page's own script."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from urllib.parse import urlencode
+
+import pytest
+
+from finch_middleware.testing.fake_finch import FakeFinch
+from tests.site import CALLBACK, NAVIGATION, SAME_ORIGIN_FETCH, Answer, Browser, Site
+from tests.story.oracle import exchanges, nothing_stored, tokens_of
+
+
+@pytest.fixture
+def site(make_site: Callable[..., Site]) -> Site:
+    site = make_site()
+    site.opening["flow"] = "embedded"
+    return site
+
+
+def by_json(browser: Browser, fields: dict[str, str]) -> Answer:
+    return browser.fetch(fields)
+
+
+def by_form(browser: Browser, fields: dict[str, str]) -> Answer:
+    return browser.fetch(fields, form=True)
+
+
+def by_get(browser: Browser, fields: dict[str, str]) -> Answer:
+    return browser.request("GET", f"{CALLBACK}?{urlencode(fields)}", headers=SAME_ORIGIN_FETCH)
+
+
+by_script = pytest.mark.parametrize("hand_over", [by_json, by_form, by_get])
+HandOver = Callable[[Browser, dict[str, str]], Answer]
+
+
+def test_the_page_gets_what_the_sdk_needs(fake: FakeFinch, site: Site, browser: Browser) -> None:
+    answer = browser.begin("acme")
+
+    [session] = fake.ledger.sessions
+    assert answer.status == 200
+    assert answer.headers["Content-Type"] == "application/json"
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.json.pop("state")
+    assert answer.json == {
+        "session_id": session.session_id,
+        "connect_url": f"{fake.connect_origin}/authorize?session={session.session_id}",
+        "connect_origin": fake.connect_origin,
+        "state": answer.json["state"],
+    }
+    assert "redirect_uri" not in session.fields
+    assert len(browser.cookies) == 1
+
+
+@by_script
+def test_a_code_handed_over_by_the_page_is_stored(
+    fake: FakeFinch, site: Site, browser: Browser, hand_over: HandOver
+) -> None:
+    opened = browser.embedded("acme")
+    handed = fake.allow_embedded(opened["session_id"], state=opened["state"])
+
+    answer = hand_over(browser, handed)
+
+    assert answer.status == 200
+    [event] = site.events
+    assert event.name == "finch.connection.stored"
+    assert answer.json == {
+        "outcome": "connected",
+        "message": answer.json["message"],
+        "reference": event.reference,
+        "retry": "none",
+        "return_to": "/settings",
+        "connection_id": fake.ledger.codes[0].connection_id,
+    }
+    assert tokens_of(site, "acme") == list(fake.ledger.tokens)
+    assert exchanges(fake) == [
+        {
+            "client_id": fake.client_id,
+            "client_secret": fake.client_secret,
+            "code": handed["code"],
+        }
+    ]
+
+
+def test_a_form_that_the_browser_sends_is_answered_with_a_redirect(
+    fake: FakeFinch, site: Site, browser: Browser
+) -> None:
+    opened = browser.embedded()
+    handed = fake.allow_embedded(opened["session_id"], state=opened["state"])
+
+    answer = browser.fetch(handed, form=True, **{**NAVIGATION, "Sec-Fetch-Site": "same-origin"})
+
+    assert answer.status == 303
+    assert answer.location.startswith("/settings?finch=connected&finch_ref=")
+
+
+@by_script
+def test_the_same_code_handed_over_twice_is_presented_once(
+    fake: FakeFinch, site: Site, browser: Browser, hand_over: HandOver
+) -> None:
+    opened = browser.embedded()
+    handed = fake.allow_embedded(opened["session_id"], state=opened["state"])
+
+    first, second = hand_over(browser, handed), hand_over(browser, handed)
+
+    assert (first.status, first.json) == (second.status, second.json)
+    assert fake.ledger.presented(handed["code"]) == 1
+
+
+@by_script
+def test_a_code_without_its_state_is_not_presented(
+    fake: FakeFinch, site: Site, browser: Browser, hand_over: HandOver
+) -> None:
+    opened = browser.embedded()
+    code = fake.allow_embedded(opened["session_id"])["code"]
+
+    answer = hand_over(browser, {"code": code})
+
+    assert answer.status == 400
+    assert answer.json["outcome"] == "invalid"
+    assert answer.json["reason"] == "no_state"
+    assert answer.json["retry"] == "restart"
+    assert fake.ledger.presented(code) == 0
+    assert nothing_stored(site)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Sec-Fetch-Site": "none"},
+        {"Sec-Fetch-Site": "", "Origin": "null"},
+    ],
+    ids=str,
+)
+@by_script
+def test_another_site_cannot_hand_over_a_code(
+    fake: FakeFinch,
+    site: Site,
+    browser: Browser,
+    hand_over: HandOver,
+    headers: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    opened = browser.embedded()
+    handed = fake.allow_embedded(opened["session_id"], state=opened["state"])
+    for name, value in headers.items():
+        monkeypatch.setitem(SAME_ORIGIN_FETCH, name, value)
+
+    refused = hand_over(browser, handed)
+    monkeypatch.undo()
+    accepted = hand_over(browser, handed)
+
+    assert refused.status == 403
+    assert refused.json["reason"] == "cross_site"
+    assert accepted.json["outcome"] == "connected"
+    assert fake.ledger.presented(handed["code"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("origin", "accepted"),
+    [(None, False), ("null", False), ("{own}.evil.example", False), ("{own}", True)],
+    ids=["missing", "null", "longer", "own"],
+)
+def test_a_browser_without_fetch_metadata_is_judged_by_its_origin(
+    fake: FakeFinch, site: Site, browser: Browser, origin: str | None, accepted: bool
+) -> None:
+    opened = browser.embedded()
+    handed = fake.allow_embedded(opened["session_id"], state=opened["state"])
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    if origin is not None:
+        headers["Origin"] = origin.format(own=site.origin)
+
+    answer = browser.request("POST", CALLBACK, headers=headers, body=urlencode(handed).encode())
+
+    assert answer.status == (303 if accepted else 403)
+    assert fake.ledger.presented(handed["code"]) == (1 if accepted else 0)
+
+
+def test_a_link_to_an_embedded_return_is_refused(
+    fake: FakeFinch, site: Site, browser: Browser
+) -> None:
+    opened = browser.embedded()
+    handed = fake.allow_embedded(opened["session_id"], state=opened["state"])
+
+    answer = browser.get(f"{CALLBACK}?{urlencode(handed)}")
+
+    assert answer.status == 403
+    assert fake.ledger.presented(handed["code"]) == 0
+
+
+def test_the_page_cannot_turn_its_flow_into_the_other(
+    fake: FakeFinch, site: Site, browser: Browser
+) -> None:
+    opened = browser.embedded()
+    handed = fake.allow_embedded(opened["session_id"], state=opened["state"])
+    claimed = {"embedded": "false", "flow": "redirect", "redirect_uri": site.origin + CALLBACK}
+
+    answer = browser.fetch({**handed, **claimed})
+
+    assert answer.json["outcome"] == "connected"
+    assert "redirect_uri" not in exchanges(fake)[0]
+
+
+def test_a_connected_customer_is_reauthenticated_in_the_page_too(
+    fake: FakeFinch, site: Site, browser: Browser
+) -> None:
+    for _ in range(2):
+        opened = browser.embedded()
+        answer = browser.fetch(fake.allow_embedded(opened["session_id"], state=opened["state"]))
+
+    assert answer.json["outcome"] == "connected"
+    assert "redirect_uri" not in fake.ledger.sessions[1].fields
+    assert tokens_of(site, "acme") == [fake.ledger.tokens[1]]

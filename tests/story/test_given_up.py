@@ -1,0 +1,49 @@
+"""A claim whose commit lands after its request has ended."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from finch_middleware import flow
+from finch_middleware.testing.fake_finch import FakeFinch
+from tests.site import CALLBACK, Browser, Site
+from tests.story.oracle import code_of
+from tests.story.troubled_storage import TroubledStorage
+
+
+def test_another_browser_does_not_free_a_claim_that_was_given_up(
+    fake: FakeFinch, troubled_site: Site, troubled: TroubledStorage
+) -> None:
+    first, other = Browser(troubled_site), Browser(troubled_site)
+    callback = fake.allow(first.location())
+    state = parse_qs(urlsplit(other.location()).query)["state"][0]
+    troubled.cut("claim")
+    troubled.down("attempt", times=1)
+
+    refused = first.get(callback)
+    stolen = other.get(f"{CALLBACK}?code={code_of(callback)}&state={state}")
+
+    assert refused.status == 503
+    assert stolen.status == 400
+    assert fake.ledger.calls("token") == 0
+
+
+def test_what_was_given_up_is_remembered_within_bounds(
+    fake: FakeFinch,
+    troubled_site: Site,
+    troubled: TroubledStorage,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(flow, "GIVEN_UP_LIMIT", 1)
+    browser = Browser(troubled_site)
+    callback = fake.allow(browser.location())
+    troubled.down("claim", times=2)
+
+    refusals = [browser.get(callback).status for _ in range(2)]
+    answer = browser.get(callback)
+
+    assert refusals == [503, 503]
+    assert "finch=connected" in answer.location
+    assert fake.ledger.calls("token") == 1

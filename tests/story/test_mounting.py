@@ -1,0 +1,128 @@
+"""Where the callback is, and that everything else is the application's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+from werkzeug.wrappers import Response
+
+from finch_middleware import FinchMiddleware
+from finch_middleware.testing.fake_finch import FakeFinch
+from tests.site import CALLBACK, Browser, Site
+from tests.story.oracle import exchanges, tokens_of
+
+# Nothing here depends on the kind of storage.
+pytestmark = pytest.mark.parametrize("storage_options", ["memory"], indirect=True)
+
+both_ways = pytest.mark.parametrize("echo_state", [True, False], ids=["state", "no-state"])
+
+
+@both_ways
+@pytest.mark.parametrize("mount", ["/app", "/app/of/finch", "/%C3%A9"])
+def test_a_mounted_application_finishes_its_flows(
+    fake: FakeFinch, make_site: Callable[..., Site], mount: str
+) -> None:
+    site = make_site(path=mount + CALLBACK, callback_path=CALLBACK)
+    browser = Browser(site)
+    callback = fake.allow(browser.location())
+    mounted_at = "/é".encode().decode("latin-1") if "%" in mount else mount
+    site.app = DispatcherMiddleware(Response("nobody", status=404), {mounted_at: site.app})
+
+    answer, elsewhere = browser.get(callback), browser.get(callback.replace(mount, ""))
+
+    assert "finch=connected" in answer.location
+    assert elsewhere.status == 404
+    assert exchanges(fake)[0]["redirect_uri"] == site.origin + mount + CALLBACK
+    assert tokens_of(site, "acme") == list(fake.ledger.tokens)
+
+
+@both_ways
+@pytest.mark.parametrize("path", ["/zur%C3%BCck", "/%E6%88%BB%E3%82%8B/finch", "/a%20b%2Bc"])
+def test_a_path_may_have_any_letters(
+    fake: FakeFinch, make_site: Callable[..., Site], path: str
+) -> None:
+    site = make_site(path=path)
+    browser = Browser(site)
+
+    answer = browser.get(fake.allow(browser.location()))
+
+    assert "finch=connected" in answer.location
+    assert exchanges(fake)[0]["redirect_uri"] == site.origin + path
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/finch",
+        "/finch/callback/",
+        "//finch/callback",
+        "/finch//callback",
+        "/FINCH/callback",
+        "/finch/callback;x",
+        "/finch/callback%2f",
+        "/finch/callback%3Fcode=x",
+        "/finch/callback%00",
+        "/x/../finch/callback",
+        "/x/finch/callback",
+        "/finch/callback%20",
+        "/finch/c%C3%A1llback",
+    ],
+)
+def test_any_other_path_is_the_applications(
+    fake: FakeFinch, site: Site, browser: Browser, path: str
+) -> None:
+    callback = fake.allow(browser.location())
+    query = callback.partition("?")[2]
+
+    answer = browser.get(f"{path}?{query}")
+
+    assert answer.text == "the application"
+    assert fake.ledger.calls("token") == 0
+    assert site.events == []
+
+
+def test_another_request_is_passed_on_with_the_very_same_objects(site: Site) -> None:
+    seen: list[Any] = []
+    body = iter([b"the application's own iterable"])
+
+    def application(environ: Any, start_response: Any) -> Any:
+        seen.append((environ, dict(environ), start_response))
+        return body
+
+    def start_response(*args: Any) -> Any:
+        raise AssertionError("only the application starts its response")
+
+    environ = {"REQUEST_METHOD": "POST", "PATH_INFO": "/elsewhere", "wsgi.input": object()}
+    before = dict(environ)
+
+    answer = FinchMiddleware(application, site.finch)(environ, start_response)
+
+    assert answer is body
+    [(passed, held, started)] = seen
+    assert passed is environ
+    assert held == before
+    assert started is start_response
+
+
+def test_two_clients_live_side_by_side(fake: FakeFinch, make_site: Callable[..., Site]) -> None:
+    outer = make_site(path="/one/callback")
+    inner = make_site(path="/two/callback", redirect_uri=outer.origin + "/two/callback")
+    outer.app = FinchMiddleware(outer.app, inner.finch)
+    browser = Browser(outer)
+    first = fake.allow(browser.location("acme"))
+    response = inner.finch.begin(customer_id="umbrella", customer_name="Umbrella")
+    second = fake.allow(response.headers["Location"])
+    cookie = response.headers["Set-Cookie"].partition(";")[0].partition("=")
+    browser.cookies[cookie[0]] = cookie[2]
+
+    answers = [browser.get(second), browser.get(first)]
+
+    assert all("finch=connected" in each.location for each in answers)
+    assert {each["redirect_uri"] for each in exchanges(fake)} == {
+        outer.origin + "/one/callback",
+        outer.origin + "/two/callback",
+    }

@@ -1,0 +1,266 @@
+"""The layers of the package, the one home of each library, and what an import costs."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import finch_middleware
+
+PACKAGE = Path(finch_middleware.__file__).parent
+ROOT = PACKAGE.parent
+
+#: From the top down, as a request is told: a module imports only from lines below its own. A
+#: folder is one name, and its own files may import each other.
+LAYERS = """
+    __main__
+    cli
+    testing
+    __init__
+    adapters
+    connect
+    flow | begin_page
+    repeats
+    recovery | rotation
+    redeem
+    binding | connections | webhooks
+    tickets | opening | returns | spool | pages
+    settings | vault | finch_api | visit
+    options | answers | responders
+    transport | customers | return_to | request | storage | messages | events | texts
+    addresses | access_log
+    records
+    secret | errors
+"""
+LEVEL = {
+    name.strip(): depth
+    for depth, line in enumerate(LAYERS.strip().splitlines())
+    for name in line.split("|")
+}
+
+#: The one home of each library: the names of LAYERS, or a file, that may import it.
+HOMES = {
+    "requests": {"transport"},
+    "urllib3": {"transport"},
+    "cryptography": {"vault"},
+    "sqlalchemy": {"storage"},
+    "psycopg": {"storage"},
+    "pymysql": {"storage"},
+    "redis": {"storage.redis"},
+    "click": {"cli"},
+    "rich": {"cli"},
+    "django": {"adapters.django"},
+    "starlette": {"adapters.asgi"},
+    "pytest": {"testing"},
+    "werkzeug": {"request", "messages", "responders", "pages", "adapters", "cli", "testing"},
+}
+#: Who may name a storage backend: it knows every concrete class, or makes one for a test.
+KNOWS_BACKENDS = {"connect", "cli", "testing", "storage"}
+
+Import = tuple[str, str]
+
+
+def module_of(path: Path) -> str:
+    """The module's name below the package; a folder's own is the folder's."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
+
+
+def within(module: str, name: str) -> bool:
+    return module == name or module.startswith(name + ".")
+
+
+def imports_of(tree: ast.AST, *, checked: bool = False) -> Iterator[tuple[str, bool]]:
+    """Every module that *tree* imports, and whether only the type checker sees that."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, checked) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            base = node.module or ""
+            names = [f"{base}.{alias.name}" for alias in node.names]
+            folders = [name for name in names if is_module(name)]
+            yield from ((name, checked) for name in folders or [base])
+        else:
+            typing = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+            yield from imports_of(node, checked=checked or typing)
+
+
+def is_module(name: str) -> bool:
+    path = ROOT.joinpath(*name.split("."))
+    return within(name, PACKAGE.name) and (path.is_dir() or path.with_suffix(".py").is_file())
+
+
+FILES = {module_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+TREES = {module: ast.parse(path.read_text()) for module, path in FILES.items()}
+OURS: list[Import] = []
+THEIRS: list[Import] = []
+for module, tree in TREES.items():
+    for name, checked in imports_of(tree):
+        if within(name, PACKAGE.name):
+            OURS.append((module, name.removeprefix(PACKAGE.name).lstrip(".") or "__init__"))
+        elif not checked and name.partition(".")[0] not in sys.stdlib_module_names:
+            THEIRS.append((module, name.partition(".")[0]))
+
+
+def family(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def test_every_module_has_its_layer() -> None:
+    assert {family(module) for module in FILES} - set(LEVEL) == set()
+
+
+def test_imports_lead_downward_only() -> None:
+    upward = [
+        f"{module} imports {name}"
+        for module, name in OURS
+        if family(module) != family(name) and LEVEL[family(module)] >= LEVEL[family(name)]
+    ]
+
+    assert len(OURS) > 100
+    assert upward == []
+
+
+def test_only_the_assembly_knows_a_storage_backend() -> None:
+    knowing = {family(module) for module, name in OURS if name.startswith("storage.")}
+
+    assert "connect" in knowing
+    assert knowing <= KNOWS_BACKENDS
+
+
+def test_the_fake_finch_imports_nothing_of_ours() -> None:
+    fake = "testing.fake_finch"
+
+    foreign = [(m, name) for m, name in OURS if within(m, fake) and not within(name, fake)]
+
+    assert any(within(module, fake) for module in FILES)
+    assert foreign == []
+
+
+def test_every_library_has_one_home() -> None:
+    strangers = [
+        f"{module} imports {library}"
+        for module, library in THEIRS
+        if not any(within(module, home) for home in HOMES.get(library, ()))
+    ]
+
+    assert {"requests", "cryptography", "sqlalchemy", "werkzeug"} <= {name for _, name in THEIRS}
+    assert strangers == []
+
+
+@pytest.mark.parametrize("folder", ["finch_middleware", "examples", "benchmarks"])
+def test_no_file_is_longer_than_400_lines(folder: str) -> None:
+    files = list((ROOT / folder).rglob("*.py"))
+
+    long = {str(f.relative_to(ROOT)): n for f in files if (n := f.read_text().count("\n")) > 400}
+
+    assert long == {}
+
+
+HEAVY = ["requests", "urllib3", "sqlalchemy", "cryptography", "werkzeug", "click", "django"]
+
+
+def test_importing_the_package_loads_no_library() -> None:
+    script = f"import sys, finch_middleware; print([x for x in {HEAVY} if x in sys.modules])"
+
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+
+    assert loaded.stdout.strip() == "[]", loaded.stderr
+
+
+@pytest.mark.parametrize("name", finch_middleware.__all__)
+def test_every_public_name_loads_and_says_what_it_is(name: str) -> None:
+    value = getattr(finch_middleware, name)
+
+    # A union, as Outcome is, has no docstring of its own: its members have.
+    members = getattr(value, "__args__", (value,))
+    # A dataclass without one is given its signature, and an error its parent's.
+    docs = [member.__doc__ or "" for member in members]
+    assert all(doc.strip() and not doc.startswith(f"{name}(") for doc in docs)
+    assert name in dir(finch_middleware)
+
+
+def test_a_name_that_is_not_public_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'manager'"):
+        _ = finch_middleware.manager  # the very subject
+
+
+def functions() -> Iterator[tuple[str, ast.FunctionDef]]:
+    for module, tree in TREES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef):
+                yield module, node
+
+
+def reveals(node: ast.AST) -> bool:
+    """Whether the text of a Secret comes out in *node*."""
+    return any(
+        isinstance(n, ast.Attribute) and n.attr in ("reveal", "_text") for n in ast.walk(node)
+    )
+
+
+def revealed_names(function: ast.FunctionDef) -> set[str]:
+    """The function's names that hold what came out of a Secret."""
+    assigned = [n for n in ast.walk(function) if isinstance(n, ast.Assign) and reveals(n.value)]
+    targets = [name for each in assigned for target in each.targets for name in ast.walk(target)]
+    return {each.id for each in targets if isinstance(each, ast.Name)}
+
+
+def compared(function: ast.FunctionDef) -> Iterator[ast.expr]:
+    """What meets another value in ==, <, in and the like; `is` compares no text."""
+    for node in ast.walk(function):
+        if isinstance(node, ast.Compare) and not all(
+            isinstance(o, (ast.Is, ast.IsNot)) for o in node.ops
+        ):
+            yield from (node.left, *node.comparators)
+
+
+def judged(function: ast.FunctionDef) -> bool:
+    """Whether a secret's text meets another value in a comparison that takes its time."""
+    held = revealed_names(function)
+    return any(
+        (isinstance(side, ast.Name) and side.id in held)
+        # A measure or a match of it tells no more than its form.
+        or (reveals(side) and not isinstance(side, ast.Call))
+        or (
+            isinstance(side, ast.Call)
+            and ast.unparse(side.func).endswith((".reveal", ".encode"))
+            and reveals(side)
+        )
+        for side in compared(function)
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("a.reveal() == b", True),
+        ("b != a.reveal()", True),
+        ("a.reveal().encode() == b", True),
+        ("a._text == b", True),
+        ("a.reveal() in known", True),
+        ("a == b", False),
+        ("hmac.compare_digest(a.reveal(), b)", False),
+        ("pattern.fullmatch(a.reveal()) is None", False),
+        ("t = a.reveal(); t == b", True),
+        ("t = a.reveal(); other == b", False),
+    ],
+)
+def test_the_check_of_comparisons_knows_a_leak(line: str, found: bool) -> None:
+    (function,) = ast.parse(f"def f(): {line}").body
+
+    assert isinstance(function, ast.FunctionDef)
+    assert judged(function) is found
+
+
+def test_secrets_meet_other_values_in_compare_digest_alone() -> None:
+    leaking = [f"{module}.{function.name}" for module, function in functions() if judged(function)]
+
+    assert any(reveals(function) for _, function in functions())
+    assert leaking == []

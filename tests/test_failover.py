@@ -1,0 +1,89 @@
+"""What a primary that stops does to a callback: nothing is lost, and a reload ends well."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from finch_middleware.storage.sqlalchemy import SQLAlchemyStorage
+from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
+from tests.site import Answer, Browser, Site
+from tests.storage import servers
+from tests.story.oracle import code_of, tokens_of
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[servers.Server]:
+    for server in servers.served("postgresql", servers.postgresql):
+        if not server.owned:
+            pytest.skip("not our server to stop")
+        SQLAlchemyStorage(server.url).create_tables()
+        yield server
+
+
+@pytest.fixture
+def storage_options(server: servers.Server, tmp_path: Any) -> dict[str, Any]:
+    return {"storage": server.url, "spool": tmp_path / "spool"}
+
+
+@pytest.fixture
+def down(server: servers.Server) -> Iterator[Callable[[], None]]:
+    """Stops the primary as a crash does; it is there again when the test is over."""
+    stopped = []
+
+    def stop() -> None:
+        server.kill()
+        stopped.append(True)
+
+    yield stop
+    if stopped and server._process is not None and server._process.poll() is not None:
+        server.start()
+
+
+def test_a_code_is_unspent_where_the_primary_is_away_before_the_exchange(
+    fake: FakeFinch,
+    site: Site,
+    browser: Browser,
+    server: servers.Server,
+    down: Callable[[], None],
+) -> None:
+    callback = fake.allow(browser.location("before"))
+    down()
+
+    away = browser.get(callback)
+
+    asked = fake.ledger.presented(code_of(callback))
+    server.start()
+    assert (away.status, asked) == (503, 0)
+    assert away.headers["Retry-After"] == "5"
+    assert "finch=connected" in browser.get(callback).location
+    assert fake.ledger.presented(code_of(callback)) == 1
+
+
+def test_a_token_waits_in_the_spool_where_the_primary_stops_in_mid_callback(
+    fake: FakeFinch,
+    site: Site,
+    browser: Browser,
+    server: servers.Server,
+    down: Callable[[], None],
+) -> None:
+    callback = fake.allow(browser.location("during"))
+    fake.script("token", Behaviour.delay(3.0))
+    answers: list[Answer] = []
+    visit = threading.Thread(target=lambda: answers.append(browser.get(callback)))
+
+    visit.start()
+    fake.ledger.wait_for_calls("token", count=fake.ledger.calls("token") + 1, timeout_seconds=20)
+    down()
+    visit.join()
+
+    server.start()
+    again = browser.get(callback)
+    assert "finch=finishing" in answers[0].location
+    assert "finch=connected" in again.location
+    assert fake.ledger.presented(code_of(callback)) == 1
+    [token] = fake.ledger.minted(code_of(callback))
+    assert tokens_of(site, "during") == [token]
