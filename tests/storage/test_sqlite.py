@@ -1,0 +1,395 @@
+"""The SQL storage in an SQLite file."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, Engine, create_engine, event, text
+
+from finch_middleware.errors import SchemaMismatch, StorageUnavailable
+from finch_middleware.records import AttemptState
+from finch_middleware.storage import Storage, database, dialects
+from finch_middleware.storage.dialects import sqlite
+from finch_middleware.storage.sqlalchemy import SQLAlchemyStorage
+from finch_middleware.testing.sample_records import (
+    NOON,
+    a_connection,
+    all_at_once,
+    an_attempt,
+    key_of,
+)
+from finch_middleware.testing.storage_contract import StorageContract
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "finch.db"
+
+
+@pytest.fixture
+def url(path: Path) -> str:
+    return f"sqlite:///{path}"
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waits end after a fifth of a second."""
+    monkeypatch.setattr(dialects, "PATIENCE_SECONDS", 0.2)
+
+
+@pytest.fixture
+def engine(url: str) -> Iterator[Engine]:
+    """The application's own engine, with the listeners that SQLAlchemy's manual recommends."""
+    engine = create_engine(url)
+
+    @event.listens_for(engine, "connect")
+    def leave_transactions_to_us(opened: sqlite3.Connection, _: object) -> None:
+        opened.isolation_level = None
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: object) -> None:
+        connection.exec_driver_sql("BEGIN")  # type: ignore[attr-defined]  # any Connection
+
+    yield engine
+    engine.dispose()
+
+
+class TestSQLiteFile(StorageContract):
+    @pytest.fixture
+    def storage(self, url: str) -> Storage:
+        return SQLAlchemyStorage(url)
+
+    @pytest.fixture
+    def reopen(self, url: str) -> Callable[[], Storage]:
+        return lambda: SQLAlchemyStorage(url)
+
+
+class TestEngineOfTheApplication(StorageContract):
+    @pytest.fixture
+    def storage(self, engine: Engine) -> Storage:
+        return SQLAlchemyStorage(engine, table_prefix="app_finch_")
+
+    @pytest.fixture
+    def reopen(self, url: str) -> Callable[[], Storage]:
+        return lambda: SQLAlchemyStorage(url, table_prefix="app_finch_")
+
+
+# What it costs
+
+
+def test_a_callback_costs_two_commits(engine: Engine) -> None:
+    storage = SQLAlchemyStorage(engine)
+    storage.check()
+    statements: list[str] = []
+    event.listen(engine, "before_cursor_execute", lambda *call: statements.append(str(call[2])))
+
+    storage.claim(an_attempt(flow_key=key_of("flow")))
+    storage.settle(
+        an_attempt(flow_key=key_of("flow")).settled(AttemptState.STORED, at=NOON), a_connection()
+    )
+
+    assert statements.count("COMMIT") == 2
+    assert statements.count("BEGIN IMMEDIATE") == 2
+
+
+def test_check_writes_no_page(url: str, path: Path) -> None:
+    storage = SQLAlchemyStorage(url)
+    storage.check()
+    log = path.with_name("finch.db-wal")
+    before = log.stat().st_size
+
+    storage.check()
+
+    assert log.stat().st_size == before
+
+
+def test_constructing_opens_nothing(url: str, path: Path) -> None:
+    SQLAlchemyStorage(url)
+
+    assert not path.exists()
+
+
+def test_every_commit_of_ours_is_synced_and_logged_ahead(url: str) -> None:
+    storage = SQLAlchemyStorage(url)
+    storage.check()
+
+    with storage._database._engine.connect() as connection:
+        synchronous = connection.execute(text("PRAGMA synchronous")).scalar_one()
+        journal = connection.execute(text("PRAGMA journal_mode")).scalar_one()
+
+    assert (synchronous, journal) == (2, "wal")
+
+
+# Other processes
+
+
+def test_forked_child_opens_its_own_connections(url: str) -> None:
+    storage = SQLAlchemyStorage(url)
+    storage.claim(an_attempt("parent"))
+    inherited = storage._database._engine.pool
+
+    child = os.fork()
+    if child == 0:
+        fresh = storage._database._engine.pool is not inherited
+        lost = storage.claim(an_attempt("parent", attempt_id="child")) is not None
+        won = storage.claim(an_attempt("child")) is None
+        os._exit(0 if fresh and lost and won else 1)
+    exit_code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    assert exit_code == 0
+    assert storage.attempt(key_of("child")) == an_attempt("child")
+
+
+def test_writer_at_work_during_a_fork_does_not_hang_the_child(url: str) -> None:
+    storage = SQLAlchemyStorage(url)
+    storage.check()
+    held, done = threading.Event(), threading.Event()
+
+    def write(_: object) -> None:
+        held.set()
+        done.wait(30)
+
+    writer = threading.Thread(target=storage._database.write, args=(write,))
+    writer.start()
+    held.wait(30)
+    child = os.fork()
+    if child == 0:
+        # The parent's transaction still holds the file, so this is refused, and soon.
+        try:
+            storage.claim(an_attempt())
+        except StorageUnavailable as refused:
+            os._exit(0 if refused.reason == "busy" else 1)
+        os._exit(2)
+    exit_code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    done.set()
+    writer.join()
+
+    assert exit_code == 0
+
+
+def test_child_gets_writer_locks_of_its_own(url: str) -> None:
+    storage = SQLAlchemyStorage(url)
+
+    with storage._database.dialect.writing():
+        sqlite._renew_writers()
+
+        assert storage.claim(an_attempt()) is None
+
+
+def test_what_a_child_inherits_is_kept_unclosed(url: str) -> None:
+    storage = SQLAlchemyStorage(url)
+    storage.claim(an_attempt())
+    inherited = storage._database._engine.pool
+
+    database._forked()
+
+    assert storage._database._engine.pool is not inherited
+    assert any(pool is inherited for pool in database._THE_PARENTS)
+    assert storage.claim(an_attempt(attempt_id="second")) == an_attempt()
+    database._THE_PARENTS.clear()
+
+
+# Faults
+
+
+@pytest.mark.usefixtures("impatient")
+def test_claim_behind_another_writer_of_the_process_is_busy(url: str) -> None:
+    storage = SQLAlchemyStorage(url)
+    storage.check()
+    held, done = threading.Event(), threading.Event()
+
+    def write(_: object) -> None:
+        held.set()
+        done.wait(30)
+
+    writer = threading.Thread(target=storage._database.write, args=(write,))
+    writer.start()
+    held.wait(30)
+    with pytest.raises(StorageUnavailable) as refused:
+        storage.claim(an_attempt())
+    done.set()
+    writer.join()
+
+    assert refused.value.reason == "busy"
+
+
+@pytest.mark.usefixtures("impatient")
+def test_claim_behind_another_process_is_busy_and_wins_later(url: str, path: Path) -> None:
+    storage = SQLAlchemyStorage(url)
+    storage.check()
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+
+    with pytest.raises(StorageUnavailable) as refused:
+        storage.claim(an_attempt())
+    other.execute("COMMIT")
+    other.close()
+
+    assert refused.value.reason == "busy"
+    assert storage.claim(an_attempt()) is None
+
+
+def test_full_database_refuses_the_claim(engine: Engine) -> None:
+    storage = SQLAlchemyStorage(engine)
+    storage.check()
+
+    @event.listens_for(engine, "checkout")
+    def keep_small(opened: sqlite3.Connection, *_: object) -> None:
+        opened.execute("PRAGMA max_page_count=1")
+
+    with pytest.raises(StorageUnavailable) as refused:
+        storage.claim(an_attempt(return_to="/" + "a" * 100_000))
+
+    assert refused.value.reason == "full"
+    assert storage.attempt(key_of("code")) is None
+
+
+def test_read_only_database_fails_the_check(url: str) -> None:
+    SQLAlchemyStorage(url).check()
+    location = url.removeprefix("sqlite:///")
+    storage = SQLAlchemyStorage(f"sqlite:///file:{location}?mode=ro&uri=true")
+
+    with pytest.raises(StorageUnavailable) as refused:
+        storage.check()
+
+    assert refused.value.reason == "read_only"
+
+
+def test_file_that_is_no_database_is_reported_as_corrupt(url: str, path: Path) -> None:
+    path.write_bytes(b"This is a letter, not a database." * 100)
+
+    with pytest.raises(StorageUnavailable) as refused:
+        SQLAlchemyStorage(url).claim(an_attempt())
+
+    assert refused.value.reason == "corrupt"
+
+
+def test_missing_folder_is_unavailable_until_it_exists(tmp_path: Path) -> None:
+    storage = SQLAlchemyStorage(f"sqlite:///{tmp_path}/later/finch.db")
+
+    with pytest.raises(StorageUnavailable) as refused:
+        storage.check()
+    (tmp_path / "later").mkdir()
+
+    assert refused.value.reason == "unavailable"
+    storage.check()
+
+
+def test_failed_transaction_leaves_nothing_behind(url: str) -> None:
+    storage = SQLAlchemyStorage(url)
+    storage.check()
+    used: list[Any] = []
+
+    def interrupted(db: Connection) -> None:
+        used.append(db.connection.dbapi_connection)
+        db.execute(storage._sql.claim, an_attempt().as_row())
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        storage._database.write(interrupted)
+
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        used[0].execute("SELECT 1")
+    assert storage.attempt(key_of("code")) is None
+    assert storage.claim(an_attempt()) is None
+
+
+# The application's engine
+
+
+@pytest.mark.parametrize(
+    "pragma", ["synchronous=NORMAL", "synchronous=OFF", "journal_mode=OFF", "journal_mode=MEMORY"]
+)
+def test_engine_that_may_lose_a_commit_is_refused(url: str, pragma: str) -> None:
+    engine = create_engine(url)
+    event.listen(engine, "connect", lambda opened, _: opened.execute(f"PRAGMA {pragma}"))
+    storage = SQLAlchemyStorage(engine)
+
+    with pytest.raises(SchemaMismatch, match="synchronous=FULL"):
+        storage.check()
+    with pytest.raises(StorageUnavailable) as refused:
+        storage.claim(an_attempt())
+
+    assert refused.value.reason == "schema_mismatch"
+    engine.dispose()
+
+
+def test_transaction_of_the_application_is_left_alone(engine: Engine, path: Path) -> None:
+    with sqlite3.connect(path) as before:
+        before.execute("PRAGMA journal_mode=WAL")
+    before.close()
+    storage = SQLAlchemyStorage(engine)
+    storage.check()
+
+    with engine.connect() as connection:
+        connection.execute(text("CREATE TABLE mine (id INTEGER)"))
+        connection.commit()
+        connection.execute(text("SELECT 1 FROM mine"))
+        assert storage.claim(an_attempt()) is None
+        connection.execute(text("SELECT 1 FROM mine"))
+        connection.rollback()
+
+    assert storage.attempt(key_of("code")) == an_attempt()
+
+
+def test_engine_is_given_back_as_it_was(url: str) -> None:
+    engine = create_engine(url)
+    storage = SQLAlchemyStorage(engine)
+    storage.claim(an_attempt())
+
+    with engine.begin() as connection:
+        connection.execute(text("DELETE FROM finch_attempts"))
+        connection.rollback()
+
+    assert storage.attempt(key_of("code")) == an_attempt()
+    engine.dispose()
+
+
+# Tables
+
+
+def test_tables_are_made_once_by_many_threads_and_handles(url: str) -> None:
+    storages = [SQLAlchemyStorage(url) for _ in range(4)] * 2
+
+    all_at_once(lambda storage: storage.check(), storages)
+
+    assert storages[0].claim(an_attempt()) is None
+
+
+def test_tables_of_an_older_version_get_the_missing_columns(url: str, path: Path) -> None:
+    SQLAlchemyStorage(url).claim(an_attempt())
+    with sqlite3.connect(path) as older:
+        older.execute("ALTER TABLE finch_attempts DROP COLUMN request_id")
+    older.close()
+    storage = SQLAlchemyStorage(url)
+
+    storage.create_tables()
+
+    assert storage.attempt(key_of("code")) == an_attempt()
+    assert storage.claim(an_attempt("other", request_id="request")) is None
+
+
+def test_table_of_another_program_is_refused(url: str, path: Path) -> None:
+    with sqlite3.connect(path) as other:
+        other.execute("CREATE TABLE finch_attempts (id INTEGER PRIMARY KEY)")
+    other.close()
+
+    with pytest.raises(SchemaMismatch, match="table_prefix"):
+        SQLAlchemyStorage(url).check()
+
+
+def test_two_prefixes_share_a_database(url: str) -> None:
+    one, two = SQLAlchemyStorage(url), SQLAlchemyStorage(url, table_prefix="second_")
+
+    assert one.claim(an_attempt()) is None
+    assert two.claim(an_attempt()) is None
+    assert {table.name for table in two.metadata.tables.values()} == {
+        "second_attempts",
+        "second_connections",
+    }

@@ -1,0 +1,164 @@
+"""The contract itself: backends that break a promise fail it, and fail it every time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+import pytest
+
+from finch_middleware.records import Attempt, AttemptState, StoredConnection, connection_key
+from finch_middleware.storage import Storage
+from finch_middleware.storage.memory import MemoryStorage
+from finch_middleware.testing.sample_records import an_attempt
+from finch_middleware.testing.storage_contract import StorageContract
+
+pytest_plugins = ["pytester"]
+
+_ALWAYS = 5
+
+
+class ChecksThenActs(MemoryStorage):
+    """Looks, lets others run, then writes what it decided: the habit that the contract is for."""
+
+    def claim(self, attempt: Attempt) -> Attempt | None:
+        standing = self.attempt(attempt.code_key) or self._flow_holder(attempt)
+        time.sleep(0)
+        if standing is None:
+            self._put(attempt)
+        return standing
+
+    def settle(self, attempt: Attempt, connection: StoredConnection | None = None) -> bool:
+        if connection is not None:
+            self._settle_connection(connection)
+        holder, standing = self._flow_holder(attempt), self.attempt(attempt.code_key)
+        time.sleep(0.001)
+        if standing is not None and standing.state is not AttemptState.CLAIMED:
+            return False
+        if holder is None:
+            self._put(attempt)
+        return True
+
+    def _settle_connection(self, connection: StoredConnection) -> None:
+        old = self.get(connection.connection_id)
+        time.sleep(0.001)
+        if old is None or old.obtained_at < connection.obtained_at:
+            self._connections[connection_key(connection.connection_id)] = connection
+
+    def swap(self, old: StoredConnection, new: StoredConnection) -> bool:
+        standing = self.get(old.connection_id)
+        time.sleep(0.001)
+        if standing != old:
+            return False
+        self._connections[connection_key(old.connection_id)] = new
+        return True
+
+
+#: The cases that a backend which checks and then acts must lose.
+RACES: list[Callable[[StorageContract, Storage], None]] = [
+    StorageContract.test_of_many_racing_claims_exactly_one_wins,
+    StorageContract.test_of_many_codes_racing_for_a_flow_exactly_one_wins,
+    StorageContract.test_of_many_ends_racing_for_a_flow_exactly_one_has_it,
+    StorageContract.test_of_a_token_and_an_ambiguous_end_racing_the_token_stands,
+    StorageContract.test_of_many_racing_tokens_the_newest_stands,
+    StorageContract.test_of_many_racing_swaps_exactly_one_wins,
+]
+
+
+@pytest.mark.parametrize("race", RACES, ids=lambda race: race.__name__)
+def test_backend_that_checks_then_acts_loses_every_race(
+    race: Callable[[StorageContract, Storage], None],
+) -> None:
+    for _ in range(_ALWAYS):
+        # A lost race shows as a wrong answer, or as two winners where one was unpacked.
+        with pytest.raises((AssertionError, ValueError)):
+            race(StorageContract(), ChecksThenActs())
+
+
+class ForgetsEverything(MemoryStorage):
+    def forget(self, *, settled_before: datetime) -> int:
+        gone = len(self._attempts)
+        self._attempts.clear()
+        return gone
+
+
+class RoundsInstants(MemoryStorage):
+    def attempt(self, code_key: bytes) -> Attempt | None:
+        found = super().attempt(code_key)
+        if found is None:
+            return None
+        row = found.as_row() | {"claimed_at": found.claimed_at.replace(microsecond=0)}
+        return Attempt.from_row(row)
+
+
+class ReleasesAnything(MemoryStorage):
+    def release(self, attempt: Attempt) -> None:
+        self._attempts.pop(attempt.code_key, None)
+
+
+class IgnoresCase(MemoryStorage):
+    def for_customer(self, customer_id: str) -> Sequence[StoredConnection]:
+        stored = self.scan(after=None, limit=100)
+        return [each for each in stored if each.customer_id.lower() == customer_id.lower()]
+
+
+_CARELESS = """
+import pytest
+from finch_middleware.testing.storage_contract import StorageContract
+from {module} import {name}
+
+class TestIt(StorageContract):
+    @pytest.fixture
+    def storage(self):
+        return {name}()
+"""
+
+
+@pytest.mark.parametrize(
+    ("backend", "broken"),
+    [
+        (ForgetsEverything, "test_forget_removes_old_ends_and_nothing_that_owes*"),
+        (RoundsInstants, "test_instants_come_back_equal_and_aware*"),
+        (ReleasesAnything, "test_release_leaves_the_claim_of_another_attempt*"),
+        (IgnoresCase, "test_customers_are_told_apart_to_the_letter*"),
+    ],
+)
+def test_careless_backend_fails_the_contract(
+    pytester: pytest.Pytester, backend: type[MemoryStorage], broken: str
+) -> None:
+    pytester.makepyfile(_CARELESS.format(module=__name__, name=backend.__name__))
+
+    result = pytester.runpytest_inprocess("-p", "no:randomly", "-p", "no:cacheprovider")
+
+    result.stdout.fnmatch_lines([f"FAILED *::TestIt::{broken}"])
+
+
+def test_shared_backend_without_a_second_handle_fails_the_contract(
+    pytester: pytest.Pytester,
+) -> None:
+    text = _CARELESS.format(module=__name__, name="MemoryStorage")
+    pytester.makepyfile(text.replace("return MemoryStorage()", "return Shared()"))
+    pytester.makeconftest("")
+    with open(pytester.path / next(pytester.path.glob("test_*.py")).name, "a") as file:
+        file.write("\n\nclass Shared(MemoryStorage):\n    in_process = False\n")
+
+    result = pytester.runpytest_inprocess(
+        "-p", "no:randomly", "-p", "no:cacheprovider", "-k", "handle"
+    )
+
+    result.stdout.fnmatch_lines(["*gives the contract a fixture `reopen`*"])
+
+
+def test_class_without_a_storage_fails_the_contract(pytester: pytest.Pytester) -> None:
+    text = _CARELESS.format(module=__name__, name="MemoryStorage")
+    pytester.makepyfile(text.split("    @pytest.fixture")[0] + "    pass\n")
+
+    result = pytester.runpytest_inprocess("-p", "no:cacheprovider", "-k", "first_claim")
+
+    result.stdout.fnmatch_lines(["*gives it a fixture `storage`*"])
+
+
+def test_sample_storage_is_one_of_ours() -> None:
+    assert isinstance(MemoryStorage(), Storage)
+    assert MemoryStorage().claim(an_attempt()) is None
