@@ -1,0 +1,206 @@
+"""T14 to T16: forged hosts, look-alike paths, and what an address or a page gives away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from urllib.parse import parse_qs, quote, urlsplit
+
+import pytest
+
+from finch_middleware import FinchMiddleware
+from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
+from tests.answers import Page
+from tests.site import CALLBACK, Answer, Browser, Site
+from tests.threats.desk import component
+from tests.threats.wsgi import call, environ_of
+
+on_memory = pytest.mark.parametrize("storage_options", ["memory"], indirect=True)
+
+
+_FORGED_VALUES = ["evil.test", "evil.test:80, localhost", "https://evil.test/", '"evil.test"', ""]
+_FORGED_NAMES = [
+    "Host",
+    "X-Forwarded-Host",
+    "X-Forwarded-Server",
+    "X-Original-Host",
+    "X-Host",
+    "X-HTTP-Host-Override",
+    "X-Forwarded-Proto",
+    "X-Forwarded-Scheme",
+    "X-Forwarded-Port",
+    "X-Forwarded-Prefix",
+    "X-Forwarded-For",
+    "X-Original-URL",
+    "X-Rewrite-URL",
+    "X-Script-Name",
+    "Forwarded",
+    "Referer",
+    "Origin",
+    "Content-Location",
+    "Base-Url",
+    "X-WAP-Profile",
+]
+
+
+def _bare(answer: Answer) -> str:
+    """Where an answer leads, its random reference cut off."""
+    return answer.location.partition("&finch_ref=")[0]
+
+
+@on_memory
+def test_t14_no_forged_host_changes_what_finch_is_sent_or_where_a_person_goes(
+    fake: FakeFinch, site: Site, browser: Browser
+) -> None:
+    forged = [{name: value} for name in _FORGED_NAMES for value in _FORGED_VALUES[:2]]
+    forged += [dict.fromkeys(_FORGED_NAMES[1:], value) for value in _FORGED_VALUES]
+    seen = set()
+
+    for number, headers in enumerate([{}, *forged]):
+        callback = fake.allow(browser.location(f"customer-{number}"))
+        answer = browser.get(callback, **headers)
+        sent = [each for each in fake.ledger.requests if each.endpoint == "token"][-1]
+        [code] = parse_qs(urlsplit(callback).query)["code"]
+        seen.add((sent.body.replace(code.encode(), b"CODE"), answer.status, _bare(answer)))
+
+    assert len(forged) >= 40
+    [(body, status, location)] = seen
+    assert f'"redirect_uri": "{site.origin}{CALLBACK}"'.encode() in body
+    assert (status, location) == (303, "/settings?finch=connected")
+
+
+_VARIANTS = [
+    "{p}/", "/{p}", "{p};x", "{p}%2f", "/x/..{p}", "{p}?", "{p}%3Fcode=1", "{p}#", "{P}", "{p}.",
+    "{p}%00", "{p}\x00", "{p} ", " {p}", "{p}\t", "{p}\n", "{p}\r\n", "{p}//", "//host{p}", "{p}\\",
+    "{p}/.", "{p}/..", "{p}/../callback", "/.{p}", "{q}", "{p}%20", "{p}.html", "{p}~", "{p}*",
+    "http://localhost{p}", "{p}&code=1", "{p}=", "{p}:", "{p},", "{p}é", "{w}", "", "/", "/finch",
+    "/callback", "finch/callback", "/finch//callback", "/finch/./callback", "/finch/callbac",
+    "/finch/callback1", "/finch\\callback", "\\finch\\callback", "/finch%2fcallback",
+]  # fmt: skip
+
+
+def _paths(own: str) -> list[str]:
+    """Some two hundred spellings of *own* that are other paths."""
+    named = {
+        "p": own, "P": own.upper(), "q": own.title(), "w": own.replace("c", "\xd1\x81"),
+    }  # fmt: skip
+    spelled = [variant.format(**named) for variant in _VARIANTS]
+    for at in range(1, len(own)):
+        spelled.append(own[:at] + own[at].swapcase() + own[at + 1 :])
+        spelled.append(f"{own[:at]}%{ord(own[at]):02x}{own[at + 1 :]}")
+        spelled.append(own[:at] + own[at] + own[at:])
+        spelled += [own[:at] + odd + own[at:] for odd in "/.;:,=&?#\\\x00\xad\t %~"]
+    return [path for path in dict.fromkeys(spelled) if path != own]
+
+
+@pytest.mark.parametrize("mounted", ["", "/a", "/\xc3\xa9", "/a/b"])
+@pytest.mark.parametrize("own", ["/finch/callback", "/\xc3\xa9/finch/callback"])
+def test_t15_of_two_hundred_spellings_only_the_configured_path_is_ours(
+    fake: FakeFinch, mounted: str, own: str
+) -> None:
+    redirect_uri = f"http://localhost{quote((mounted + own).encode('latin-1'))}"
+    finch = component(fake, redirect_uri=redirect_uri, callback_path=own.encode("latin-1").decode())
+    forwarded: list[str] = []
+
+    def application(environ: dict[str, str], start_response: Callable[..., object]) -> list[bytes]:
+        forwarded.append(environ["PATH_INFO"])
+        start_response("299 the application", [])
+        return [b""]
+
+    app = FinchMiddleware(application, finch)
+    others = _paths(own)
+    answers = [call(app, environ_of(path, script_name=mounted)) for path in others]
+    ours = call(app, environ_of(own, script_name=mounted))
+
+    assert len(others) >= 200
+    assert {answer.status for answer in answers} == {299}
+    assert forwarded == others
+    assert ours.status == 400
+
+
+@on_memory
+def test_t15_spellings_sent_over_the_wire_reach_the_application(
+    fake: FakeFinch, site: Site, browser: Browser
+) -> None:
+    paths = ["/finch/callback/", "/finch/CALLBACK", "/finch/callback;x", "/finch/callback%2F"]
+    paths += ["/x/../finch/callback", "/finch//callback", "/finch/callback%3Fcode=1"]
+
+    answers = [browser.get(path) for path in paths]
+
+    assert [answer.text for answer in answers] == ["the application"] * len(paths)
+
+
+def _endings(fake: FakeFinch, site: Site) -> dict[str, Answer]:
+    """One answer of every class over HTTP."""
+    scripted = {
+        "connected": Behaviour.normal(),
+        "another customer": Behaviour.alter(customer_id="other"),
+        "code rejected": Behaviour.error(400, name="invalid_grant_error"),
+        "client rejected": Behaviour.error(401, name="invalid_client_error"),
+        "unpaid": Behaviour.error(402),
+        "throttled": Behaviour.error(429),
+        "broken": Behaviour.error(500),
+        "garbage": Behaviour.garbage("html"),
+        "reset": Behaviour.reset(),
+    }
+    answers: dict[str, Answer] = {}
+    for name, behaviour in scripted.items():
+        browser = Browser(site)
+        fake.script("token", behaviour)
+        callback = fake.allow(browser.location(f"customer {name}".replace(" ", "-")))
+        answers[name] = browser.get(callback)
+        answers[f"{name}, reloaded"] = browser.get(callback)
+        answers[f"{name}, to a stranger"] = Browser(site).get(callback)
+    browser = Browser(site)
+    answers["declined"] = browser.get(fake.deny(browser.location("acme")))
+    answers["closed"] = browser.get(fake.close(browser.location("acme")))
+    answers["nothing"] = Browser(site).get(CALLBACK)
+    answers["to a script"] = Browser(site).fetch({"code": "c"})
+    for method in ("HEAD", "OPTIONS", "PUT", "POST"):
+        answers[method] = browser.request(method, CALLBACK)
+    return answers
+
+
+@on_memory
+def test_t16_no_answer_is_kept_refers_or_loads_anything(fake: FakeFinch, site: Site) -> None:
+    answers = _endings(fake, site)
+
+    for name, answer in answers.items():
+        assert answer.headers["Cache-Control"] == "no-store", name
+        assert answer.headers["Referrer-Policy"] == "no-referrer", name
+        assert "default-src 'none'" in answer.headers["Content-Security-Policy"], name
+        assert answer.headers["X-Content-Type-Options"] == "nosniff", name
+        if answer.body and answer.headers.get_content_type() == "text/html":
+            assert _loaded(answer) == [], name
+    assert {answer.status for answer in answers.values()} >= {200, 204, 303, 400, 403, 500, 502}
+
+
+def _loaded(answer: Answer) -> list[str]:
+    """The addresses in a page that lead to another site."""
+    from werkzeug.wrappers import Response
+
+    page = Page(Response(answer.body))
+    given = [
+        value or ""
+        for _, attributes in page.elements
+        for name, value in attributes.items()
+        if name in ("href", "src", "action", "srcset", "data", "poster", "formaction")
+    ]
+    assert "url(" not in answer.text
+    assert "@import" not in answer.text
+    return [each for each in given if urlsplit(each).netloc or urlsplit(each).scheme]
+
+
+@on_memory
+def test_t16_after_success_or_a_decline_the_address_holds_no_code_and_no_state(
+    fake: FakeFinch, browser: Browser
+) -> None:
+    connected = fake.allow(browser.location("acme"))
+    declined = fake.deny(browser.location("globex"))
+
+    answers = {callback: browser.get(callback) for callback in (connected, declined)}
+
+    for callback, answer in answers.items():
+        assert answer.status == 303
+        given = parse_qs(urlsplit(callback).query)
+        for values in given.values():
+            assert values[0] == "access_denied" or values[0] not in answer.location

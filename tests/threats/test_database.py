@@ -1,0 +1,250 @@
+"""T22 to T25: who reads or writes the database, and what fills it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import random
+import secrets
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, quote, urlsplit
+
+import pytest
+
+from finch_middleware.errors import CannotOpen
+from finch_middleware.options import Key
+from finch_middleware.records import SealedToken, StoredConnection
+from finch_middleware.secret import Secret
+from finch_middleware.storage.memory import MemoryStorage
+from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
+from finch_middleware.vault import Vault
+from tests.canaries.spellings import hits
+from tests.site import KEY, Browser, Site
+from tests.threats.desk import begun, component
+from tests.threats.sizes import ROWS, STARTS, SWAPS
+
+on_memory = pytest.mark.parametrize("storage_options", ["memory"], indirect=True)
+
+
+def _given(address: str) -> dict[str, str]:
+    return {name: values[0] for name, values in parse_qs(urlsplit(address).query).items()}
+
+
+def _written(site: Site, folder: Path) -> bytes:
+    """All that storage holds: every row as text, and every file with its log."""
+    storage: Any = site.finch.storage
+    rows: list[Any] = [*storage.scan(after=None, limit=100), *storage.quarantined()]
+    if isinstance(storage, MemoryStorage):
+        rows += storage._attempts.values()
+    text = repr([row.as_row() for row in rows]).encode()
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return b"\n".join([text, *(path.read_bytes() for path in files)])
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [Behaviour.normal(), Behaviour.alter(customer_id="other"), Behaviour.garbage("html")],
+    ids=["stored", "quarantined", "failed"],
+)
+def test_t22_a_dump_of_the_storage_holds_no_secret_in_any_spelling(
+    fake: FakeFinch, site: Site, browser: Browser, tmp_path: Path, behaviour: Behaviour
+) -> None:
+    fake.script("token", behaviour)
+    callback = fake.allow(browser.location("acme"))
+    cookies = list(browser.cookies.values())
+
+    browser.get(callback)
+
+    written = _written(site, tmp_path)
+    [token] = fake.ledger.tokens
+    given = _given(callback)
+    named = {"token": token, "code": given["code"], "state": given["state"], "key": KEY[3:]}
+    named |= {"client secret": fake.client_secret}
+    named |= {f"cookie {number}": cookie for number, cookie in enumerate(cookies)}
+    assert hits(written, named) == []
+    # The search would find what is there.
+    assert hits(written + token.encode()[::-1], named) == [("token", "reversed")]
+
+
+def _vault() -> Vault:
+    key_id, _, material = KEY.partition(":")
+    return Vault(client_id="client-1", key=Key(key_id=key_id, material=Secret(material)))
+
+
+def _rows(vault: Vault, count: int) -> list[StoredConnection]:
+    return [
+        StoredConnection(
+            connection_id=f"connection-{number}",
+            customer_id=f"customer-{number}",
+            client_id="client-1",
+            provider_id="gusto",
+            products=("company",),
+            client_type="production",
+            connection_type="provider",
+            sealed=vault.seal_answer(
+                Secret(json.dumps({"access_token": secrets.token_hex(8)})),
+                connection_id=f"connection-{number}",
+                customer_id=f"customer-{number}",
+            ),
+            obtained_at=datetime.now(UTC),
+            attempt_id="attempt-1",
+        )
+        for number in range(count)
+    ]
+
+
+def _opens(vault: Vault, row: StoredConnection) -> bool:
+    try:
+        vault.open_answer(row)
+    except CannotOpen:
+        return False
+    return True
+
+
+def test_t23_no_flipped_bit_of_a_sealed_row_opens() -> None:
+    vault = _vault()
+
+    for row in _rows(vault, ROWS()):
+        text = row.sealed.text.encode()
+        for bit in range(len(text) * 8):
+            changed = bytearray(text)
+            changed[bit // 8] ^= 1 << bit % 8
+            sealed = SealedToken(text=changed.decode("latin-1"))
+
+            assert not _opens(vault, dataclasses.replace(row, sealed=sealed)), bit
+        assert _opens(vault, row)
+
+
+def test_t23_no_row_opens_in_the_place_of_another() -> None:
+    vault = _vault()
+    rows = _rows(vault, SWAPS())
+
+    for row in rows:
+        for other in rows:
+            opened = _opens(vault, dataclasses.replace(row, sealed=other.sealed))
+
+            assert opened == (row is other)
+
+
+@pytest.mark.parametrize("column", ["connection_id", "customer_id"])
+def test_t23_a_row_whose_names_were_changed_does_not_open(column: str) -> None:
+    vault = _vault()
+    [row] = _rows(vault, 1)
+    changes: dict[str, Any] = {column: "another"}
+
+    assert not _opens(vault, dataclasses.replace(row, **changes))
+
+
+def test_t23_a_token_put_into_another_customers_row_is_refused_by_its_type(
+    fake: FakeFinch, site: Site
+) -> None:
+    for customer in ("acme", "globex"):
+        browser = Browser(site)
+        browser.get(fake.allow(browser.location(customer)))
+    [mine], [theirs] = (site.finch.storage.for_customer(each) for each in ("acme", "globex"))
+
+    assert site.finch.storage.swap(mine, dataclasses.replace(mine, sealed=theirs.sealed))
+
+    [connection] = site.finch.connections.for_customer("acme")
+    with pytest.raises(CannotOpen):
+        connection.access_token.reveal()
+
+
+def _odd_spellings(value: str) -> Sequence[str]:
+    """What a careless collation, a trimmed column or a cut text would take for *value*."""
+    return [
+        value.swapcase(),
+        value.upper() if value != value.upper() else value.lower(),
+        value + " ",
+        " " + value,
+        value + "\x00",
+        value + "\U0001f4a9",
+        value[:-1],
+        value + "=",
+        value.replace(value[3], "é", 1),
+    ]
+
+
+def test_t24_no_storage_takes_an_odd_spelling_for_the_state_or_the_code(
+    fake: FakeFinch, make_site: Callable[..., Site]
+) -> None:
+    site = make_site(require_state=True)
+    browser = Browser(site)
+    callback = fake.allow(browser.location("acme"))
+    given = _given(callback)
+    statuses = []
+
+    for state in _odd_spellings(given["state"]):
+        odd = f"?code={given['code']}&state={quote(state, safe='')}"
+        statuses.append(browser.get(callback.partition("?")[0] + odd).status)
+    calls = fake.ledger.calls("token")
+    browser.get(callback)
+    for code in _odd_spellings(given["code"]):
+        odd = f"?code={quote(code, safe='')}&state={given['state']}"
+        statuses.append(browser.get(callback.partition("?")[0] + odd).status)
+
+    assert statuses == [400] * 18
+    assert calls == 0
+    assert fake.ledger.calls("token") == 1
+    assert site.errors == []
+
+
+def test_t24_customers_whose_names_a_collation_confuses_stay_apart(
+    fake: FakeFinch, site: Site
+) -> None:
+    names = ["acme", "ACME", "acme%20", "acm%C3%A9", "%F0%9F%92%A9", "%F0%9F%92%A8"]
+
+    for name in names:
+        browser = Browser(site)
+        assert browser.get(fake.allow(browser.location(name))).status == 303
+
+    for name in names:
+        [customer] = parse_qs(f"c={name}")["c"]
+        [connection] = site.finch.connections.for_customer(customer)
+        assert connection.customer_id == customer
+
+
+class _CountingStorage(MemoryStorage):
+    """Counts what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = 0
+
+    def claim(self, attempt: Any) -> Any:
+        self.written += 1
+        return super().claim(attempt)
+
+    def settle(self, attempt: Any, connection: Any = None) -> bool:
+        self.written += 1
+        return super().settle(attempt, connection)
+
+
+def test_t25_beginning_writes_nothing_however_often(fake: FakeFinch) -> None:
+    storage = _CountingStorage()
+    finch = component(fake, storage=storage, spool=None)
+    draw = random.Random(25)
+
+    for _ in range(STARTS()):
+        begun(finch, fake, customer_id=f"customer-{draw.random()}")
+
+    assert storage.written == 0
+    assert list(storage.scan(after=None, limit=1)) == []
+    assert fake.ledger.calls("token") == 0
+
+
+def test_t25_no_refused_return_writes_anything(fake: FakeFinch) -> None:
+    storage = _CountingStorage()
+    site = Site(fake, storage=storage, spool=None)
+    with site:
+        browser = Browser(site)
+        callback = fake.allow(browser.location("acme"))
+        for _ in range(20):
+            Browser(site).get(callback)
+            browser.get(callback.replace("state=", "state=x"))
+            browser.request("HEAD", callback)
+
+    assert storage.written == 0

@@ -1,0 +1,52 @@
+"""Every threat and every requirement has its test, and the document says so."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.threats.rfc import REQUIREMENTS, Requirement
+from tests.threats.rows import ROWS, Row
+from tests.threats.table import DOCUMENT, document, known_tests, of_requirement, of_row
+
+_KNOWN = known_tests()
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"T{row.number}")
+def test_every_threat_has_a_test(row: Row) -> None:
+    assert of_row(row, _KNOWN)
+
+
+def test_every_numbered_test_is_of_a_known_threat() -> None:
+    numbered = [name for row in ROWS for name in of_row(row, _KNOWN)]
+    strays = [name for name in _KNOWN if name.startswith("test_t") and name[6:8].isdigit()]
+
+    assert sorted(numbered) == sorted(strays)
+    assert len(ROWS) == 31
+
+
+@pytest.mark.parametrize("requirement", REQUIREMENTS, ids=lambda each: each.section)
+def test_every_requirement_has_tests_that_exist_or_an_argument(requirement: Requirement) -> None:
+    for name in requirement.tests:
+        assert [test for test in _KNOWN if test.startswith(name)], name
+    assert of_requirement(requirement, _KNOWN) or len(requirement.argument) > 20
+
+
+def test_every_section_that_was_asked_for_is_there() -> None:
+    asked = {"6749 §4.1", "6749 §10", "9700 §2.1", "9700 §4.2.4", "9700 §4.4", "9700 §4.5"}
+    asked |= {"9700 §4.7.1", "9700 §4.11.1", "9700 §4.17"}
+
+    missing = [
+        section
+        for section in asked
+        if not [each for each in REQUIREMENTS if each.section.startswith(section)]
+    ]
+
+    assert missing == []
+
+
+def test_the_document_is_up_to_date() -> None:
+    text = DOCUMENT.read_text(encoding="utf-8")
+
+    # To mend it: python -m tests.threats.table
+    assert text == document(text)
+    assert text.count("| T") >= len(ROWS)
