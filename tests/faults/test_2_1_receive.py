@@ -1,0 +1,267 @@
+"""Table 2.1, receive and verify: nothing is asked of anybody, nothing is stored."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from werkzeug.test import EnvironBuilder, run_wsgi_app
+
+from finch_middleware import ConfigurationError, FinchConnect
+from finch_middleware.testing.clock import Clock
+from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
+from tests.site import CALLBACK, NAVIGATION, Browser, Site
+from tests.story.oracle import code_of, nothing_stored, tokens_of
+
+MALFORMED = {
+    "too long": "{query}&x=" + "y" * 4096,
+    "bad UTF-8": "{query}&x=%ff",
+    "doubled code": "{query}&code=other",
+    "doubled state": "{query}&state=other",
+    "code and error": "{query}&error=access_denied",
+    "NUL": "{query}%00",
+    "line feed": "{query}&x=%0a",
+    "broken escape": "{query}&x=%zz",
+    "too many": "{query}&" + "&".join(f"p{n}=1" for n in range(20)),
+}
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_receive_malformed_query_is_refused_and_the_flow_stays_usable(
+    fake: FakeFinch, site: Site, browser: Browser, name: str
+) -> None:
+    callback = fake.allow(browser.location())
+    query = MALFORMED[name].format(query=urlsplit(callback).query)
+
+    answer = browser.get(f"{CALLBACK}?{query}")
+    calls = fake.ledger.calls("token")
+    honest = browser.get(callback)
+
+    assert answer.status == 400
+    assert site.events[0].reason == "malformed"
+    assert calls == 0
+    assert "finch=connected" in honest.location
+
+
+def test_receive_without_a_binding_tells_five_reasons_apart(
+    fake: FakeFinch, make_site: Callable[..., Site], site: Site, clock: Clock
+) -> None:
+    other_config = make_site(client_id="another-client", require_state=True)
+    other_user = make_site(customer_of=lambda request: "umbrella")
+    mine = Browser(site)
+    callback = fake.allow(mine.location())
+    stranger = Browser(site)
+    stranger.location("umbrella")
+
+    answers = {
+        "no cookie": Browser(site).get(callback),
+        "another browser": stranger.get(callback),
+        "another user": Browser(other_user, dict(mine.cookies)).get(callback),
+        "another client": Browser(other_config, dict(mine.cookies)).get(callback),
+    }
+    clock.move(timedelta(hours=1, seconds=61))
+    answers["expired"] = mine.get(callback)
+
+    assert {each.status for each in answers.values()} == {400}
+    assert [each.reason for each in site.events] == ["no_ticket", "state_mismatch", "expired"]
+    assert [each.reason for each in other_user.events] == ["other_customer"]
+    assert [each.reason for each in other_config.events] == ["no_ticket"]
+    assert fake.ledger.calls("token") == 0
+    assert nothing_stored(site)
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "status"),
+    [
+        ("HEAD", {}, 200),
+        ("OPTIONS", {}, 204),
+        ("PUT", {}, 405),
+        ("DELETE", {}, 405),
+        ("GET", {"Sec-Purpose": "prefetch"}, 503),
+        ("GET", {"Purpose": "prefetch"}, 503),
+        ("GET", {"X-Moz": "prefetch"}, 503),
+    ],
+)
+def test_receive_other_methods_and_prefetches_spend_nothing(
+    fake: FakeFinch,
+    site: Site,
+    browser: Browser,
+    method: str,
+    headers: dict[str, str],
+    status: int,
+) -> None:
+    callback = fake.allow(browser.location())
+
+    answer = browser.request(method, callback, headers={**NAVIGATION, **headers})
+    calls = fake.ledger.calls("token")
+    honest = browser.get(callback)
+
+    assert answer.status == status
+    assert calls == 0
+    assert "finch=connected" in honest.location
+
+
+def test_receive_access_denied_with_a_state_is_declined(
+    fake: FakeFinch, site: Site, browser: Browser
+) -> None:
+    callback = fake.deny(browser.location())
+
+    answer = browser.get(callback)
+
+    assert answer.location.startswith("/settings?finch=declined")
+    assert site.events[0].name == "finch.callback.declined"
+    assert nothing_stored(site)
+    assert fake.ledger.calls("token") == 0
+
+
+@pytest.mark.parametrize("query", ["error=server_error", "error=access_denied", ""])
+def test_receive_declined_without_a_state_spends_nothing(
+    fake: FakeFinch, site: Site, browser: Browser, query: str
+) -> None:
+    location = browser.location()
+
+    answer = browser.get(f"{CALLBACK}?{query}")
+    after_all = browser.get(fake.allow(location))
+
+    assert "finch=declined" in answer.location
+    assert "finch=connected" in after_all.location
+
+
+@pytest.mark.parametrize("query", ["error=access_denied", "error=x&state=" + "a" * 22, ""])
+def test_receive_unsolicited_error_is_refused(
+    fake: FakeFinch, site: Site, browser: Browser, query: str
+) -> None:
+    answer = browser.get(f"{CALLBACK}?{query}")
+
+    assert answer.status == 400
+    assert [each.reason for each in site.events] == ["unsolicited"]
+
+
+BODIES: dict[str, tuple[dict[str, str], bytes, int]] = {
+    "no length": ({"Content-Type": "application/json"}, b"", 411),
+    "chunked": (
+        {"Content-Type": "application/json", "Transfer-Encoding": "chunked"},
+        b"2\r\n{}\r\n0\r\n\r\n",
+        411,
+    ),
+    "too large": ({"Content-Type": "application/json", "Content-Length": "8193"}, b"", 413),
+    "not JSON": ({"Content-Type": "application/json", "Content-Length": "2"}, b"<>", 400),
+    "another kind": ({"Content-Type": "text/plain", "Content-Length": "2"}, b"ab", 400),
+    "short": ({"Content-Type": "application/json", "Content-Length": "90"}, b'{"code": "', 400),
+}
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_receive_bad_body_is_refused(
+    fake: FakeFinch, site: Site, browser: Browser, name: str
+) -> None:
+    headers, body, status = BODIES[name]
+    browser.location()
+    cookies = "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
+    head = {"Host": "localhost", "Cookie": cookies, "Sec-Fetch-Site": "same-origin", **headers}
+    lines = [f"POST {CALLBACK} HTTP/1.1", *(f"{n}: {v}" for n, v in head.items())]
+
+    with socket.create_connection(("127.0.0.1", urlsplit(site.origin).port or 0)) as line:
+        line.settimeout(10)
+        line.sendall(("\r\n".join(lines) + "\r\n\r\n").encode() + body)
+        line.shutdown(socket.SHUT_WR)
+        answer = line.recv(4096)
+
+    assert int(answer.split()[1]) == status
+    assert fake.ledger.calls("token") == 0
+
+
+class Input:
+    """A `wsgi.input` that breaks, and remembers how much was asked of it."""
+
+    def __init__(self, answer: Callable[[int], bytes]) -> None:
+        self._answer = answer
+        self.asked = 0
+
+    def read(self, size: int = -1) -> bytes:
+        assert size >= 0, "a server's stream may block past its end"
+        self.asked += size
+        return self._answer(size)
+
+
+def _raise(size: int) -> bytes:
+    raise OSError("the line is dead")
+
+
+@pytest.mark.parametrize("answer", [_raise, lambda size: b""], ids=["raises", "ends"])
+def test_receive_broken_input_is_refused_and_never_read_past_its_length(
+    fake: FakeFinch, site: Site, browser: Browser, answer: Callable[[int], bytes]
+) -> None:
+    environ: dict[str, Any] = EnvironBuilder(
+        path=CALLBACK, method="POST", headers=[("Sec-Fetch-Site", "same-origin")]
+    ).get_environ()
+    stream = Input(answer)
+    environ.update(
+        {"wsgi.input": stream, "CONTENT_LENGTH": "40", "CONTENT_TYPE": "application/json"}
+    )
+
+    _, status, _ = run_wsgi_app(site.app, environ)
+
+    assert status.startswith("400")
+    assert stream.asked <= 40
+    assert [each.reason for each in site.events] == ["body"]
+
+
+@pytest.mark.parametrize("key", ["", "k1", "k1:not base64", "k1:c2hvcnQ="])
+def test_receive_missing_key_ends_the_start(key: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        FinchConnect(
+            client_id="client",
+            client_secret="secret",
+            redirect_uri="http://localhost/finch/callback",
+            products=["company"],
+            storage="memory://",
+            key=key,
+        )
+
+    assert "keygen" in str(refused.value)
+
+
+@pytest.mark.parametrize("jump", [timedelta(hours=1), timedelta(hours=-1)], ids=["on", "back"])
+def test_receive_clock_jump_within_the_skew_or_in_the_exchange_harms_nobody(
+    fake: FakeFinch, site: Site, browser: Browser, clock: Clock, jump: timedelta
+) -> None:
+    callback = fake.allow(browser.location())
+    gate = threading.Event()
+    fake.script("token", Behaviour.hold(gate))
+
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(browser.get, callback)
+        fake.ledger.wait_for_calls("token")
+        clock.move(jump)
+        gate.set()
+
+    assert "finch=connected" in answer.result().location
+    assert tokens_of(site, "acme") == list(fake.ledger.tokens)
+
+
+def test_receive_clock_jump_does_not_lengthen_the_exchange(
+    fake: FakeFinch, make_site: Callable[..., Site], clock: Clock
+) -> None:
+    site = make_site(exchange_deadline=timedelta(seconds=0.4))
+    browser = Browser(site)
+    callback = fake.allow(browser.location())
+    fake.script("token", Behaviour.stall())
+
+    began = time.monotonic()
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(browser.get, callback)
+        fake.ledger.wait_for_calls("token")
+        clock.move(-timedelta(hours=1))
+    took = time.monotonic() - began
+
+    assert answer.result().status == 502
+    assert took < 3
+    assert fake.ledger.presented(code_of(callback)) == 1

@@ -1,0 +1,118 @@
+"""Table 2.4, validate: what answers with 200 is not yet Finch, and not yet the right customer."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from finch_middleware.records import AttemptState
+from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
+from tests.site import SAME_ORIGIN_FETCH, Browser, Site
+from tests.story.oracle import attempt_of, code_of, nothing_stored, tokens_of
+
+NOT_FINCH = {
+    "html": Behaviour.garbage("html"),
+    "empty": Behaviour.garbage("empty"),
+    "array": Behaviour.garbage("array"),
+    "deep": Behaviour.garbage("deep"),
+    "doubled": Behaviour.garbage("duplicate"),
+    "infinite": Behaviour.garbage("infinite"),
+    "no token": Behaviour.without("access_token"),
+    "token a number": Behaviour.alter(access_token=42),
+    "token of two lines": Behaviour.alter(access_token="a\r\nb"),
+    "products a text": Behaviour.alter(products="company"),
+    "another kind of token": Behaviour.alter(token_type="mac"),
+}
+
+
+@pytest.mark.parametrize("name", NOT_FINCH)
+def test_validate_wrong_shape_fails_and_the_log_tells_no_content(
+    fake: FakeFinch, site: Site, browser: Browser, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    callback = fake.allow(browser.location())
+    fake.script("token", NOT_FINCH[name])
+
+    answers = [browser.request("GET", callback, headers=SAME_ORIGIN_FETCH) for _ in range(2)]
+
+    assert [(each.status, each.json["reason"]) for each in answers] == [(502, "bad_response")] * 2
+    attempt = attempt_of(site, fake, code_of(callback))
+    assert attempt is not None
+    assert attempt.state is AttemptState.FAILED
+    assert nothing_stored(site)
+    said = "\n".join(r.getMessage() for r in caplog.records if r.name == "finch_middleware")
+    assert "hotel" not in said
+    assert "in-an-array" not in said
+
+
+def test_validate_unknown_fields_are_kept_sealed(
+    fake: FakeFinch, site: Site, browser: Browser
+) -> None:
+    callback = fake.allow(browser.location())
+    fake.script("token", Behaviour.alter(field_of_tomorrow={"a": [1, None]}))
+
+    answer = browser.get(callback)
+
+    assert "finch=connected" in answer.location
+    [connection] = site.finch.connections.for_customer("acme")
+    assert connection.details()["field_of_tomorrow"] == {"a": [1, None]}
+    [row] = site.finch.storage.for_customer("acme")
+    assert "field_of_tomorrow" not in repr(row)
+
+
+ANOTHERS: dict[str, Any] = {
+    "another": {"customer_id": "umbrella"},
+    "null": {"customer_id": None},
+    "no connection": {"connection_id": None},
+}
+
+
+@pytest.mark.parametrize("name", ANOTHERS)
+def test_validate_other_customer_is_quarantined_and_reported(
+    fake: FakeFinch, site: Site, browser: Browser, name: str
+) -> None:
+    callback = fake.allow(browser.location())
+    fake.script("token", Behaviour.alter(**ANOTHERS[name]))
+
+    answers = [browser.get(callback) for _ in range(2)]
+
+    assert [each.status for each in answers] == [403, 403]
+    [event] = site.events
+    assert (event.name, event.level) == ("finch.token.quarantined", logging.CRITICAL)
+    assert nothing_stored(site)
+    [attempt] = site.finch.recovery.quarantined()
+    assert attempt.sealed is not None
+    assert fake.ledger.tokens[0] not in attempt.sealed.text
+    assert fake.ledger.calls("disconnect") == 0
+
+
+def test_validate_other_customer_does_not_mean_fewer_products(
+    fake: FakeFinch, site: Site, browser: Browser
+) -> None:
+    callback = fake.allow(browser.location())
+    fake.script("token", Behaviour.alter(products=["company"]))
+
+    answer = browser.get(callback)
+
+    assert "finch=connected" in answer.location
+    assert [e.name for e in site.events] == ["finch.connection.stored", "finch.products.fewer"]
+
+
+@pytest.mark.parametrize(
+    "token",
+    ["~" * 4096, "".join(map(chr, range(0x21, 0x7F))), "a" * 4095 + "=", "%00;DROP'--\"\\"],
+    ids=["4 KiB", "every character", "padded", "hostile"],
+)
+def test_validate_odd_token_comes_back_byte_for_byte(
+    fake: FakeFinch, make_site: Callable[..., Site], token: str
+) -> None:
+    site = make_site()
+    browser = Browser(site)
+    callback = fake.allow(browser.location())
+    fake.script("token", Behaviour.alter(access_token=token))
+
+    browser.get(callback)
+
+    assert tokens_of(site, "acme") == [token]
