@@ -1,0 +1,131 @@
+"""A site whose secrets are known, and what a scenario leaves of them."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from finch_middleware.connect import storage_of
+from finch_middleware.options import new_key
+from finch_middleware.testing.clock import Clock
+from finch_middleware.testing.fake_finch import FakeFinch
+from tests.canaries.harvest import Logged, everything_logged, files_of, told_by, told_by_object
+from tests.canaries.spellings import hits
+from tests.site import Answer, Browser, Site
+from tests.story.troubled_storage import TroubledStorage
+
+
+class Scene:
+    """
+    One fake Finch, one site on SQLite with a spool, one browser; all of it watched.
+
+    Attributes:
+        storage: The site's, with troubles on demand.
+        things: Objects to look into.
+        codes: Codes that the fake never issued.
+    """
+
+    def __init__(self, folder: Path, **options: Any) -> None:
+        self.folder, self.clock = folder, Clock()
+        self.fake = FakeFinch(client_secret=secrets.token_urlsafe(32))
+        self.key = new_key("canary")
+        self.storage = TroubledStorage(storage_of(f"sqlite:///{folder}/finch.db"))
+        self.things: list[Any] = []
+        self.errors: list[BaseException] = []
+        self.codes: list[str] = []
+        self.answers: list[Answer] = []
+        self._options = options
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Scene:
+        self.logged: Logged = self._stack.enter_context(everything_logged())
+        self._stack.enter_context(self.fake)
+        self.site = self.open_site(**self._options)
+        self.browser = Browser(self.site)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    def open_site(self, **options: Any) -> Site:
+        """Another site on the same storage."""
+        given = {
+            "storage": self.storage,
+            "key": self.key,
+            "spool": self.folder / "spool",
+            "clock": self.clock,
+            "exchange_deadline": timedelta(seconds=0.5),
+            **options,
+        }
+        return self._stack.enter_context(Site(self.fake, **given))
+
+    def visit(self, address: str, **headers: str) -> Answer:
+        """Navigate, and keep the answer to look into."""
+        return self.kept(self.browser.get(address, **headers))
+
+    def kept(self, answer: Answer) -> Answer:
+        """*answer*, kept to look into."""
+        self.answers.append(answer)
+        return answer
+
+    def returned(self, customer_id: str = "acme") -> Answer:
+        """A whole flow."""
+        return self.visit(self.fake.allow(self.browser.location(customer_id)))
+
+    def fails(self, action: Callable[[], object]) -> None:
+        """Run what is expected to raise, and keep the error to look into."""
+        try:
+            action()
+        except Exception as error:  # any error is evidence here
+            self.errors.append(error)
+        else:
+            raise AssertionError("nothing was raised")
+
+    def secrets(self) -> dict[str, str]:
+        """All that must not be found, by name."""
+        known = {"client secret": self.fake.client_secret, "key": self.key.partition(":")[2]}
+        codes = [*self.codes, *(issued.code for issued in self.fake.ledger.codes)]
+        known |= {f"code {number}": code for number, code in enumerate(codes)}
+        known |= {f"token {number}": each for number, each in enumerate(self.fake.ledger.tokens)}
+        known |= {f"cookie or state {n}": each for n, each in enumerate(self.site.secrets)}
+        return known
+
+    def left(self) -> dict[str, bytes]:
+        """What stands where others may read it, by place."""
+        errors = [*self.errors, *self.site.errors]
+        things = [*self.things, *errors, *self.site.events, self.site.finch, self.site.app]
+        return {
+            "log": "\n".join(self.logged.lines).encode("utf-8", "surrogatepass"),
+            "errors": "\n".join(map(told_by, errors)).encode("utf-8", "surrogatepass"),
+            "answers": b"\n".join(map(_shown, self.answers)),
+            "events": repr(self.site.events).encode("utf-8", "surrogatepass"),
+            "files": files_of(self.folder),
+            "objects": b"\n".join(map(told_by_object, things)),
+        }
+
+    def leaks(self) -> list[tuple[str, str, str]]:
+        """Place, secret and spelling of everything that was found."""
+        known = self.secrets()
+        return [(place, *hit) for place, text in self.left().items() for hit in hits(text, known)]
+
+
+def _shown(answer: Answer) -> bytes:
+    """All of an answer but the cookies that it sets: those are the browser's own."""
+    lines = [f"{n}: {v}" for n, v in answer.headers.items() if n.lower() != "set-cookie"]
+    return "\n".join(lines).encode("utf-8", "surrogatepass") + b"\n" + answer.body
+
+
+def query_of(address: str) -> dict[str, str]:
+    """The parameters of an address."""
+    return {name: values[0] for name, values in parse_qs(urlsplit(address).query).items()}

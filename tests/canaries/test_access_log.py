@@ -1,0 +1,155 @@
+"""The filter for access logs, with the servers that write them."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from werkzeug.serving import make_server
+
+from finch_middleware.access_log import RedactCallback, redacted
+from finch_middleware.testing.fake_finch import FakeFinch
+from tests.canaries.spellings import hits
+from tests.site import Browser, Site
+from tests.threats.workers import secure_fake, workers
+
+_FORMAT = '%(h)s "%(r)s" %(s)s %(q)s %({cookie}i)s "%(f)s"'
+
+
+class _Lines(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(self.format(record))
+
+
+@pytest.fixture
+def werkzeug_log() -> Iterator[_Lines]:
+    logger, lines, redact = logging.getLogger("werkzeug"), _Lines(), RedactCallback()
+    level = logger.level
+    logger.addHandler(lines)
+    logger.addFilter(redact)
+    logger.setLevel(logging.INFO)
+    yield lines
+    logger.setLevel(level)
+    logger.removeFilter(redact)
+    logger.removeHandler(lines)
+
+
+@pytest.mark.parametrize("storage_options", ["memory"], indirect=True)
+def test_werkzeugs_access_log_tells_the_path_and_no_code(
+    fake: FakeFinch, site: Site, browser: Browser, werkzeug_log: _Lines
+) -> None:
+    server = make_server("127.0.0.1", 0, site.app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    callback = fake.allow(browser.location("acme"))
+    site.origin = f"http://127.0.0.1:{server.server_port}"
+
+    answer = browser.get(callback)
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+    assert answer.status == 303
+    [line] = werkzeug_log.lines
+    assert "GET /finch/callback?code=…&state=… HTTP/1.1" in line
+    assert hits(line.encode(), _given(callback)) == []
+
+
+def test_gunicorns_access_log_tells_the_path_and_no_code(tmp_path: Path) -> None:
+    log = tmp_path / "access"
+    arguments = ["-w", "1", "--access-logfile", str(log), "--access-logformat", _FORMAT]
+    with secure_fake() as fake, workers(fake, tmp_path, arguments=arguments) as running:
+        browser = Browser(cast(Site, running))
+        callback = fake.allow(browser.location("acme"))
+        cookies = dict(browser.cookies)
+        answer = browser.get(callback, Referer=callback)
+
+    assert answer.status == 303
+    written = log.read_text()
+    assert '"GET /finch/callback?code=…&state=… HTTP/1.1" 303 code=…&state=…' in written
+    assert hits(written.encode(), {**_given(callback), **cookies}) == []
+
+
+def _given(callback: str) -> dict[str, str]:
+    return {name: values[0] for name, values in parse_qs(urlsplit(callback).query).items()}
+
+
+def _record(message: str, arguments: Any) -> logging.LogRecord:
+    return logging.LogRecord("access", logging.INFO, "here", 1, message, arguments, None)
+
+
+@pytest.mark.parametrize(
+    ("message", "arguments", "told"),
+    [
+        ("%s", ("GET /cb?code=c0de HTTP/1.1",), "GET /cb?code=… HTTP/1.1"),
+        ('"%s" %s', ("GET /cb?a=1&state=c0de&b=2", 200), '"GET /cb?a=1&state=…&b=2" 200'),
+        ("GET /cb?c%6fde=c0de", None, "GET /cb?c%6fde=…"),
+        ("GET /cb?code=%s", ("c0de",), "GET /cb?code=…"),
+        ("GET /cb?%s=%s", ("state", "c0de"), "GET /cb?state=…"),
+        ("%s", ("0=?code=c0de",), "0=?code=…"),
+        ("GET /cb?%63%6F%64%65=c0de&st%61te=c0de", None, "GET /cb?%63%6F%64%65=…&st%61te=…"),
+        (
+            "GET /login?next=/cb%3Fcode%3Dc0de%26state%3Dc0de&x=1",
+            None,
+            "GET /login?next=/cb%3Fcode%3D…%26state%3D…&x=1",
+        ),
+        ("%(q)s", ({"q": "code=c0de"},), "code=…"),
+        ("%(n)d", ({"n": 7},), "7"),
+        ("%s", ("Cookie: __Host-finch-abcd_-12=fm1.c0de; a=b",), None),
+        ("%s", ("/cb?code=c0de;c0de&x=1",), "/cb?code=…&x=1"),
+        ("%s", ("/cb?zip_code=1&my=code=2&encode=3",), "/cb?zip_code=1&my=code=2&encode=3"),
+        ("nothing to hide in code = 1", None, "nothing to hide in code = 1"),
+        ("%s", ("/cb?code=&state=",), "/cb?code=&state="),
+    ],
+)
+def test_a_line_keeps_all_but_the_values(message: str, arguments: Any, told: str | None) -> None:
+    record = _record(message, arguments)
+
+    assert RedactCallback().filter(record)
+
+    line = record.getMessage()
+    assert line == (told or "Cookie: __Host-finch-abcd_-12=…; a=b")
+
+
+def test_a_mapping_of_the_application_is_left_as_it_is() -> None:
+    atoms = {"r": "GET /cb?code=c0de", "s": 200}
+    record = _record("%(r)s", (atoms,))
+
+    RedactCallback().filter(record)
+
+    assert record.getMessage() == "GET /cb?code=…"
+    assert atoms["r"] == "GET /cb?code=c0de"
+
+
+@given(before=st.text(max_size=30), after=st.text(max_size=30), name=st.sampled_from("?&"))
+def test_no_surrounding_text_keeps_a_code_visible(before: str, after: str, name: str) -> None:
+    code = secrets.token_hex(12)
+
+    told = redacted(f"{before}{name}code={code}{after}")
+
+    assert code not in told
+
+
+def test_arguments_stay_apart_for_formatters_that_read_them() -> None:
+    record = _record('%s - "%s %s HTTP/%s" %d', ("1.2.3.4", "GET", "/cb?code=c0de", "1.1", 303))
+
+    RedactCallback().filter(record)
+
+    assert record.args == ("1.2.3.4", "GET", "/cb?code=…", "1.1", 303)
+
+
+@given(message=st.text(max_size=60), arguments=st.tuples(st.integers() | st.text() | st.none()))
+def test_no_record_is_dropped_and_none_breaks(message: str, arguments: tuple[Any]) -> None:
+    assert RedactCallback().filter(_record(message, arguments))
