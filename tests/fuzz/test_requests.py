@@ -1,0 +1,90 @@
+"""Hostile callback requests by the thousand: nothing raised, nothing reflected, nobody called."""
+
+from __future__ import annotations
+
+import random
+import re
+from typing import Any
+from wsgiref.validate import validator
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from finch_middleware import FinchMiddleware
+from finch_middleware.testing.fake_finch import FakeFinch
+from tests.fuzz.grammar import MARKER, Hostile, hostile
+from tests.threats.desk import Held, begun, component
+from tests.threats.sizes import FUZZ
+from tests.threats.wsgi import Answered, call
+
+_EXPECTED = {200, 204, 303, 400, 403, 405, 411, 413}
+_VALIDATED_SHARE = 0.1
+_REFLECTED = MARKER.encode()
+
+
+class _Target:
+    """A component that takes no code without its state, and tickets of both kinds of flow."""
+
+    def __init__(self, fake: FakeFinch) -> None:
+        self.fake = fake
+        finch = component(fake, require_state=True)
+        self.app = FinchMiddleware(_nothing, finch)
+        self.validated: Any = validator(self.app)
+        self.tickets: list[Held] = [
+            begun(finch, fake, customer_id=f"customer-{number}", flow=flow)
+            for number in range(4)
+            for flow in ("redirect", "embedded")
+        ]
+
+    def check(self, request: Hostile, *, validate: bool) -> Answered:
+        """The answer, which keeps every promise."""
+        answer = call(self.validated if validate else self.app, dict(request.environ))
+        prefetch = answer.status == 503 and _asks_early(request.environ)
+        assert answer.status in _EXPECTED or prefetch, answer.status
+        assert _REFLECTED not in answer.whole
+        for name, value in answer.headers:
+            assert re.fullmatch(r"[\x20-\x7e]*", name + value), name
+        return answer
+
+
+def _nothing(environ: object, start_response: object) -> list[bytes]:
+    raise AssertionError("not the application's")
+
+
+def _asks_early(environ: dict[str, Any]) -> bool:
+    names = ("HTTP_SEC_PURPOSE", "HTTP_PURPOSE", "HTTP_X_PURPOSE", "HTTP_X_MOZ")
+    return any(name in environ for name in names)
+
+
+def test_no_hostile_request_raises_reflects_or_calls_finch(fake: FakeFinch) -> None:
+    target = _Target(fake)
+    draw = random.Random(FUZZ())
+    seen: set[int] = set()
+
+    for _ in range(FUZZ()):
+        request = hostile(draw, target.tickets)
+        validate = request.valid and draw.random() < _VALIDATED_SHARE
+        seen.add(target.check(request, validate=validate).status)
+
+    assert fake.ledger.requests == ()
+    # The grammar reaches every way to end but the happy one.
+    assert seen == {*_EXPECTED, 503}
+
+
+@pytest.fixture(scope="module")
+def target() -> Any:
+    with FakeFinch() as fake:
+        yield _Target(fake)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(draw=st.randoms(use_true_random=False))
+def test_no_request_that_hypothesis_finds_raises_reflects_or_calls_finch(
+    target: _Target, draw: random.Random
+) -> None:
+    request = hostile(draw, target.tickets)
+
+    target.check(request, validate=request.valid)
+
+    assert target.fake.ledger.requests == ()
