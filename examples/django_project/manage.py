@@ -1,0 +1,18 @@
+"""The project's command line: `manage.py runserver`, `manage.py check`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from django.core.management import execute_from_command_line
+from django.core.management.commands.runserver import Command as RunServer
+
+if __name__ == "__main__":
+    sys.path.append(str(Path(__file__).parents[1]))  # what all examples share
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "payroll.settings")
+    # Finch takes http for localhost alone, and cookies of localhost stay away from 127.0.0.1.
+    RunServer.default_addr = "localhost"
+    RunServer.default_port = os.environ.get("PORT", "8000")
+    execute_from_command_line(sys.argv)

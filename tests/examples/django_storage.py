@@ -1,0 +1,140 @@
+"""
+The kit over the storage of examples/custom_storage.py, in a Django of its own.
+
+`test_custom_storage` runs this file in a process of its own: a process has one Django, and that
+of the other tests has no database.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import django
+import pytest
+from django.conf import settings
+from django.db import connections, transaction
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+sys.path.insert(0, str(EXAMPLES))
+OPTIONS = {
+    # A claim that is overtaken while it waits would be refused without waiting.
+    "transaction_mode": "IMMEDIATE",
+    "timeout": 20,
+    "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
+}
+DATABASE = {"ENGINE": "django.db.backends.sqlite3", "OPTIONS": OPTIONS}
+settings.configure(
+    DATABASES={
+        name: {**DATABASE, "NAME": os.environ["DJANGO_DATABASE"]} for name in ("default", "other")
+    },
+    USE_TZ=True,
+)
+django.setup()
+
+from custom_storage import (  # noqa: E402  # models want their settings first
+    DjangoStorage,
+    FinchAttempt,
+    FinchConnection,
+)
+
+from finch_middleware.errors import SchemaMismatch, StorageUnavailable  # noqa: E402
+from finch_middleware.records import AttemptState  # noqa: E402
+from finch_middleware.storage import Storage  # noqa: E402
+from finch_middleware.testing import FakeFinch, StorageContract  # noqa: E402
+from finch_middleware.testing.sample_records import NOON, an_attempt, key_of  # noqa: E402
+from tests.site import Browser, Site  # noqa: E402
+from tests.storage.test_storage_contract import RACES  # noqa: E402
+
+MODELS = (FinchAttempt, FinchConnection)
+
+
+class Request:
+    """Calls a storage as a request does, which gives its thread's connection back at its end."""
+
+    in_process = False
+
+    def __init__(self, using: str = "default") -> None:
+        self._storage = DjangoStorage(using)
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._storage, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return method(*args, **kwargs)
+            finally:
+                connections.close_all()
+
+        return call
+
+
+@pytest.fixture
+def storage() -> Iterator[Any]:
+    with connections["default"].schema_editor() as editor:
+        for model in MODELS:
+            editor.create_model(model)
+    yield Request()
+    with connections["default"].schema_editor() as editor:
+        for model in MODELS:
+            editor.delete_model(model)
+    connections.close_all()
+
+
+class TestDjango(StorageContract):
+    @pytest.fixture
+    def storage(self, storage: Storage) -> Storage:
+        return storage
+
+    @pytest.fixture
+    def reopen(self) -> Callable[[], Storage]:
+        return lambda: Request("other")  # type: ignore[return-value]  # by __getattr__
+
+
+@pytest.mark.parametrize("race", RACES, ids=lambda race: race.__name__)
+def test_races(storage: Storage, race: Callable[[StorageContract, Storage], None]) -> None:
+    race(StorageContract(), storage)
+
+
+def test_missing_tables_name_the_command() -> None:
+    with pytest.raises(SchemaMismatch, match=r"manage\.py migrate"):
+        Request().check()
+
+
+def test_a_claim_inside_a_transaction_of_the_application_is_refused(storage: Storage) -> None:
+    with pytest.raises(RuntimeError, match="durable"), transaction.atomic():
+        DjangoStorage().claim(an_attempt())
+
+    assert storage.attempt(key_of("code")) is None
+
+
+def test_a_fault_keeps_no_parameter(storage: Storage) -> None:
+    with pytest.raises(StorageUnavailable) as refused:
+        DjangoStorage().claim(an_attempt(reference="a \ud800 canary", attempt_id=None))
+
+    assert refused.value.__context__ is None
+    connections.close_all()
+
+
+def test_forget_removes_some_hundreds_at_a_time(storage: Storage) -> None:
+    for i in range(501):
+        storage.settle(an_attempt(f"{i}").settled(AttemptState.FAILED, at=NOON))
+
+    gone = [storage.forget(settled_before=NOON + timedelta(days=1)) for _ in range(3)]
+
+    assert gone == [500, 1, 0]
+
+
+def test_an_employer_is_connected(storage: Storage, tmp_path: Path) -> None:
+    with FakeFinch() as fake, Site(fake, storage=storage, spool=tmp_path) as site:
+        browser = Browser(site)
+
+        answers = [browser.get(fake.allow(browser.location())) for _ in range(2)]
+
+        [connection] = site.finch.connections.for_customer("acme")
+        assert [answer.status for answer in answers] == [303, 303]
+        assert connection.access_token.reveal() == fake.ledger.tokens[-1]

@@ -1,0 +1,266 @@
+"""
+All examples behave alike.
+
+Their servers are shared by these tests, in any order: Acme connects in some, Globex in none.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from finch_middleware.testing.fake_finch import FakeFinch
+from tests.examples.browser import Browser
+from tests.examples.running import Running
+
+ACME, GLOBEX = "Acme Inc.", "Globex Ltd."
+
+
+def at_finch(example: Running, employer: str) -> Browser:
+    """A browser that was sent to Finch Connect."""
+    browser = example.browser(signed_in=employer)
+    again = "Connect again" in browser.text
+    browser.press("Connect again" if again else "Connect payroll")
+    return browser
+
+
+def sessions_opened(example: Running) -> int:
+    return len(example.fake.ledger.sessions)
+
+
+@contextmanager
+def away(fake: FakeFinch) -> Iterator[None]:
+    """Finch cannot be reached meanwhile."""
+    fake.stop()
+    try:
+        yield
+    finally:
+        fake.start()
+
+
+def test_nobody_sees_connections_before_signing_in(example: Running) -> None:
+    browser = example.browser()
+
+    text = browser.text
+
+    assert "Sign in as one of them" in text
+    assert "Connect payroll" not in text
+
+
+def test_a_new_employer_has_nothing_connected(example: Running) -> None:
+    browser = example.browser(signed_in=GLOBEX)
+
+    text = browser.text
+
+    assert "Nothing is connected yet." in text
+    assert "Connect payroll" in text
+
+
+def test_connect_leads_to_finch_in_the_name_of_the_signed_in_employer(example: Running) -> None:
+    browser = at_finch(example, GLOBEX)
+
+    opened = example.fake.ledger.sessions[-1]
+
+    assert browser.response.url.startswith(example.fake.connect_origin)
+    assert (opened.customer_id, opened.customer_name) == ("globex", GLOBEX)
+    assert opened.redirect_uri == f"{example.address}/finch/callback"
+
+
+def test_a_consent_is_listed_with_provider_products_and_date(example: Running) -> None:
+    browser = at_finch(example, ACME)
+
+    browser.press("Allow")
+
+    assert browser.response.status_code == 200
+    assert browser.response.url.startswith(f"{example.address}/?finch=connected&")
+    assert "You are connected." in browser.text
+    assert re.search(r"Gusto company, directory since \d+ \w+ 20\d\d, \d\d:\d\d UTC", browser.text)
+
+
+def test_a_consent_outlives_the_browser_that_gave_it(example: Running) -> None:
+    at_finch(example, ACME).press("Allow")
+
+    elsewhere = example.browser(signed_in=ACME)
+
+    assert "Gusto" in elsewhere.text
+    assert "You are connected." not in elsewhere.text
+
+
+def test_a_second_consent_connects_the_same_connection_again(example: Running) -> None:
+    at_finch(example, ACME).press("Allow")
+
+    browser = at_finch(example, ACME)
+    browser.press("Allow")
+
+    assert browser.text.count("Gusto") == 1
+    assert example.fake.ledger.sessions[-1].connection_id is not None
+
+
+def test_a_code_is_presented_once_however_often_the_page_is_loaded(example: Running) -> None:
+    browser = at_finch(example, ACME)
+    callback = browser.press("Allow").history[-1].url
+
+    browser.open(callback)
+
+    code = example.fake.ledger.codes[-1].code
+    assert code in callback
+    assert browser.response.url.startswith(f"{example.address}/?finch=connected&")
+    assert example.fake.ledger.presented(code) == 1
+
+
+@pytest.mark.parametrize("decision", ["Deny", "Close"])
+def test_a_refusal_says_so_and_connects_nothing(example: Running, decision: str) -> None:
+    browser = at_finch(example, GLOBEX)
+
+    browser.press(decision)
+
+    assert browser.response.url.startswith(f"{example.address}/?finch=declined&")
+    assert "You left before the connection was made." in browser.text
+    assert "Nothing is connected yet." in browser.text
+
+
+def test_one_employer_sees_nothing_of_another(example: Running) -> None:
+    at_finch(example, ACME).press("Allow")
+
+    browser = example.browser(signed_in=GLOBEX)
+
+    assert "Gusto" not in browser.text
+    assert "Nothing is connected yet." in browser.text
+
+
+def test_a_return_into_another_login_is_refused_unspent(example: Running) -> None:
+    browser = at_finch(example, ACME)
+    callback = example.fake.allow(browser.response.url)
+    browser.open("/")
+    browser.press("Sign out")
+    browser.press(GLOBEX)
+
+    browser.open(callback)
+
+    assert browser.response.status_code == 400
+    assert example.fake.ledger.presented(example.fake.ledger.codes[-1].code) == 0
+
+
+def test_a_return_after_signing_out_is_refused_unspent(example: Running) -> None:
+    browser = at_finch(example, ACME)
+    callback = example.fake.allow(browser.response.url)
+    browser.open("/")
+    browser.press("Sign out")
+
+    browser.open(callback)
+
+    assert browser.response.status_code == 400
+    assert example.fake.ledger.presented(example.fake.ledger.codes[-1].code) == 0
+
+
+def test_a_connected_hint_alone_convinces_nobody(example: Running) -> None:
+    browser = example.browser(signed_in=GLOBEX)
+
+    browser.open("/?finch=connected")
+
+    assert "You are connected." not in browser.text
+    assert "Nothing is connected yet." in browser.text
+
+
+@pytest.mark.parametrize(
+    "token", [None, "", "guessed", "gu\u00e9ss\u00e9"], ids=["none", "empty", "wrong", "not ASCII"]
+)
+def test_a_start_without_the_right_token_is_refused(example: Running, token: str | None) -> None:
+    browser = example.browser(signed_in=GLOBEX)
+    field = next(iter(browser.fields))
+    before = sessions_opened(example)
+
+    browser.send("/connect", fields={} if token is None else {field: token})
+
+    assert browser.response.status_code == 403
+    assert sessions_opened(example) == before
+
+
+def test_a_start_with_the_token_of_another_session_is_refused(example: Running) -> None:
+    attacker = example.browser(signed_in=ACME)
+    victim = example.browser(signed_in=GLOBEX)
+    before = sessions_opened(example)
+
+    victim.send("/connect", fields=attacker.fields)
+
+    assert victim.response.status_code == 403
+    assert sessions_opened(example) == before
+
+
+def test_a_start_from_another_site_is_refused(example: Running) -> None:
+    stranger = Browser(example.address)
+    before = sessions_opened(example)
+
+    stranger.send(
+        "/connect",
+        fields={"customer_id": "acme"},
+        headers={"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"},
+    )
+
+    assert stranger.response.status_code == 403
+    assert sessions_opened(example) == before
+
+
+def test_a_start_by_nobody_is_refused(example: Running) -> None:
+    browser = example.browser()
+    before = sessions_opened(example)
+
+    browser.send("/connect", fields=browser.fields)
+
+    assert browser.response.status_code == 403
+    assert sessions_opened(example) == before
+
+
+def test_a_get_starts_nothing(example: Running) -> None:
+    browser = example.browser(signed_in=GLOBEX)
+    before = sessions_opened(example)
+
+    browser.open("/connect")
+
+    assert browser.response.status_code in (404, 405)
+    assert sessions_opened(example) == before
+
+
+def test_a_forged_sign_in_is_refused(example: Running) -> None:
+    browser = example.browser()
+
+    browser.send("/sign-in", fields={"customer_id": "acme"})
+
+    assert browser.response.status_code == 403
+    browser.open("/")
+    assert "Sign in as one of them" in browser.text
+
+
+def test_the_session_stays_away_from_scripts_and_other_sites(example: Running) -> None:
+    browser = example.browser()
+
+    browser.press(ACME)
+
+    cookies = browser.response.history[0].headers["Set-Cookie"].lower()
+    assert "httponly" in cookies
+    assert "samesite=lax" in cookies
+
+
+def test_an_absent_finch_is_told_to_the_person(example: Running) -> None:
+    browser = example.browser(signed_in=GLOBEX)
+
+    with away(example.fake):
+        browser.press("Connect payroll")
+
+    assert browser.response.status_code == 502
+    assert "reach" in browser.text
+
+
+def test_no_code_token_or_state_is_logged(example: Running) -> None:
+    browser = at_finch(example, ACME)
+    state = browser.fields["state"]
+    browser.press("Allow")
+
+    log = example.log
+
+    ledger = example.fake.ledger
+    assert example.address in log
+    assert [each for each in (state, ledger.codes[-1].code, ledger.tokens[-1]) if each in log] == []

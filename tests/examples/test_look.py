@@ -1,0 +1,96 @@
+"""The one look of all examples: what a page says, whatever the application."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from finch_middleware import Connection, Secret
+from tests.examples.browser import Reader
+from tests.examples.running import EXAMPLES
+
+
+@pytest.fixture
+def home_page(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    shared = importlib.import_module("shared")
+
+    def page(*connections: Connection, **given: Any) -> str:
+        needed: dict[str, Any] = {"customer_id": "acme", "hint": None, "csrf_token": "t"}
+        return str(
+            shared.home_page(**{**needed, "connections_of": {"acme": connections}.get, **given})
+        )
+
+    return page
+
+
+def connection(**given: Any) -> Connection:
+    values = {
+        "connection_id": "c-1",
+        "customer_id": "acme",
+        "provider_id": "gusto",
+        "products": ("company",),
+        "client_type": "production",
+        "connection_type": "provider",
+        "status": None,
+        "obtained_at": datetime(2026, 3, 1, 9, 5, tzinfo=UTC),
+        "attempt_id": "a",
+    }
+
+    def opened() -> Secret:
+        raise AssertionError("a page opens no token")
+
+    return Connection(**{**values, **given, "access_token": None, "_opened": opened})
+
+
+def words(page: str) -> str:
+    return " ".join(Reader(page).texts)
+
+
+def test_a_finishing_connection_is_announced(home_page: Callable[..., str]) -> None:
+    page = home_page(hint="finishing")
+
+    assert "Almost done" in words(page)
+    assert "Nothing is connected yet." not in words(page)
+
+
+def test_a_connection_shows_since_when(home_page: Callable[..., str]) -> None:
+    page = home_page(connection())
+
+    assert "Gusto company since 1 March 2026, 09:05 UTC" in words(page)
+    assert 'datetime="2026-03-01T09:05:00+00:00"' in page
+
+
+@pytest.mark.parametrize("status", ["reauth", "disconnected", "a word of tomorrow"])
+def test_a_connection_out_of_order_says_its_status(
+    home_page: Callable[..., str], status: str
+) -> None:
+    page = home_page(connection(status=status))
+
+    assert f"Gusto {status} company" in words(page)
+
+
+def test_a_connection_in_order_says_none(home_page: Callable[..., str]) -> None:
+    page = home_page(connection(status="connected"))
+
+    assert 'attention"' not in page
+
+
+@pytest.mark.parametrize("hint", ["", "<b>", "Connected", "connected "])
+def test_an_unknown_hint_says_nothing(home_page: Callable[..., str], hint: str) -> None:
+    page = home_page(connection(), hint=hint)
+
+    assert page == home_page(connection())
+
+
+def test_what_comes_from_outside_is_escaped(home_page: Callable[..., str]) -> None:
+    hostile = "<img src=x>"
+    odd = connection(provider_id=hostile, products=(hostile,), status=hostile)
+
+    page = home_page(odd, csrf_token=hostile)
+
+    assert "<img" not in page.lower()
