@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.browser.kit import (
+    ARGUMENTS,
+    Missing,
+    certificate,
+    chromium_path,
+    packages,
+    skip,
+    sync_api,
+)
+
+if TYPE_CHECKING:
+    import playwright.sync_api as playwright
+
+_PATIENCE_MS = 20_000
+
+
+# Not for the whole session: Playwright keeps an event loop in this thread while it runs, and
+# other modules of tests start loops of their own.
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[playwright.Browser]:
+    try:
+        path = chromium_path()
+    except Missing as missing:
+        skip(str(missing))
+    with sync_api().sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=path, args=list(ARGUMENTS))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def new_context(
+    chromium: playwright.Browser,
+) -> Iterator[Callable[..., playwright.BrowserContext]]:
+    """Opens browsers that share nothing; each trusts the test's own certificate."""
+    opened = []
+
+    def make(**options: object) -> playwright.BrowserContext:
+        context = chromium.new_context(ignore_https_errors=True, **options)
+        context.set_default_timeout(_PATIENCE_MS)
+        opened.append(context)
+        return context
+
+    yield make
+    for context in opened:
+        context.close()
+
+
+@pytest.fixture
+def page(new_context: Callable[..., playwright.BrowserContext]) -> playwright.Page:
+    return new_context().new_page()
+
+
+@pytest.fixture(scope="session")
+def npm() -> Path:
+    """The folder of the packages of npm."""
+    try:
+        return packages()
+    except Missing as missing:
+        skip(str(missing))
+
+
+@pytest.fixture(scope="session")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A certificate and its key."""
+    return certificate(tmp_path_factory.mktemp("tls"))

@@ -1,0 +1,188 @@
+"""Applications as a browser finds them: examples in their own process, pages in this one, TLS."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+from finch_middleware.testing.fake_finch import FakeFinch
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+
+#: The arguments of python, in the folder of examples.
+COMMANDS: dict[str, Sequence[str]] = {
+    "flask_app": ["flask_app.py"],
+    "django_project": ["django_project/manage.py", "runserver", "--noreload"],
+    "embedded": ["embedded/app.py"],
+    "fastapi_app": ["fastapi_app.py"],
+}
+
+_LIFE_SECONDS = 120
+_START_SECONDS = 30
+_IDLE_SECONDS = 60
+
+
+class _Quiet(WSGIRequestHandler):
+    def log(self, type: str, message: str, *args: Any) -> None:
+        pass
+
+
+@contextmanager
+def served(
+    app: WSGIApplication, *, host: str = "localhost", tls: tuple[Path, Path] | None = None
+) -> Iterator[str]:
+    """The address at which *app* is served while the `with` block lasts."""
+    context = None
+    if tls is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*tls)
+    server = make_server(
+        "127.0.0.1", 0, app, threaded=True, request_handler=_Quiet, ssl_context=context
+    )
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield f"{'http' if tls is None else 'https'}://{host}:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@contextmanager
+def tls_in_front(port: int, *, tls: tuple[Path, Path]) -> Iterator[int]:
+    """The port of a TLS-terminating proxy, which hands all bytes on to *port* as they are."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*tls)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        accepting = threading.Thread(target=_accept, args=(listening, context, port), daemon=True)
+        accepting.start()
+        try:
+            yield listening.getsockname()[1]
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+            accepting.join()
+
+
+def _accept(listening: socket.socket, context: ssl.SSLContext, port: int) -> None:
+    with suppress(OSError):  # the listening socket was shut down: the end
+        while True:
+            client, _ = listening.accept()
+            threading.Thread(target=_proxied, args=(client, context, port), daemon=True).start()
+
+
+def _proxied(client: socket.socket, context: ssl.SSLContext, port: int) -> None:
+    # Browsers open connections that they never use, and drop some in the handshake.
+    with suppress(OSError), client:
+        client.settimeout(_IDLE_SECONDS)
+        with (
+            context.wrap_socket(client, server_side=True) as near,
+            socket.create_connection(("127.0.0.1", port), timeout=_IDLE_SECONDS) as far,
+        ):
+            _relay(near, far)
+
+
+def _relay(near: ssl.SSLSocket, far: socket.socket) -> None:
+    """All bytes both ways, until one side ends. In one thread: TLS objects are not for two."""
+    while True:
+        waiting = near.pending() > 0
+        ready = [near] if waiting else select.select([near, far], [], [], _IDLE_SECONDS)[0]
+        if not ready:
+            return
+        for source in ready:
+            data = _received(source)
+            if data == b"":
+                return
+            (far if source is near else near).sendall(data or b"")
+
+
+def _received(source: socket.socket) -> bytes | None:
+    """What has come; empty at the end, None where it was nothing but TLS's own talk."""
+    source.settimeout(0)
+    try:
+        return source.recv(65_536)
+    except ssl.SSLWantReadError:
+        return None
+    finally:
+        source.settimeout(_IDLE_SECONDS)
+
+
+@contextmanager
+def example(
+    name: str, fake: FakeFinch, *, tls: tuple[Path, Path] | None = None, **environ: str
+) -> Iterator[str]:
+    """The address of an example that runs in a process of its own, over TLS where it is given."""
+    port = free_port()
+    if tls is None:
+        with _process(name, fake, port=port, environ=environ):
+            yield f"http://localhost:{port}"
+        return
+    with tls_in_front(port, tls=tls) as front:
+        address = f"https://localhost:{front}"
+        more = {
+            "FINCH_REDIRECT_URI": f"{address}/finch/callback",
+            "DJANGO_SETTINGS_MODULE": "tests.browser.django_settings",
+            "ADDRESS": address,
+            **environ,
+        }
+        with _process(name, fake, port=port, environ=more):
+            yield address
+
+
+@contextmanager
+def _process(
+    name: str, fake: FakeFinch, *, port: int, environ: Mapping[str, str]
+) -> Iterator[None]:
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("FINCH_")}
+    paths = os.pathsep.join([str(EXAMPLES), str(ROOT)])
+    ours = {"PORT": str(port), "FINCH_API_URL": fake.api_url, "PYTHONPATH": paths}
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(
+            ["timeout", str(_LIFE_SECONDS), sys.executable, *COMMANDS[name]],
+            cwd=EXAMPLES,
+            env={**kept, **ours, **environ},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            if not answers(port, process):
+                log.seek(0)
+                raise AssertionError(f"{name} did not start:\n{log.read().decode()}")
+            yield
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def answers(port: int, process: subprocess.Popen[bytes]) -> bool:
+    """Whether something accepts connections on *port* before *process* ends, or patience does."""
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def free_port() -> int:
+    """A port that is free now; an example has to know its own before it listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return int(listening.getsockname()[1])
