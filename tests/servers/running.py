@@ -1,0 +1,119 @@
+"""Each server as its users start it, in a process of its own, on this machine alone."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+
+from finch_middleware.testing.fake_finch import FakeFinch
+from tests.browser.serving import answers, free_port
+from tests.servers.application import CALLBACK
+
+ROOT = Path(__file__).parents[2]
+WSGI = "tests.servers.application:application"
+ASGI = "tests.servers.application:asgi_application"
+
+_GUNICORN = ["gunicorn", "--bind", "127.0.0.1:{port}", "--workers", "1", "--no-control-socket"]
+_WERKZEUG = (
+    "from werkzeug.serving import run_simple; from tests.servers.application import application; "
+    "run_simple('127.0.0.1', {port}, application, threaded=True)"
+)
+_UWSGI = ["uwsgi", "--http-socket", "127.0.0.1:{port}", "--module", WSGI, "--need-app"]
+
+#: Server: the module that it comes with, and its command.
+SERVERS: dict[str, tuple[str, Sequence[str]]] = {
+    "gunicorn-sync": ("gunicorn", [*_GUNICORN, WSGI]),
+    "gunicorn-gthread": ("gunicorn", [*_GUNICORN, "-k", "gthread", "--threads", "4", WSGI]),
+    "gunicorn-gevent": ("gevent", [*_GUNICORN, "-k", "gevent", WSGI]),
+    "waitress": ("waitress", ["waitress-serve", "--listen=127.0.0.1:{port}", WSGI]),
+    "uwsgi": ("uwsgidecorators", [*_UWSGI, "--threads", "4", "--die-on-term"]),
+    "granian": (
+        "granian",
+        ["granian", "--interface", "wsgi", "--host", "127.0.0.1", "--port", "{port}", WSGI],
+    ),
+    "cheroot": ("cheroot", ["cheroot", "--bind", "127.0.0.1:{port}", WSGI]),
+    "werkzeug": ("werkzeug", ["python", "-c", _WERKZEUG]),
+    "uvicorn": ("uvicorn", ["uvicorn", "--host", "127.0.0.1", "--port", "{port}", ASGI]),
+}
+
+PREFIX = "/payroll"
+_MOUNT = ["--mount", f"{PREFIX}={WSGI}", "--manage-script-name", "--die-on-term"]
+
+#: The same, each taking `PREFIX` away.
+MOUNTED: dict[str, tuple[str, Sequence[str]]] = {
+    "uwsgi-mount": ("uwsgidecorators", ["uwsgi", "--http-socket", "127.0.0.1:{port}", *_MOUNT]),
+    "gunicorn-script-name": ("gunicorn", [*_GUNICORN, "--env", f"SCRIPT_NAME={PREFIX}", WSGI]),
+}
+
+_LIFE_SECONDS = 200
+
+
+@dataclass
+class Reached:
+    """Where a browser finds the application, and the Finch that it talks to."""
+
+    origin: str
+    fake: FakeFinch
+    secrets: set[str] = field(default_factory=set)
+
+
+class Absent(Exception):
+    """This server is not installed here."""
+
+
+@contextmanager
+def running(name: str, *, origin: str | None = None, path: str = CALLBACK) -> Iterator[Reached]:
+    """
+    The server of that name, with a Finch of its own.
+
+    *origin*, with a ``{port}``, and *path* say where browsers come from outside, such as
+    through a proxy.
+    """
+    module, command = {**SERVERS, **MOUNTED}[name]
+    if find_spec(module) is None:
+        raise Absent(f"{name} is not installed; pip install '.[dev]'")
+    port = free_port()
+    outside = (origin or "http://localhost:{port}").format(port=port)
+    with FakeFinch() as fake, tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(
+            ["timeout", str(_LIFE_SECONDS), *_command(command, port=port)],
+            cwd=ROOT,
+            env={**os.environ, **_environment(fake, redirect_uri=outside + path)},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            if not answers(port, process):
+                log.seek(0)
+                raise AssertionError(f"{name} did not start:\n{log.read().decode()}")
+            yield Reached(f"http://localhost:{port}", fake)
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _command(command: Sequence[str], *, port: int) -> list[str]:
+    program, *arguments = [part.replace("{port}", str(port)) for part in command]
+    return [str(Path(sys.executable).with_name(program)), *arguments]
+
+
+def _environment(fake: FakeFinch, *, redirect_uri: str) -> dict[str, str]:
+    return {
+        "FINCH_CLIENT_ID": fake.client_id,
+        "FINCH_CLIENT_SECRET": fake.client_secret,
+        "FINCH_REDIRECT_URI": redirect_uri,
+        "FINCH_CALLBACK_PATH": CALLBACK,
+        "FINCH_API_URL": fake.api_url,
+        "FINCH_CONNECT_ORIGIN": fake.connect_origin,
+        "PYTHONPATH": str(ROOT),
+        # Some servers' own code warns; what ours does is watched in the other tests.
+        "PYTHONWARNINGS": "default",
+    }

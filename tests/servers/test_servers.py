@@ -1,0 +1,176 @@
+"""The same flows under every server: what differs between them is not ours to trip over."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.required import absent
+from tests.servers.application import BEGIN, CALLBACK
+from tests.servers.running import MOUNTED, PREFIX, SERVERS, Absent, Reached, running
+from tests.site import NAVIGATION, SAME_ORIGIN_FETCH, Browser
+
+every_server = pytest.mark.parametrize("name", SERVERS)
+
+_PATIENCE_SECONDS = 20
+
+
+@pytest.fixture(scope="module")
+def started() -> Iterator[Callable[[str], Reached]]:
+    """Starts a server at its first test, and ends them all after the last."""
+    servers: dict[str, Reached] = {}
+    with ExitStack() as stack:
+
+        def start(name: str) -> Reached:
+            if name not in servers:
+                try:
+                    servers[name] = stack.enter_context(running(name))
+                except Absent as missing:
+                    absent("servers", str(missing))
+            return servers[name]
+
+        yield start
+
+
+@pytest.fixture
+def reached(started: Callable[[str], Reached], name: str) -> Reached:
+    return started(name)
+
+
+@pytest.fixture
+def browser(reached: Reached) -> Browser:
+    return Browser(reached)  # type: ignore[arg-type]  # all that it needs of a site
+
+
+def begun(browser: Browser) -> dict[str, str]:
+    """What a script gets to open Finch's SDK with."""
+    answer = browser.request("POST", BEGIN, headers=SAME_ORIGIN_FETCH, body=b"")
+    assert answer.status == 200
+    return dict(answer.json)
+
+
+def handed_over(browser: Browser, reached: Reached) -> dict[str, str]:
+    opened = begun(browser)
+    return reached.fake.allow_embedded(opened["session_id"], state=opened["state"])
+
+
+def chunked(browser: Browser, fields: dict[str, str]) -> tuple[int, Any]:
+    """Post *fields* to the callback in chunks: the status, and the JSON that says why."""
+    address = urlsplit(browser.site.origin)
+    cookies = "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
+    head = [
+        f"POST {CALLBACK} HTTP/1.1",
+        f"Host: {address.netloc}",
+        "Content-Type: application/json",
+        "Accept: application/json",
+        "Sec-Fetch-Site: same-origin",
+        f"Cookie: {cookies}",
+        "Transfer-Encoding: chunked",
+        "Connection: close",
+    ]
+    body = json.dumps(fields)
+    chunks = "".join(f"{len(part):x}\r\n{part}\r\n" for part in (body[:9], body[9:])) + "0\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", address.port or 80), _PATIENCE_SECONDS) as line:
+        line.sendall(("\r\n".join(head) + "\r\n\r\n" + chunks).encode())
+        answer = b"".join(iter(lambda: line.recv(65_536), b""))
+    first, _, rest = answer.partition(b"\r\n")
+    content = rest.partition(b"\r\n\r\n")[2]
+    found = content[content.find(b"{") : content.rfind(b"}") + 1]
+    return int(first.split()[1]), json.loads(found or b"{}")
+
+
+@every_server
+def test_the_redirect_flow_stores_one_token(reached: Reached, browser: Browser) -> None:
+    page = browser.get(BEGIN)
+    pressed = {**NAVIGATION, "Sec-Fetch-Site": "same-origin"}
+    opened = browser.request("POST", BEGIN, headers=pressed, body=b"")
+    callback = reached.fake.allow(opened.location)
+    calls = reached.fake.ledger.calls("token")
+
+    first, second = browser.get(callback), browser.get(callback)
+
+    assert '<form method="post">' in page.text
+    assert first.status == second.status == 303
+    assert first.location == second.location
+    assert first.location.startswith("/?finch=connected")
+    assert reached.fake.ledger.calls("token") == calls + 1
+
+
+@every_server
+def test_the_embedded_flow_stores_one_token(reached: Reached, browser: Browser) -> None:
+    handed = handed_over(browser, reached)
+
+    first, second = browser.fetch(handed), browser.fetch(handed)
+
+    assert first.json == second.json
+    assert first.json["outcome"] == "connected"
+    assert reached.fake.ledger.presented(handed["code"]) == 1
+
+
+@every_server
+def test_a_chunked_body_behaves_or_is_refused_with_its_reason(
+    reached: Reached, browser: Browser
+) -> None:
+    handed = handed_over(browser, reached)
+
+    status, answer = chunked(browser, handed)
+    again = browser.fetch(handed)
+
+    assert status in (200, 411)
+    if status == 411:
+        assert answer["reason"] == "length_required"
+        assert answer["retry"] == "reload"
+    else:
+        assert answer["outcome"] == "connected"
+    assert again.json["outcome"] == "connected"
+    assert reached.fake.ledger.presented(handed["code"]) == 1
+
+
+@every_server
+def test_a_body_over_the_limit_is_refused_with_its_reason(
+    reached: Reached, browser: Browser
+) -> None:
+    handed = handed_over(browser, reached)
+
+    answer = browser.fetch({**handed, "more": "x" * 20_000})
+
+    assert answer.status == 413
+    assert answer.json["reason"] == "too_large"
+    assert reached.fake.ledger.presented(handed["code"]) == 0
+
+
+@every_server
+def test_a_head_is_answered_without_a_body(reached: Reached, browser: Browser) -> None:
+    answers = [browser.request("HEAD", path) for path in (BEGIN, CALLBACK)]
+
+    assert [(answer.status, answer.body) for answer in answers] == [(200, b"")] * 2
+
+
+@every_server
+def test_what_is_not_ours_passes_whole(reached: Reached, browser: Browser) -> None:
+    answer = browser.request("POST", "/upload", body=b"x" * 300_000)
+
+    assert answer.text == "the application got 300000"
+
+
+@pytest.mark.parametrize("name", MOUNTED)
+def test_a_prefix_that_the_server_takes_away_is_none_of_our_business(name: str) -> None:
+    try:
+        with running(name, path=PREFIX + CALLBACK) as reached:
+            browser = Browser(reached)  # type: ignore[arg-type]  # all that it needs of a site
+            pressed = {**NAVIGATION, "Sec-Fetch-Site": "same-origin"}
+
+            opened = browser.request("POST", PREFIX + BEGIN, headers=pressed, body=b"")
+            callback = reached.fake.allow(opened.location)
+            answer = browser.get(callback)
+
+            assert callback.startswith(f"{reached.origin}{PREFIX}{CALLBACK}?code=")
+            assert answer.location.startswith("/?finch=connected")
+    except Absent as missing:
+        absent("servers", str(missing))
