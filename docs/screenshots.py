@@ -1,0 +1,142 @@
+"""
+The pictures of the manual, taken anew: ``python docs/screenshots.py``.
+
+A fake Finch, the demo's application and the pages themselves, each shown once by a Chromium
+without a window. CHROMIUM names the browser, where it is not `chromium` on the PATH.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+import threading
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from werkzeug.serving import WSGIRequestHandler, make_server
+from werkzeug.test import Client
+from werkzeug.wrappers import Request, Response
+
+from finch_middleware import (
+    CallbackRequest,
+    Customer,
+    Failed,
+    FinchConnect,
+    FinchMiddleware,
+    Finishing,
+    Invalid,
+    Outcome,
+)
+from finch_middleware.cli.demo_app import EMPLOYERS, DemoApp
+from finch_middleware.options import new_key
+from finch_middleware.testing import FakeFinch
+
+IMAGES = Path(__file__).parent / "images"
+ORIGIN = "http://localhost:5000"
+_SIZE = (800, 680)
+_SECONDS = 60
+
+_REFERENCE, _HOME = "K7QDX2MA", "/settings"
+_BROWSER = CallbackRequest(headers={"Sec-Fetch-Mode": "navigate"})
+
+
+def main() -> None:
+    """Take them all."""
+    IMAGES.mkdir(exist_ok=True)
+    with FakeFinch() as fake:
+        pages = {**_of_the_demo(fake), **_of_the_library(fake)}
+    with _served(pages) as address:
+        for name in pages:
+            _taken(f"{address}/{name}", into=IMAGES / f"{name}.png")
+
+
+def _finch(fake: FakeFinch) -> FinchConnect:
+    return FinchConnect(
+        client_id=fake.client_id,
+        client_secret=fake.client_secret,
+        redirect_uri=f"{ORIGIN}/finch/callback",
+        products=["company", "directory"],
+        storage="memory://",
+        key=new_key("k1"),
+        api_url=fake.api_url,
+        connect_origin=fake.connect_origin,
+        begin_path="/connect/payroll",
+        customer_of=lambda request: [Customer(id=each, name=EMPLOYERS[each]) for each in EMPLOYERS],
+        brand="Acme Payroll",
+    )
+
+
+def _of_the_demo(fake: FakeFinch) -> dict[str, Response]:
+    """Finch Connect as the fake shows it, and the application when it is done."""
+    finch = _finch(fake)
+    application = DemoApp(finch, notice="A demo with a fake Finch. Nothing here is real.")
+    browser = Client(FinchMiddleware(application, finch))
+    token = browser.get("/", base_url=ORIGIN).text.partition('name="csrf_token" value="')[2]
+    form = {"csrf_token": token.partition('"')[0]}
+    location = browser.post("/connect", base_url=ORIGIN, data=form).headers["Location"]
+    with urllib.request.urlopen(location, timeout=_SECONDS) as opened:
+        connect = Response(opened.read(), mimetype="text/html")
+    back = urlsplit(fake.allow(location))
+    done = browser.get(f"{back.path}?{back.query}", base_url=ORIGIN).headers["Location"]
+    return {"fake_connect": connect, "application": browser.get(done, base_url=ORIGIN)}
+
+
+def _of_the_library(fake: FakeFinch) -> dict[str, Response]:
+    """The page that begins, and three that end."""
+    finch = _finch(fake)
+    outcomes: dict[str, Outcome] = {
+        "finishing": Finishing(reference=_REFERENCE, return_to=_HOME, spooled=False),
+        "invalid": Invalid(reference=_REFERENCE, return_to=_HOME, reason="no_ticket"),
+        "failed": Failed(reference=_REFERENCE, return_to=_HOME, reason="unreachable"),
+    }
+    ended = {name: finch.respond(outcome, _BROWSER) for name, outcome in outcomes.items()}
+    return {"begin": finch.begin_page(_BROWSER), **ended}
+
+
+@contextmanager
+def _served(pages: Mapping[str, Response]) -> Iterator[str]:
+    """The pages at addresses of this machine, each with its own policy and nothing else."""
+
+    @Request.application
+    def application(request: Request) -> Response:
+        page = pages.get(request.path[1:], Response(status=404))
+        policy = page.headers.get("Content-Security-Policy", "default-src 'unsafe-inline'")
+        shown = Response(page.get_data(), mimetype="text/html")
+        shown.headers["Content-Security-Policy"] = policy
+        return shown
+
+    server = make_server("127.0.0.1", 0, application, request_handler=_Quiet)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+class _Quiet(WSGIRequestHandler):
+    def log(self, type: str, message: str, *args: object) -> None:
+        pass
+
+
+def _taken(address: str, *, into: Path) -> None:
+    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    if chromium is None:
+        raise SystemExit("no chromium on the PATH: install it, or name one with CHROMIUM")
+    width, height = _SIZE
+    with tempfile.TemporaryDirectory() as profile:
+        command = [chromium, "--headless", "--disable-gpu", "--hide-scrollbars", "--no-sandbox"]
+        command += [f"--user-data-dir={profile}", f"--window-size={width},{height}"]
+        command += [f"--screenshot={into}", address]
+        subprocess.run(command, check=True, capture_output=True, timeout=_SECONDS)
+
+
+if __name__ == "__main__":
+    main()

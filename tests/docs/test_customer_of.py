@@ -1,0 +1,223 @@
+"""The recipes of docs/customer_of.md, each behind the middleware and with its own framework."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from werkzeug.http import parse_cookie
+from werkzeug.test import Client, EnvironBuilder
+
+from finch_middleware import CallbackRequest, FinchConnect, FinchMiddleware
+from finch_middleware.options import new_key
+from finch_middleware.testing.fake_finch import FakeFinch
+
+ROOT = Path(__file__).parents[2]
+ORIGIN = "http://localhost:8000"
+
+# WebOb, below Pyramid, still imports it.
+pytestmark = pytest.mark.filterwarnings("ignore:'cgi' is deprecated:DeprecationWarning")
+
+Names = dict[str, Any]
+
+
+def snippets(heading: str) -> list[str]:
+    """The Python under that heading of the page."""
+    page = (ROOT / "docs" / "customer_of.md").read_text(encoding="utf-8")
+    section = page.split(f"# {heading}\n")[1].split("\n## ")[0]
+    return re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
+
+
+# Applications that sign in whom /sign-in?as=... names, each with its framework's own session,
+# and the other names that their recipe mentions.
+
+
+def flask() -> Names:
+    from flask import Flask, request, session
+
+    app = Flask("flask")
+    app.secret_key = "for tests"
+
+    @app.get("/sign-in")
+    def sign_in() -> str:
+        session["customer_id"] = request.args["as"]
+        return ""
+
+    return {"app": app}
+
+
+def pyramid() -> Names:
+    from pyramid.config import Configurator  # type: ignore[import-untyped]  # Pyramid has no types
+    from pyramid.response import Response  # type: ignore[import-untyped]
+    from pyramid.session import SignedCookieSessionFactory  # type: ignore[import-untyped]
+
+    def sign_in(request: Any) -> Any:
+        request.session["customer_id"] = request.GET["as"]
+        return Response()
+
+    config = Configurator(session_factory=SignedCookieSessionFactory("for tests"))
+    config.add_route("sign_in", "/sign-in")
+    config.add_view(sign_in, route_name="sign_in")
+    return {"app": config.make_wsgi_app()}
+
+
+def bottle() -> Names:
+    from bottle import Bottle, request, response  # type: ignore[import-untyped]  # no types
+
+    def sign_in() -> str:
+        response.set_cookie("customer_id", request.query["as"], secret="for tests")
+        return ""
+
+    app = Bottle()
+    app.route("/sign-in", "GET", sign_in)
+    return {"app": app, "COOKIE_SECRET": "for tests"}
+
+
+def django() -> Names:
+    from django.core.wsgi import get_wsgi_application
+
+    from tests.adapters import django_site
+
+    django_site.set_up()
+    return {"app": get_wsgi_application()}
+
+
+def falcon() -> Names:
+    from falcon import App, Request, Response
+
+    class SignIn:
+        def on_get(self, req: Request, resp: Response) -> None:
+            resp.set_cookie("session", f"session-of-{req.params['as']}", secure=False)
+
+    app = App()
+    app.add_route("/sign-in", SignIn())
+    sessions = {"session-of-acme": "acme", "session-of-globex": "globex"}
+    return {"app": app, "customer_of_session": sessions.get}
+
+
+def wsgi() -> Names:
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        environ["session"]["customer_id"] = environ["QUERY_STRING"].removeprefix("as=")
+        start_response("200 OK", [])
+        return []
+
+    return {
+        "app": app,
+        "COOKIE_KEY": b"for tests",
+        "SignedSessions": importlib.import_module("bare").SignedSessions,
+    }
+
+
+SITES: dict[str, tuple[str, Callable[[], Names]]] = {
+    "Flask": ("flask", flask),
+    "Pyramid": ("pyramid", pyramid),
+    "Bottle": ("bottle", bottle),
+    "Django": ("django", django),
+    "Falcon": ("falcon", falcon),
+    "A session from a WSGI middleware": ("werkzeug", wsgi),
+}
+
+
+@pytest.fixture
+def options(fake: FakeFinch) -> Names:
+    return {
+        "client_id": fake.client_id,
+        "client_secret": fake.client_secret,
+        "redirect_uri": f"{ORIGIN}/finch/callback",
+        "products": ["company"],
+        "storage": "memory://",
+        "key": new_key("k1"),
+        "api_url": fake.api_url,
+        "connect_origin": fake.connect_origin,
+    }
+
+
+@pytest.fixture(params=SITES)
+def names(request: pytest.FixtureRequest, options: Names, monkeypatch: pytest.MonkeyPatch) -> Names:
+    """What stands after the recipe has run: `customer_of`, `finch`, `application`."""
+    module, site = SITES[request.param]
+    pytest.importorskip(module)
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    names = site()
+    names |= {
+        "FinchConnect": FinchConnect,
+        "FinchMiddleware": FinchMiddleware,
+        "options": options,
+    }
+    recipe, *more = snippets(request.param)
+    wiring = snippets("Who is signed in: `customer_of`")
+    for code in [recipe, *wiring, *(each for each in more if "application" in each)]:
+        exec(code, names)
+    return names
+
+
+def returned(names: Names, fake: FakeFinch, *, signed_in: str | None) -> int:
+    """The status of Acme's return from Finch Connect, in a browser of that login."""
+    browser = Client(names["application"])
+    opened = names["finch"].begin(customer_id="acme", customer_name="Acme Inc.")
+    for name, value in parse_cookie(opened.headers["Set-Cookie"].split(";")[0]).items():
+        browser.set_cookie(name, value)
+    if signed_in is not None:
+        browser.get(f"/sign-in?as={signed_in}", base_url=ORIGIN)
+    callback = urlsplit(fake.allow(opened.headers["Location"]))
+    return browser.get(f"{callback.path}?{callback.query}", base_url=ORIGIN).status_code
+
+
+def test_the_signed_in_customers_return_is_stored(names: Names, fake: FakeFinch) -> None:
+    status = returned(names, fake, signed_in="acme")
+
+    assert status == 303
+    assert len(names["finch"].connections.for_customer("acme")) == 1
+
+
+@pytest.mark.parametrize("signed_in", ["globex", None], ids=["another customer", "signed out"])
+def test_anybody_elses_return_is_refused_unspent(
+    names: Names, fake: FakeFinch, signed_in: str | None
+) -> None:
+    status = returned(names, fake, signed_in=signed_in)
+
+    assert status == 400
+    assert fake.ledger.calls("token") == 0
+
+
+def test_a_recipe_leaves_the_environ_as_it_was(names: Names) -> None:
+    environ = EnvironBuilder(base_url=ORIGIN, headers=[("Cookie", "session=x")]).get_environ()
+    environ["session"] = {}
+    before = dict(environ)
+
+    names["customer_of"](CallbackRequest.of(environ))
+
+    assert environ == before
+
+
+def test_a_urlconf_view_gets_djangos_session(options: Names, fake: FakeFinch) -> None:
+    pytest.importorskip("django")
+    site = django()
+    from django.test import override_settings
+    from django.urls import path
+
+    from finch_middleware.adapters.django import finch
+    from tests.adapters import django_site
+
+    urlconf = ModuleType("urlconf")
+    urlconf.__dict__["path"] = path
+    exec(snippets("Django")[1], urlconf.__dict__)
+    urlconf.__dict__["urlpatterns"] += [path("sign-in", django_site.sign_in)]
+
+    with override_settings(FINCH=options, ROOT_URLCONF=urlconf):
+        names = {"application": site["app"], "finch": finch()}
+        statuses = [returned(names, fake, signed_in=who) for who in ("globex", None, "acme")]
+
+    assert statuses == [400, 400, 303]
+
+
+def test_every_section_of_the_page_is_run() -> None:
+    page = (ROOT / "docs" / "customer_of.md").read_text(encoding="utf-8")
+
+    assert re.findall(r"^## (.*)$", page, flags=re.MULTILINE) == list(SITES)

@@ -1,0 +1,195 @@
+"""The manual: it builds, its tables say what the code does, its larger examples work."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import runpy
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+from finch_middleware import errors
+from finch_middleware.cli import COMMANDS
+from finch_middleware.messages import FAILED_REASONS, INVALID_REASONS, Retry
+from finch_middleware.pages import _PLACEHOLDERS
+from finch_middleware.testing import Behaviour, FakeFinch
+from finch_middleware.texts import TEXTS
+
+pytest_plugins = ["pytester"]
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+
+
+def page(name: str) -> str:
+    return (DOCS / f"{name}.md").read_text(encoding="utf-8")
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of the first table in *text*, its head and its line of dashes left out."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def marked(name: str, mark: str) -> list[list[str]]:
+    """The rows between ``<!-- mark -->`` and its end."""
+    return rows(page(name).split(f"<!-- {mark} -->\n")[1].split(f"<!-- /{mark} -->")[0])
+
+
+def test_the_site_builds_strictly_and_shows_what_the_readme_says(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
+
+    built = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+    assert built.returncode == 0, built.stdout + built.stderr
+    assert "exchange_deadline" in (tmp_path / "configuration" / "index.html").read_text()
+    assert "the process dies in the middle" in (tmp_path / "errors" / "index.html").read_text()
+    assert not list(tmp_path.rglob("*.py"))
+
+
+def test_every_picture_is_shown() -> None:
+    shown = {name for path in DOCS.glob("*.md") for name in _pictures(path)}
+
+    assert {path.name for path in (DOCS / "images").iterdir()} == shown
+
+
+def test_the_pictures_are_those_that_the_script_takes(fake: FakeFinch) -> None:
+    script = runpy.run_path(str(DOCS / "screenshots.py"))
+
+    pages = {**script["_of_the_demo"](fake), **script["_of_the_library"](fake)}
+
+    assert {f"{name}.png" for name in pages} == {path.name for path in (DOCS / "images").iterdir()}
+    assert "Your payroll is connected" in pages["application"].get_data(as_text=True)
+
+
+def _pictures(path: Path) -> list[str]:
+    return re.findall(r"\]\(images/([a-z_]+\.png)\)", path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("outcome", "reasons"), [("invalid", INVALID_REASONS), ("failed", FAILED_REASONS)]
+)
+def test_each_reason_stands_there_with_what_its_page_does(
+    outcome: str, reasons: dict[str, tuple[int, Retry]]
+) -> None:
+    table = {reason: rest for reason, *rest in marked("errors", outcome)}
+
+    told = {f"`{reason}`": [*_promised(outcome, reason, reasons)] for reason in reasons}
+
+    assert {reason: rest[:3] for reason, rest in table.items()} == told
+    assert all(all(cells) and len(cells) == 6 for cells in table.values())
+
+
+def _promised(outcome: str, reason: str, reasons: dict[str, tuple[int, Retry]]) -> list[str]:
+    status, retry = reasons[reason]
+    return [str(status), retry.value, TEXTS[f"{outcome}.{reason}"]["title"]]
+
+
+@pytest.mark.parametrize("name", ["connected", "finishing.spooled", "declined"])
+def test_what_goes_on_into_the_application_is_told_in_its_own_words(name: str) -> None:
+    table = rows(page("errors").split("### The application, with a hint")[1])
+
+    assert TEXTS[name]["title"] in [cells[2] for cells in table]
+
+
+def test_the_tree_of_errors_is_the_one_that_stands_there() -> None:
+    classes = [each for each in vars(errors).values() if isinstance(each, type)]
+    ours = [each for each in classes if issubclass(each, errors.FinchError)]
+
+    tree = {(cls.__name__, cls.__bases__[0].__name__, cls.code) for cls in ours}
+
+    told = {tuple(cell.strip("`") for cell in cells[:3]) for cells in marked("errors", "tree")}
+    assert told == tree - {("FinchError", "Exception", "finch_error")}
+
+
+def reported() -> dict[str, set[str]]:
+    """Each event's name, and the levels that its calls name."""
+    levels: dict[str, set[str]] = defaultdict(set)
+    for path in (ROOT / "finch_middleware").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and _names_an_event(node.value):
+                levels[str(node.value)] |= set()
+            elif isinstance(node, ast.Call) and len(node.args) > 1:
+                first, second = node.args[:2]
+                level = isinstance(second, ast.Attribute) and second.attr.isupper()
+                if isinstance(first, ast.Constant) and _names_an_event(first.value) and level:
+                    assert isinstance(second, ast.Attribute)
+                    levels[str(first.value)].add(second.attr)
+    for fault in ("finch_unavailable", "code_rejected", "exchange_ambiguous", "bad_response"):
+        levels[f"finch.exchange.{fault.removeprefix('exchange_')}"] = set()
+    return levels
+
+
+def _names_an_event(value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"finch\.[a-z]+\.[a-z_]+", value) is not None
+
+
+def test_every_event_stands_there_and_no_other() -> None:
+    table = {cells[0].strip("`"): cells[1] for cells in marked("pages_and_hooks", "events")}
+
+    missing = {name: levels for name, levels in reported().items() if name not in table}
+    gone = set(table) - set(reported())
+
+    assert (missing, gone) == ({}, set())
+
+
+def test_an_event_has_the_level_that_stands_there() -> None:
+    table = {cells[0].strip("`"): cells[1] for cells in marked("pages_and_hooks", "events")}
+
+    other = {n: lv for n, lv in reported().items() if not lv <= set(table[n].split(", "))}
+
+    assert other == {}
+
+
+def test_every_placeholder_of_a_page_stands_there() -> None:
+    section = page("pages_and_hooks").split("## Your page")[1].split("\n## ")[0]
+
+    told = {name for cells in rows(section) for name in re.findall(r"`\$(\w+)`", cells[0])}
+    told |= {"nonce"}
+
+    assert told == _PLACEHOLDERS
+
+
+def test_every_command_has_a_section_in_its_order() -> None:
+    section = page("operations").split("## Commands")[1].split("\n## ")[0]
+
+    assert re.findall(r"^### (.+)$", section, flags=re.MULTILINE) == list(COMMANDS)
+
+
+def test_every_behaviour_of_the_fake_stands_there() -> None:
+    made = {name for name, each in vars(Behaviour).items() if isinstance(each, classmethod)}
+    section = page("testing").split("## When Finch misbehaves")[1].split("\n## ")[0]
+
+    told = set(re.findall(r"\.([a-z_]+)\(", " ".join(cells[0] for cells in rows(section))))
+
+    assert told == made - {"normal"}
+
+
+def test_the_pytest_snippets_pass_as_they_stand(pytester: pytest.Pytester) -> None:
+    pattern = re.compile(r'^```py(?:thon)? title="([^"]+)"\n(.*?)^```$', re.MULTILINE | re.DOTALL)
+    files = dict(pattern.findall(page("testing")))
+    for name, text in files.items():
+        (pytester.path / name).write_text(text, encoding="utf-8")
+
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-W", "error")
+
+    tests = sum(len(re.findall(r"^def test_", text, re.MULTILINE)) for text in files.values())
+    result.assert_outcomes(passed=tests + 1)  # one is for two ways to leave
+
+
+def test_the_overview_leads_to_every_page() -> None:
+    linked = set(re.findall(r"\]\((\w+\.md)\)", page("index")))
+
+    assert {path.name for path in DOCS.glob("*.md")} == linked | {"index.md"}
