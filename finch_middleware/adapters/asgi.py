@@ -90,7 +90,12 @@ def _path_info(scope: Scope) -> str:
     # Servers differ in whether path repeats root_path; the specification says that it does.
     if root and path.startswith(root + "/"):
         path = path[len(root) :]
-    return str(path).encode().decode("latin-1")
+    return _as_wsgi(path)
+
+
+def _as_wsgi(text: str) -> str:
+    # Half a surrogate pair, which no UTF-8 holds, still is somebody's path, and not ours to refuse.
+    return text.encode(errors="surrogatepass").decode("latin-1")
 
 
 def environ_of(scope: Scope) -> dict[str, Any]:
@@ -101,7 +106,7 @@ def environ_of(scope: Scope) -> dict[str, Any]:
     """
     environ: dict[str, Any] = {
         "REQUEST_METHOD": scope["method"],
-        "SCRIPT_NAME": scope.get("root_path", "").encode().decode("latin-1"),
+        "SCRIPT_NAME": _as_wsgi(scope.get("root_path", "")),
         "PATH_INFO": _path_info(scope),
         "QUERY_STRING": scope.get("query_string", b"").decode("latin-1"),
         "SERVER_PROTOCOL": f"HTTP/{scope.get('http_version', '1.1')}",
@@ -110,6 +115,9 @@ def environ_of(scope: Scope) -> dict[str, Any]:
     }
     for raw_name, raw_value in scope["headers"]:
         name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        # As WSGI's servers do: X_Remote_User would pass for the X-Remote-User of a trusted proxy.
+        if "_" in name:
+            continue
         key = name.upper().replace("-", "_")
         if key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
             key = f"HTTP_{key}"

@@ -82,8 +82,18 @@ def call(app: Any, scope: Any, receive: Any) -> Sent:
         http_scope("/FINCH/callback"),
         http_scope("/finch/callback", type="websocket"),
         {"type": "lifespan"},
+        http_scope("/\udc80"),
+        http_scope("/\ud83d"),
     ],
-    ids=["another path", "a slash more", "another case", "a websocket", "the lifespan"],
+    ids=[
+        "another path",
+        "a slash more",
+        "another case",
+        "a websocket",
+        "the lifespan",
+        "a byte that is no text",
+        "half a surrogate pair",
+    ],
 )
 def test_what_is_not_ours_goes_on_with_the_very_same_objects(
     finch: FinchConnect, scope: dict[str, Any]
@@ -123,6 +133,24 @@ def test_a_redirect_return_is_answered_below_any_mount_point(
     assert sent.header(b"location").startswith(b"/settings?finch=connected")
     [connection] = finch.connections.for_customer("acme")
     assert connection.access_token.reveal() in fake_finch.ledger.tokens
+
+
+def test_a_mount_point_that_is_no_text_is_answered_as_any_other(finch: FinchConnect) -> None:
+    scope = http_scope("/\udc80/finch/callback", root_path="/\udc80")
+
+    sent = call(FinchASGIMiddleware(Application(), finch), scope, receiving(b""))
+
+    assert sent.status == 400
+
+
+def test_a_header_with_an_underscore_never_passes_for_a_proxys() -> None:
+    forged, given = (b"x_remote_user", b"globex"), (b"x-remote-user", b"acme")
+
+    forged_alone = environ_of(http_scope("/", headers=[forged, (b"content_length", b"7")]))
+    beside_the_proxys = environ_of(http_scope("/", headers=[forged, given, forged]))
+
+    assert [name for name in forged_alone if "REMOTE" in name or "LENGTH" in name] == []
+    assert beside_the_proxys["HTTP_X_REMOTE_USER"] == "acme"
 
 
 def test_the_begin_path_is_answered_too(fake_finch: FakeFinch) -> None:
