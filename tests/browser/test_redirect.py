@@ -1,13 +1,24 @@
-"""The redirect flow in a real browser, on examples as their users start them."""
+"""
+The redirect flow in a real browser, on the Flask and the Django example as users start them.
+
+Each over https, with a certificate of the tests' own, and over http://localhost. Finch is another
+site to both, as 127.0.0.1 is to localhost.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Event
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from werkzeug.http import parse_cookie
 
+from finch_middleware import FinchConnect
+from finch_middleware.options import new_key
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.browser.kit import sync_api
 from tests.browser.serving import example
@@ -15,11 +26,13 @@ from tests.browser.serving import example
 playwright = sync_api()
 expect = playwright.expect
 
+CALLBACK = "/finch/callback"
 CONNECTED = "You are connected."
 DECLINED = "You left before the connection was made."
+KEY = new_key("browser")
 
 
-@pytest.fixture(params=["http", "https"])
+@pytest.fixture(params=["https", "http"])
 def scheme(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -28,16 +41,10 @@ def scheme(request: pytest.FixtureRequest) -> str:
 def address(
     request: pytest.FixtureRequest, fake: FakeFinch, scheme: str, tls: tuple[Path, Path]
 ) -> Iterator[str]:
-    """Where the example is; Finch is another site to it, as 127.0.0.1 is to localhost."""
-    name = request.param
-    with example(name, fake, tls=tls if scheme == "https" else None) as address:
+    """Where the example is."""
+    chosen = tls if scheme == "https" else None
+    with example(request.param, fake, tls=chosen, FINCH_KEY=KEY) as address:
         yield address
-
-
-#: One application is enough where only the browser and our pages differ.
-flask_alone = pytest.mark.parametrize(
-    ("address", "scheme"), [("flask_app", "https")], indirect=True
-)
 
 
 def sign_in(page: playwright.Page, address: str, employer: str = "Acme Inc.") -> None:
@@ -53,6 +60,23 @@ def open_connect(page: playwright.Page, fake: FakeFinch) -> None:
 
 def choose(page: playwright.Page, decision: str) -> None:
     page.get_by_role("button", name=decision, exact=True).click()
+
+
+def connect(page: playwright.Page, fake: FakeFinch) -> None:
+    open_connect(page, fake)
+    choose(page, "Allow")
+    expect(page.get_by_role("status")).to_have_text(CONNECTED)
+
+
+def returns(page: playwright.Page) -> list[str]:
+    """The addresses of the callback that the page asks for, from now on."""
+    seen: list[str] = []
+    page.on("request", lambda r: seen.append(r.url) if CALLBACK in r.url else None)
+    return seen
+
+
+def code_of(address: str) -> str:
+    return parse_qs(urlsplit(address).query)["code"][0]
 
 
 def test_an_employer_connects_over_another_site_and_comes_back(
@@ -77,7 +101,6 @@ def test_an_employer_connects_over_another_site_and_comes_back(
 
 
 @pytest.mark.parametrize("decision", ["Deny", "Close"])
-@flask_alone
 def test_an_employer_who_declines_comes_back_to_words(
     page: playwright.Page, fake: FakeFinch, address: str, decision: str
 ) -> None:
@@ -90,45 +113,54 @@ def test_an_employer_who_declines_comes_back_to_words(
     assert fake.ledger.calls("token") == 0
 
 
-@flask_alone
-def test_a_reload_and_the_back_button_spend_no_second_code(
-    page: playwright.Page, fake: FakeFinch, address: str
-) -> None:
-    sign_in(page, address)
-    open_connect(page, fake)
-    choose(page, "Allow")
-    expect(page.get_by_role("status")).to_have_text(CONNECTED)
-
-    page.reload()
-    expect(page.get_by_role("status")).to_have_text(CONNECTED)
-    page.go_back()
-    page.go_forward()
-    expect(page.get_by_role("status")).to_have_text(CONNECTED)
-
-    assert fake.ledger.calls("token") == 1
-    assert "code=" not in page.evaluate("JSON.stringify(performance.getEntries())")
-
-
-@flask_alone
 def test_the_return_itself_opened_twice_is_answered_alike(
     page: playwright.Page, fake: FakeFinch, address: str
 ) -> None:
     sign_in(page, address)
-    returns = []
-    page.on("request", lambda r: returns.append(r.url) if "/finch/callback" in r.url else None)
-    open_connect(page, fake)
-    choose(page, "Allow")
-    expect(page.get_by_role("status")).to_have_text(CONNECTED)
+    seen = returns(page)
+    connect(page, fake)
     first = page.url
 
-    page.goto(returns[0])
+    page.goto(seen[0])
 
     expect(page.get_by_role("status")).to_have_text(CONNECTED)
     assert page.url == first
     assert fake.ledger.calls("token") == 1
 
 
-@flask_alone
+def test_a_reload_of_the_page_that_asks_for_one_connects(
+    page: playwright.Page, fake: FakeFinch, address: str
+) -> None:
+    sign_in(page, address)
+    fake.script("token", Behaviour.error(429, headers={"Retry-After": "60"}))
+    open_connect(page, fake)
+    choose(page, "Allow")
+    expect(page.get_by_role("heading")).to_have_text("It is very busy right now")
+
+    page.reload()
+
+    expect(page.get_by_role("status")).to_have_text(CONNECTED)
+    assert len(fake.ledger.tokens) == 1
+
+
+def test_back_to_connect_and_allowed_again_connects_nothing_a_second_time(
+    page: playwright.Page, fake: FakeFinch, address: str
+) -> None:
+    sign_in(page, address)
+    seen = returns(page)
+    connect(page, fake)
+
+    page.go_back()
+    page.wait_for_url(f"{fake.connect_origin}/authorize?**")
+    choose(page, "Allow")
+
+    expect(page.get_by_role("heading")).to_have_text("This link was used already")
+    first, second = map(code_of, seen)
+    assert (fake.ledger.presented(first), fake.ledger.presented(second)) == (1, 0)
+    page.get_by_role("link", name="Start again").click()
+    expect(page.get_by_role("listitem")).to_have_count(1)
+
+
 def test_two_tabs_each_end_their_own_flow(
     new_context: Callable[..., playwright.BrowserContext], fake: FakeFinch, address: str
 ) -> None:
@@ -149,28 +181,55 @@ def test_two_tabs_each_end_their_own_flow(
     assert fake.ledger.calls("token") == 2
 
 
-@flask_alone
 def test_a_slow_finch_is_waited_for_and_a_second_tab_waits_along(
     new_context: Callable[..., playwright.BrowserContext], fake: FakeFinch, address: str
 ) -> None:
-    context = new_context()
+    context, awake = new_context(), Event()
     page, other = context.new_page(), context.new_page()
     sign_in(page, address)
-    fake.script("token", Behaviour.delay(3))
+    other.goto(address)
+    fake.script("token", Behaviour.hold(awake))
     open_connect(page, fake)
 
-    with page.expect_request(re.compile("/finch/callback")) as returned:
+    with page.expect_request(re.compile(CALLBACK)) as returned:
         page.get_by_role("button", name="Allow").click(no_wait_after=True)
     fake.ledger.wait_for_calls("token")
-    other.goto(returned.value.url)
+    with other.expect_request(re.compile(CALLBACK)):
+        other.evaluate("address => { location.href = address }", returned.value.url)
+    other.wait_for_timeout(300)
+    awake.set()
 
     expect(other.get_by_role("status")).to_have_text(CONNECTED)
     expect(page.get_by_role("status")).to_have_text(CONNECTED)
     assert fake.ledger.calls("token") == 1
 
 
-@flask_alone
-def test_a_browser_that_keeps_no_cookie_is_told_so_and_spends_no_code(
+def test_a_flow_of_two_hours_ago_is_told_so_and_spends_no_code(
+    page: playwright.Page, fake: FakeFinch, address: str
+) -> None:
+    sign_in(page, address)
+    begun = FinchConnect(
+        client_id=fake.client_id,
+        client_secret=fake.client_secret,
+        redirect_uri=address + CALLBACK,
+        products=["company"],
+        storage="memory://",
+        key=KEY,
+        api_url=fake.api_url,
+        connect_origin=fake.connect_origin,
+        clock=lambda: datetime.now(UTC) - timedelta(hours=2),
+    ).begin(customer_id="acme", customer_name="Acme Inc.")
+    [(name, value)] = parse_cookie(begun.headers["Set-Cookie"].partition(";")[0]).items()
+    page.context.add_cookies([{"name": name, "value": value, "url": address, "sameSite": "Lax"}])
+
+    page.goto(begun.headers["Location"])
+    choose(page, "Allow")
+
+    expect(page.get_by_role("heading")).to_have_text("That took a little too long")
+    assert fake.ledger.calls("token") == 0
+
+
+def test_a_browser_that_has_lost_the_ticket_is_told_so_and_spends_no_code(
     page: playwright.Page, fake: FakeFinch, address: str
 ) -> None:
     sign_in(page, address)
@@ -183,16 +242,15 @@ def test_a_browser_that_keeps_no_cookie_is_told_so_and_spends_no_code(
     assert fake.ledger.calls("token") == 0
 
 
-@flask_alone
 def test_a_link_from_another_site_connects_nothing(
     page: playwright.Page, fake: FakeFinch, address: str
 ) -> None:
     sign_in(page, address)
     open_connect(page, fake)
-    code = fake.issue_code(customer_id="acme", redirect_uri=f"{address}/finch/callback")
+    code = fake.issue_code(customer_id="acme", redirect_uri=f"{address}{CALLBACK}")
 
     page.evaluate(
-        "address => { location.href = address }", f"{address}/finch/callback?code={code}&state=x"
+        "address => { location.href = address }", f"{address}{CALLBACK}?code={code}&state=x"
     )
 
     expect(page.get_by_role("heading")).to_have_text("This belongs to a different connection")
