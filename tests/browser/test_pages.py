@@ -1,48 +1,48 @@
-"""Our own pages in a real browser: what they let happen, who can read them, how they look."""
+"""Our own pages in a real browser: what they let happen."""
 
 from __future__ import annotations
 
-import os
-import re
+import json
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
-from urllib.parse import parse_qs
 
 import pytest
 
-from finch_middleware.messages import (
-    FAILED_REASONS,
-    INVALID_REASONS,
-    Failed,
-    Finishing,
-    Invalid,
-    Outcome,
-)
-from finch_middleware.pages import Pages
-from finch_middleware.request import CallbackRequest
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
-from tests.browser.kit import sync_api
+from tests.browser.kit import ARGUMENTS, chromium_path, sync_api
 from tests.browser.pages import BEGIN, Files, Latecomer, connected
-from tests.browser.serving import example, served
+from tests.browser.serving import served
 
 playwright = sync_api()
 expect = playwright.expect
 
-WIDTHS = {"wide": 1280, "narrow": 390}
-SCHEMES = ("light", "dark")
 
-
-@pytest.fixture
-def address(fake: FakeFinch, tls: tuple[Path, Path], clock: Clock) -> Iterator[str]:
+@pytest.fixture(params=["https"])
+def address(
+    request: pytest.FixtureRequest, fake: FakeFinch, tls: tuple[Path, Path], clock: Clock
+) -> Iterator[str]:
     """An application without a view of its own: a begin path and a home."""
     files, late = Files(), Latecomer()
     files.pages = {"/": "<!doctype html><html lang=en><title>Home</title><h1>Home</h1>"}
-    with served(late, tls=tls) as address:
+    with served(late, tls=tls if request.param == "https" else None) as address:
         late.app = connected(fake, address, files, clock=clock)
         yield address
+
+
+@pytest.fixture
+def without_cookies(chromium: playwright.Browser, tmp_path: Path) -> Iterator[playwright.Page]:
+    """A Chromium whose owner has told it to take no cookies at all."""
+    profile = tmp_path / "profile"
+    (profile / "Default").mkdir(parents=True)
+    blocked = {"profile": {"default_content_setting_values": {"cookies": 2}}}
+    (profile / "Default" / "Preferences").write_text(json.dumps(blocked), encoding="utf-8")
+    context = chromium.browser_type.launch_persistent_context(
+        profile, executable_path=chromium_path(), args=list(ARGUMENTS), ignore_https_errors=True
+    )
+    yield context.new_page()
+    context.close()
 
 
 def press(page: playwright.Page, address: str) -> None:
@@ -119,104 +119,17 @@ def test_a_finch_that_is_busy_is_tried_again_by_the_button(
     assert len(fake.ledger.tokens) == 1
 
 
-# -- who can read them, and how they look -----------------------------------------------------
-
-COMMON: dict[str, Any] = {"reference": "7K3Q9XWD", "return_to": "/settings"}
-OUTCOMES: dict[str, Outcome] = {
-    "finishing": Finishing(spooled=False, **COMMON),
-    **{f"invalid-{reason}": Invalid(reason=reason, **COMMON) for reason in INVALID_REASONS},
-    **{f"failed-{reason}": Failed(reason=reason, **COMMON) for reason in FAILED_REASONS},
-}
-
-
-#: One page of each kind.
-FIRST = ("begin", "finishing", "invalid-expired", "failed-unreachable")
-
-
-class Gallery:
-    """Every page of ours by its name: ``/?page=failed-unreachable``."""
-
-    def __init__(self) -> None:
-        self._pages = Pages(brand="Northwind Payroll")
-
-    def __call__(self, environ: Any, start_response: Any) -> Any:
-        name = parse_qs(environ["QUERY_STRING"]).get("page", ["begin"])[0]
-        if name == "begin":
-            response = self._pages.begin(connect_origin="https://connect.tryfinch.com")
-        else:
-            response = self._pages.respond(OUTCOMES[name], CallbackRequest.of(environ))
-        response.status_code = 200
-        response.headers.pop("Refresh", None)
-        return response(environ, start_response)
-
-
-@pytest.fixture
-def axe(npm: Path) -> str:
-    """The source of axe-core."""
-    return (npm / "axe-core" / "axe.min.js").read_text(encoding="utf-8")
-
-
-def violations(page: playwright.Page, axe: str) -> list[str]:
-    """What axe finds, in one line each."""
-    page.evaluate(axe)
-    found = page.evaluate("axe.run().then(result => result.violations)")
-    return [f"{page.url}: {each['id']}: {each['nodes'][0]['html']}" for each in found]
-
-
-def looked_at(
-    page: playwright.Page, name: str, axe: str, *, scheme: str | None = None
-) -> list[str]:
-    """
-    What axe finds at each width in light and dark, or narrow in one *scheme*; what is too wide.
-
-    FINCH_TEST_SCREENSHOTS names a folder that keeps what was seen.
-    """
-    kept, found = os.environ.get("FINCH_TEST_SCREENSHOTS"), []
-    everything = scheme is None or kept
-    for width_name, width in WIDTHS.items() if everything else [("narrow", WIDTHS["narrow"])]:
-        page.set_viewport_size({"width": width, "height": 844})
-        for seen in SCHEMES if everything else [scheme]:
-            page.emulate_media(color_scheme=seen)
-            found += violations(page, axe)
-            if kept:
-                page.screenshot(path=Path(kept) / f"{name}-{width_name}-{seen}.png")
-        if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
-            found.append(f"{page.url}: wider than {width}")
-    return found
-
-
-def test_axe_finds_nothing_on_any_page_of_ours(page: playwright.Page, axe: str) -> None:
-    found = []
-    with served(Gallery()) as address:
-        for name in ("begin", *OUTCOMES):
-            page.goto(f"{address}/?page={name}")
-            # All of a kind have the same colours, so one of it is seen in light and dark.
-            found += looked_at(page, name, axe, scheme=None if name in FIRST else "light")
-
-    assert found == []
-
-
-@pytest.mark.parametrize("name", ["flask_app", "embedded"])
-def test_axe_finds_nothing_on_the_examples_pages(
-    page: playwright.Page, fake: FakeFinch, axe: str, npm: Path, name: str
+# An application with a login of its own loses that one first; here nothing else needs a cookie.
+@pytest.mark.parametrize("address", ["https", "http"], indirect=True)
+def test_a_browser_that_takes_no_cookies_is_told_so_and_spends_no_code(
+    without_cookies: playwright.Page, fake: FakeFinch, address: str
 ) -> None:
-    sdk = npm / "@tryfinch" / "react-connect" / "dist" / "index.js"
-    page.route(
-        "https://prod-cdn.tryfinch.com/**",
-        lambda route: route.fulfill(path=sdk, content_type="text/javascript"),
-    )
-    found = []
-    with example(name, fake) as address:
-        page.goto(address)
-        found += looked_at(page, f"{name}-signed-out", axe)
-        page.get_by_role("button", name="Acme Inc.").click()
-        found += looked_at(page, f"{name}-signed-in", axe)
-        page.get_by_role("button", name="Connect payroll").click()
-        where: Any = page
-        if name == "embedded":
-            where = page.frame_locator("#finch-connect-iframe")
-        where.get_by_role("button", name="Allow").click()
-        page.wait_for_url(re.compile("finch=connected"))
-        found += looked_at(page, f"{name}-connected", axe)
+    page = without_cookies
 
-    assert found == []
+    press(page, address)
+    allow(page, fake)
+
+    expect(page.get_by_role("heading")).to_have_text("This was not started in this browser")
+    assert page.context.cookies() == []
+    assert len(fake.ledger.codes) == 1
+    assert fake.ledger.calls("token") == 0
