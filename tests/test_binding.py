@@ -203,17 +203,26 @@ def test_what_is_bound_to_nobody_is_refused(
     assert bound(clock, case.pop("returned"), tickets, **case) == reason
 
 
-@pytest.mark.parametrize("with_state", [True, False])
-def test_an_expired_ticket_binds_nothing(clock: Clock, with_state: bool) -> None:
-    ticket = a_ticket(clock)
+#: How a ticket is met again: the embedded flow always brings its state back.
+met = pytest.mark.parametrize(
+    ("kind", "with_state"),
+    [("redirect", True), ("redirect", False), ("embedded", True)],
+    ids=["redirect", "redirect without state", "embedded"],
+)
+
+
+@met
+def test_an_expired_ticket_binds_nothing(clock: Clock, kind: FlowKind, with_state: bool) -> None:
+    ticket = a_ticket(clock, kind=kind)
     returned = Return(code=CODE, state=ticket.state if with_state else None)
     clock.move(HOUR + SKEW - timedelta(seconds=1))
-    in_time = bound(clock, returned, [ticket])
+    in_time = bound(clock, returned, [ticket], request=OWN_PAGE)
 
     clock.move(timedelta(seconds=1))
+    late = bound(clock, returned, [ticket], request=OWN_PAGE)
 
     assert isinstance(in_time, Binding)
-    assert bound(clock, returned, [ticket]) == "expired"
+    assert late == "expired"
 
 
 def test_an_expired_ticket_beside_a_live_one_is_passed_over(clock: Clock) -> None:
@@ -227,15 +236,19 @@ def test_an_expired_ticket_beside_a_live_one_is_passed_over(clock: Clock) -> Non
     assert len(found.names) == 1
 
 
-@pytest.mark.parametrize("with_state", [True, False])
-def test_a_login_narrows_the_tickets_to_its_own(clock: Clock, with_state: bool) -> None:
-    acme, beta = a_ticket(clock, "acme"), a_ticket(clock, "beta")
-    returned = Return(code=CODE, state=acme.state if with_state else None)
+@met
+def test_a_login_narrows_the_tickets_to_its_own(
+    clock: Clock, kind: FlowKind, with_state: bool
+) -> None:
+    tickets = [a_ticket(clock, "beta", kind=kind), a_ticket(clock, "acme", kind=kind)]
+    returned = Return(code=CODE, state=tickets[1].state if with_state else None)
 
-    mine = the_binding(clock, returned, [beta, acme], signed_in=frozenset({"acme", "gamma"}))
-    theirs = bound(clock, returned, [beta, acme], signed_in=frozenset({"gamma"}))
-    nobodys = bound(clock, returned, [beta, acme], signed_in=frozenset())
+    def as_seen_by(*login: str) -> Binding | str:
+        return bound(clock, returned, tickets, request=OWN_PAGE, signed_in=frozenset(login))
 
+    mine, theirs, nobodys = as_seen_by("acme", "gamma"), as_seen_by("gamma"), as_seen_by()
+
+    assert isinstance(mine, Binding)
     assert mine.customers == {"acme"}
     assert (theirs, nobodys) == ("other_customer", "signed_out")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -13,23 +14,30 @@ from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.site import CALLBACK, SAME_ORIGIN_FETCH, Browser, Site
 from tests.story.oracle import attempt_of, code_of, exchanges, nothing_stored, tokens_of
+from tests.story.ways import allowed, connected, every_way
 
 both_ways = pytest.mark.parametrize("echo_state", [True, False], ids=["state", "no-state"])
 
 
-@both_ways
-def test_another_browser_cannot_finish_a_flow(
-    fake: FakeFinch, site: Site, browser: Browser
-) -> None:
-    callback = fake.allow(browser.location())
+def rejected(site: Site) -> list[str | None]:
+    """Why returns were refused that nothing was done about."""
+    return [event.reason for event in site.named("finch.callback.rejected")]
 
-    answer = Browser(site).get(callback)
+
+@every_way
+def test_another_browser_cannot_finish_a_flow(
+    fake: FakeFinch, site: Site, browser: Browser, flow: str
+) -> None:
+    comeback = allowed(fake, browser, flow=flow)
+
+    answer = comeback.brought_by(Browser(site))
 
     assert answer.status == 400
     assert "This was not started in this browser" in answer.text
-    assert [event.reason for event in site.events] == ["no_ticket"]
+    assert rejected(site) == ["no_ticket"]
     assert fake.ledger.calls("token") == 0
-    assert "finch=connected" in browser.get(callback).location
+    assert attempt_of(site, fake, comeback.code) is None
+    assert connected(comeback.brought_by(browser))
 
 
 def test_a_state_of_another_browser_is_refused(
@@ -42,7 +50,7 @@ def test_a_state_of_another_browser_is_refused(
     answer = victim.get(callback)
 
     assert answer.status == 400
-    assert [event.reason for event in site.events] == ["state_mismatch"]
+    assert rejected(site) == ["state_mismatch"]
     assert fake.ledger.calls("token") == 0
 
 
@@ -60,30 +68,36 @@ def test_a_state_that_is_not_of_this_browser_is_refused(
     assert fake.ledger.calls("token") == 0
 
 
-@both_ways
-@pytest.mark.parametrize(
-    ("passed", "accepted"),
-    [(timedelta(minutes=61), True), (timedelta(minutes=61, seconds=1), False)],
-    ids=["within a minute's skew", "over"],
-)
-def test_a_ticket_has_its_time(
-    fake: FakeFinch,
-    site: Site,
-    browser: Browser,
-    clock: Clock,
-    passed: timedelta,
-    accepted: bool,
+@every_way
+def test_a_ticket_holds_for_its_time_and_a_minutes_skew(
+    fake: FakeFinch, site: Site, browser: Browser, clock: Clock, flow: str
 ) -> None:
-    callback = fake.allow(browser.location())
-    clock.move(passed)
+    comeback = allowed(fake, browser, flow=flow)
+    clock.move(timedelta(minutes=61))
 
-    answer = browser.get(callback)
+    answer = comeback.brought_by(browser)
 
-    assert answer.status == (303 if accepted else 400)
-    assert fake.ledger.calls("token") == (1 if accepted else 0)
-    assert [event.reason for event in site.named("finch.callback.rejected")] == (
-        [] if accepted else ["expired"]
-    )
+    assert connected(answer)
+    assert tokens_of(site, "acme") == list(fake.ledger.tokens)
+
+
+@every_way
+def test_a_ticket_whose_time_is_over_spends_and_keeps_nothing(
+    fake: FakeFinch, site: Site, browser: Browser, clock: Clock, flow: str
+) -> None:
+    comeback = allowed(fake, browser, flow=flow)
+    clock.move(timedelta(minutes=61, seconds=1))
+
+    answer = comeback.brought_by(browser)
+
+    assert answer.status == 400
+    assert "That took a little too long" in answer.text
+    [event] = site.named("finch.callback.rejected")
+    assert (event.level, event.reason) == (logging.WARNING, "expired")
+    assert str(event.reference) in answer.text
+    assert fake.ledger.calls("token") == 0
+    assert attempt_of(site, fake, comeback.code) is None
+    assert nothing_stored(site)
 
 
 @both_ways
@@ -101,8 +115,9 @@ def test_a_code_of_another_customer_is_quarantined(
     assert nothing_stored(site)
     assert len(fake.ledger.minted(stolen)) == 1
     assert fake.ledger.calls("disconnect") == 0
-    [event] = site.events
-    assert (event.name, event.reason) == ("finch.token.quarantined", "other_customer")
+    [event] = site.named("finch.token.quarantined")
+    assert (event.level, event.reason) == (logging.CRITICAL, "other_customer")
+    assert str(event.reference) in answer.text
 
 
 @pytest.mark.parametrize("echo_state", [False], ids=["no-state"])
@@ -177,22 +192,23 @@ def test_a_customer_id_that_comes_back_as_a_number_is_the_same_customer(
     assert tokens_of(site, "4711") == list(fake.ledger.tokens)
 
 
-@both_ways
+@every_way
 def test_a_code_that_finch_does_not_know_is_presented_once(
-    fake: FakeFinch, site: Site, browser: Browser
+    fake: FakeFinch, site: Site, browser: Browser, flow: str
 ) -> None:
-    callback = fake.allow(browser.location())
-    unknown = callback.replace(code_of(callback), "00000000-0000-0000-0000-000000000000")
+    comeback = allowed(fake, browser, flow=flow)
+    unknown = comeback.with_code("00000000-0000-0000-0000-000000000000")
 
-    first, second = browser.get(unknown), browser.get(unknown)
+    first, second = unknown.brought_by(browser), unknown.brought_by(browser)
 
     assert (first.status, second.status) == (400, 400)
-    assert first.text.partition("Reference")[2].split("</code>")[0] in second.text
-    assert fake.ledger.calls("token") == 1
+    assert "This link was used already or has expired" in first.text
     [event] = site.named("finch.exchange.code_rejected")
-    assert event.reference is not None
-    assert event.reference in first.text
-    assert event.request_id is not None
+    assert all(str(event.reference) in answer.text for answer in (first, second))
+    assert fake.ledger.presented(unknown.code) == 1
+    attempt = attempt_of(site, fake, unknown.code)
+    assert attempt is not None
+    assert (attempt.state, attempt.reason) == (AttemptState.FAILED, "code_rejected")
     assert nothing_stored(site)
 
 
@@ -208,7 +224,7 @@ def test_a_ticket_of_another_client_is_worth_nothing(
     answer = Browser(other, dict(browser.cookies)).get(callback)
 
     assert answer.status == 400
-    assert [event.reason for event in other.events] == ["no_ticket"]
+    assert rejected(other) == ["no_ticket"]
     assert fake.ledger.calls("token") == 0
 
 
@@ -296,7 +312,7 @@ def test_a_doubled_parameter_spends_nothing(
     answer = browser.get(f"{callback}&{doubled}=x&{doubled}=y")
 
     assert answer.status == 400
-    assert [event.reason for event in site.events] == ["malformed"]
+    assert rejected(site) == ["malformed"]
     assert fake.ledger.calls("token") == 0
 
 
@@ -309,5 +325,5 @@ def test_a_redirect_return_that_is_posted_from_elsewhere_is_refused(
     answer = browser.request("POST", callback, headers={"Content-Length": "0"})
 
     assert answer.status == 403
-    assert [event.reason for event in site.events] == ["cross_site"]
+    assert rejected(site) == ["cross_site"]
     assert exchanges(fake) == []

@@ -12,11 +12,10 @@ from werkzeug.wrappers import Request
 from finch_middleware import Connected, FinchConnect
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import FakeFinch
+from finch_middleware.texts import TEXTS
 from tests.site import CALLBACK, NAVIGATION, Answer, Browser, Site
 from tests.story.oracle import attempt_of, code_of, exchanges, nothing_stored, tokens_of
-
-# Nothing here depends on the kind of storage.
-pytestmark = pytest.mark.parametrize("storage_options", ["memory"], indirect=True)
+from tests.story.ways import allowed, connected, every_way
 
 both_ways = pytest.mark.parametrize("echo_state", [True, False], ids=["state", "no-state"])
 
@@ -35,7 +34,7 @@ class Session:
         return self.login
 
 
-@both_ways
+@every_way
 @pytest.mark.parametrize(
     ("login", "reason"),
     [
@@ -53,19 +52,24 @@ class Session:
     ids=repr,
 )
 def test_the_ticket_must_be_of_a_customer_of_this_login(
-    fake: FakeFinch, make_site: Callable[..., Site], login: Login, reason: str | None
+    fake: FakeFinch, make_site: Callable[..., Site], flow: str, login: Login, reason: str | None
 ) -> None:
     site = make_site(customer_of=Session(login))
     browser = Browser(site)
-    callback = fake.allow(browser.location("4711"))
+    comeback = allowed(fake, browser, "4711", flow=flow)
 
-    answer = browser.get(callback)
+    answer = comeback.brought_by(browser)
 
-    assert answer.status == (303 if reason is None else 400)
-    assert fake.ledger.calls("token") == (1 if reason is None else 0)
+    assert connected(answer) is (reason is None)
+    assert fake.ledger.presented(comeback.code) == (1 if reason is None else 0)
     assert tokens_of(site, "4711") == list(fake.ledger.tokens)
-    rejected = [event.reason for event in site.named("finch.callback.rejected")]
-    assert rejected == ([] if reason is None else [reason])
+    rejected = site.named("finch.callback.rejected")
+    assert [event.reason for event in rejected] == ([] if reason is None else [reason])
+    if reason is not None:
+        assert answer.status == 400
+        assert TEXTS[f"invalid.{reason}"]["title"] in answer.text
+        assert str(rejected[0].reference) in answer.text
+        assert attempt_of(site, fake, comeback.code) is None
 
 
 def test_the_login_is_read_from_the_untouched_environ(
@@ -248,7 +252,7 @@ def test_nobody_signed_in_means_nothing_presented(
     answer = _returned(Browser(site), code, flow=flow)
 
     assert answer.status == 400
-    assert [event.reason for event in site.events] == ["signed_out"]
+    assert [event.reason for event in site.named("finch.callback.rejected")] == ["signed_out"]
     assert fake.ledger.presented(code) == 0
 
 
