@@ -26,8 +26,8 @@ from tests.site import CALLBACK, SAME_ORIGIN_FETCH, Browser, Site
 from tests.story.oracle import nothing_stored, tokens_of
 from tests.story.troubled_storage import TroubledStorage
 
-# Nothing here depends on the kind of storage.
-pytestmark = pytest.mark.parametrize("storage_options", ["memory"], indirect=True)
+#: For what asks no storage anything: there it is all the same which one it is.
+in_memory = pytest.mark.parametrize("storage_options", ["memory"], indirect=True)
 
 
 def test_every_argument_reaches_finch(fake: FakeFinch, make_site: Callable[..., Site]) -> None:
@@ -139,6 +139,7 @@ def test_a_beginning_needs_no_request(fake: FakeFinch, site: Site) -> None:
     assert len(response.headers.getlist("Set-Cookie")) == 1
 
 
+@in_memory
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -249,7 +250,7 @@ def test_nobody_is_sent_anywhere_while_the_spool_cannot_be_written(
     answer = Browser(site).begin()
 
     assert answer.status == 503
-    assert [event.reason for event in site.events] == ["spool_unavailable"]
+    assert [event.reason for event in site.named("finch.begin.failed")] == ["spool_unavailable"]
     assert fake.ledger.calls("sessions") == 0
 
 
@@ -261,6 +262,7 @@ def test_a_beginning_writes_nothing(troubled_site: Site, troubled: TroubledStora
     assert nothing_stored(troubled_site)
 
 
+@in_memory
 def test_a_component_from_the_environment_is_the_same(
     fake: FakeFinch, site: Site, clock: Clock, storage_options: dict[str, Any]
 ) -> None:
@@ -281,6 +283,7 @@ def test_a_component_from_the_environment_is_the_same(
     assert response.location.startswith(fake.connect_origin)
 
 
+@in_memory
 def test_all_faults_of_a_configuration_are_told_at_once(
     storage_options: dict[str, Any],
 ) -> None:

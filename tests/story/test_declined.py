@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from urllib.parse import urlencode
 
@@ -10,9 +11,6 @@ import pytest
 from finch_middleware.testing.fake_finch import FakeFinch
 from tests.site import CALLBACK, SAME_ORIGIN_FETCH, Browser, Site
 from tests.story.oracle import nothing_stored, tokens_of
-
-# Nothing here depends on the kind of storage.
-pytestmark = pytest.mark.parametrize("storage_options", ["memory"], indirect=True)
 
 both_ways = pytest.mark.parametrize("echo_state", [True, False], ids=["state", "no-state"])
 
@@ -46,8 +44,8 @@ def test_a_no_leads_back_and_spends_nothing(
 
     answer = browser.get(decide(fake, location))
 
-    [event] = site.events
-    assert (event.name, event.reason) == ("finch.callback.declined", reason)
+    [event] = site.named("finch.callback.declined")
+    assert (event.level, event.reason) == (logging.INFO, reason)
     assert answer.status == 303
     assert answer.location == f"/settings?finch=declined&finch_ref={event.reference}"
     assert fake.ledger.calls("token") == 0
@@ -77,7 +75,7 @@ def test_the_page_of_the_embedded_flow_may_report_a_no(
     assert answer.json == {
         "outcome": "declined",
         "message": answer.json["message"],
-        "reference": site.events[0].reference,
+        "reference": site.named("finch.callback.declined")[0].reference,
         "retry": "restart",
         "return_to": "/settings",
     }
@@ -92,7 +90,7 @@ def test_a_no_to_nothing_is_refused(
 
     assert answer.status == 400
     assert "There is nothing to finish here" in answer.text
-    assert [event.reason for event in site.events] == ["unsolicited"]
+    assert [event.reason for event in site.named("finch.callback.rejected")] == ["unsolicited"]
 
 
 def test_a_no_with_another_state_is_refused(fake: FakeFinch, site: Site, browser: Browser) -> None:
@@ -102,7 +100,7 @@ def test_a_no_with_another_state_is_refused(fake: FakeFinch, site: Site, browser
     answer = browser.get(fake.deny(foreign))
 
     assert answer.status == 400
-    assert [event.reason for event in site.events] == ["state_mismatch"]
+    assert [event.reason for event in site.named("finch.callback.rejected")] == ["state_mismatch"]
 
 
 @both_ways
