@@ -44,13 +44,22 @@ SERVERS: dict[str, tuple[str, Sequence[str]]] = {
 }
 
 PREFIX = "/payroll"
+_INNER = "tests.servers.mounted:dispatched"
 _MOUNT = ["--mount", f"{PREFIX}={WSGI}", "--manage-script-name", "--die-on-term"]
 
 #: The same, each taking `PREFIX` away.
 MOUNTED: dict[str, tuple[str, Sequence[str]]] = {
     "uwsgi-mount": ("uwsgidecorators", ["uwsgi", "--http-socket", "127.0.0.1:{port}", *_MOUNT]),
     "gunicorn-script-name": ("gunicorn", [*_GUNICORN, "--env", f"SCRIPT_NAME={PREFIX}", WSGI]),
+    "werkzeug-dispatcher": ("waitress", ["waitress-serve", "--listen=127.0.0.1:{port}", _INNER]),
+    "starlette-mount": (
+        "starlette",
+        ["uvicorn", "--host", "127.0.0.1", "--port", "{port}", "tests.servers.mounted:mounted"],
+    ),
 }
+
+#: Built from its source, so `dev` does not ask a newcomer's machine for it.
+_APART = {"uwsgidecorators": "uwsgi"}
 
 _LIFE_SECONDS = 200
 
@@ -78,7 +87,8 @@ def running(name: str, *, origin: str | None = None, path: str = CALLBACK) -> It
     """
     module, command = {**SERVERS, **MOUNTED}[name]
     if find_spec(module) is None:
-        raise Absent(f"{name} is not installed; pip install '.[dev]'")
+        source = _APART.get(module, "'.[dev]'")
+        raise Absent(f"{name} is not installed; pip install {source}")
     port = free_port()
     outside = (origin or "http://localhost:{port}").format(port=port)
     with FakeFinch() as fake, tempfile.TemporaryFile() as log:
