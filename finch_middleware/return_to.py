@@ -29,8 +29,9 @@ def place(value: str, *, spa_origins: Collection[str] = ()) -> str:
         UsageError: It names another place, or is not plain, or is over 255 bytes.
     """
     for origin in spa_origins:
-        # What follows must begin with a slash, which ends the host: no app.example.com.evil.
-        if isinstance(value, str) and value.startswith(origin):
+        # The slash ends the host and its port: no app.example.com.evil, and no other origin
+        # that begins with the same letters.
+        if isinstance(value, str) and value.startswith(f"{origin}/"):
             whole = origin + local_path(value.removeprefix(origin))
             if len(whole) > LIMIT_BYTES:
                 raise UsageError(f"return_to is over {LIMIT_BYTES} bytes")

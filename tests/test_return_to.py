@@ -227,6 +227,22 @@ def test_a_named_origin_may_be_returned_to(path: str) -> None:
     assert place(APP + path, spa_origins=[APP]) == APP + path
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize(
+    "origins",
+    [("https://app.example.co", APP), ("http://localhost", "http://localhost:3000")],
+    ids=["hosts", "ports"],
+)
+def test_an_origin_that_begins_like_another_one_hides_no_page_of_it(
+    origins: tuple[str, str], reverse: bool
+) -> None:
+    named = origins[::-1] if reverse else origins
+
+    places = [place(f"{origin}/settings", spa_origins=named) for origin in origins]
+
+    assert places == [f"{origin}/settings" for origin in origins]
+
+
 def test_a_place_of_a_named_origin_may_fill_the_ticket_and_no_more() -> None:
     longest = APP + "/" + "a" * (LIMIT_BYTES - len(APP) - 1)
 
