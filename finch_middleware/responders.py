@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Collection, Mapping, Sequence
 
+from werkzeug.datastructures import Headers
 from werkzeug.http import dump_cookie
 
 from finch_middleware.messages import Response, SetCookie
@@ -69,7 +71,10 @@ def with_cors(
 
 
 def with_cookies(response: Response, cookies: Sequence[SetCookie]) -> Response:
-    """*response* itself, setting these cookies; a value of None removes its cookie."""
+    """A copy of *response* that sets these cookies; a value of None removes its cookie."""
+    # An application may answer everybody with one object, and cookies are one visitor's.
+    response = copy.copy(response)
+    response.headers = Headers(response.headers)
     for cookie in cookies:
         header = dump_cookie(
             cookie.name,

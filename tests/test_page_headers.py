@@ -122,6 +122,29 @@ class TestCookies:
             "__Host-finch-2=; Max-Age=0; Secure; HttpOnly; Path=/; SameSite=Lax"
         ]
 
+    def test_are_no_other_visitors_where_an_application_shares_one_response(self) -> None:
+        shared = Response(iter([b"one, ", b"two"]), status=402, headers={"X-Ours": "1"})
+        told: list[str] = []
+        shared.call_on_close(lambda: told.append("closed"))
+
+        response = with_cookies(shared, [COOKIE])
+        response.vary.add("Origin")
+
+        status, headers, body = served(response)
+        assert shared.headers.getlist("Set-Cookie") == shared.headers.getlist("Vary") == []
+        assert (status, body, told) == ("402 PAYMENT REQUIRED", b"one, two", ["closed"])
+        assert dict(headers)["X-Ours"] == "1"
+        assert [name for name, _ in headers].count("Set-Cookie") == 1
+
+    def test_are_set_on_an_applications_own_kind_of_response(self) -> None:
+        class Ours(Response):
+            default_mimetype = "text/x-ours"
+
+        response = with_cookies(Ours("text"), [COOKIE])
+
+        assert isinstance(response, Ours)
+        assert (response.mimetype, response.get_data()) == ("text/x-ours", b"text")
+
     def test_of_an_outcome_are_all_set(self) -> None:
         gone = SetCookie(name="__Host-finch-2", value=None, max_age=0, secure=True)
         outcome = Invalid(reason="expired", cookies=(COOKIE, gone), **COMMON)
