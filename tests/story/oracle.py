@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from werkzeug.wrappers import Response
+
 from finch_middleware.records import Attempt
 from finch_middleware.secret import Secret
-from finch_middleware.testing.fake_finch import FakeFinch
+from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from finch_middleware.vault import KeyedHash
 from tests.site import Answer, Site
 from tests.story.troubled_storage import TroubledStorage
@@ -23,6 +27,26 @@ REPORTS = frozenset(
         "finch.token.lost",
     }
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Overheard:
+    """Finch's answers as they left it, with the request ids that its support would ask for."""
+
+    answers: list[Response] = field(default_factory=list)
+
+    def of(self, behaviour: Behaviour) -> Behaviour:
+        """The same behaviour, whose answers are kept here."""
+
+        def shape(response: Response) -> Response:
+            self.answers.append(behaviour.shape(response))
+            return self.answers[-1]
+
+        return dataclasses.replace(behaviour, shape=shape)
+
+    @property
+    def request_ids(self) -> list[str]:
+        return [answer.headers["Finch-Request-Id"] for answer in self.answers]
 
 
 def code_of(callback_url: str) -> str:

@@ -13,7 +13,14 @@ from finch_middleware.records import AttemptState
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.site import CALLBACK, SAME_ORIGIN_FETCH, Browser, Site
-from tests.story.oracle import attempt_of, code_of, exchanges, nothing_stored, tokens_of
+from tests.story.oracle import (
+    Overheard,
+    attempt_of,
+    code_of,
+    exchanges,
+    nothing_stored,
+    tokens_of,
+)
 from tests.story.ways import allowed, connected, every_way
 
 both_ways = pytest.mark.parametrize("echo_state", [True, False], ids=["state", "no-state"])
@@ -149,7 +156,8 @@ def test_an_operator_can_open_what_was_quarantined(
 ) -> None:
     behaviour, reason = UNCONFIRMED[name]
     callback = fake.allow(browser.location())
-    fake.script("token", behaviour)
+    finch = Overheard()
+    fake.script("token", finch.of(behaviour))
 
     answer = browser.request("GET", callback, headers=SAME_ORIGIN_FETCH)
 
@@ -159,6 +167,8 @@ def test_an_operator_can_open_what_was_quarantined(
     assert nothing_stored(site)
     [attempt] = site.finch.storage.quarantined()
     assert (attempt.state, attempt.reason) == (AttemptState.QUARANTINED, reason)
+    [event] = site.named("finch.token.quarantined")
+    assert [attempt.request_id] == [event.request_id] == finch.request_ids
     assert attempt.sealed is not None
     opened = site.finch.vault.open(
         attempt.sealed.text, purpose="quarantine", context=(attempt.attempt_id,)
@@ -196,8 +206,9 @@ def test_a_customer_id_that_comes_back_as_a_number_is_the_same_customer(
 def test_a_code_that_finch_does_not_know_is_presented_once(
     fake: FakeFinch, site: Site, browser: Browser, flow: str
 ) -> None:
-    comeback = allowed(fake, browser, flow=flow)
-    unknown = comeback.with_code("00000000-0000-0000-0000-000000000000")
+    unknown = allowed(fake, browser, flow=flow).with_code("00000000-0000-0000-0000-000000000000")
+    finch = Overheard()
+    fake.script("token", finch.of(Behaviour.normal()))
 
     first, second = unknown.brought_by(browser), unknown.brought_by(browser)
 
@@ -209,6 +220,7 @@ def test_a_code_that_finch_does_not_know_is_presented_once(
     attempt = attempt_of(site, fake, unknown.code)
     assert attempt is not None
     assert (attempt.state, attempt.reason) == (AttemptState.FAILED, "code_rejected")
+    assert [attempt.request_id] == [event.request_id] == finch.request_ids
     assert nothing_stored(site)
 
 

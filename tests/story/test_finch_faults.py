@@ -13,8 +13,16 @@ import pytest
 from finch_middleware.records import AttemptState
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.site import SAME_ORIGIN_FETCH, Answer, Browser, Site
-from tests.story.oracle import attempt_of, code_of, exchanges, nothing_stored, tokens_of
+from tests.story.oracle import (
+    Overheard,
+    attempt_of,
+    code_of,
+    exchanges,
+    nothing_stored,
+    tokens_of,
+)
 from tests.story.troubled_storage import TroubledStorage
+from tests.story.ways import allowed, connected, every_way
 
 both_ways = pytest.mark.parametrize("echo_state", [True, False], ids=["state", "no-state"])
 
@@ -74,6 +82,10 @@ SPENT = {
 }
 
 
+#: Of these no header arrives, and so no request id.
+UNHEARD = {"reset", "reset-late"}
+
+
 def by_script(browser: Browser, callback: str) -> Answer:
     return browser.request("GET", callback, headers=SAME_ORIGIN_FETCH)
 
@@ -85,7 +97,8 @@ def test_what_finch_did_not_act_on_may_be_reloaded(
 ) -> None:
     fault = UNSPENT[name]
     callback = fake.allow(browser.location())
-    fake.script("token", fault.behaviour)
+    finch = Overheard()
+    fake.script("token", finch.of(fault.behaviour))
 
     refused = by_script(browser, callback)
     standing = attempt_of(site, fake, code_of(callback))
@@ -95,10 +108,10 @@ def test_what_finch_did_not_act_on_may_be_reloaded(
     assert refused.json["outcome"] == "failed"
     assert (refused.json["reason"], refused.json["retry"]) == (fault.reason, "reload")
     assert standing is None
-    event = site.events[0]
-    assert (event.name, event.level) == ("finch.exchange.finch_unavailable", fault.level)
-    assert (event.reason, event.reference) == (fault.reason, refused.json["reference"])
-    assert event.request_id is not None
+    [event] = site.named("finch.exchange.finch_unavailable")
+    assert (event.level, event.reason) == (fault.level, fault.reason)
+    assert event.reference == refused.json["reference"]
+    assert [event.request_id] == finch.request_ids
     assert "finch=connected" in answer.location
     assert tokens_of(site, "acme") == list(fake.ledger.tokens)
 
@@ -110,7 +123,8 @@ def test_what_finch_may_have_acted_on_is_never_presented_again(
 ) -> None:
     fault = SPENT[name]
     callback = fake.allow(browser.location())
-    fake.script("token", fault.behaviour)
+    finch = Overheard()
+    fake.script("token", finch.of(fault.behaviour))
 
     first, second = by_script(browser, callback), by_script(browser, callback)
 
@@ -118,13 +132,15 @@ def test_what_finch_may_have_acted_on_is_never_presented_again(
     assert first.json == second.json
     assert (first.json["reason"], first.json["retry"]) == (fault.reason, "restart")
     assert fake.ledger.presented(code_of(callback)) == 1
-    [event] = site.events
+    [request_id] = [None] if name in UNHEARD else finch.request_ids
+    [event] = site.named(f"finch.exchange.{fault.reason}")
     assert (event.level, event.reference) == (fault.level, first.json["reference"])
+    assert event.request_id == request_id
     attempt = attempt_of(site, fake, code_of(callback))
     assert attempt is not None
     ambiguous = fault.reason == "ambiguous"
     assert attempt.state is (AttemptState.AMBIGUOUS if ambiguous else AttemptState.FAILED)
-    assert attempt.reason == fault.reason
+    assert (attempt.reason, attempt.request_id) == (fault.reason, request_id)
     assert nothing_stored(site)
 
 
@@ -144,22 +160,27 @@ def test_whoever_starts_again_after_an_unseen_answer_gets_the_same_connection(
     assert connection.access_token.reveal() == fake.ledger.tokens[1]
 
 
-@both_ways
+@every_way
 def test_a_finch_that_cannot_be_reached_may_be_tried_later(
-    fake: FakeFinch, site: Site, browser: Browser
+    fake: FakeFinch, site: Site, browser: Browser, flow: str
 ) -> None:
-    callback = fake.allow(browser.location())
+    comeback = allowed(fake, browser, flow=flow)
     fake.stop()
 
-    refused = browser.get(callback)
+    refused = comeback.brought_by(browser)
+    standing, empty = attempt_of(site, fake, comeback.code), nothing_stored(site)
     fake.start()
-    answer = browser.get(callback)
+    answer = comeback.brought_by(browser)
 
     assert refused.status == 502
-    assert [event.reason for event in site.events[:1]] == ["unreachable"]
-    assert 'href=""' in refused.text
-    assert "finch=connected" in answer.location
-    assert fake.ledger.presented(code_of(callback)) == 1
+    assert "We could not get through" in refused.text
+    assert ('href=""' if flow == "redirect" else '"retry": "reload"') in refused.text
+    [event] = site.named("finch.exchange.finch_unavailable")
+    assert (event.level, event.reason) == (logging.WARNING, "unreachable")
+    assert str(event.reference) in refused.text
+    assert (standing, empty) == (None, True)
+    assert connected(answer)
+    assert fake.ledger.presented(comeback.code) == 1
 
 
 @pytest.mark.parametrize(
@@ -196,7 +217,8 @@ def test_a_short_retry_after_is_waited_for(fake: FakeFinch, site: Site, browser:
 
     assert "finch=connected" in answer.location
     assert len(exchanges(fake)) == 3
-    assert [event.name for event in site.events] == ["finch.connection.stored"]
+    assert len(site.named("finch.connection.stored")) == 1
+    assert site.named("finch.exchange.finch_unavailable") == []
 
 
 def test_a_long_retry_after_is_passed_on(fake: FakeFinch, site: Site, browser: Browser) -> None:
@@ -220,10 +242,11 @@ def test_a_claim_that_could_not_be_released_is_reported(
     answer = browser.get(callback)
 
     assert answer.status == 503
-    assert [event.name for event in troubled_site.events] == [
-        "finch.claim.not_released",
-        "finch.exchange.finch_unavailable",
-    ]
+    [unreleased] = troubled_site.named("finch.claim.not_released")
+    [refused] = troubled_site.named("finch.exchange.finch_unavailable")
+    assert unreleased.level == logging.ERROR
+    assert str(unreleased.reference) == str(refused.reference)
+    assert str(refused.reference) in answer.text
 
 
 def test_unknown_fields_of_an_answer_are_kept(
