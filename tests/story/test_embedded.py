@@ -63,8 +63,7 @@ def test_a_code_handed_over_by_the_page_is_stored(
     answer = hand_over(browser, handed)
 
     assert answer.status == 200
-    [event] = site.events
-    assert event.name == "finch.connection.stored"
+    [event] = site.named("finch.connection.stored")
     assert answer.json == {
         "outcome": "connected",
         "message": answer.json["message"],

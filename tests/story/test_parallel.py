@@ -18,61 +18,61 @@ from finch_middleware import repeats
 from finch_middleware.storage.memory import MemoryStorage
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.site import CALLBACK, KEY, Answer, Browser, Site
-from tests.story.oracle import attempt_of, code_of, tokens_of
+from tests.story.oracle import attempt_of, tokens_of
+from tests.story.ways import Comeback, allowed, connected, every_way
 
 BROWSERS = 64
 PROCESSES = 4
 
-both_ways = pytest.mark.parametrize("echo_state", [True, False], ids=["state", "no-state"])
 
-
-def ended(browser: Browser, callback: str) -> Answer:
-    """What a browser shows in the end: a page that refreshes itself is loaded again."""
-    answer = browser.get(callback)
-    while answer.status == 202 and "Refresh" in answer.headers:
+def ended(browser: Browser, comeback: Comeback) -> Answer:
+    """What is shown in the end: what says that another is at work is asked once more."""
+    answer = comeback.brought_by(browser)
+    while answer.status == 202:
         threading.Event().wait(0.05)
-        answer = browser.get(callback)
+        answer = comeback.brought_by(browser)
     return answer
 
 
-def all_at_once(browsers: Sequence[Browser], callback: str) -> list[Answer]:
+def all_at_once(browsers: Sequence[Browser], comeback: Comeback) -> list[Answer]:
     """What each browser shows in the end, where all begin in the same moment."""
     barrier = threading.Barrier(len(browsers))
 
     def visit(browser: Browser) -> Answer:
         barrier.wait()
-        return ended(browser, callback)
+        return ended(browser, comeback)
 
     with ThreadPoolExecutor(len(browsers)) as pool:
         return list(pool.map(visit, browsers))
 
 
-@both_ways
+@every_way
 def test_sixty_four_threads_present_a_code_once(
-    fake: FakeFinch, site: Site, browser: Browser
+    fake: FakeFinch, site: Site, browser: Browser, flow: str
 ) -> None:
-    callback = fake.allow(browser.location())
+    comeback = allowed(fake, browser, flow=flow)
     fake.script("token", Behaviour.delay(0.2))
 
-    answers = all_at_once([Browser(site, dict(browser.cookies)) for _ in range(BROWSERS)], callback)
+    answers = all_at_once([Browser(site, dict(browser.cookies)) for _ in range(BROWSERS)], comeback)
 
-    assert fake.ledger.presented(code_of(callback)) == 1
-    assert {(each.status, each.location) for each in answers} == {(303, answers[0].location)}
-    assert "finch=connected" in answers[0].location
+    assert fake.ledger.presented(comeback.code) == 1
+    assert len({(each.status, each.location, each.body) for each in answers}) == 1
+    assert connected(answers[0])
     assert tokens_of(site, "acme") == list(fake.ledger.tokens)
     assert len(site.named("finch.connection.stored")) == 1
 
 
+@pytest.mark.parametrize("flow", ["redirect", "embedded"])
 def test_sixty_four_threads_fail_alike(
-    fake: FakeFinch, site: Site, browser: Browser, monkeypatch: pytest.MonkeyPatch
+    fake: FakeFinch, site: Site, browser: Browser, flow: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(repeats, "WAIT_SECONDS", 0.1)
-    callback = fake.allow(browser.location())
+    comeback = allowed(fake, browser, flow=flow)
     fake.script("token", Behaviour.reset(processed=True).after(0.3))
 
-    answers = all_at_once([Browser(site, dict(browser.cookies)) for _ in range(BROWSERS)], callback)
+    answers = all_at_once([Browser(site, dict(browser.cookies)) for _ in range(BROWSERS)], comeback)
 
-    assert fake.ledger.presented(code_of(callback)) == 1
+    assert fake.ledger.presented(comeback.code) == 1
     assert {each.status for each in answers} == {502}
     [event] = site.named("finch.exchange.ambiguous")
     assert all(str(event.reference) in each.text for each in answers)
@@ -88,21 +88,21 @@ def test_sixty_four_browsers_over_four_processes_present_a_code_once(
         pytest.skip("memory belongs to one process")
     site = make_site(clock=None)  # the time that all processes share
     browser = Browser(site)
-    callback = fake.allow(browser.location())
+    comeback = allowed(fake, browser, flow="redirect")
     fake.script("token", Behaviour.delay(0.2))
 
     with workers(fake, site, storage_options, log=tmp_path / "workers.log") as places:
         browsers = [
             Browser(places[number % PROCESSES], dict(browser.cookies)) for number in range(BROWSERS)
         ]
-        answers = all_at_once(browsers, callback)
+        answers = all_at_once(browsers, comeback)
 
-    assert fake.ledger.presented(code_of(callback)) == 1
+    assert fake.ledger.presented(comeback.code) == 1
     assert {(each.status, each.location) for each in answers} == {(303, answers[0].location)}
     assert "finch=connected" in answers[0].location
     assert tokens_of(site, "acme") == list(fake.ledger.tokens)
     told = (tmp_path / "workers.log").read_text()
-    assert not [secret for secret in (*fake.ledger.tokens, code_of(callback)) if secret in told]
+    assert not [secret for secret in (*fake.ledger.tokens, comeback.code) if secret in told]
 
 
 def test_flows_of_one_connection_that_end_at_once_leave_the_newest_token(
@@ -110,23 +110,23 @@ def test_flows_of_one_connection_that_end_at_once_leave_the_newest_token(
 ) -> None:
     site = make_site(clock=None)
     browser = Browser(site)
-    callbacks = [fake.allow(browser.location()) for _ in range(5)]
-    browsers = {callback: Browser(site, dict(browser.cookies)) for callback in callbacks}
-    barrier = threading.Barrier(len(callbacks))
+    comebacks = [allowed(fake, browser, flow="redirect") for _ in range(5)]
+    barrier = threading.Barrier(len(comebacks))
 
-    def visit(callback: str) -> Answer:
+    def visit(comeback: Comeback) -> Answer:
+        own = Browser(site, dict(browser.cookies))
         barrier.wait()
-        return ended(browsers[callback], callback)
+        return ended(own, comeback)
 
-    with ThreadPoolExecutor(len(callbacks)) as pool:
-        answers = list(pool.map(visit, callbacks))
+    with ThreadPoolExecutor(len(comebacks)) as pool:
+        answers = list(pool.map(visit, comebacks))
 
-    assert all("finch=connected" in each.location for each in answers)
-    attempts = [attempt_of(site, fake, code_of(callback)) for callback in callbacks]
+    assert all(map(connected, answers))
+    attempts = [attempt_of(site, fake, each.code) for each in comebacks]
     newest = max((each for each in attempts if each), key=lambda each: str(each.settled_at))
     [connection] = site.finch.connections.for_customer("acme")
     assert connection.attempt_id == newest.attempt_id
-    assert len(fake.ledger.tokens) == len(callbacks)
+    assert len(fake.ledger.tokens) == len(comebacks)
 
 
 class _Place(Site):
