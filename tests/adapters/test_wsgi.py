@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any
 from urllib.parse import unquote_to_bytes
 from wsgiref.handlers import SimpleHandler
@@ -16,6 +17,9 @@ from werkzeug.test import run_wsgi_app
 
 from finch_middleware import FinchConnect, FinchMiddleware
 from finch_middleware.options import new_key
+from finch_middleware.testing.fake_finch import FakeFinch
+from tests.site import Browser, Site
+from tests.story.ways import allowed, connected, every_way
 
 PATH = "/finch/callback"
 Environ = dict[str, Any]
@@ -37,7 +41,7 @@ FINCH = a_finch()
 
 
 def an_environ(path: str | None = "/", **changes: Any) -> Environ:
-    environ: Environ = {"PATH_INFO": path, "SCRIPT_NAME": "", **changes}
+    environ: Environ = {"PATH_INFO": path, "SCRIPT_NAME": "", "QUERY_STRING": "", **changes}
     setup_testing_defaults(environ)
     if path is None:
         del environ["PATH_INFO"]
@@ -60,6 +64,16 @@ class Application:
     def __call__(self, environ: Environ, start_response: Any) -> Any:
         self.calls.append((environ, start_response))
         return self.body
+
+
+def plain(environ: Environ, start_response: Any) -> Any:
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "5")])
+    return [b"plain"]
+
+
+def validated(app: Any) -> Any:
+    """The middleware around *app*, with wsgiref's validator on both sides of it."""
+    return validator(FinchMiddleware(validator(app), FINCH))
 
 
 def is_ours(path: str | None, *, finch: FinchConnect = FINCH, script_name: str = "") -> bool:
@@ -184,7 +198,7 @@ def test_every_method_of_our_path_is_answered_by_us(method: str) -> None:
 
     _, status, _ = run_wsgi_app(
         validator(FinchMiddleware(app, FINCH)),
-        an_environ(PATH, REQUEST_METHOD=method, QUERY_STRING="", SERVER_PROTOCOL="HTTP/1.1"),
+        an_environ(PATH, REQUEST_METHOD=method, SERVER_PROTOCOL="HTTP/1.1"),
         buffered=True,
     )
 
@@ -233,11 +247,15 @@ def test_nothing_is_read_of_an_upload_to_the_application(kind: str) -> None:
         "/upload", REQUEST_METHOD="POST", CONTENT_TYPE=kind, CONTENT_LENGTH=str(upload.left)
     )
     environ["wsgi.input"] = upload
+    left = upload.left
 
     FinchMiddleware(Application(), FINCH)(environ, start)
+    handed_on = environ["wsgi.input"]
+    _, status, _ = run_wsgi_app(validated(plain), environ, buffered=True)
 
-    assert (upload.reads, upload.left) == (0, 100 * 1024 * 1024)
-    assert environ["wsgi.input"] is upload
+    assert handed_on is upload
+    assert status.startswith("200")
+    assert (upload.reads, upload.left) == (0, left)
 
 
 def test_an_upload_to_our_own_path_is_refused_unread() -> None:
@@ -251,7 +269,7 @@ def test_an_upload_to_our_own_path_is_refused_unread() -> None:
     )
     environ["wsgi.input"] = upload
 
-    _, status, _ = run_wsgi_app(FinchMiddleware(Application(), FINCH), environ)
+    _, status, _ = run_wsgi_app(validated(plain), environ, buffered=True)
 
     assert status.startswith("413")
     assert upload.reads == 0
@@ -276,21 +294,18 @@ class Closing:
 @pytest.mark.parametrize("fails", [False, True])
 def test_the_application_closes_its_own_body(fails: bool) -> None:
     body = Closing(fails=fails)
-    answered: Any = FinchMiddleware(Application(body), FINCH)(an_environ("/theirs"), start)
 
-    if fails:
-        with pytest.raises(RuntimeError, match="close"):
-            answered.close()
-    else:
+    def app(environ: Environ, start_response: Any) -> Any:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return body
+
+    answered: Any = validated(app)(an_environ("/theirs"), start)
+    sent = list(answered)
+    with pytest.raises(RuntimeError, match="close") if fails else nullcontext():
         answered.close()
 
-    assert answered is body
+    assert sent == [b"one", b"two"]
     assert body.closed == 1
-
-
-def plain(environ: Environ, start_response: Any) -> Any:
-    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "5")])
-    return [b"plain"]
 
 
 def generated(environ: Environ, start_response: Any) -> Any:
@@ -334,7 +349,7 @@ STYLES = [plain, generated, written, failing, filed, echoing]
 @pytest.mark.parametrize("app", STYLES, ids=lambda each: each.__name__)
 def test_the_answer_is_the_same_with_and_without_us_and_the_validator_is_silent(app: Any) -> None:
     def asked(wrapped: Any) -> bytes:
-        environ = an_environ("/theirs", REQUEST_METHOD="POST", CONTENT_LENGTH="4", QUERY_STRING="")
+        environ = an_environ("/theirs", REQUEST_METHOD="POST", CONTENT_LENGTH="4")
         sent, errors = io.BytesIO(), io.StringIO()
         handler = SimpleHandler(io.BytesIO(b"echo"), sent, errors, environ)
         handler.http_version, handler.origin_server = "1.0", False
@@ -343,7 +358,7 @@ def test_the_answer_is_the_same_with_and_without_us_and_the_validator_is_silent(
         return sent.getvalue()
 
     without = asked(validator(app))
-    around = asked(validator(FinchMiddleware(validator(app), FINCH)))
+    around = asked(validated(app))
 
     assert around == without
     assert app.__name__[:4].encode() in around
@@ -354,13 +369,29 @@ def test_the_answer_is_the_same_with_and_without_us_and_the_validator_is_silent(
 )
 @pytest.mark.parametrize("accept", ["text/html", "application/json"])
 def test_our_own_answers_keep_the_validator_silent(query: str, accept: str) -> None:
-    app = validator(FinchMiddleware(validator(Application()), FINCH))
     environ = an_environ(PATH, QUERY_STRING=query, HTTP_ACCEPT=accept, SERVER_PROTOCOL="HTTP/1.1")
 
-    chunks, status, _ = run_wsgi_app(app, environ, buffered=True)
+    chunks, status, _ = run_wsgi_app(validated(plain), environ, buffered=True)
 
     assert status.startswith("400")
     assert b"".join(chunks)
+
+
+@every_way
+def test_an_accepted_return_keeps_the_validator_silent(
+    fake: FakeFinch, site: Site, browser: Browser, flow: str
+) -> None:
+    comeback = allowed(fake, browser, flow=flow)
+    strict = validator(FinchMiddleware(validator(plain), site.finch))
+    # The one thing that the validator has against werkzeug's own server.
+    site.app = lambda environ, start: strict(
+        {**environ, "REMOTE_PORT": str(environ["REMOTE_PORT"])}, start
+    )
+
+    answers = [comeback.brought_by(browser) for _ in range(2)]
+
+    assert site.errors == []
+    assert all(map(connected, answers))
 
 
 def test_the_component_is_at_hand_and_nothing_else_can_be_set() -> None:
