@@ -107,15 +107,15 @@ def test_a_ticket_whose_time_is_over_spends_and_keeps_nothing(
     assert nothing_stored(site)
 
 
-@both_ways
+@every_way
 def test_a_code_of_another_customer_is_quarantined(
-    fake: FakeFinch, site: Site, browser: Browser
+    fake: FakeFinch, site: Site, browser: Browser, flow: str
 ) -> None:
-    stolen = fake.issue_code(customer_id="umbrella", redirect_uri=site.origin + CALLBACK)
-    location = browser.location("acme")
-    state = f"&state={location.partition('&state=')[2]}" if "&state=" in location else ""
+    redirect_uri = site.origin + CALLBACK if flow == "redirect" else None
+    stolen = fake.issue_code(customer_id="umbrella", redirect_uri=redirect_uri)
+    comeback = allowed(fake, browser, "acme", flow=flow).with_code(stolen)
 
-    answer = browser.get(f"{CALLBACK}?code={stolen}{state}")
+    answer = comeback.brought_by(browser)
 
     assert answer.status == 403
     assert "This is not the right company" in answer.text
