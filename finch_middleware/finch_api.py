@@ -58,7 +58,8 @@ class FinchApi:
 
     Every call ends at the latest when its *within* has passed, retries and their pauses
     included. Tried again, three times in all: what Finch provably never saw, and an answer
-    429 or 503 with a Retry-After that leaves time for it.
+    429 or 503 with a Retry-After that leaves time for it. A 503 may be a proxy's, and Finch
+    may have acted before it: after one only a grant ends an exchange with certainty.
     """
 
     def __init__(
@@ -127,15 +128,11 @@ class FinchApi:
             ExchangeAmbiguous: Finch may have minted a token that was not seen.
             BadResponse: Something answered that does not speak Finch's API.
         """
-        result = self._ask(self._exchange_request(code, redirect_uri), within=within)
-        if isinstance(result, NoAnswer):
-            raise _exchange_unanswered(result)
-        if not 200 <= result.status < 300:
-            raise _exchange_fault(result)
-        grant = read_grant(result)
-        if isinstance(grant, Grant):
-            return grant
-        raise _exchange_unread(result, reason=grant)
+        *earlier, result = self._tries(self._exchange_request(code, redirect_uri), within=within)
+        granted = _granted(result)
+        if isinstance(granted, Grant):
+            return granted
+        raise _doubted(granted) if any(map(_busy, earlier)) else granted
 
     def introspect(self, token: Secret, *, within: timedelta) -> Mapping[str, object]:
         """
@@ -168,16 +165,20 @@ class FinchApi:
             raise FinchUnavailable("bad_response", **_evidence(answer))
 
     def _ask(self, request: Request, *, within: timedelta) -> Answer | NoAnswer:
+        return self._tries(request, within=within)[-1]
+
+    def _tries(self, request: Request, *, within: timedelta) -> list[Answer | NoAnswer]:
+        """What each try came to; the last one counts."""
         deadline = Deadline(within)
         needed = within.total_seconds() * _SHARE_OF_A_TRY
-        result = self._transport.send(request, deadline=deadline)
+        results = [self._transport.send(request, deadline=deadline)]
         for _ in range(_TRIES - 1):
-            pause = _pause(result)
+            pause = _pause(results[-1])
             if pause is None or pause + needed > deadline.left():
                 break
             time.sleep(pause)
-            result = self._transport.send(request, deadline=deadline)
-        return result
+            results.append(self._transport.send(request, deadline=deadline))
+        return results
 
     def _request(
         self,
@@ -240,11 +241,11 @@ def _pause(result: Answer | NoAnswer) -> float | None:
     """Seconds after which another try is allowed; None where it is not."""
     if isinstance(result, NoAnswer):
         return _PAUSE_SECONDS if result.again else None
-    return retry_after_seconds(result) if _throttled(result) else None
+    return retry_after_seconds(result) if result.status in (429, 503) else None
 
 
-def _throttled(answer: Answer) -> bool:
-    return answer.status == 429 or (answer.status == 503 and "Retry-After" in answer.headers)
+def _busy(result: Answer | NoAnswer) -> bool:
+    return isinstance(result, Answer) and result.status == 503
 
 
 def _evidence(answer: Answer) -> dict[str, Any]:
@@ -257,11 +258,28 @@ def _not_acted(answer: Answer) -> FinchUnavailable | None:
         return FinchUnavailable("client_rejected", **_evidence(answer))
     if answer.status == 402:
         return FinchUnavailable("payment_required", **_evidence(answer))
-    if not _throttled(answer):
-        return None
+    return _throttled(answer) if answer.status == 429 else None
+
+
+def _throttled(answer: Answer) -> FinchUnavailable:
     wait = retry_after_seconds(answer)
     retry_after = None if wait is None else math.ceil(wait)
     return FinchUnavailable("throttled", retry_after=retry_after, **_evidence(answer))
+
+
+def _granted(result: Answer | NoAnswer) -> Grant | FinchFault:
+    """The grant, or the error that the last try of an exchange stands for by itself."""
+    if isinstance(result, NoAnswer):
+        return _exchange_unanswered(result)
+    if not 200 <= result.status < 300:
+        return _exchange_fault(result)
+    grant = read_grant(result)
+    return grant if isinstance(grant, Grant) else _exchange_unread(result, reason=grant)
+
+
+def _doubted(fault: FinchFault) -> ExchangeAmbiguous:
+    """The same end where an earlier try may have spent the code, and brought a token to nobody."""
+    return ExchangeAmbiguous(fault.reason, status=fault.status, request_id=fault.request_id)
 
 
 def _exchange_unanswered(result: NoAnswer) -> FinchFault:
@@ -302,6 +320,8 @@ def _accepted(result: Answer | NoAnswer) -> Answer:
 def _fault(answer: Answer) -> FinchFault:
     if not_acted := _not_acted(answer):
         return not_acted
+    if _busy(answer) and retry_after_seconds(answer) is not None:
+        return _throttled(answer)
     if answer.status >= 500:
         return FinchUnavailable("server_error", **_evidence(answer))
     if (name := error_name(answer)) and 400 <= answer.status < 500:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -75,6 +76,14 @@ def test_the_embedded_flow_sends_no_redirect_uri() -> None:
     assert set(json.loads(body)) == {"client_id", "client_secret", "code"}
 
 
+def test_early_hints_do_not_hide_the_grant() -> None:
+    hints = b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\n\r\n"
+    with OddServer(answering(hints + json_answer(GRANT))) as server:
+        grant = exchanged(api_of(server))
+
+    assert grant.access_token == Secret(TOKEN)
+
+
 def test_a_path_of_the_api_url_is_kept() -> None:
     with OddServer(answering(json_answer(GRANT))) as server:
         exchanged(api_of(server, path="/finch/"))
@@ -106,6 +115,11 @@ INVALID_GRANT = finch_error("400 Bad Request", "invalid_grant_error")
 HTML = raw_answer(b"<html>", "Content-Type: text/html", status="502 Bad Gateway")
 
 
+def busy(wait: str) -> bytes:
+    """A 503 that asks to wait so long."""
+    return raw_answer(b"", f"Retry-After: {wait}", status="503 Busy")
+
+
 @pytest.mark.parametrize(
     ("raw", "kind", "reason"),
     [
@@ -128,6 +142,8 @@ HTML = raw_answer(b"<html>", "Content-Type: text/html", status="502 Bad Gateway"
         (finch_error("500 Oops", "server_error"), ExchangeAmbiguous, "server_error"),
         (HTML, ExchangeAmbiguous, "server_error"),
         (raw_answer(b"", status="503 Busy"), ExchangeAmbiguous, "server_error"),
+        (busy("soon"), ExchangeAmbiguous, "server_error"),
+        (busy("99"), ExchangeAmbiguous, "server_error"),
         (raw_answer(b"", status="504 Late"), ExchangeAmbiguous, "server_error"),
         (raw_answer(b"x" * 70_000), BadResponse, "too_large"),
         (raw_answer(b"{}", "Content-Encoding: gzip"), BadResponse, "encoded"),
@@ -272,7 +288,47 @@ def test_an_exchange_is_throttled_after_three_tries() -> None:
     assert caught.value.retry_after == 0
 
 
-@pytest.mark.parametrize("status", ["429 Slow", "503 Busy"])
+def test_an_exchange_that_three_503_end_is_ambiguous() -> None:
+    with OddServer(answering(busy("0"))) as server:
+        with pytest.raises(ExchangeAmbiguous, match="server_error"):
+            exchanged(api_of(server))
+
+        assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize(
+    ("later", "reason"),
+    [
+        (INVALID_GRANT, "invalid_grant"),
+        (INVALID_CLIENT, "client_rejected"),
+        (finch_error("402 Pay", "payment_required"), "payment_required"),
+        (finch_error("429 Slow", "rate_limit_exceeded_error"), "throttled"),
+        (raw_answer(b"<html>"), "not_json"),
+    ],
+)
+def test_after_a_503_that_may_have_been_acted_on_only_a_grant_is_certain(
+    later: bytes, reason: str
+) -> None:
+    with OddServer(answering(busy("0"), later)) as server:
+        with pytest.raises(ExchangeAmbiguous) as caught:
+            exchanged(api_of(server))
+
+        assert len(server.requests) == 2
+    assert caught.value.reason == reason
+    assert caught.value.status == int(later[9:12])
+    assert caught.value.request_id == "req-1"
+
+
+def test_after_a_503_a_finch_that_cannot_be_reached_leaves_no_certainty() -> None:
+    def behave(line: Line) -> None:
+        line.request()
+        server.listener.shutdown(socket.SHUT_RDWR)
+        line.send(raw_answer(b"", "Retry-After: 0", "Connection: close", status="503 Busy"))
+
+    with OddServer(behave) as server, pytest.raises(ExchangeAmbiguous, match="unreachable"):
+        exchanged(api_of(server))
+
+
 @pytest.mark.parametrize(
     ("header", "retry_after"),
     [
@@ -289,10 +345,9 @@ def test_an_exchange_is_throttled_after_three_tries() -> None:
         ("\xb2", None),
     ],
 )
-def test_an_exchange_does_not_wait_for_what_it_cannot(
-    status: str, header: str, retry_after: object
-) -> None:
-    with OddServer(answering(raw_answer(b"", f"Retry-After: {header}", status=status))) as server:
+def test_an_exchange_does_not_wait_for_what_it_cannot(header: str, retry_after: object) -> None:
+    slow = raw_answer(b"", f"Retry-After: {header}", status="429 Slow")
+    with OddServer(answering(slow)) as server:
         begun = time.monotonic()
 
         with pytest.raises(FinchUnavailable, match="throttled") as caught:

@@ -130,6 +130,8 @@ def make(call: str, api: FinchApi, *, within: timedelta = 5 * SECOND) -> object:
         (finch_error("402 Pay", "payment_required"), FinchUnavailable, "payment_required"),
         (finch_error("429 Slow", "rate_limit"), FinchUnavailable, "throttled"),
         (finch_error("500 Oops", "server_error"), FinchUnavailable, "server_error"),
+        (raw_answer(b"", "Retry-After: 99", status="503 Busy"), FinchUnavailable, "throttled"),
+        (raw_answer(b"", "Retry-After: soon", status="503 Busy"), FinchUnavailable, "server_error"),
         (raw_answer(b"", "Location: /x", status="302 Away"), FinchUnavailable, "bad_response"),
         (raw_answer(b"<html>", status="404 Lost"), FinchUnavailable, "bad_response"),
         (raw_answer(b"<html>"), FinchUnavailable, "bad_response"),

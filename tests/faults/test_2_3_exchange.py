@@ -230,14 +230,10 @@ def test_exchange_throttled_for_a_moment_is_not_seen(
 
 
 TOLD_TO_WAIT = {
-    "429": (Behaviour.error(429), "throttled"),
-    "429 for too long": (Behaviour.error(429, headers={"Retry-After": "99999"}), "throttled"),
-    "429 with garbage": (Behaviour.error(429, headers={"Retry-After": "soon"}), "throttled"),
-    "503 until a date": (
-        Behaviour.error(503, headers={"Retry-After": "Wed, 01 Jan 2200 00:00:00 GMT"}),
-        "throttled",
-    ),
-    "402": (Behaviour.error(402, name="payment_required"), "payment_required"),
+    "429": (Behaviour.error(429), "throttled", "5"),
+    "429 for too long": (Behaviour.error(429, headers={"Retry-After": "99"}), "throttled", "99"),
+    "429 with garbage": (Behaviour.error(429, headers={"Retry-After": "soon"}), "throttled", "5"),
+    "402": (Behaviour.error(402, name="payment_required"), "payment_required", "5"),
 }
 
 
@@ -245,7 +241,7 @@ TOLD_TO_WAIT = {
 def test_exchange_told_to_wait_too_long_releases_the_claim(
     fake: FakeFinch, site: Site, browser: Browser, name: str
 ) -> None:
-    behaviour, reason = TOLD_TO_WAIT[name]
+    behaviour, reason, wait = TOLD_TO_WAIT[name]
     callback = fake.allow(browser.location())
     fake.script("token", behaviour)
 
@@ -254,8 +250,49 @@ def test_exchange_told_to_wait_too_long_releases_the_claim(
     reload = browser.get(callback)
 
     assert (answer.status, answer.json["reason"], answer.json["retry"]) == (503, reason, "reload")
+    assert answer.headers["Retry-After"] == wait
     assert standing is None
     assert "finch=connected" in reload.location
+
+
+BUSY = {
+    "garbage": "soon",
+    "too long": "99999",
+    "a date far away": "Wed, 01 Jan 2200 00:00:00 GMT",
+    "three times": "0",
+}
+
+
+@pytest.mark.parametrize("processed", [True, False])
+@pytest.mark.parametrize("name", BUSY)
+def test_exchange_server_error_that_asks_to_wait_may_have_been_acted_on(
+    fake: FakeFinch, site: Site, browser: Browser, name: str, processed: bool
+) -> None:
+    callback = fake.allow(browser.location())
+    busy = Behaviour.answer(
+        "busy", status=503, headers={"Retry-After": BUSY[name]}, processed=processed
+    )
+    fake.script("token", busy, times=None)
+
+    answers = [by_script(browser, callback) for _ in range(2)]
+
+    assert [(each.status, each.json["reason"]) for each in answers] == [(502, "ambiguous")] * 2
+    assert state_of(site, fake, callback) == (AttemptState.AMBIGUOUS, "ambiguous")
+    assert fake.ledger.presented(code_of(callback)) == (3 if name == "three times" else 1)
+
+
+def test_exchange_ambiguous_when_what_a_busy_answer_hid_had_spent_the_code(
+    fake: FakeFinch, site: Site, browser: Browser
+) -> None:
+    callback = fake.allow(browser.location())
+    busy = Behaviour.answer("busy", status=503, headers={"Retry-After": "0"}, processed=True)
+    fake.script("token", busy)
+
+    answers = [by_script(browser, callback) for _ in range(2)]
+
+    assert [(each.status, each.json["reason"]) for each in answers] == [(502, "ambiguous")] * 2
+    assert state_of(site, fake, callback) == (AttemptState.AMBIGUOUS, "ambiguous")
+    assert len(fake.ledger.tokens) == 1
 
 
 @pytest.mark.parametrize("processed", [True, False])
