@@ -38,6 +38,9 @@ BODY_LIMIT_BYTES = 64 * 1024
 # Headers, interim answers, trailers and the framing of chunks are counted here too.
 _RECEIVED_LIMIT_BYTES = 8 * BODY_LIMIT_BYTES
 
+# RFC 9110, 15.2: a client must be able to parse one or more, expected or not.
+_INTERIM_LIMIT = 32
+
 # Shorter than the five seconds after which many servers close an idle connection.
 _KEPT_SECONDS = 4.0
 _KEPT_CONNECTIONS = 64
@@ -279,10 +282,19 @@ class _TimedTLSSocket(_TimedSocket, ssl.SSLSocket):
 
 
 class _StrictResponse(http.client.HTTPResponse):
-    """An answer whose headers can all be read."""
+    """A final answer whose headers can all be read."""
 
     def begin(self) -> None:
         super().begin()
+        # http.client itself passes over 100 alone. After 101 another protocol begins.
+        for _ in range(_INTERIM_LIMIT):
+            if not 101 < self.status < 200:
+                break
+            # It does nothing where there are headers already.
+            self.headers = self.msg = None  # type: ignore[assignment]  # as in its __init__
+            super().begin()
+        if self.status < 200:
+            raise http.client.HTTPException("no final answer")
         # urllib3 logs the lines that it cannot parse, and one of them may be the token.
         if self.msg.defects or self.msg.get_payload():
             raise http.client.HTTPException("headers that cannot be parsed")

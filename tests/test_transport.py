@@ -123,6 +123,49 @@ def test_an_answer_given_before_the_request_was_read_is_read() -> None:
     assert (result.status, result.body) == (413, b"{}")
 
 
+INTERIM = b"HTTP/1.1 103 Early Hints\r\nLink: </x>; rel=preload\r\nNo colon here\r\n\r\n"
+INTERIM += b"HTTP/1.1 102 Processing\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def test_interim_answers_before_the_one_that_counts_are_passed_over() -> None:
+    final = b"HTTP/1.1 100 Continue\r\n\r\n" + raw_answer(b'{"a": 1}')
+    with OddServer(answering(INTERIM + final)) as server:
+        client = Transport()
+        results = [answered(ask(server, transport=client)) for _ in range(2)]
+
+        assert server.connections == 1
+    assert [(each.status, each.body) for each in results] == [(200, b'{"a": 1}')] * 2
+    assert results[0].headers["Content-Length"] == "8"
+
+
+def switch_protocols(line: Line) -> None:
+    line.request()
+    line.send(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n" + raw_answer(b"{}"))
+
+
+def interim_alone(line: Line) -> None:
+    line.request()
+    line.send(INTERIM)
+
+
+def interim_without_end(line: Line) -> None:
+    line.request()
+    line.send(INTERIM * 60 + raw_answer(b"{}"))
+
+
+@pytest.mark.parametrize(
+    "behave",
+    [switch_protocols, interim_alone, interim_without_end],
+    ids=lambda b: b.__name__,
+)
+def test_what_never_comes_to_a_final_answer_had_begun(behave: Behaviour) -> None:
+    with OddServer(behave) as server:
+        result = ask(server)
+
+        assert len(server.requests) == 1
+    assert result == RESET
+
+
 def short_body(line: Line) -> None:
     line.request()
     line.send(raw_answer(b'{"a": 1}', "Content-Length: 100"))

@@ -47,6 +47,11 @@ def repeat_continue(line: Line) -> None:
     line.drip(b"HTTP/1.1 100 Continue\r\n\r\n" * 500, every=0.005)
 
 
+def repeat_early_hints(line: Line) -> None:
+    line.request()
+    line.drip(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 500)
+
+
 def stall_in_body(line: Line) -> None:
     line.request()
     line.send(raw_answer(b"{", "Content-Length: 100"))
@@ -84,6 +89,7 @@ BEFORE_AN_ANSWER = [
     drip_status_line,
     drip_headers,
     repeat_continue,
+    repeat_early_hints,
 ]
 WITHIN_A_BODY = [stall_in_body, drip_body, drip_chunks, drip_endless_body, drip_trailers]
 
