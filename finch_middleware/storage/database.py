@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from finch_middleware.errors import ConfigurationError, SchemaMismatch, StorageUnavailable
+from finch_middleware.forks import renew_in_children
 from finch_middleware.storage.dialects import PATIENCE_SECONDS, Fault, dialect_of
 
 T = TypeVar("T")
@@ -52,7 +52,7 @@ class Database:
         self._preparation = preparation
         self._prepared = False
         self._preparing = threading.Lock()
-        _DATABASES.add(self)
+        renew_in_children(self, Database.leave_to_parent)
 
     def prepare(self) -> None:
         """
@@ -177,14 +177,4 @@ def _engine(url: URL, options: dict[str, Any]) -> Engine:
     )
 
 
-_DATABASES: weakref.WeakSet[Database] = weakref.WeakSet()
 _THE_PARENTS: list[Pool] = []
-
-
-def _forked() -> None:
-    for database in list(_DATABASES):
-        database.leave_to_parent()
-
-
-if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows has no fork
-    os.register_at_fork(after_in_child=_forked)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import threading
 from collections.abc import Sequence
 from datetime import datetime
-from weakref import WeakSet
 
+from finch_middleware.forks import renew_in_children
 from finch_middleware.records import Attempt, AttemptState, StoredConnection, connection_key
 from finch_middleware.storage.precedence import forgettable, gives_way, owes, replaces
 
@@ -29,7 +28,7 @@ class MemoryStorage:
         self._attempts: dict[bytes, Attempt] = {}
         self._flows: dict[bytes, bytes] = {}
         self._connections: dict[bytes, StoredConnection] = {}
-        _STORAGES.add(self)
+        renew_in_children(self, MemoryStorage._renew_lock)
 
     def check(self) -> None:
         """Return: memory is always there."""
@@ -148,15 +147,5 @@ class MemoryStorage:
         if old is None or replaces(connection, old=old):
             self._connections[key] = connection
 
-
-_STORAGES: WeakSet[MemoryStorage] = WeakSet()
-
-
-def _renew_locks() -> None:
-    # A lock that another thread held at the fork would never be released in the child.
-    for storage in list(_STORAGES):
-        storage._lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows has no fork
-    os.register_at_fork(after_in_child=_renew_locks)
+    def _renew_lock(self) -> None:
+        self._lock = threading.Lock()

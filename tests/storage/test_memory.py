@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from finch_middleware.storage import Storage, memory
+from finch_middleware.storage import Storage
 from finch_middleware.storage.memory import MemoryStorage
 from finch_middleware.testing.sample_records import an_attempt
 from finch_middleware.testing.storage_contract import StorageContract
@@ -23,7 +23,7 @@ def test_child_gets_a_lock_of_its_own() -> None:
     storage = MemoryStorage()
     storage._lock.acquire()
 
-    memory._renew_locks()
+    storage._renew_lock()
 
     assert storage.claim(an_attempt()) is None
 
