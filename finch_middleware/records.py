@@ -8,14 +8,20 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
+from finch_middleware.errors import StorageUnavailable
 from finch_middleware.secret import Secret
+
+T = TypeVar("T")
 
 #: One record as a storage holds it: column name to plain value.
 Row = dict[str, str | bytes | bool | datetime | None]
+
+#: How long a claim's owner may take; longer than any server lets a request run.
+LEASE = timedelta(seconds=60)
 
 _HASH_BYTES = 32
 
@@ -127,7 +133,16 @@ class StoredConnection:
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> StoredConnection:
-        """The record that `as_row` described."""
+        """
+        The record that `as_row` described.
+
+        Raises:
+            StorageUnavailable: ``unreadable``: a later version wrote it, or somebody altered it.
+        """
+        return _readable(cls._from_row, row)
+
+    @classmethod
+    def _from_row(cls, row: Mapping[str, Any]) -> StoredConnection:
         values = {f.name: row[f.name] for f in dataclasses.fields(cls)}
         values["products"] = tuple(json.loads(row["products"]))
         values["sealed"] = SealedToken(text=row["sealed"])
@@ -173,7 +188,8 @@ class Attempt:
         reason: Why it failed, or why the token was quarantined.
         request_id: Finch-Request-Id of the exchange.
         sealed: The token of a quarantined attempt.
-        notified: False while the application's `on_connected` is still owed.
+        notified: False while the application's `on_connected`, or the report of an interruption,
+            is still owed.
     """
 
     attempt_id: str
@@ -214,7 +230,16 @@ class Attempt:
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Attempt:
-        """The record that `as_row` described."""
+        """
+        The record that `as_row` described.
+
+        Raises:
+            StorageUnavailable: ``unreadable``: a later version wrote it, or somebody altered it.
+        """
+        return _readable(cls._from_row, row)
+
+    @classmethod
+    def _from_row(cls, row: Mapping[str, Any]) -> Attempt:
         values = {f.name: row[f.name] for f in dataclasses.fields(cls)}
         bound_to = bytes(row["bound_to"])
         values["code_key"] = bytes(row["code_key"])
@@ -231,7 +256,16 @@ class Attempt:
         return cls(**values)
 
 
-@dataclass(frozen=True, slots=True)
+def _readable(read: Callable[[Mapping[str, Any]], T], row: Mapping[str, Any]) -> T:
+    try:
+        return read(row)
+    except (LookupError, ValueError, TypeError, AttributeError):
+        pass
+    # Not inside the except block: the error beneath quotes the row.
+    raise StorageUnavailable("unreadable")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class AccessToken:
     """An access token that is opened when, and only when, `reveal()` is called."""
 
@@ -269,7 +303,7 @@ class Connection:
     status: str | None
     obtained_at: datetime
     attempt_id: str
-    access_token: AccessToken
+    access_token: AccessToken = field(compare=False)
     _opened: Callable[[], Secret] = field(repr=False, compare=False)
 
     @classmethod
