@@ -123,7 +123,7 @@ class DjangoStorage:
         self._attempts.filter(state=AttemptState.CLAIMED, **mine).delete()
 
     def unsettled(self, *, leased_before: datetime) -> Sequence[Attempt]:
-        untold = models.Q(state=AttemptState.STORED, notified=False)
+        untold = models.Q(notified=False) & ~models.Q(state=AttemptState.QUARANTINED)
         owing = self._attempts.filter(models.Q(state=AttemptState.CLAIMED) | untold)
         return _attempts(owing.filter(leased_until__lt=leased_before))
 

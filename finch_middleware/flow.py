@@ -27,7 +27,7 @@ from finch_middleware.events import Events
 from finch_middleware.finch_api import FinchApi
 from finch_middleware.messages import Declined, Failed, Finishing, Invalid, Outcome, Repeated
 from finch_middleware.opening import Opened, Opening, connect_location
-from finch_middleware.records import Attempt, AttemptState, ConnectSession
+from finch_middleware.records import LEASE, Attempt, AttemptState, ConnectSession, StoredConnection
 from finch_middleware.recovery import Recovery
 from finch_middleware.redeem import Redeemer
 from finch_middleware.repeats import Repeats
@@ -42,9 +42,10 @@ from finch_middleware.tickets import TICKETS_IN_A_BROWSER, Ticket, Tickets
 from finch_middleware.vault import KeyedHash, Vault
 from finch_middleware.visit import Visit
 
-#: How long a claim's owner may take; longer than any server lets a request run.
-LEASE = timedelta(seconds=60)
 SESSION_DEADLINE = timedelta(seconds=10)
+#: What a callback may spend before the exchange; what is over is taken from the exchange's time.
+BEFORE_THE_EXCHANGE = timedelta(seconds=6)
+EXCHANGE_AT_LEAST = timedelta(seconds=3)
 STORAGE_RETRY_AFTER_SECONDS = 5
 #: Claims of unknown outcome that a process remembers; a forgotten one ends with its lease.
 GIVEN_UP_LIMIT = 10_000
@@ -108,6 +109,12 @@ class Flow:
         self._spool.prove()
         self._recovery.drain_in_passing()
         session = opening.session or self._session(opening)
+        self._events.report(
+            "finch.session.opened",
+            logging.INFO,
+            customer_ids=(opening.customer_id,),
+            request_id=session.request_id,
+        )
         location = connect_location(
             session, ticket.state, connect_origin=self._settings.connect_origin
         )
@@ -158,6 +165,13 @@ class Flow:
             if opening.when_connected == "raise" or fault.connection_id is None:
                 raise
             connection_id = fault.connection_id
+            self._events.report(
+                "finch.session.reauthenticates",
+                logging.INFO,
+                customer_ids=(opening.customer_id,),
+                connection_id=connection_id,
+                request_id=fault.request_id,
+            )
         fields = opening.reauthentication_fields(self._settings, connection_id)
         return self._api.reauthenticate(fields, within=SESSION_DEADLINE)
 
@@ -185,10 +199,24 @@ class Flow:
         attempt = self._attempt(visit, code_key, binding)
         self._vault.prove()
         self._spool.prove()
+        known = self._known(binding)
         standing = self._lost_to(attempt)
         if standing is not None:
             return self._repeated(visit, standing, code_key, binding)
-        return self._redeemer.redeem(attempt, code, binding=binding)
+        return self._redeemer.redeem(
+            attempt, code, binding=binding, known=known, within=self._exchange_may_take(visit)
+        )
+
+    def _known(self, binding: Binding) -> list[StoredConnection]:
+        """What stands for the customers whose code it may be."""
+        customers = sorted(binding.customers)
+        return [each for one in customers for each in self._storage.for_customer(one)]
+
+    def _exchange_may_take(self, visit: Visit) -> timedelta:
+        """The exchange's own deadline, less what came before it and took too long."""
+        deadline = self._settings.exchange_deadline
+        over = timedelta(milliseconds=visit.elapsed_ms) - BEFORE_THE_EXCHANGE
+        return max(deadline - max(over, timedelta()), min(deadline, EXCHANGE_AT_LEAST))
 
     def _attempt(self, visit: Visit, code_key: bytes, binding: Binding) -> Attempt:
         now = self._settings.clock()
@@ -256,10 +284,18 @@ class Flow:
         return_to = attempt.return_to or self._settings.return_to
         if attempt.state is AttemptState.QUARANTINED:
             refused = Invalid(
-                reference=attempt.reference, return_to=return_to, reason="customer_unconfirmed"
+                reference=attempt.reference,
+                return_to=return_to,
+                request_id=attempt.request_id,
+                reason="customer_unconfirmed",
             )
             return Repeated(first=refused)
-        return Finishing(reference=attempt.reference, return_to=return_to, spooled=True)
+        return Finishing(
+            reference=attempt.reference,
+            return_to=return_to,
+            request_id=attempt.request_id,
+            spooled=True,
+        )
 
     def _declined(self, visit: Visit, returned: Return, binding: Binding) -> Declined:
         if not binding.customers:

@@ -88,10 +88,13 @@ class Ending:
         reference: Shown to the person and written to the log; a hint to find the line by.
         return_to: Where the person goes on: a local path, or a page of one of `spa_origins`.
         cookies: What the answer has to set, whoever writes it.
+        request_id: Finch-Request-Id of the exchange, where Finch answered one: for the log, and
+            for Finch's support. No page shows it.
     """
 
     reference: str
     return_to: str
+    request_id: str | None = field(default=None, compare=False)
     cookies: tuple[SetCookie, ...] = field(default=(), repr=False, compare=False)
 
 

@@ -8,6 +8,7 @@ that Finch can explain. Nothing here presents a code, and nothing disconnects.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -19,11 +20,11 @@ from finch_middleware.answers import completed_grant
 from finch_middleware.errors import StorageFault
 from finch_middleware.events import Events
 from finch_middleware.finch_api import FinchApi
-from finch_middleware.records import Attempt, AttemptState, Grant
+from finch_middleware.records import LEASE, Attempt, AttemptState, Grant
 from finch_middleware.redeem import Redeemer
 from finch_middleware.secret import Secret
 from finch_middleware.settings import Settings
-from finch_middleware.spool import Spool
+from finch_middleware.spool import Entry, Spool
 from finch_middleware.storage import Storage
 from finch_middleware.vault import Vault
 
@@ -84,11 +85,18 @@ class Recovery:
         drained = []
         client_id = self._settings.client_id
         for entry in self._spool.drain(self._storage, client_id=client_id, limit=limit):
-            self._report("finch.spool.drained", logging.INFO, entry.attempt)
-            if entry.connection is not None:
-                self._redeemer.notify(entry.attempt, entry.connection)
+            self._came_home(entry)
             drained.append(entry.attempt)
         return tuple(drained)
+
+    def _came_home(self, entry: Entry) -> None:
+        """Report it, and run the `on_connected` that waited with it."""
+        stored = self._storage.get(entry.connection.connection_id) if entry.connection else None
+        if stored is not None and stored.attempt_id != entry.attempt.attempt_id:
+            self._report("finch.spool.superseded", logging.WARNING, entry.attempt)
+        else:
+            self._report("finch.spool.drained", logging.INFO, entry.attempt)
+        self._redeemer.notify(entry.attempt)
 
     def drain_in_passing(self) -> None:
         """Bring one spooled token home, if the storage is back; once an hour, forget a little."""
@@ -113,13 +121,12 @@ class Recovery:
             for attempt in self._storage.unsettled(leased_before=now)
             if attempt.client_id == self._settings.client_id
         ]
-        claimed = [each for each in owing if each.state is AttemptState.CLAIMED]
         stored = [each for each in owing if each.state is AttemptState.STORED]
-        ended = [self._interrupted(each) for each in claimed]
+        ended = [self._ended(each) for each in owing if each.state is not AttemptState.STORED]
         return Swept(
             drained=drained,
-            interrupted=tuple(each for each in ended if self._ends(each)),
-            notified=tuple(each for each in stored if self._notified(each)),
+            interrupted=tuple(each for each in ended if each is not None),
+            notified=tuple(each for each in stored if self._redeemer.notify(each)),
             forgotten=self._forgotten(),
         )
 
@@ -130,9 +137,7 @@ class Recovery:
         Raises:
             StorageFault: It could not be written; the next visit reports it.
         """
-        ended = self._interrupted(standing)
-        self._ends(ended)
-        return ended
+        return self._ended(standing) or self._interrupted(standing)
 
     def quarantined(self) -> list[Attempt]:
         """
@@ -180,7 +185,7 @@ class Recovery:
         )
         self._storage.settle(completed, stored)
         self._report("finch.quarantine.completed", logging.WARNING, completed)
-        self._redeemer.notify(completed, stored)
+        self._redeemer.notify(completed)
         return True
 
     def _explained(self, answer: Secret) -> Grant | None:
@@ -206,31 +211,36 @@ class Recovery:
         return self._storage.forget(settled_before=self._settings.clock() - RETENTION)
 
     def _interrupted(self, standing: Attempt) -> Attempt:
+        """That end, its report still owed: for a lease by us, after that by any sweep."""
+        now = self._settings.clock()
         return standing.settled(
-            AttemptState.AMBIGUOUS, at=self._settings.clock(), reason="interrupted"
+            AttemptState.AMBIGUOUS,
+            at=now,
+            reason="interrupted",
+            notified=False,
+            leased_until=now + LEASE,
         )
 
-    def _ends(self, interrupted: Attempt) -> bool:
-        """Write that end and report it. False: its owner, or another sweep, was faster."""
-        if not self._storage.settle(interrupted):
-            return False
-        since = self._settings.clock() - interrupted.claimed_at
+    def _ended(self, standing: Attempt) -> Attempt | None:
+        """The attempt as ended and reported. None: its owner, or another sweep, was faster."""
+        if standing.state is not AttemptState.CLAIMED:
+            return self._told(standing)  # whoever had ended it went away before it was reported
+        ended = self._interrupted(standing)
+        return self._told(ended) if self._storage.settle(ended) else None
+
+    def _told(self, ended: Attempt) -> Attempt:
+        """Report that end, then note that. Told twice is better than never."""
+        since = self._settings.clock() - ended.claimed_at
         self._report(
             "finch.attempt.interrupted",
             logging.ERROR,
-            interrupted,
+            ended,
             elapsed_ms=int(since.total_seconds() * 1000),
         )
-        return True
-
-    def _notified(self, attempt: Attempt) -> bool:
-        """Run the `on_connected` that is owed. Whether it ran."""
-        stored = self._storage.get(attempt.connection_id) if attempt.connection_id else None
-        if stored is not None:
-            return self._redeemer.notify(attempt, stored)
-        # The application removed the connection meanwhile: there is nothing left to tell of.
-        self._storage.settle(dataclasses.replace(attempt, notified=True))
-        return False
+        told = dataclasses.replace(ended, notified=True)
+        with contextlib.suppress(StorageFault):  # the next sweep tells it once more
+            self._storage.settle(told)
+        return told
 
     def _report(self, name: str, level: int, attempt: Attempt, **fields: int) -> None:
         self._events.report(

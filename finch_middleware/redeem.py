@@ -7,10 +7,11 @@ compare, seal with a key in memory, one durable write; if that fails for good, o
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 from finch_middleware.binding import Binding
@@ -40,9 +41,13 @@ from finch_middleware.storage import Storage
 from finch_middleware.tickets import Ticket, Tickets
 from finch_middleware.vault import Vault
 
-#: Pauses, in seconds, before each try to settle: three tries within five seconds.
+#: Pauses, in seconds, before each try to settle.
 SETTLE_PAUSES = (0.0, 0.2, 0.8)
-SETTLE_BUDGET_SECONDS = 4.0
+#: No try begins later than this: it may wait three seconds itself, and the spool comes after it.
+SETTLE_TRIES_SECONDS = 2.0
+#: Released attempts whose end this process remembers, for those who waited for it.
+RELEASED_LIMIT = 1000
+_TICK = timedelta(microseconds=1)
 
 Redeemed = Connected | Finishing | Invalid | Failed
 
@@ -68,34 +73,65 @@ class Redeemer:
         self._storage = storage
         self._spool = spool
         self._events = events
+        self._released: dict[str, Failed] = {}
 
-    def redeem(self, attempt: Attempt, code: Secret, *, binding: Binding) -> Redeemed:
-        """How the one presentation of *code* ended; *attempt* is claimed and ours."""
+    def redeem(
+        self,
+        attempt: Attempt,
+        code: Secret,
+        *,
+        binding: Binding,
+        known: Sequence[StoredConnection],
+        within: timedelta,
+    ) -> Redeemed:
+        """
+        How the one presentation of *code* ended; *attempt* is claimed and ours.
+
+        *known*: what stood for these customers before; *within*: how long Finch may take.
+        """
         redirect_uri = self._settings.redirect_uri if binding.kind == "redirect" else None
         try:
-            grant = self._api.exchange(
-                code, redirect_uri=redirect_uri, within=self._settings.exchange_deadline
-            )
+            grant = self._api.exchange(code, redirect_uri=redirect_uri, within=within)
         except FinchUnavailable as fault:
             return self._unspent(attempt, fault, binding=binding)
         except FinchFault as fault:
             return self._spent(attempt, fault, binding=binding)
-        return self._kept(attempt, grant, binding=binding)
+        return self._kept(attempt, grant, binding=binding, known=known)
 
-    def notify(self, attempt: Attempt, stored: StoredConnection) -> bool:
-        """Run `on_connected` if it is owed, and note that it ran; if it raises, it stays owed."""
+    def released(self, attempt: Attempt) -> Failed | None:
+        """How *attempt* ended, if this process released it: its code is unspent."""
+        return self._released.get(attempt.attempt_id)
+
+    def notify(self, attempt: Attempt) -> bool:
+        """
+        Run `on_connected` if it is owed, and note it. Whether it ran; if it raises, it stays owed.
+
+        It is given the connection as it stands, which may have a newer token than *attempt*'s.
+        """
         hook = self._settings.on_connected
-        if hook is None or attempt.notified:
+        if hook is None or attempt.notified or attempt.connection_id is None:
             return False
         try:
-            hook(Connection.of(stored, lambda: self._vault.open_answer(stored)))
+            stored = self._storage.get(attempt.connection_id)
+            if stored is not None:
+                hook(Connection.of(stored, functools.partial(self._vault.open_answer, stored)))
         except Exception:  # the application's own code; the person is connected all the same
             self._report("finch.hook.failed", logging.ERROR, attempt, reason="on_connected")
             return False
+        # Without a connection the application removed it meanwhile: nothing is left to tell of.
         done = attempt.settled(attempt.state, at=attempt.settled_at or self._now(), notified=True)
-        return self._settled(done)
+        return self._settled(done) and stored is not None
 
     def _unspent(self, attempt: Attempt, fault: FinchUnavailable, *, binding: Binding) -> Failed:
+        failed = Failed(
+            reference=attempt.reference,
+            return_to=binding.return_to,
+            request_id=fault.request_id,
+            reason=fault.reason,
+            retry_after=fault.retry_after,
+        )
+        # Before the release: whoever waits for this attempt looks here once it is gone.
+        self._remember(attempt, failed)
         try:
             self._storage.release(attempt)
         except StorageFault:
@@ -104,12 +140,12 @@ class Redeemer:
             logging.WARNING if fault.reason in ("unreachable", "throttled") else logging.CRITICAL
         )
         self._report_fault(fault, level, attempt)
-        return Failed(
-            reference=attempt.reference,
-            return_to=binding.return_to,
-            reason=fault.reason,
-            retry_after=fault.retry_after,
-        )
+        return failed
+
+    def _remember(self, attempt: Attempt, failed: Failed) -> None:
+        if len(self._released) >= RELEASED_LIMIT:
+            self._released.clear()
+        self._released[attempt.attempt_id] = failed
 
     def _spent(self, attempt: Attempt, fault: FinchFault, *, binding: Binding) -> Failed:
         state, reason = AttemptState.AMBIGUOUS, "ambiguous"
@@ -128,17 +164,29 @@ class Redeemer:
                 request_id=fault.request_id,
             )
         )
-        return Failed(reference=attempt.reference, return_to=binding.return_to, reason=reason)
+        return Failed(
+            reference=attempt.reference,
+            return_to=binding.return_to,
+            request_id=fault.request_id,
+            reason=reason,
+        )
 
-    def _kept(self, attempt: Attempt, grant: Grant, *, binding: Binding) -> Redeemed:
+    def _kept(
+        self,
+        attempt: Attempt,
+        grant: Grant,
+        *,
+        binding: Binding,
+        known: Sequence[StoredConnection],
+    ) -> Redeemed:
         if grant.connection_id is None or grant.customer_id not in binding.customers:
             return self._quarantined(attempt, grant, binding=binding)
         flow = binding.ended_by(grant.customer_id)
-        now = self._settings.clock()
-        stored = self.sealed(attempt, grant, grant.connection_id, grant.customer_id, at=now)
+        obtained_at = self._obtained_at(attempt, known)
+        stored = self.sealed(attempt, grant, grant.connection_id, grant.customer_id, at=obtained_at)
         settled = attempt.settled(
             AttemptState.STORED,
-            at=now,
+            at=self._now(),
             flow_key=flow.key if flow else None,
             bound_to=binding.keys(grant.customer_id),
             customer_id=grant.customer_id,
@@ -148,10 +196,21 @@ class Redeemer:
             notified=self._settings.on_connected is None,
         )
         outcome = self._saved(settled, stored, ticket=flow.ticket if flow else None)
+        if any(each.connection_id == grant.connection_id for each in known):
+            self._report("finch.token.replaced", logging.INFO, settled)
         missing = set(self._settings.products) - {p.rpartition(":")[2] for p in grant.products}
         if missing:
             self._report("finch.products.fewer", logging.WARNING, settled)
         return outcome
+
+    def _obtained_at(self, attempt: Attempt, known: Sequence[StoredConnection]) -> datetime:
+        """Now, or right after what stood before: a clock set back must not bury a newer token."""
+        now = self._now()
+        newest = max((each.obtained_at for each in known), default=None)
+        if newest is None or newest < now:
+            return now
+        self._report("finch.clock.behind", logging.WARNING, attempt)
+        return newest + _TICK
 
     def sealed(
         self,
@@ -186,19 +245,29 @@ class Redeemer:
         kept = self._secured(settled, stored)
         if kept == "stored":
             self._report("finch.connection.stored", logging.INFO, settled)
-            self.notify(settled, stored)
+            self.notify(settled)
             return Connected(
                 reference=settled.reference,
                 return_to=return_to,
                 cookies=cookies,
+                request_id=settled.request_id,
                 connection_id=stored.connection_id,
                 customer_id=stored.customer_id,
             )
         if kept == "spooled":
             return Finishing(
-                reference=settled.reference, return_to=return_to, cookies=cookies, spooled=True
+                reference=settled.reference,
+                return_to=return_to,
+                cookies=cookies,
+                request_id=settled.request_id,
+                spooled=True,
             )
-        return Failed(reference=settled.reference, return_to=return_to, reason="token_lost")
+        return Failed(
+            reference=settled.reference,
+            return_to=return_to,
+            request_id=settled.request_id,
+            reason="token_lost",
+        )
 
     def _quarantined(self, attempt: Attempt, grant: Grant, *, binding: Binding) -> Invalid | Failed:
         text = self._vault.seal(grant.answer, purpose="quarantine", context=(attempt.attempt_id,))
@@ -215,18 +284,28 @@ class Redeemer:
         )
         kept = self._secured(settled, None)
         self._report("finch.token.quarantined", logging.CRITICAL, settled, reason=settled.reason)
-        reference, return_to = attempt.reference, binding.return_to
-        if kept == "lost":
-            return Failed(reference=reference, return_to=return_to, reason="token_lost")
-        return Invalid(reference=reference, return_to=return_to, reason="customer_unconfirmed")
+        return (Failed if kept == "lost" else Invalid)(
+            reference=attempt.reference,
+            return_to=binding.return_to,
+            request_id=grant.request_id,
+            reason="token_lost" if kept == "lost" else "customer_unconfirmed",
+        )
 
     def _secured(
         self, settled: Attempt, stored: StoredConnection | None
     ) -> Literal["stored", "spooled", "lost"]:
         """Where the token is now. Told only afterwards: the application's hook may be slow."""
-        fault = self._written(settled, stored, pauses=SETTLE_PAUSES)
-        if not fault:
-            return "stored"
+        try:
+            fault = self._written(settled, stored, pauses=SETTLE_PAUSES)
+        except BaseException as end:  # the worker is being ended; the token in its hand comes first
+            self._spooled(settled, stored, fault=type(end).__name__)
+            raise
+        return self._spooled(settled, stored, fault=fault) if fault else "stored"
+
+    def _spooled(
+        self, settled: Attempt, stored: StoredConnection | None, *, fault: str
+    ) -> Literal["spooled", "lost"]:
+        """Where the token is, now that the storage has not confirmed it."""
         try:
             self._spool.put(settled, stored)
         except SpoolUnavailable:
@@ -248,7 +327,7 @@ class Redeemer:
         self, attempt: Attempt, stored: StoredConnection | None, *, pauses: Sequence[float]
     ) -> str:
         """Empty once the storage has confirmed it; otherwise the name of its last fault."""
-        until = time.monotonic() + SETTLE_BUDGET_SECONDS
+        until = time.monotonic() + SETTLE_TRIES_SECONDS
         fault = ""
         for pause in pauses:
             time.sleep(pause)

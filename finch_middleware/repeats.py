@@ -8,6 +8,7 @@ import time
 
 from finch_middleware.binding import Binding
 from finch_middleware.events import Events
+from finch_middleware.forks import renew_in_children
 from finch_middleware.messages import Connected, Failed, Finishing, Invalid, Repeated
 from finch_middleware.records import Attempt, AttemptState
 from finch_middleware.recovery import Recovery
@@ -41,7 +42,8 @@ class Repeats:
         self._redeemer = redeemer
         self._recovery = recovery
         self._events = events
-        self._waiting = threading.BoundedSemaphore(WAITING_THREADS)
+        self._renew_places()
+        renew_in_children(self, Repeats._renew_places)
 
     def answer(
         self, standing: Attempt, *, code_key: bytes, binding: Binding, visit: Visit
@@ -65,7 +67,7 @@ class Repeats:
             )
             latest = self._awaited(standing)
             if latest is None:
-                return visit.failed("unreachable")
+                return self._released(standing, visit)
             standing = latest
         if self._at_work(standing):
             return Finishing(
@@ -80,42 +82,41 @@ class Repeats:
             return self._refused(visit, standing, "already_used")
         return self._told(standing, visit)
 
+    def _released(self, standing: Attempt, visit: Visit) -> Repeated | Failed:
+        """What the winner was told, as far as this process knows: the code is unspent."""
+        failed = self._redeemer.released(standing)
+        return Repeated(first=failed) if failed else visit.failed("unreachable")
+
     def _told(self, standing: Attempt, visit: Visit) -> Repeated | Invalid:
-        reference, return_to = standing.reference, standing.return_to or visit.return_to
         if standing.state is AttemptState.STORED:
             return self._connected(standing, visit)
-        if standing.state is AttemptState.QUARANTINED:
-            return Repeated(
-                first=Invalid(
-                    reference=reference, return_to=return_to, reason="customer_unconfirmed"
-                )
-            )
-        return Repeated(
-            first=Failed(
-                reference=reference, return_to=return_to, reason=standing.reason or "ambiguous"
-            )
+        quarantined = standing.state is AttemptState.QUARANTINED
+        first = (Invalid if quarantined else Failed)(
+            reference=standing.reference,
+            return_to=standing.return_to or visit.return_to,
+            request_id=standing.request_id,
+            reason="customer_unconfirmed" if quarantined else standing.reason or "ambiguous",
         )
+        return Repeated(first=first)
 
     def _connected(self, standing: Attempt, visit: Visit) -> Repeated | Invalid:
         settled_at = standing.settled_at or standing.claimed_at
         if self._settings.clock() > settled_at + REPLAY_WINDOW:
             return self._refused(visit, standing, "already_used")
-        self._notify(standing)
+        if self._lease_over(standing):
+            self._redeemer.notify(standing)
         return Repeated(
             first=Connected(
                 reference=standing.reference,
                 return_to=standing.return_to or visit.return_to,
+                request_id=standing.request_id,
                 connection_id=standing.connection_id or "",
                 customer_id=standing.customer_id or "",
             )
         )
 
-    def _notify(self, standing: Attempt) -> None:
-        if standing.notified or standing.connection_id is None or not self._lease_over(standing):
-            return
-        stored = self._storage.get(standing.connection_id)
-        if stored is not None:
-            self._redeemer.notify(standing, stored)
+    def _renew_places(self) -> None:
+        self._waiting = threading.BoundedSemaphore(WAITING_THREADS)
 
     def _awaited(self, standing: Attempt) -> Attempt | None:
         """The attempt once it is settled or its lease is over; None if it was released."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from finch_middleware.errors import SpoolUnavailable, StorageUnavailable
+from finch_middleware.errors import SpoolUnavailable, StorageFault, StorageUnavailable
 from finch_middleware.events import logger
 from finch_middleware.records import Attempt, StoredConnection, row_from_json, row_to_json
 from finch_middleware.storage import Storage
@@ -17,6 +17,9 @@ from finch_middleware.storage import Storage
 _SUFFIX = ".json"
 # What one entry takes at the most, written and removed again to see that the disk has room.
 _PROBE_BYTES = 4096
+_WRITABLE_BY_OTHERS = 0o022
+#: Reasons of a storage that speak of the entry and not of the storage.
+_OF_THIS_ENTRY = ("unstorable", "unreadable")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,10 +46,12 @@ class Spool:
         Return when an entry could be written now. Without a folder there is nothing to prove.
 
         Raises:
-            SpoolUnavailable: The folder cannot be made or written, or the disk is full.
+            SpoolUnavailable: The folder cannot be made or written, or the disk is full; or
+                others may write into it.
         """
         if self._folder is None:
             return
+        self._refuse_open_folder(self._folder)
         self._written(
             f".probe-{os.getpid()}-{os.urandom(6).hex()}", "0" * _PROBE_BYTES, durable=False
         )
@@ -98,6 +103,8 @@ class Spool:
         for entry in self.entries():
             if limit is not None and drained >= limit:
                 return
+            if limit is not None and self._name(entry) in self._told:
+                continue  # it was refused before; only an operator's drain tries all again
             if entry.attempt.client_id == client_id and self._settled(entry, storage):
                 drained += 1
                 self._remove(entry)
@@ -108,11 +115,26 @@ class Spool:
         try:
             storage.settle(entry.attempt, entry.connection)
         except StorageUnavailable as fault:
-            if fault.reason != "unstorable":
+            if fault.reason not in _OF_THIS_ENTRY:
                 raise
-            self._tell("finch.spool.unstorable", self._name(entry))
-            return False
-        return True
+        except StorageFault:
+            raise
+        except Exception:  # whatever a storage raises, the other entries and the visitor go on
+            pass
+        else:
+            return True
+        self._tell("finch.spool.unstorable", self._name(entry))
+        return False
+
+    def _refuse_open_folder(self, folder: Path) -> None:
+        """Whoever may write there could plant an entry, and so replace a token by rubbish."""
+        if os.name == "nt":  # pragma: no cover - Windows has access lists in place of modes
+            return
+        with contextlib.suppress(OSError):  # not there yet, or not to be looked at: see _written
+            found = folder.stat()
+            foreign = found.st_uid != os.geteuid() and os.geteuid() != 0
+            if found.st_mode & _WRITABLE_BY_OTHERS or foreign:
+                raise SpoolUnavailable("the spool is not this user's alone: chmod 700, or chown it")
 
     def _read(self, path: Path) -> Entry | None:
         """The entry of that file; None where there is none, or none that can be read."""
@@ -121,6 +143,8 @@ class Spool:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            entry = None
+        except StorageUnavailable:  # a later version's record
             entry = None
         # Under another name it would be settled for ever and never be removed.
         if entry is not None and entry.attempt.code_key.hex() == path.stem:
@@ -173,6 +197,8 @@ class Spool:
 
 
 def _sync_folder(folder: Path) -> None:
+    if os.name == "nt":  # pragma: no cover - Windows opens no folders, and syncs them by itself
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

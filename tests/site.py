@@ -14,6 +14,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 from werkzeug.http import parse_cookie
 from werkzeug.serving import WSGIRequestHandler, make_server
+from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Request, Response
 
 from finch_middleware import Event, FinchConnect, FinchMiddleware
@@ -41,7 +42,8 @@ class Site:
 
     Attributes:
         app: What the server calls; replace it to mount the application elsewhere.
-        events: What `on_event` was told.
+        events: What `on_event` was told of returns.
+        openings: What it was told of sessions that were opened: every flow has one.
         errors: What escaped from `app`.
         secrets: The cookies and states that browsers have seen.
     """
@@ -50,6 +52,7 @@ class Site:
         self, fake: FakeFinch, *, path: str = CALLBACK, **options: Unpack[Options]
     ) -> None:
         self.events: list[Event] = []
+        self.openings: list[Event] = []
         self.errors: list[BaseException] = []
         self.opening: dict[str, Any] = {"return_to": "/settings"}
         self.seen_by_app: list[str] = []
@@ -67,7 +70,7 @@ class Site:
             "key": KEY,
             "api_url": fake.api_url,
             "connect_origin": fake.connect_origin,
-            "on_event": self.events.append,
+            "on_event": self._told,
         }
         given.update(options)
         try:
@@ -91,6 +94,10 @@ class Site:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+
+    def _told(self, event: Event) -> None:
+        opening = event.name.startswith("finch.session.")
+        (self.openings if opening else self.events).append(event)
 
     def named(self, event: str) -> list[Event]:
         """The events of that name."""
@@ -188,6 +195,11 @@ class Browser:
         body = urlencode(dict(fields)) if form else json.dumps(dict(fields))
         sent = {**SAME_ORIGIN_FETCH, "Origin": self.site.origin, "Content-Type": kind, **headers}
         return self.request("POST", CALLBACK, headers=sent, body=body.encode())
+
+    def environ(self, address: str) -> dict[str, Any]:
+        """The WSGI environ of a visit to *address*, for whoever asks the component itself."""
+        cookies = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
+        return EnvironBuilder(path=address, headers={"Cookie": cookies}).get_environ()
 
     def request(
         self,

@@ -13,10 +13,10 @@ import pytest
 
 from finch_middleware import Event, FinchConnect
 from finch_middleware.errors import SchemaMismatch
-from finch_middleware.flow import LEASE, STORAGE_RETRY_AFTER_SECONDS
+from finch_middleware.flow import STORAGE_RETRY_AFTER_SECONDS
 from finch_middleware.messages import Declined, Failed, Invalid, Outcome
 from finch_middleware.options import new_key, wrapped_key
-from finch_middleware.records import Attempt, ConnectSession
+from finch_middleware.records import LEASE, Attempt, ConnectSession
 from finch_middleware.request import CallbackRequest
 from finch_middleware.storage.memory import MemoryStorage
 from finch_middleware.testing.clock import Clock

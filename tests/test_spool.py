@@ -1,15 +1,17 @@
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import stat
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from finch_middleware.errors import SpoolUnavailable, StorageUnavailable
+from finch_middleware.errors import SchemaMismatch, SpoolUnavailable, StorageUnavailable
 from finch_middleware.records import Attempt, AttemptState, StoredConnection
 from finch_middleware.spool import Entry, Spool
 from finch_middleware.storage.memory import MemoryStorage
@@ -156,6 +158,95 @@ def test_a_proof_needs_the_room_of_an_entry(spool: Spool, monkeypatch: pytest.Mo
     spool.prove()
 
     assert sizes == [4096]
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o720, 0o702])
+def test_a_folder_that_others_may_write_is_refused(spool: Spool, folder: Path, mode: int) -> None:
+    folder.mkdir(parents=True)
+    folder.chmod(mode)
+
+    with pytest.raises(SpoolUnavailable, match="chmod 700"):
+        spool.prove()
+
+    assert names(folder) == []
+
+
+@pytest.mark.parametrize("mode", [0o700, 0o755, 0o750])
+def test_a_folder_that_others_may_only_look_at_is_taken(
+    spool: Spool, folder: Path, mode: int
+) -> None:
+    folder.mkdir(parents=True)
+    folder.chmod(mode)
+
+    spool.prove()
+
+    assert names(folder) == []
+
+
+@pytest.mark.parametrize(("user", "taken"), [(12345, False), (0, True)], ids=["other", "root"])
+def test_a_folder_of_another_user_is_taken_by_root_alone(
+    spool: Spool, folder: Path, monkeypatch: pytest.MonkeyPatch, user: int, taken: bool
+) -> None:
+    folder.mkdir(parents=True, mode=0o700)
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    monkeypatch.setattr(Path, "stat", lambda _: SimpleNamespace(st_uid=54321, st_mode=0o40700))
+
+    refused = contextlib.nullcontext() if taken else pytest.raises(SpoolUnavailable, match="chown")
+
+    with refused:
+        spool._refuse_open_folder(folder)
+
+
+def test_an_entry_that_the_storage_never_takes_is_passed_over_in_passing(
+    spool: Spool, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(MemoryStorage):
+        asked = 0
+
+        def settle(self, attempt: Attempt, connection: StoredConnection | None = None) -> bool:
+            self.asked += 1
+            raise RuntimeError("a driver's own")
+
+    storage = Broken()
+    spool.put(stored(), a_connection())
+
+    in_passing = [list(spool.drain(storage, client_id=OURS, limit=1)) for _ in range(3)]
+    asked = storage.asked
+    by_an_operator = list(spool.drain(storage, client_id=OURS))
+
+    assert (in_passing, by_an_operator) == ([[], [], []], [])
+    assert (asked, storage.asked) == (1, 2)
+    assert len(caplog.records) == 1
+    assert len(names(folder)) == 1
+
+
+def test_a_schema_that_does_not_fit_is_the_storages_fault_and_not_the_entrys(
+    spool: Spool, folder: Path
+) -> None:
+    class Old(MemoryStorage):
+        def settle(self, attempt: Attempt, connection: StoredConnection | None = None) -> bool:
+            raise SchemaMismatch("old")
+
+    spool.put(stored(), a_connection())
+
+    with pytest.raises(SchemaMismatch):
+        list(spool.drain(Old(), client_id=OURS))
+
+    assert len(names(folder)) == 1
+
+
+def test_an_entry_of_a_later_version_is_left_where_it_is(
+    spool: Spool, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spool.put(stored(), a_connection())
+    (file,) = folder.iterdir()
+    file.write_text(file.read_text().replace("stored", "of tomorrow"))
+
+    waiting = list(spool.entries())
+
+    assert waiting == []
+    assert ["finch.spool.unreadable" in r.getMessage() for r in caplog.records] == [True]
+    assert file.exists()
 
 
 def test_draining_brings_every_entry_home_once(spool: Spool, folder: Path) -> None:

@@ -56,7 +56,8 @@ class Storage(Protocol):
 
         The attempt replaces the standing one of its code_key and attempt_id if that is
         still claimed, or if the new state holds a token (stored, quarantined), but a
-        quarantined one never replaces a stored one. It is written anew if none stands. If
+        quarantined one never replaces a stored one. In the same state `notified` may become
+        True. It is written anew if none stands. If
         another attempt holds its flow_key, it is written with None there. The connection
         replaces the stored one of its connection_id unless that has a later `obtained_at`.
         Settling twice changes nothing more.
@@ -72,7 +73,7 @@ class Storage(Protocol):
         """
         Attempts that owe something and whose lease ended before that instant.
 
-        The claimed ones, and the stored ones with `notified` False.
+        The claimed ones, and with `notified` False all but the quarantined.
         """
 
     def quarantined(self) -> Iterable[Attempt]:

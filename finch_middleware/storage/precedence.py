@@ -19,6 +19,9 @@ def gives_way(standing: Attempt, *, to: Attempt) -> bool:
     if standing.state is AttemptState.STORED and to.state is AttemptState.QUARANTINED:
         # An operator completed it; a copy that was read before must not take that back.
         return False
+    if standing.state is to.state and to.notified and not standing.notified:
+        # What it owed is done.
+        return True
     return standing.state is AttemptState.CLAIMED or to.state.holds_token
 
 
@@ -35,10 +38,10 @@ def replaces(new: StoredConnection, *, old: StoredConnection) -> bool:
 
 
 def owes(attempt: Attempt) -> bool:
-    """Whether somebody still has to act: an end is missing, or a notice to the application."""
-    if attempt.state is AttemptState.STORED:
-        return not attempt.notified
-    return attempt.state is AttemptState.CLAIMED
+    """Whether somebody still has to act: an end is missing, or a notice or report of it."""
+    if attempt.state is AttemptState.CLAIMED:
+        return True
+    return not attempt.notified and attempt.state is not AttemptState.QUARANTINED
 
 
 def forgettable(attempt: Attempt, *, settled_before: datetime) -> bool:

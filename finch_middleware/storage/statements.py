@@ -73,7 +73,7 @@ class Statements:
         attempts = tables.attempts
         owing = or_(
             attempts.c.state == AttemptState.CLAIMED.value,
-            and_(attempts.c.state == AttemptState.STORED.value, attempts.c.notified == false()),
+            and_(attempts.c.state.in_(_ENDED), attempts.c.notified == false()),
         )
         self.unsettled = select(attempts).where(
             owing, attempts.c.leased_until < bindparam("of_instant")

@@ -197,6 +197,15 @@ class SettlePromises:
         assert storage.attempt(key_of("code")) == _ended(_STORED, notified=True)
         assert storage.get("connection") == a_connection()
 
+    def test_report_of_an_interruption_is_noted_once(self, storage: Storage) -> None:
+        storage.settle(_ended(_AMBIGUOUS, notified=False))
+
+        noted = storage.settle(_ended(_AMBIGUOUS, notified=True))
+        owed_again = storage.settle(_ended(_AMBIGUOUS, notified=False))
+
+        assert (noted, owed_again) == (True, False)
+        assert storage.attempt(key_of("code")) == _ended(_AMBIGUOUS, notified=True)
+
     # Which token stands
 
     @pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["older first", "newer first"])
@@ -303,6 +312,7 @@ class SweepPromises:
             (_QUARANTINED, False, False),
             (_FAILED, True, False),
             (_AMBIGUOUS, True, False),
+            (_AMBIGUOUS, False, True),
         ],
     )
     def test_unsettled_are_those_that_owe_something(
@@ -332,6 +342,7 @@ class SweepPromises:
             (_FAILED, True, True),
             (_AMBIGUOUS, True, True),
             (_STORED, False, False),
+            (_AMBIGUOUS, False, False),
             (_QUARANTINED, True, False),
             (_CLAIMED, True, False),
         ],

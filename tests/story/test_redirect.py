@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from finch_middleware import Connected, Repeated
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.site import CALLBACK, SAME_ORIGIN_FETCH, Browser, Site
 from tests.story.oracle import code_of, exchanges, tokens_of
@@ -81,7 +82,8 @@ def test_the_log_says_once_what_the_page_refers_to(
     assert event.connection_id == fake.ledger.codes[0].connection_id
     assert event.customer_ids == ("acme",)
     assert event.request_id is not None
-    [line] = [r.getMessage() for r in caplog.records if r.name == "finch_middleware"]
+    ours = [r.getMessage() for r in caplog.records if r.name == "finch_middleware"]
+    [line] = [line for line in ours if not line.startswith("finch.session.")]
     assert line.startswith("finch.connection.stored")
     assert event.reference in line
 
@@ -194,3 +196,46 @@ def test_an_older_prefix_of_a_product_counts_as_the_product(
 
     assert site.named("finch.connection.stored")
     assert not site.named("finch.products.fewer")
+
+
+def test_an_outcome_carries_finchs_request_id_also_when_it_is_repeated(
+    fake: FakeFinch, site: Site, browser: Browser
+) -> None:
+    visit = browser.environ(fake.allow(browser.location()))
+
+    first, again = site.finch.finish(dict(visit)), site.finch.finish(dict(visit))
+
+    assert isinstance(first, Connected)
+    assert isinstance(again, Repeated)
+    assert site.events[0].request_id == first.request_id == again.first.request_id
+    assert first.request_id is not None
+
+
+def test_the_session_that_is_opened_is_told_with_finchs_request_id(
+    fake: FakeFinch, site: Site, browser: Browser
+) -> None:
+    browser.get(fake.allow(browser.location()))
+
+    browser.begin()
+
+    told = [(event.name, event.customer_ids, event.connection_id) for event in site.openings]
+    assert told == [
+        ("finch.session.opened", ("acme",), None),
+        ("finch.session.reauthenticates", ("acme",), fake.ledger.codes[0].connection_id),
+        ("finch.session.opened", ("acme",), None),
+    ]
+    assert len({event.request_id for event in site.openings}) == 3
+
+
+def test_a_picture_on_some_page_spends_no_code(
+    fake: FakeFinch, site: Site, browser: Browser
+) -> None:
+    callback = fake.allow(browser.location())
+    image = {"Accept": "image/*", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"}
+
+    refused = browser.request("GET", callback, headers={**image, "Sec-Fetch-Site": "same-site"})
+    answer = browser.get(callback)
+
+    assert refused.status == 403
+    assert "finch=connected" in answer.location
+    assert fake.ledger.calls("token") == 1

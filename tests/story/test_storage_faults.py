@@ -158,7 +158,7 @@ def test_the_tries_to_settle_end_with_their_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     callback = fake.allow(browser.location())
-    monkeypatch.setattr(redeem, "SETTLE_BUDGET_SECONDS", -1.0)
+    monkeypatch.setattr(redeem, "SETTLE_TRIES_SECONDS", -1.0)
     troubled.down("settle")
 
     answer = browser.get(callback)
@@ -264,7 +264,8 @@ def test_an_older_token_from_the_spool_does_not_replace_a_newer_one(
     browser.get(fake.allow(new))
     browser.location("umbrella")
 
-    assert site.named("finch.spool.drained")
+    assert site.named("finch.spool.superseded")
+    assert not site.named("finch.spool.drained")
     assert tokens_of(site, "acme") == [fake.ledger.tokens[1]]
 
 
@@ -361,6 +362,7 @@ def test_nobody_is_told_of_a_token_before_it_is_on_a_disk(
     )
     browser = Browser(site)
     callback = fake.allow(browser.location())
+    waiting.clear()
     changes = {"customer_id": "somebody-else"} if foreign else {}
     fake.script("token", Behaviour.alter(products=["company"], **changes))
     troubled.down("settle")

@@ -110,8 +110,9 @@ def test_a_duplicate_may_try_itself_when_the_first_could_not_reach_finch(
         gate.set()
     third = other.get(callback)
 
-    assert first.result().status == 503
-    assert second.result().status == 502
+    [event] = site.named("finch.exchange.finch_unavailable")
+    assert [each.result().status for each in (first, second)] == [503, 503]
+    assert all(str(event.reference) in each.result().text for each in (first, second))
     assert "finch=connected" in third.location
     assert fake.ledger.presented(code_of(callback)) == 2
 
