@@ -172,6 +172,9 @@ class Binder:
     def _refuse_cross_site(self, request: CallbackRequest, *, kind: FlowKind | None) -> None:
         # A GET of the redirect flow comes from Finch's site by nature; all else is our own page's.
         ours_alone = request.method == "POST" or kind == "embedded"
+        if request.headers.get("Sec-Fetch-Mode") == "no-cors":
+            # An image or a form's target of some page: nobody would ever see the answer.
+            raise ReturnFault("cross_site")
         ours = request.same_origin(self._settings.origin)
         if ours_alone and not (ours or request.from_page_of(self._settings.spa_origins)):
             raise ReturnFault("cross_site")
