@@ -81,7 +81,8 @@ class Connections:
         Source: Finch, ``POST /disconnect``.
 
         Raises:
-            FinchRefused: Finch does not take the token (any more); the row stays.
+            FinchRefused: Finch does not take the token (any more); the row stays. Where an
+                earlier call ended the connection and the row outlived it: `forget`.
             FinchUnavailable: Finch may or may not have acted; the row stays, ask again.
             CannotOpen: The row was altered, or its key is not at hand; nothing was asked.
             StorageUnavailable: The storage did not confirm.
@@ -92,6 +93,19 @@ class Connections:
         self._api.disconnect(self._token(row), within=DEADLINE)
         # The token first: without it the connection could never be ended.
         return self._storage.delete(connection_id)
+
+    def forget(self, connection_id: str, *, customer_id: str) -> bool:
+        """
+        Remove the connection here and ask nobody. Whether there was one.
+
+        For one that Finch has ended already. Of a connection that still lives the token is lost,
+        and with it the only way to `disconnect`: Finch goes on billing it.
+
+        Raises:
+            StorageUnavailable: The storage did not confirm.
+        """
+        row = self._row(connection_id, customer_id)
+        return row is not None and self._storage.delete(connection_id)
 
     def _row(self, connection_id: str, customer_id: str) -> StoredConnection | None:
         row = self._storage.get(connection_id)

@@ -9,6 +9,7 @@ import pytest
 
 from finch_middleware import FinchRefused, FinchUnavailable, StorageUnavailable
 from finch_middleware.testing import Behaviour, FakeFinch, add_connection
+from finch_middleware.testing.sample_records import an_attempt
 from tests.site import Browser, Site
 
 
@@ -104,6 +105,25 @@ def test_a_token_that_finch_does_not_know_is_refused_and_its_row_stays(site: Sit
         site.finch.connections.disconnect(made_up.connection_id, customer_id="acme")
 
     assert site.finch.connections.get(made_up.connection_id, customer_id="acme") is not None
+
+
+def test_a_connection_that_finch_ended_before_can_be_forgotten(
+    fake: FakeFinch, site: Site, connection_id: str
+) -> None:
+    kept = site.finch.storage.get(connection_id)
+    site.finch.connections.disconnect(connection_id, customer_id="acme")
+    assert kept is not None
+    site.finch.storage.settle(an_attempt(), kept)  # as where the delete had failed
+    calls = len(fake.ledger.requests)
+
+    others, first, second = (
+        site.finch.connections.forget(connection_id, customer_id=customer)
+        for customer in ("other", "acme", "acme")
+    )
+
+    assert (others, first, second) == (False, True, False)
+    assert site.finch.connections.for_customer("acme") == []
+    assert len(fake.ledger.requests) == calls
 
 
 def test_nobody_refreshes_or_ends_another_customers_connection(
