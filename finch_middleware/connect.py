@@ -164,7 +164,10 @@ class FinchConnect:
         Raises:
             ConfigurationError: As the constructor.
         """
-        return cls(**cast("Options", {**options_from_env(environ), **overrides}))
+        # Taken out of this frame: a traceback with locals would show the client secret and the key.
+        given = [environ]
+        del environ
+        return cls(**_taken(given, overrides))
 
     def begin(
         self,
@@ -341,10 +344,32 @@ def _reason_of(away: Away) -> str:
     return "spool_unavailable"
 
 
+def _taken(environ: list[Mapping[str, str] | None], overrides: Options) -> Options:
+    """The options of the environment under *overrides*; leaves nothing in either."""
+    options = cast("Options", {**options_from_env(environ.pop()), **overrides})
+    cast("dict[str, object]", overrides).clear()
+    return options
+
+
 def storage_of(storage: Any) -> Storage:
-    """The storage that a URL names; an object is taken as it is. The settings have checked it."""
+    """
+    The storage that a URL names; an object is taken as it is. The settings have checked it.
+
+    Raises:
+        ConfigurationError: Its driver does not take the URL.
+    """
     if not isinstance(storage, str):
         return cast("Storage", storage)
+    try:
+        return _opened(storage)
+    except ConfigurationError as error:
+        faults = error.faults
+    # Again, from a frame without the URL: it may hold the database's password.
+    del storage
+    raise ConfigurationError(faults)
+
+
+def _opened(storage: str) -> Storage:
     if storage.startswith("memory:"):
         from finch_middleware.storage.memory import MemoryStorage
 

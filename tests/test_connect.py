@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import traceback
+
 import pytest
 
 from finch_middleware import ConfigurationError, FinchConnect
@@ -22,3 +24,32 @@ def test_a_redis_url_names_the_redis_storage() -> None:
     assert isinstance(storage_of("redis://127.0.0.1:1/0"), RedisStorage)
     assert isinstance(storage_of("rediss://127.0.0.1:1/0"), RedisStorage)
     assert isinstance(storage_of("unix:///run/redis.sock"), RedisStorage)
+
+
+CANARY = "c4n4ry"
+
+
+def _told_with_locals(error: BaseException) -> str:
+    """What a reporting tool shows of our frames."""
+    report = traceback.TracebackException.from_exception(error, capture_locals=True)
+    ours = [frame for frame in report.stack if "finch_middleware" in frame.filename]
+    assert ours
+    return repr([(frame.name, frame.locals) for frame in ours])
+
+
+def test_a_traceback_of_the_construction_shows_no_secret_of_the_environment() -> None:
+    environ = {"FINCH_CLIENT_SECRET": CANARY, "FINCH_KEY": f"k1:{CANARY}"}
+
+    with pytest.raises(ConfigurationError) as caught:
+        FinchConnect.from_env(environ, accepted_keys=[f"k0:{CANARY}"])
+
+    assert CANARY not in _told_with_locals(caught.value)
+    assert environ["FINCH_CLIENT_SECRET"] == CANARY
+
+
+def test_a_traceback_of_the_storage_shows_no_password() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        storage_of(f"postgresql+psycopg://finch:{CANARY}@host:port/database")
+
+    assert CANARY not in _told_with_locals(caught.value)
+    assert caught.value.__context__ is None
