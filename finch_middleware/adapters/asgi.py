@@ -1,5 +1,5 @@
 """
-ASGI: the twin of `wsgi` on the same component; the blocking work runs in a thread.
+ASGI: the twin of `wsgi` on the same component; the blocking work runs in threads of its own.
 
 ::
 
@@ -14,12 +14,16 @@ ASGI: the twin of `wsgi` on the same component; the blocking work runs in a thre
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import functools
 import io
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
+from finch_middleware.adapters.threads import Threads
 from finch_middleware.connect import FinchConnect
 from finch_middleware.messages import Response
+from finch_middleware.repeats import WAITING_THREADS
 from finch_middleware.request import BODY_LIMIT_BYTES
 
 if TYPE_CHECKING:
@@ -31,22 +35,28 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApplication = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+#: As many again as may wait for an exchange that another thread makes, so that some are left
+#: to make one. The event loop's own pool, which has six on two cores, stays the application's.
+THREADS = 2 * WAITING_THREADS
+
 
 class FinchASGIMiddleware:
     """
     Answers the callback and the begin path, forwards all else with the very same objects.
 
     Own is an HTTP request whose path is exactly such a path, below whatever root_path.
+    Construction does no I/O and starts no thread; it may come before a fork.
 
     Attributes:
         finch: The component that answers.
     """
 
-    __slots__ = ("_app", "_paths", "finch")
+    __slots__ = ("_app", "_paths", "_threads", "finch")
 
     def __init__(self, app: ASGIApplication, finch: FinchConnect) -> None:
         self._app = app
         self._paths = finch.paths
+        self._threads = Threads(name="finch-asgi", most=THREADS)
         self.finch = finch
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -56,8 +66,11 @@ class FinchASGIMiddleware:
             return await self._app(scope, receive, send)
         environ = environ_of(scope)
         environ["wsgi.input"] = io.BytesIO(await _body(environ, receive))
+        # As asyncio.to_thread does: customer_of finds what the application keeps in contextvars.
+        within = contextvars.copy_context().run
+        work = self._threads.submit(functools.partial(within, _answered, answer, environ))
         # A client that goes away cancels the wait, and not the work: the token is stored.
-        status, headers, body = await asyncio.to_thread(_answered, answer, environ)
+        status, headers, body = await asyncio.wrap_future(work)
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
         return None
@@ -67,7 +80,8 @@ def to_starlette(response: Response) -> StarletteResponse:
     """The same answer as Starlette's and FastAPI's, every cookie byte for byte."""
     from starlette.responses import Response as StarletteResponse
 
-    answer = StarletteResponse(response.get_data(), status_code=response.status_code)
+    with response:
+        answer = StarletteResponse(response.get_data(), status_code=response.status_code)
     answer.raw_headers = _lines(response.headers)
     return answer
 
@@ -76,8 +90,9 @@ def _answered(
     answer: Callable[[object], Response], environ: dict[str, Any]
 ) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
     """Status, headers and body, as ASGI sends them."""
-    parts, status, headers = answer(environ).get_wsgi_response(environ)
-    return int(status.split()[0]), _lines(headers), b"".join(parts)
+    with answer(environ) as response:  # closed at the end, as PEP 3333 bids servers
+        parts, status, headers = response.get_wsgi_response(environ)
+        return int(status.split()[0]), _lines(headers), b"".join(parts)
 
 
 def _lines(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
+from werkzeug.wrappers import Response
 
 from finch_middleware import Customer, FinchConnect
 from finch_middleware.adapters.asgi import FinchASGIMiddleware, environ_of, to_starlette
@@ -74,6 +76,23 @@ def call(app: Any, scope: Any, receive: Any) -> Sent:
     return sent
 
 
+def component(fake: FakeFinch, **options: Any) -> FinchConnect:
+    return FinchConnect(
+        client_id=fake.client_id,
+        client_secret=fake.client_secret,
+        redirect_uri="http://localhost/finch/callback",
+        products=["company"],
+        storage="memory://",
+        key=new_key("test"),
+        api_url=fake.api_url,
+        connect_origin=fake.connect_origin,
+        **options,
+    )
+
+
+PRESSED = http_scope("/connect", method="POST", headers=[(b"sec-fetch-site", b"same-origin")])
+
+
 @pytest.mark.parametrize(
     "scope",
     [
@@ -83,7 +102,7 @@ def call(app: Any, scope: Any, receive: Any) -> Sent:
         http_scope("/finch/callback", type="websocket"),
         {"type": "lifespan"},
         http_scope("/\udc80"),
-        http_scope("/\ud83d"),
+        http_scope("/connect/\ud83d"),
     ],
     ids=[
         "another path",
@@ -154,21 +173,13 @@ def test_a_header_with_an_underscore_never_passes_for_a_proxys() -> None:
 
 
 def test_the_begin_path_is_answered_too(fake_finch: FakeFinch) -> None:
-    finch = FinchConnect(
-        client_id=fake_finch.client_id,
-        client_secret=fake_finch.client_secret,
-        redirect_uri="http://localhost/finch/callback",
-        products=["company"],
-        storage="memory://",
-        key=new_key("test"),
-        api_url=fake_finch.api_url,
-        connect_origin=fake_finch.connect_origin,
+    finch = component(
+        fake_finch,
         begin_path="/connect",
         customer_of=lambda request: Customer(id="acme", name="Acme Inc."),
     )
-    scope = http_scope("/connect", method="POST", headers=[(b"sec-fetch-site", b"same-origin")])
 
-    sent = call(FinchASGIMiddleware(Application(), finch), scope, receiving(b""))
+    sent = call(FinchASGIMiddleware(Application(), finch), PRESSED, receiving(b""))
 
     assert sent.status == 303
     assert sent.header(b"location").startswith(fake_finch.connect_origin.encode())
@@ -224,6 +235,52 @@ def test_a_flood_is_refused_after_what_the_component_would_read(finch: FinchConn
 
     assert sent.status == 413
     assert left["more_body"]
+
+
+def test_customer_of_finds_what_the_application_keeps_in_contextvars(
+    fake_finch: FakeFinch,
+) -> None:
+    name: ContextVar[str] = ContextVar("name")
+    finch = component(
+        fake_finch,
+        begin_path="/connect",
+        customer_of=lambda request: Customer(id="acme", name=name.get()),
+    )
+    name.set("Acme Inc.")
+
+    sent = call(FinchASGIMiddleware(Application(), finch), PRESSED, receiving(b""))
+
+    assert sent.status == 303
+
+
+def test_an_answer_of_the_application_is_closed_when_it_was_read(fake_finch: FakeFinch) -> None:
+    steps: list[str] = []
+
+    def answer(*of: object) -> Response:
+        response = Response(steps.append(piece) or piece for piece in ("a", "b"))
+        response.call_on_close(lambda: steps.append("closed"))
+        return response
+
+    finch = component(fake_finch, answer=answer)
+
+    sent = call(
+        FinchASGIMiddleware(Application(), finch), http_scope("/finch/callback"), receiving(b"")
+    )
+
+    assert sent[1]["body"] == b"ab"
+    assert steps == ["a", "b", "closed"]
+
+
+def test_an_answer_given_to_starlette_is_closed_when_it_was_read() -> None:
+    pytest.importorskip("starlette")
+    closed: list[bool] = []
+    response = Response("body")
+    response.call_on_close(lambda: closed.append(True))
+
+    answer = to_starlette(response)
+
+    assert bytes(answer.body) == b"body"
+    assert closed == [True]
 
 
 def test_a_starlette_view_begins_and_keeps_every_cookie(
