@@ -7,7 +7,10 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
 
-from finch_middleware.adapters.django import callback, finch, to_django
+from finch_middleware.adapters.django import begin, callback, finch, to_django
+
+#: Where a browser finds it.
+ORIGIN = "http://localhost:8000"
 
 
 def set_up() -> None:
@@ -48,6 +51,7 @@ def customer_of(request: HttpRequest) -> str | None:
 urlpatterns = [
     path("sign-in", sign_in),
     path("connect", connect),
+    path("begin", begin(finch)),
     path("finch/callback", callback(finch)),
     path("finch/of-login", callback(finch, customer_of=customer_of)),
 ]

@@ -2,44 +2,27 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from threading import Barrier, Thread
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from werkzeug.wrappers import Response
 
 from finch_middleware import ConfigurationError, FinchConnect
-from finch_middleware.options import new_key
 from finch_middleware.testing.fake_finch import FakeFinch
 
 pytest.importorskip("django")
 
-from django.core.checks import run_checks
 from django.test import Client, RequestFactory, override_settings
 
-from finch_middleware.adapters.django import callback, finch, to_django
+from finch_middleware.adapters import django as adapter
+from finch_middleware.adapters.django import begin, callback, finch
 from tests.adapters import django_site
+from tests.adapters.django_site import ORIGIN
 
 django_site.set_up()
-
-ORIGIN = "http://localhost:8000"
-COOKIE = "__Host-finch-abc=fm1.k1.x-_y; Max-Age=600; Secure; HttpOnly; Path=/; SameSite=Lax"
-
-
-@pytest.fixture
-def options(fake: FakeFinch) -> dict[str, Any]:
-    return {
-        "client_id": fake.client_id,
-        "client_secret": fake.client_secret,
-        "redirect_uri": f"{ORIGIN}/finch/callback",
-        "products": ["company"],
-        "storage": "memory://",
-        "key": new_key("k1"),
-        "api_url": fake.api_url,
-        "connect_origin": fake.connect_origin,
-    }
 
 
 @pytest.fixture
@@ -60,11 +43,6 @@ def returned(client: Client, fake: FakeFinch) -> str:
     """The query with which the browser returns from Finch Connect."""
     location = client.get("/connect").headers["Location"]
     return urlsplit(fake.allow(location)).query
-
-
-def messages(**settings: Any) -> list[str]:
-    with override_settings(**settings):
-        return [f"{message.id} {message.msg}" for message in run_checks()]
 
 
 # The view
@@ -138,7 +116,64 @@ def test_a_wrong_setting_does_not_keep_the_urlconf_from_loading() -> None:
         assert callable(view)
 
 
+# The view of the begin path
+
+
+def test_the_begin_path_shows_a_button_and_its_press_leads_to_finch(
+    with_begin_path: dict[str, Any], client: Client, fake: FakeFinch
+) -> None:
+    with override_settings(FINCH=with_begin_path):
+        page = client.get("/begin")
+        pressed = client.post("/begin", HTTP_ORIGIN=ORIGIN)
+        query = urlsplit(fake.allow(pressed.headers["Location"])).query
+        returned = client.get(f"/finch/callback?{query}")
+        connections = finch().connections.for_customer("acme")
+
+    assert page.status_code == 200
+    assert b'<form method="post"><button' in page.content
+    assert pressed.status_code == 303
+    assert returned.headers["Location"].startswith("/?finch=connected&")
+    assert len(connections) == 1
+
+
+def test_the_begin_path_needs_no_django_token_but_a_page_of_the_own_origin(
+    with_begin_path: dict[str, Any], client: Client, fake: FakeFinch
+) -> None:
+    with override_settings(FINCH=with_begin_path):
+        foreign = client.post("/begin", HTTP_ORIGIN="https://evil.example")
+
+    assert foreign.status_code == 403
+    assert b"Reference" in foreign.content
+    assert fake.ledger.calls("sessions") == 0
+
+
+def test_a_begin_view_takes_a_component_as_it_is(with_begin_path: dict[str, Any]) -> None:
+    mine = FinchConnect(**with_begin_path)
+
+    answer = begin(mine)(RequestFactory().get("/anywhere"))
+
+    assert answer.status_code == 200
+    assert b"<form" in answer.content
+
+
 # The component
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")
+def test_a_component_that_was_being_made_at_a_fork_is_made_in_the_child(
+    options: dict[str, Any],
+) -> None:
+    with override_settings(FINCH=options):
+        with adapter._making:  # as a thread does that makes the component
+            child = os.fork()
+            if child == 0:  # pragma: no cover - another process, where that thread is not
+                made = Thread(target=finch, daemon=True)
+                made.start()
+                made.join(5)
+                os._exit(1 if made.is_alive() else 0)
+        _, status = os.waitpid(child, 0)
+
+    assert os.waitstatus_to_exitcode(status) == 0
 
 
 def test_all_threads_get_one_component(options: dict[str, Any]) -> None:
@@ -173,93 +208,12 @@ def test_without_the_setting_its_name_is_told() -> None:
         finch()
 
 
-# Answers
+def test_a_traceback_with_locals_shows_no_option(options: dict[str, Any]) -> None:
+    wrong = {**options, "products": []}
 
+    with override_settings(FINCH=wrong), pytest.raises(ConfigurationError) as raised:
+        finch()
 
-def test_an_answer_keeps_status_body_and_headers() -> None:
-    answer = to_django(Response(b"\xff", status=418, headers={"X-A": "1", "Vary": "Cookie"}))
-
-    assert (answer.status_code, answer.content) == (418, b"\xff")
-    assert (answer["X-A"], answer["Vary"]) == ("1", "Cookie")
-
-
-def test_an_answer_without_content_type_gets_none() -> None:
-    response = Response(status=204)
-    del response.headers["Content-Type"]
-
-    answer = to_django(response)
-
-    assert "Content-Type" not in answer
-
-
-def test_a_header_given_twice_is_joined() -> None:
-    response = Response()
-    response.headers.add("Vary", "Cookie")
-    response.headers.add("Vary", "Accept")
-
-    answer = to_django(response)
-
-    assert answer["Vary"] == "Cookie, Accept"
-
-
-def test_every_cookie_is_kept_byte_for_byte() -> None:
-    headers = [
-        COOKIE,
-        "finch-gone=; Max-Age=0; HttpOnly; Path=/; SameSite=Lax",
-        'odd="a b"; Path=/; Partitioned; Unknown=1',
-    ]
-    response = Response()
-    for header in headers:
-        response.headers.add("Set-Cookie", header)
-
-    answer = to_django(response)
-
-    sent = [cookie.OutputString() for cookie in answer.cookies.values()]
-    assert sent == headers
-
-
-def test_djangos_code_can_read_the_cookies_of_an_answer() -> None:
-    response = Response()
-    response.headers.add("Set-Cookie", COOKIE)
-
-    cookie = to_django(response).cookies["__Host-finch-abc"]
-
-    assert cookie.value == "fm1.k1.x-_y"
-    assert (cookie["max-age"], cookie["path"], cookie["samesite"]) == ("600", "/", "Lax")
-    assert cookie["secure"] is True
-    assert cookie["httponly"] is True
-
-
-# manage.py check
-
-
-def test_right_settings_pass_the_check(options: dict[str, Any]) -> None:
-    found = messages(FINCH=options)
-
-    assert found == []
-
-
-def test_every_fault_of_the_settings_is_an_error_of_its_own(options: dict[str, Any]) -> None:
-    found = messages(FINCH={**options, "redirect_uri": "http://app.example.com/x", "key": "k1:no"})
-
-    assert len(found) == 2
-    assert found[0].startswith("finch_middleware.E001 FINCH: redirect_uri: ")
-    assert found[1].startswith("finch_middleware.E001 FINCH: key: ")
-
-
-def test_a_missing_setting_is_an_error() -> None:
-    found = messages()
-
-    assert [message.split(":")[0] for message in found] == ["finch_middleware.E001 FINCH"]
-
-
-def test_a_redirect_uri_that_nothing_answers_is_a_warning(options: dict[str, Any]) -> None:
-    found = messages(FINCH={**options, "redirect_uri": f"{ORIGIN}/nowhere/%C3%A9"})
-
-    assert found == ["finch_middleware.W001 no view answers '/nowhere/é', the path of redirect_uri"]
-
-
-def test_a_strict_session_is_a_warning(options: dict[str, Any]) -> None:
-    found = messages(FINCH=options, SESSION_COOKIE_SAMESITE="Strict")
-
-    assert [message.split()[0] for message in found] == ["finch_middleware.W002"]
+    frames = [entry.frame for entry in raised.traceback if entry.path.name == "django.py"]
+    assert len(frames) == 2
+    assert options["client_secret"] not in repr([frame.f_locals for frame in frames])

@@ -1,0 +1,98 @@
+"""What ``manage.py check`` says."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+pytest.importorskip("django")
+
+from django.core.checks import run_checks
+from django.test import override_settings
+
+from tests.adapters import django_site
+from tests.adapters.django_site import ORIGIN
+
+django_site.set_up()
+
+
+def messages(**settings: Any) -> list[str]:
+    with override_settings(**settings):
+        return [f"{message.id} {message.msg}" for message in run_checks()]
+
+
+def test_right_settings_pass_the_check(options: dict[str, Any]) -> None:
+    found = messages(FINCH=options)
+
+    assert found == []
+
+
+def test_every_fault_of_the_settings_is_an_error_of_its_own(options: dict[str, Any]) -> None:
+    found = messages(FINCH={**options, "redirect_uri": "http://app.example.com/x", "key": "k1:no"})
+
+    assert len(found) == 2
+    assert found[0].startswith("finch_middleware.E001 FINCH: redirect_uri: ")
+    assert found[1].startswith("finch_middleware.E001 FINCH: key: ")
+
+
+def test_a_missing_setting_is_an_error() -> None:
+    found = messages()
+
+    assert [message.split(":")[0] for message in found] == ["finch_middleware.E001 FINCH"]
+
+
+def test_a_redirect_uri_that_nothing_answers_is_a_warning(options: dict[str, Any]) -> None:
+    found = messages(FINCH={**options, "redirect_uri": f"{ORIGIN}/nowhere/%C3%A9"})
+
+    assert found == ["finch_middleware.W001 no view answers '/nowhere/é', the path of redirect_uri"]
+
+
+def test_a_begin_path_that_nothing_answers_is_a_warning_with_its_mend(
+    with_begin_path: dict[str, Any],
+) -> None:
+    with override_settings(FINCH={**with_begin_path, "begin_path": "/connect-payroll"}):
+        [warning] = run_checks()
+
+    assert warning.id == "finch_middleware.W003"
+    assert warning.msg == "no view answers '/connect-payroll', the begin_path"
+    assert warning.hint == "urlpatterns: path('connect-payroll', begin(finch))"
+
+
+def test_a_begin_path_that_a_view_answers_passes_the_check(
+    with_begin_path: dict[str, Any],
+) -> None:
+    found = messages(FINCH=with_begin_path)
+
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("installed", "found"),
+    [([], []), (["finch_middleware.adapters.django.FinchConfig"], ["finch_middleware.E001"])],
+    ids=["not installed", "installed"],
+)
+def test_settings_are_checked_where_finch_config_is_installed(
+    installed: list[str], found: list[str]
+) -> None:
+    script = f"""if True:
+        import django
+        from django.conf import settings
+        settings.configure(INSTALLED_APPS={installed})
+        django.setup()
+        from django.core.checks import run_checks
+        import finch_middleware.adapters.django
+        print([message.id for message in run_checks() if "finch" in message.id])
+    """
+
+    checked = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+
+    assert checked.stdout.strip() == repr(found), checked.stderr
+
+
+def test_a_strict_session_is_a_warning(options: dict[str, Any]) -> None:
+    found = messages(FINCH=options, SESSION_COOKIE_SAMESITE="Strict")
+
+    assert [message.split()[0] for message in found] == ["finch_middleware.W002"]
