@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from finch_middleware.cli import Fault
-from finch_middleware.cli.sweep import of_application, taking_application
+from finch_middleware.cli.deployment import of_application, taking_application
 from finch_middleware.connect import FinchConnect
 from finch_middleware.errors import CannotOpen, KeyUnavailable
 from finch_middleware.records import StoredConnection

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
 import click
 
 from finch_middleware.cli import Fault
+from finch_middleware.cli.deployment import without_password
 from finch_middleware.connect import storage_of
 from finch_middleware.options import OptionReader
 from finch_middleware.storage import Storage
@@ -41,18 +40,6 @@ def command(url: str | None) -> None:
     # What a check finds is worth more than our belief: writable, durable, every column there.
     storage.check()
     click.echo(f"{without_password(url)} is ready: {_tables_of(storage)}.")
-
-
-def without_password(url: str) -> str:
-    """A storage URL for people to read: no password, no query, which may hold one too."""
-    scheme, _, rest = url.partition("://")
-    try:
-        parts = urlsplit(f"//{rest}")
-    except ValueError:
-        return f"{scheme}://..."
-    user, _, host = parts.netloc.rpartition("@")
-    shown = f"{user.partition(':')[0]}@{host}" if user else host
-    return f"{scheme}://{shown}{parts.path}"
 
 
 def _require_known(url: str) -> None:

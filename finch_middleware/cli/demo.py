@@ -14,13 +14,13 @@ import click
 
 from finch_middleware import FinchConnect, __version__
 from finch_middleware.cli import Fault
-from finch_middleware.cli.create_tables import without_password
 from finch_middleware.cli.demo_app import EMPLOYERS
 from finch_middleware.cli.demo_browser import Deviation
 from finch_middleware.cli.demo_processes import CALLBACK_PATH, CannotServe, ServerProcess
 from finch_middleware.cli.demo_report import Report, pairs
 from finch_middleware.cli.demo_tour import Scene, Tour
 from finch_middleware.cli.demo_traces import Traces
+from finch_middleware.cli.deployment import without_password
 from finch_middleware.cli.serving import until_interrupted, wait_while
 from finch_middleware.options import new_key
 

@@ -13,8 +13,7 @@ from typing import Literal
 
 import click
 
-from finch_middleware.cli.create_tables import without_password
-from finch_middleware.cli.sweep import of_application, taking_application
+from finch_middleware.cli.deployment import of_application, taking_application, without_password
 from finch_middleware.connect import FinchConnect
 from finch_middleware.errors import CannotOpen, KeyUnavailable, StorageFault
 from finch_middleware.records import AttemptState

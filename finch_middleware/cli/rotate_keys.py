@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 import click
 
-from finch_middleware.cli.sweep import of_application, taking_application
+from finch_middleware.cli.deployment import of_application, taking_application
 from finch_middleware.connect import FinchConnect
 from finch_middleware.rotation import Rotated
 

@@ -2,25 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-import os
-import sys
-from collections.abc import Callable
-from typing import Any
-
 import click
 
-from finch_middleware.cli import Fault
-from finch_middleware.connect import FinchConnect
-from finch_middleware.recovery import Swept
-
-taking_application: Callable[[Any], Any] = click.option(
-    "--app",
-    "application",
-    metavar="MODULE:NAME",
-    help="The application's own FinchConnect (or its FinchMiddleware), so that its on_connected "
-    "and on_event are called. Without it the FINCH_... variables say what to work on.",
-)
+from finch_middleware.cli.deployment import of_application, summary, taking_application
 
 
 @click.command()
@@ -34,39 +18,3 @@ def command(application: str | None) -> None:
     two machines at once, does no harm.
     """
     click.echo(summary(of_application(application).recovery.sweep()))
-
-
-def summary(swept: Swept) -> str:
-    """What a sweep found, in one line."""
-    return (
-        f"{len(swept.drained)} brought home from the spool, "
-        f"{len(swept.interrupted)} interrupted, "
-        f"{len(swept.notified)} told of at last, "
-        f"{swept.forgotten} forgotten"
-    )
-
-
-def of_application(name: str | None) -> FinchConnect:
-    """
-    The component called *name*, ``module:attribute``; None: that of the environment.
-
-    Raises:
-        Fault: There is no such component.
-        ConfigurationError: The environment does not describe one.
-    """
-    if name is None:
-        return FinchConnect.from_env()
-    module, _, attributes = name.partition(":")
-    sys.path.insert(0, os.getcwd())  # as web servers do, which take the same kind of name
-    try:
-        found: Any = importlib.import_module(module)
-        for attribute in attributes.split("."):
-            found = getattr(found, attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise Fault(f"--app: {name} cannot be loaded: {error}") from None
-    finally:
-        sys.path.remove(os.getcwd())
-    component = getattr(found, "finch", found)
-    if not isinstance(component, FinchConnect):
-        raise Fault(f"--app: {name} is no FinchConnect and no FinchMiddleware")
-    return component

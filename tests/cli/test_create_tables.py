@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from finch_middleware.cli import main
-from finch_middleware.cli.create_tables import without_password
+from finch_middleware.cli.deployment import without_password
 from tests.cli.running import run
 from tests.storage import servers
 
