@@ -28,12 +28,12 @@ LAYERS = """
     repeats
     recovery | rotation
     redeem
-    binding | connections | webhooks
+    binding | connections | keeping
     tickets | opening | returns | spool | pages
     settings | vault | finch_api | visit
     options | answers | responders
     transport | customers | return_to | request | storage | messages | events | texts
-    addresses | access_log
+    addresses | access_log | forks
     records
     secret | errors
 """
@@ -48,19 +48,36 @@ HOMES = {
     "requests": {"transport"},
     "urllib3": {"transport"},
     "cryptography": {"vault"},
-    "sqlalchemy": {"storage"},
-    "psycopg": {"storage"},
-    "pymysql": {"storage"},
+    "sqlalchemy": {
+        "storage.sqlalchemy",
+        "storage.database",
+        "storage.schema",
+        "storage.statements",
+        "storage.dialects",
+    },
     "redis": {"storage.redis"},
     "click": {"cli"},
-    "rich": {"cli"},
     "django": {"adapters.django"},
     "starlette": {"adapters.asgi"},
     "pytest": {"testing"},
-    "werkzeug": {"request", "messages", "responders", "pages", "adapters", "cli", "testing"},
+    "werkzeug": {"request", "messages", "responders", "adapters", "cli", "testing"},
 }
 #: Who may name a storage backend: it knows every concrete class, or makes one for a test.
 KNOWS_BACKENDS = {"connect", "cli", "testing", "storage"}
+
+#: The families: their members never import each other. A file is a member of its own, or one of
+#: the parts that a single member alone may use, or shared by all and importing none of them.
+FAMILIES = ["storage", "storage.dialects", "adapters", "cli"]
+PARTS = {
+    "redis_plan": "redis",
+    "database": "sqlalchemy",
+    "schema": "sqlalchemy",
+    "statements": "sqlalchemy",
+    "dialects": "sqlalchemy",
+    "threads": "asgi",
+    **{path.stem: "demo" for path in (PACKAGE / "cli").glob("demo_*.py")},
+}
+SHARED = {"precedence", "deployment", "serving"}
 
 Import = tuple[str, str]
 
@@ -112,8 +129,16 @@ def family(module: str) -> str:
     return module.partition(".")[0]
 
 
-def test_every_module_has_its_layer() -> None:
-    assert {family(module) for module in FILES} - set(LEVEL) == set()
+def member(module: str, folder: str) -> str | None:
+    """The member of the family in *folder* that a module is, or is a part of."""
+    if not module.startswith(f"{folder}."):
+        return None
+    name = module.removeprefix(f"{folder}.").partition(".")[0]
+    return None if name in SHARED else PARTS.get(name, name)
+
+
+def test_every_module_has_its_layer_and_every_layer_its_modules() -> None:
+    assert {family(module) for module in FILES} == set(LEVEL)
 
 
 def test_imports_lead_downward_only() -> None:
@@ -125,6 +150,25 @@ def test_imports_lead_downward_only() -> None:
 
     assert len(OURS) > 100
     assert upward == []
+
+
+@pytest.mark.parametrize("folder", FAMILIES)
+def test_the_members_of_a_family_do_not_import_each_other(folder: str) -> None:
+    sideways = [
+        f"{module} imports {name}"
+        for module, name in OURS
+        if module.startswith(f"{folder}.")
+        and member(name, folder) not in (None, member(module, folder))
+    ]
+
+    assert len({member(module, folder) for module in FILES} - {None}) >= 3
+    assert sideways == []
+
+
+def test_the_names_of_parts_and_shared_files_are_those_of_files() -> None:
+    names = {module.rpartition(".")[2] for module in FILES}
+
+    assert {*PARTS, *PARTS.values(), *SHARED} - names == set()
 
 
 def test_only_the_assembly_knows_a_storage_backend() -> None:
@@ -143,15 +187,21 @@ def test_the_fake_finch_imports_nothing_of_ours() -> None:
     assert foreign == []
 
 
-def test_every_library_has_one_home() -> None:
+def test_every_library_has_one_home_and_every_home_its_library() -> None:
     strangers = [
         f"{module} imports {library}"
         for module, library in THEIRS
         if not any(within(module, home) for home in HOMES.get(library, ()))
     ]
+    empty = [
+        f"{home} does not import {library}"
+        for library, homes in HOMES.items()
+        for home in homes
+        if not any(within(module, home) for module, name in THEIRS if name == library)
+    ]
 
-    assert {"requests", "cryptography", "sqlalchemy", "werkzeug"} <= {name for _, name in THEIRS}
     assert strangers == []
+    assert empty == []
 
 
 @pytest.mark.parametrize("folder", ["finch_middleware", "examples", "benchmarks"])
