@@ -8,7 +8,6 @@ traceback through these frames would show a token.
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import math
 import re
@@ -18,6 +17,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
+from finch_middleware.addresses import is_loopback
 from finch_middleware.records import ConnectSession, Grant
 from finch_middleware.secret import Secret
 from finch_middleware.transport import Answer
@@ -39,6 +39,9 @@ _EXPLAINED = (
     "connection_type",
 )
 
+# The documented texts beside the two ids.
+_WORDS = ("token_type", "provider_id", "client_type", "connection_type")
+
 _NAME = re.compile(r"[a-z_]{1,64}")
 _VISIBLE = re.compile(r"[!-~]+")
 _PRINTABLE = re.compile(r"[ -~]+")
@@ -57,14 +60,9 @@ def acceptable_url(url: object) -> bool:
         host, _ = parts.hostname or "", parts.port
     except ValueError:
         return False
-    return bool(host) and (parts.scheme == "https" or (parts.scheme == "http" and _loopback(host)))
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return bool(host) and (
+        parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))
+    )
 
 
 def retry_after_seconds(answer: Answer) -> float | None:
@@ -89,10 +87,6 @@ def request_id(answer: Answer) -> str | None:
     return value
 
 
-class _WrongShape(ValueError):
-    """A field is not what Finch documents. Caught in this module."""
-
-
 def error_name(answer: Answer) -> str:
     """Finch's name of the error, such as ``invalid_grant_error``; empty if it has none."""
     name = (read_fields(answer) or {}).get("name")
@@ -111,7 +105,13 @@ def read_session(answer: Answer) -> ConnectSession | None:
 
 
 def read_grant(answer: Answer) -> Grant | str:
-    """The grant, or the one word for what is wrong with the answer."""
+    """
+    The grant, or the one word for what is wrong with the answer.
+
+    A token in hand is never thrown away. An id of another form than Finch documents is None in
+    the grant, and so is connection_id where anything else documented is odd: such a grant is
+    quarantined until `completed_grant` explains it.
+    """
     if answer.body is None:
         return str(answer.fault)
     try:
@@ -119,69 +119,76 @@ def read_grant(answer: Answer) -> Grant | str:
         document = _strict_json(text)
     except ValueError:
         return "not_json"
-    try:
-        return _grant_of(document, text=text, request_id=request_id(answer))
-    except _WrongShape:
-        return "wrong_shape"
+    return _grant_of(document, text=text, request_id=request_id(answer)) or "wrong_shape"
 
 
 def completed_grant(answer: Secret, told: Mapping[str, object]) -> Grant | None:
     """
     The grant of an answer that lacked something, completed by what ``/introspect`` tells.
 
-    None where both together are still no grant.
+    Its connection_id is None where both together still leave something odd.
     """
     completed = {name: told[name] for name in _EXPLAINED if told.get(name) is not None}
-    document = {**json.loads(answer.reveal()), **completed}
-    try:
-        return _grant_of(document, text=json.dumps(document), request_id=None)
-    except _WrongShape:
+    # Whoever told has just taken the token as a bearer's.
+    document = {**json.loads(answer.reveal()), **completed, "token_type": "bearer"}
+    return _grant_of(document, text=json.dumps(document), request_id=None)
+
+
+def _grant_of(document: object, *, text: str, request_id: str | None) -> Grant | None:
+    """A grant of whatever holds a token; what else is odd is left for introspect to explain."""
+    fields = document if isinstance(document, dict) else {}
+    token = _token(fields.get("access_token"))
+    if token is None:
         return None
-
-
-def _grant_of(document: object, *, text: str, request_id: str | None) -> Grant:
-    if not isinstance(document, dict):
-        raise _WrongShape
-    if _text(document, "token_type").lower() not in ("", "bearer"):
-        raise _WrongShape
-    customer_id = document.get("customer_id")
-    if isinstance(customer_id, int) and not isinstance(customer_id, bool):
-        document["customer_id"] = str(customer_id)
+    words = {name: _text(fields.get(name)) for name in _WORDS}
+    products = _products(fields.get("products"))
+    odd = None in words.values() or products is None or not _is_bearer(words["token_type"])
     return Grant(
-        access_token=_token(document.get("access_token")),
+        access_token=token,
         answer=Secret(text),
-        connection_id=_text(document, "connection_id") or None,
-        customer_id=_text(document, "customer_id") or None,
-        provider_id=_text(document, "provider_id"),
-        products=_products(document.get("products")),
-        client_type=_text(document, "client_type"),
-        connection_type=_text(document, "connection_type"),
+        # A grant without it is quarantined: kept, and given to nobody.
+        connection_id=None if odd else _text(fields.get("connection_id")) or None,
+        customer_id=_customer_id(fields.get("customer_id")) or None,
+        provider_id=words["provider_id"] or "",
+        products=products or (),
+        client_type=words["client_type"] or "",
+        connection_type=words["connection_type"] or "",
         request_id=request_id,
     )
 
 
-def _token(value: object) -> Secret:
+def _is_bearer(token_type: str | None) -> bool:
+    return token_type is not None and token_type.lower() in ("", "bearer")
+
+
+def _token(value: object) -> Secret | None:
     if not isinstance(value, str) or len(value) > _TOKEN_LIMIT or not _PRINTABLE.fullmatch(value):
-        raise _WrongShape
+        return None
     return Secret(value)
 
 
-def _text(fields: Mapping[str, object], name: str) -> str:
-    value = fields.get(name)
+def _customer_id(value: object) -> str | None:
+    # Some of Finch's examples have a number; True and 12.0 are nobody's id.
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    return _text(value)
+
+
+def _text(value: object) -> str | None:
+    """Empty where there is none; None for what is no text that every storage takes."""
     if value is None or value == "":
         return ""
-    if not isinstance(value, str) or not storable(value):
-        raise _WrongShape
-    return value
+    return value if isinstance(value, str) and storable(value) else None
 
 
-def _products(value: object) -> tuple[str, ...]:
+def _products(value: object) -> tuple[str, ...] | None:
+    """Empty where there are none; None for what is no list of them."""
     if value is None:
         return ()
     if not isinstance(value, list) or len(value) > _PRODUCTS_LIMIT:
-        raise _WrongShape
+        return None
     if not all(isinstance(product, str) and storable(product) for product in value):
-        raise _WrongShape
+        return None
     return tuple(value)
 
 

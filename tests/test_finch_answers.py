@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from finch_middleware.answers import completed_grant
 from finch_middleware.errors import (
     BadResponse,
     ExchangeAmbiguous,
@@ -108,18 +109,46 @@ def test_an_unknown_field_may_hold_half_a_character() -> None:
         {"access_token": "t\x7f"},
         {"access_token": "é"},
         {"access_token": "t" * 4097},
+    ],
+)
+def test_an_answer_without_a_usable_token_is_refused(given: dict[str, object]) -> None:
+    with pytest.raises(BadResponse) as caught:
+        granted({**GRANT, **given})
+
+    assert caught.value.reason == "wrong_shape"
+
+
+ODD_IDS: list[dict[str, object]] = [
+    {"customer_id": True},
+    {"customer_id": 1.0},
+    {"customer_id": {"id": 1}},
+    {"customer_id": ["acme"]},
+    {"customer_id": "a\0b"},
+    {"customer_id": "\ud800"},
+    {"customer_id": "x" * 256},
+    {"customer_id": 10**300},
+    {"connection_id": 1},
+    {"connection_id": ["c"]},
+    {"connection_id": "x" * 256},
+]
+
+
+@pytest.mark.parametrize("given", ODD_IDS, ids=str)
+def test_an_id_of_no_usable_form_is_none_and_the_token_is_kept(given: dict[str, object]) -> None:
+    grant = granted({**GRANT, **given})
+
+    ids = {"connection_id": grant.connection_id, "customer_id": grant.customer_id}
+    usable = {name: GRANT[name] for name in ids}
+    assert ids == usable | dict.fromkeys(given)
+    assert (grant.access_token, grant.provider_id) == (Secret(TOKEN), "gusto")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
         {"token_type": "mac"},
         {"token_type": False},
         {"token_type": 1},
-        {"customer_id": True},
-        {"customer_id": 1.0},
-        {"customer_id": {"id": 1}},
-        {"customer_id": "a\0b"},
-        {"customer_id": "\ud800"},
-        {"customer_id": "x" * 256},
-        {"customer_id": 10**300},
-        {"connection_id": 1},
-        {"connection_id": ["c"]},
         {"provider_id": 1},
         {"client_type": {}},
         {"connection_type": False},
@@ -130,12 +159,96 @@ def test_an_unknown_field_may_hold_half_a_character() -> None:
         {"products": {"company": 1}},
         {"products": ["p"] * 65},
     ],
+    ids=str,
 )
-def test_a_field_of_another_form_is_refused(given: dict[str, object]) -> None:
-    with pytest.raises(BadResponse) as caught:
-        granted({**GRANT, **given})
+def test_another_odd_field_leaves_the_token_to_be_explained(given: dict[str, object]) -> None:
+    grant = granted({**GRANT, **given})
 
-    assert caught.value.reason == "wrong_shape"
+    # Without a connection_id a grant is quarantined, whoever's it is.
+    assert (grant.connection_id, grant.access_token) == (None, Secret(TOKEN))
+    assert json.loads(grant.answer.reveal()) == {**GRANT, **given}
+
+
+# -- an answer, explained by introspect ------------------------------------------------------------
+
+TOLD: dict[str, object] = {
+    "id": "i-1",
+    "connection_id": "c-told",
+    "customer_id": "acme",
+    "provider_id": "gusto",
+    "products": ["company"],
+    "client_type": "production",
+    "connection_type": "provider",
+    "username": "not of the answer",
+}
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        *ODD_IDS,
+        {"token_type": "mac"},
+        {"token_type": 7},
+        {"provider_id": 7},
+        {"products": {"company": 1}},
+        {"client_type": []},
+        {"connection_type": 1.5},
+        {"connection_id": None, "customer_id": None, "products": None},
+    ],
+    ids=str,
+)
+def test_an_odd_answer_is_completed_by_what_finch_tells_of_its_token(
+    odd: dict[str, object],
+) -> None:
+    answer = Secret(json.dumps({**GRANT, **odd, "of_tomorrow": [1, None]}))
+
+    grant = completed_grant(answer, TOLD)
+
+    assert grant is not None
+    assert (grant.connection_id, grant.customer_id) == ("c-told", "acme")
+    assert (grant.provider_id, grant.products) == ("gusto", ("company",))
+    kept = json.loads(grant.answer.reveal())
+    assert (kept["access_token"], kept["of_tomorrow"]) == (TOKEN, [1, None])
+    assert (kept["token_type"], kept["client_type"]) == ("bearer", "production")
+    assert "username" not in kept
+
+
+def test_what_finch_does_not_tell_stays_as_it_was_answered() -> None:
+    answer = Secret(json.dumps({**GRANT, "customer_id": None}))
+
+    grant = completed_grant(answer, {"customer_id": 4711, "provider_id": None})
+
+    assert grant is not None
+    assert (grant.connection_id, grant.customer_id) == (GRANT["connection_id"], "4711")
+    assert grant.provider_id == "gusto"
+
+
+@pytest.mark.parametrize(
+    ("odd", "told"),
+    [
+        ({"connection_id": None}, {"connection_id": None}),
+        ({"connection_id": 7}, {"connection_id": 8}),
+        ({"provider_id": 7}, {"provider_id": None}),
+        ({}, {"products": "company"}),
+        ({}, {"client_type": 5}),
+    ],
+    ids=str,
+)
+def test_what_is_odd_even_then_has_no_connection(
+    odd: dict[str, object], told: dict[str, object]
+) -> None:
+    grant = completed_grant(Secret(json.dumps({**GRANT, **odd})), {**TOLD, **told})
+
+    assert grant is not None
+    assert grant.connection_id is None
+
+
+@pytest.mark.parametrize("customer_id", [12.0, True, [], "a\0"])
+def test_an_id_that_finch_tells_in_no_usable_form_is_nobodys(customer_id: object) -> None:
+    grant = completed_grant(Secret(json.dumps(GRANT)), {**TOLD, "customer_id": customer_id})
+
+    assert grant is not None
+    assert grant.customer_id is None
 
 
 def deep(levels: int) -> bytes:

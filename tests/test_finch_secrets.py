@@ -39,7 +39,7 @@ def break_within_a_body(line: Line) -> None:
     line.send(raw_answer(SPILLED)[:-9])
 
 
-SPILLED = json.dumps({**GRANT, "customer_id": [TOKEN]}).encode()
+SPILLED = json.dumps({**GRANT, "access_token": [TOKEN]}).encode()
 CONNECTED = finch_error("400 Bad", "bad_request", context={"connection_id": "c"})
 SHOUTED = finch_error("400 Bad", TOKEN)
 ENDS: list[tuple[type[FinchError], Behaviour]] = [

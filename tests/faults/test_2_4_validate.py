@@ -23,8 +23,6 @@ NOT_FINCH = {
     "no token": Behaviour.without("access_token"),
     "token a number": Behaviour.alter(access_token=42),
     "token of two lines": Behaviour.alter(access_token="a\r\nb"),
-    "products a text": Behaviour.alter(products="company"),
-    "another kind of token": Behaviour.alter(token_type="mac"),
 }
 
 
@@ -65,7 +63,12 @@ def test_validate_unknown_fields_are_kept_sealed(
 ANOTHERS: dict[str, Any] = {
     "another": {"customer_id": "umbrella"},
     "null": {"customer_id": None},
+    "a float": {"customer_id": 4711.0},
     "no connection": {"connection_id": None},
+    "a connection's number": {"connection_id": 7},
+    "another kind of token": {"token_type": "mac"},
+    "a provider's number": {"provider_id": 7},
+    "products a text": {"products": "company"},
 }
 
 
@@ -86,6 +89,49 @@ def test_validate_other_customer_is_quarantined_and_reported(
     assert attempt.sealed is not None
     assert fake.ledger.tokens[0] not in attempt.sealed.text
     assert fake.ledger.calls("disconnect") == 0
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"customer_id": 12.0},
+        {"connection_id": 7},
+        {"token_type": "mac"},
+        {"provider_id": 7},
+        {"products": "company"},
+        {"client_type": ["sandbox"]},
+    ],
+    ids=str,
+)
+def test_validate_other_customer_it_is_not_where_recover_explains_an_odd_answer(
+    fake: FakeFinch, site: Site, browser: Browser, odd: dict[str, Any]
+) -> None:
+    callback = fake.allow(browser.location())
+    fake.script("token", Behaviour.alter(**odd))
+    browser.get(callback)
+    [attempt] = site.finch.recovery.quarantined()
+
+    completed = site.finch.recovery.complete(attempt)
+
+    assert completed
+    assert tokens_of(site, "acme") == list(fake.ledger.tokens)
+    assert fake.ledger.presented(code_of(callback)) == 1
+
+
+def test_validate_other_customer_stays_quarantined_however_odd_the_answer_was(
+    fake: FakeFinch, site: Site, browser: Browser
+) -> None:
+    stolen = fake.issue_code(customer_id="victim", redirect_uri=site.origin + "/finch/callback")
+    state = browser.location().partition("&state=")[2]
+    fake.script("token", Behaviour.alter(customer_id=12.0, provider_id=7))
+    browser.get(f"/finch/callback?code={stolen}&state={state}")
+    [attempt] = site.finch.recovery.quarantined()
+
+    completed = site.finch.recovery.complete(attempt)
+
+    assert not completed
+    assert nothing_stored(site)
+    assert len(site.finch.recovery.quarantined()) == 1
 
 
 def test_validate_other_customer_does_not_mean_fewer_products(

@@ -26,6 +26,7 @@ _GARBAGE = [
     b'{"access_token": "\xc3\x28"}', b'{"access_token": "a",}',
 ]  # fmt: skip
 
+_DEPTH = 16
 _PRINTABLE = re.compile(r"[\x20-\x7e]{1,4096}")
 
 
@@ -102,24 +103,54 @@ def _with_literal(draw: Random, answer: dict[str, Any]) -> bytes:
     return text.replace('"HERE"', draw.choice(_LITERALS)).encode()
 
 
+def token_in(body: bytes) -> str | None:
+    """The token that *body* brings, whatever else it says: what the standard library finds."""
+    answer = _read(body)
+    token = answer.get("access_token") if answer else None
+    return token if isinstance(token, str) and _PRINTABLE.fullmatch(token) else None
+
+
 def token_of(body: bytes, *, customer_id: str) -> str | None:
     """
-    The token, if *body* may be stored for that customer: what the standard library makes of it.
+    The token, if *body* may be stored for that customer.
 
     It says less than the reader under test: None means that storing it would be wrong.
     """
+    answer = _read(body) or {}
+    given = answer.get("customer_id")
+    if isinstance(given, bool) or not isinstance(given, str | int) or str(given) != customer_id:
+        return None
+    if not isinstance(answer.get("connection_id"), str) or not _documented(answer):
+        return None
+    return token_in(body)
+
+
+def _read(body: bytes) -> dict[str, Any] | None:
     try:
         answer = json.loads(body.decode(), object_pairs_hook=_once, parse_constant=_refused)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(answer, dict) or not _finite(answer):
+    if not isinstance(answer, dict) or not _finite(answer) or _depth(answer) > _DEPTH:
         return None
-    token, given = answer.get("access_token"), answer.get("customer_id")
-    if not isinstance(token, str) or not _PRINTABLE.fullmatch(token):
-        return None
-    if isinstance(given, bool) or not isinstance(given, str | int) or str(given) != customer_id:
-        return None
-    return token
+    return answer
+
+
+def _documented(answer: dict[str, Any]) -> bool:
+    """Whether every field that Finch documents for all tokens is of its type, or absent."""
+    words = [answer.get(name) for name in ("provider_id", "client_type", "connection_type")]
+    products = answer.get("products")
+    kind = answer.get("token_type")
+    return (
+        all(word is None or isinstance(word, str) for word in words)
+        and (products is None or isinstance(products, list))
+        and (kind is None or (isinstance(kind, str) and kind.lower() in ("", "bearer")))
+    )
+
+
+def _depth(value: Any) -> int:
+    if isinstance(value, dict):
+        value = list(value.values())
+    return 1 + max(map(_depth, value), default=0) if isinstance(value, list) else 0
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from collections import Counter
 
 from finch_middleware import FinchConnect, FinchMiddleware
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
-from tests.fuzz.answers import honest, hostile_body, token_of
+from tests.fuzz.answers import honest, hostile_body, token_in, token_of
 from tests.threats.desk import begun, component, returned
 from tests.threats.sizes import ANSWERS
 from tests.threats.wsgi import Answered
@@ -41,9 +41,26 @@ class _Desk:
         found = self.finch.connections.for_customer(customer_id)
         return [connection.access_token.reveal() for connection in found]
 
+    def quarantined(self) -> list[str]:
+        """The tokens that nobody was given, and that an operator can still complete."""
+        held = self.finch.recovery.quarantined()
+        assert all(each.sealed for each in held)
+        answers = [
+            self.finch.vault.open(
+                each.sealed.text, purpose="quarantine", context=(each.attempt_id,)
+            )
+            for each in held
+            if each.sealed
+        ]
+        return [json.loads(each.reveal())["access_token"] for each in answers]
+
 
 def _nothing(environ: object, start_response: object) -> list[bytes]:
     raise AssertionError("not the application's")
+
+
+def _new(now: list[str], before: list[str]) -> list[str]:
+    return list((Counter(now) - Counter(before)).elements())
 
 
 def test_t21_no_hostile_answer_raises_or_is_stored(fake: FakeFinch) -> None:
@@ -57,11 +74,14 @@ def test_t21_no_hostile_answer_raises_or_is_stored(fake: FakeFinch) -> None:
         token = secrets.token_hex(16)
         answer = honest(customer_id, token=token, connection_id=f"c-{number}")
         body = hostile_body(draw, answer)
-        before = desk.tokens(customer_id)
+        before, held = desk.tokens(customer_id), desk.quarantined()
         got = desk.returned(customer_id, body)
         stored = desk.tokens(customer_id)
 
         ended[got.status] += 1
+        brought = token_in(body)
+        assert (got.status == 502) == (brought is None)
+        assert (got.status == 403) <= (brought in _new(desk.quarantined(), held))
         assert token.encode() not in got.whole
         assert (got.status == 303) <= (token_of(body, customer_id=customer_id) in stored)
         assert (stored != before) <= (got.status == 303)
