@@ -12,6 +12,8 @@ WHOLE = [
     "binding",
     "flow",
     "redeem",
+    "keeping",
+    "spool",
     "repeats",
     "storage/*",
     "storage/dialects/*",

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from finch_middleware import CallbackRequest, FinchConnect, redeem
+from finch_middleware import CallbackRequest, FinchConnect, keeping
 from finch_middleware.errors import StorageUnavailable
 from finch_middleware.records import Attempt, StoredConnection
 from finch_middleware.storage.sqlalchemy import SQLAlchemyStorage
@@ -100,9 +100,9 @@ def returning(query: str, cookie: str) -> CallbackRequest:
 @contextlib.contextmanager
 def no_pauses() -> Iterator[None]:
     """A storage that is away is not asked three times over, a second long."""
-    before, redeem.SETTLE_PAUSES = redeem.SETTLE_PAUSES, (0.0, 0.0, 0.0)
+    before, keeping.SETTLE_PAUSES = keeping.SETTLE_PAUSES, (0.0, 0.0, 0.0)
     yield
-    redeem.SETTLE_PAUSES = before
+    keeping.SETTLE_PAUSES = before
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from finch_middleware.errors import (
 from finch_middleware.events import Events
 from finch_middleware.finch_api import FinchApi
 from finch_middleware.flow import Flow
+from finch_middleware.keeping import Keeping
 from finch_middleware.messages import FAILED_REASONS, Failed, Outcome, Response
 from finch_middleware.opening import Opening
 from finch_middleware.options import FlowKind, Options, options_from_env
@@ -109,7 +110,7 @@ class FinchConnect:
             vault=vault,
             tickets=tickets,
             storage=self.storage,
-            spool=spool,
+            keeping=Keeping(storage=self.storage, spool=spool, events=events),
             events=events,
         )
         self.recovery = Recovery(

@@ -7,6 +7,8 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from finch_middleware.records import Attempt
+
 logger = logging.getLogger("finch_middleware")
 
 
@@ -57,6 +59,17 @@ class Events:
             self._on_event(event)
         except Exception:  # the application's own code; its fault must not end a callback
             logger.error("finch.hook.failed on_event raised", extra={"finch": {"name": name}})
+
+    def of_attempt(self, name: str, level: int, attempt: Attempt, **fields: object) -> None:
+        """Report what became of an attempt, with all that an operator finds it by."""
+        told = {
+            "reference": attempt.reference,
+            "attempt_id": attempt.attempt_id,
+            "connection_id": attempt.connection_id,
+            "customer_ids": attempt.customer_ids,
+            "request_id": attempt.request_id,
+        }
+        self.report(name, level, **{**told, **fields})
 
 
 _APART = ("name", "level")

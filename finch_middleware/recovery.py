@@ -93,9 +93,9 @@ class Recovery:
         """Report it, and run the `on_connected` that waited with it."""
         stored = self._storage.get(entry.connection.connection_id) if entry.connection else None
         if stored is not None and stored.attempt_id != entry.attempt.attempt_id:
-            self._report("finch.spool.superseded", logging.WARNING, entry.attempt)
+            self._events.of_attempt("finch.spool.superseded", logging.WARNING, entry.attempt)
         else:
-            self._report("finch.spool.drained", logging.INFO, entry.attempt)
+            self._events.of_attempt("finch.spool.drained", logging.INFO, entry.attempt)
         self._redeemer.notify(entry.attempt)
 
     def drain_in_passing(self) -> None:
@@ -184,7 +184,7 @@ class Recovery:
             notified=attempt.notified and self._settings.on_connected is None,
         )
         self._storage.settle(completed, stored)
-        self._report("finch.quarantine.completed", logging.WARNING, completed)
+        self._events.of_attempt("finch.quarantine.completed", logging.WARNING, completed)
         self._redeemer.notify(completed)
         return True
 
@@ -231,7 +231,7 @@ class Recovery:
     def _told(self, ended: Attempt) -> Attempt:
         """Report that end, then note that. Told twice is better than never."""
         since = self._settings.clock() - ended.claimed_at
-        self._report(
+        self._events.of_attempt(
             "finch.attempt.interrupted",
             logging.ERROR,
             ended,
@@ -241,15 +241,3 @@ class Recovery:
         with contextlib.suppress(StorageFault):  # the next sweep tells it once more
             self._storage.settle(told)
         return told
-
-    def _report(self, name: str, level: int, attempt: Attempt, **fields: int) -> None:
-        self._events.report(
-            name,
-            level,
-            reference=attempt.reference,
-            attempt_id=attempt.attempt_id,
-            connection_id=attempt.connection_id,
-            customer_ids=attempt.customer_ids,
-            request_id=attempt.request_id,
-            **fields,
-        )

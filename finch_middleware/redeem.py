@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import functools
 import logging
-import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Literal
 
 from finch_middleware.binding import Binding
 from finch_middleware.errors import (
@@ -20,11 +18,11 @@ from finch_middleware.errors import (
     CodeRejected,
     FinchFault,
     FinchUnavailable,
-    SpoolUnavailable,
     StorageFault,
 )
 from finch_middleware.events import Events
 from finch_middleware.finch_api import FinchApi
+from finch_middleware.keeping import Keeping
 from finch_middleware.messages import Connected, Failed, Finishing, Invalid
 from finch_middleware.records import (
     Attempt,
@@ -36,15 +34,10 @@ from finch_middleware.records import (
 )
 from finch_middleware.secret import Secret
 from finch_middleware.settings import Settings
-from finch_middleware.spool import Spool
 from finch_middleware.storage import Storage
 from finch_middleware.tickets import Ticket, Tickets
 from finch_middleware.vault import Vault
 
-#: Pauses, in seconds, before each try to settle.
-SETTLE_PAUSES = (0.0, 0.2, 0.8)
-#: No try begins later than this: it may wait three seconds itself, and the spool comes after it.
-SETTLE_TRIES_SECONDS = 2.0
 #: Released attempts whose end this process remembers, for those who waited for it.
 RELEASED_LIMIT = 1000
 _TICK = timedelta(microseconds=1)
@@ -63,7 +56,7 @@ class Redeemer:
         vault: Vault,
         tickets: Tickets,
         storage: Storage,
-        spool: Spool,
+        keeping: Keeping,
         events: Events,
     ) -> None:
         self._settings = settings
@@ -71,7 +64,7 @@ class Redeemer:
         self._vault = vault
         self._tickets = tickets
         self._storage = storage
-        self._spool = spool
+        self._keeping = keeping
         self._events = events
         self._released: dict[str, Failed] = {}
 
@@ -116,11 +109,13 @@ class Redeemer:
             if stored is not None:
                 hook(Connection.of(stored, functools.partial(self._vault.open_answer, stored)))
         except Exception:  # the application's own code; the person is connected all the same
-            self._report("finch.hook.failed", logging.ERROR, attempt, reason="on_connected")
+            self._events.of_attempt(
+                "finch.hook.failed", logging.ERROR, attempt, reason="on_connected"
+            )
             return False
         # Without a connection the application removed it meanwhile: nothing is left to tell of.
         done = attempt.settled(attempt.state, at=attempt.settled_at or self._now(), notified=True)
-        return self._settled(done) and stored is not None
+        return self._keeping.note(done) and stored is not None
 
     def _unspent(self, attempt: Attempt, fault: FinchUnavailable, *, binding: Binding) -> Failed:
         failed = Failed(
@@ -135,7 +130,7 @@ class Redeemer:
         try:
             self._storage.release(attempt)
         except StorageFault:
-            self._report("finch.claim.not_released", logging.ERROR, attempt)
+            self._events.of_attempt("finch.claim.not_released", logging.ERROR, attempt)
         level = (
             logging.WARNING if fault.reason in ("unreachable", "throttled") else logging.CRITICAL
         )
@@ -155,7 +150,7 @@ class Redeemer:
             state, reason = AttemptState.FAILED, "bad_response"
         level = logging.WARNING if reason == "code_rejected" else logging.ERROR
         self._report_fault(fault, level, attempt)
-        self._settled(
+        self._keeping.note(
             attempt.settled(
                 state,
                 at=self._now(),
@@ -197,10 +192,10 @@ class Redeemer:
         )
         outcome = self._saved(settled, stored, ticket=flow.ticket if flow else None)
         if any(each.connection_id == grant.connection_id for each in known):
-            self._report("finch.token.replaced", logging.INFO, settled)
+            self._events.of_attempt("finch.token.replaced", logging.INFO, settled)
         missing = set(self._settings.products) - {p.rpartition(":")[2] for p in grant.products}
         if missing:
-            self._report("finch.products.fewer", logging.WARNING, settled)
+            self._events.of_attempt("finch.products.fewer", logging.WARNING, settled)
         return outcome
 
     def _obtained_at(self, attempt: Attempt, known: Sequence[StoredConnection]) -> datetime:
@@ -209,7 +204,7 @@ class Redeemer:
         newest = max((each.obtained_at for each in known), default=None)
         if newest is None or newest < now:
             return now
-        self._report("finch.clock.behind", logging.WARNING, attempt)
+        self._events.of_attempt("finch.clock.behind", logging.WARNING, attempt)
         return newest + _TICK
 
     def sealed(
@@ -242,9 +237,9 @@ class Redeemer:
     ) -> Connected | Finishing | Failed:
         cookies = (self._tickets.spent(ticket, at=stored.obtained_at),) if ticket else ()
         return_to = settled.return_to or self._settings.return_to
-        kept = self._secured(settled, stored)
+        kept = self._keeping.secure(settled, stored)
         if kept == "stored":
-            self._report("finch.connection.stored", logging.INFO, settled)
+            self._events.of_attempt("finch.connection.stored", logging.INFO, settled)
             self.notify(settled)
             return Connected(
                 reference=settled.reference,
@@ -282,8 +277,10 @@ class Redeemer:
             # Kept for the day when an operator completes it.
             notified=self._settings.on_connected is None,
         )
-        kept = self._secured(settled, None)
-        self._report("finch.token.quarantined", logging.CRITICAL, settled, reason=settled.reason)
+        kept = self._keeping.secure(settled, None)
+        self._events.of_attempt(
+            "finch.token.quarantined", logging.CRITICAL, settled, reason=settled.reason
+        )
         return (Failed if kept == "lost" else Invalid)(
             reference=attempt.reference,
             return_to=binding.return_to,
@@ -291,72 +288,10 @@ class Redeemer:
             reason="token_lost" if kept == "lost" else "customer_unconfirmed",
         )
 
-    def _secured(
-        self, settled: Attempt, stored: StoredConnection | None
-    ) -> Literal["stored", "spooled", "lost"]:
-        """Where the token is now. Told only afterwards: the application's hook may be slow."""
-        try:
-            fault = self._written(settled, stored, pauses=SETTLE_PAUSES)
-        except BaseException as end:  # the worker is being ended; the token in its hand comes first
-            self._spooled(settled, stored, fault=type(end).__name__)
-            raise
-        return self._spooled(settled, stored, fault=fault) if fault else "stored"
-
-    def _spooled(
-        self, settled: Attempt, stored: StoredConnection | None, *, fault: str
-    ) -> Literal["spooled", "lost"]:
-        """Where the token is, now that the storage has not confirmed it."""
-        try:
-            self._spool.put(settled, stored)
-        except SpoolUnavailable:
-            self._report("finch.storage.unavailable", logging.ERROR, settled, reason=fault)
-            self._report("finch.token.lost", logging.CRITICAL, settled)
-            return "lost"
-        self._report("finch.storage.unavailable", logging.ERROR, settled, reason=fault)
-        self._report("finch.token.spooled", logging.ERROR, settled)
-        return "spooled"
-
-    def _settled(self, attempt: Attempt) -> bool:
-        """Write an end at which no token is at stake; a failure is reported, no more."""
-        fault = self._written(attempt, None, pauses=(0.0,))
-        if fault:
-            self._report("finch.storage.unavailable", logging.ERROR, attempt, reason=fault)
-        return not fault
-
-    def _written(
-        self, attempt: Attempt, stored: StoredConnection | None, *, pauses: Sequence[float]
-    ) -> str:
-        """Empty once the storage has confirmed it; otherwise the name of its last fault."""
-        until = time.monotonic() + SETTLE_TRIES_SECONDS
-        fault = ""
-        for pause in pauses:
-            time.sleep(pause)
-            try:
-                self._storage.settle(attempt, stored)
-            except Exception as error:  # whatever a storage raises, a token in hand must be saved
-                fault = type(error).__name__
-            else:
-                if fault:
-                    self._report("finch.storage.retried", logging.WARNING, attempt, reason=fault)
-                return ""
-            if time.monotonic() > until:
-                break
-        return fault
-
     def _report_fault(self, fault: FinchFault, level: int, attempt: Attempt) -> None:
         name = f"finch.exchange.{fault.code.removeprefix('exchange_')}"
-        self._report(name, level, attempt, reason=fault.reason, request_id=fault.request_id)
-
-    def _report(self, name: str, level: int, attempt: Attempt, **fields: str | None) -> None:
-        told = {"request_id": attempt.request_id, **fields}
-        self._events.report(
-            name,
-            level,
-            reference=attempt.reference,
-            attempt_id=attempt.attempt_id,
-            connection_id=attempt.connection_id,
-            customer_ids=attempt.customer_ids,
-            **told,
+        self._events.of_attempt(
+            name, level, attempt, reason=fault.reason, request_id=fault.request_id
         )
 
     def _now(self) -> datetime:

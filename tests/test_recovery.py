@@ -26,7 +26,7 @@ LEASE = timedelta(seconds=61)
 @pytest.fixture
 def storage_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """An SQLite database that has troubles on demand, and no pauses between tries to settle."""
-    monkeypatch.setattr("finch_middleware.redeem.SETTLE_PAUSES", (0.0,))
+    monkeypatch.setattr("finch_middleware.keeping.SETTLE_PAUSES", (0.0,))
     storage = TroubledStorage(storage_of(f"sqlite:///{tmp_path}/finch.db"))
     return {"storage": storage, "spool": tmp_path / "spool"}
 
