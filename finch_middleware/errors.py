@@ -236,9 +236,18 @@ class SchemaMismatch(StorageFault):
 
 
 class SpoolUnavailable(Away):
-    """The spool's folder cannot be written: no token would survive an absent storage."""
+    """
+    The spool's folder cannot be written: no token would survive an absent storage.
+
+    Attributes:
+        reason: ``unwritable``, ``not_private`` or ``none``: one stable word.
+    """
 
     code = "spool_unavailable"
+
+    def __init__(self, message: str, *, reason: str) -> None:
+        self.reason = reason
+        super().__init__(message)
 
 
 class KeyUnavailable(Away):

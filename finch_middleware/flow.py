@@ -153,8 +153,8 @@ class Flow:
         except KeyUnavailable as fault:
             self._report("finch.key.unavailable", logging.ERROR, visit, reason=fault.reason)
             return visit.failed("key_unavailable", retry_after=STORAGE_RETRY_AFTER_SECONDS)
-        except SpoolUnavailable:
-            self._report("finch.spool.unavailable", logging.ERROR, visit)
+        except SpoolUnavailable as fault:
+            self._report("finch.spool.unavailable", logging.ERROR, visit, reason=fault.reason)
             return visit.failed("spool_unavailable", retry_after=STORAGE_RETRY_AFTER_SECONDS)
 
     def _session(self, opening: Opening) -> ConnectSession:

@@ -64,7 +64,7 @@ class Spool:
             SpoolUnavailable: It could not be written, or there is no folder.
         """
         if self._folder is None:
-            raise SpoolUnavailable("there is no spool")
+            raise SpoolUnavailable("there is no spool", reason="none")
         entry = {
             "attempt": row_to_json(attempt.as_row()),
             "connection": row_to_json(connection.as_row()) if connection else None,
@@ -134,7 +134,10 @@ class Spool:
             found = folder.stat()
             foreign = found.st_uid != os.geteuid() and os.geteuid() != 0
             if found.st_mode & _WRITABLE_BY_OTHERS or foreign:
-                raise SpoolUnavailable("the spool is not this user's alone: chmod 700, or chown it")
+                raise SpoolUnavailable(
+                    "the spool is not this user's alone: chmod 700, or chown it",
+                    reason="not_private",
+                )
 
     def _read(self, path: Path) -> Entry | None:
         """The entry of that file; None where there is none, or none that can be read."""
@@ -188,7 +191,9 @@ class Spool:
             else:
                 part.unlink()
         except OSError as error:
-            failure = SpoolUnavailable(f"the spool cannot be written: {error.strerror}")
+            failure = SpoolUnavailable(
+                f"the spool cannot be written: {error.strerror}", reason="unwritable"
+            )
         else:
             return
         with contextlib.suppress(OSError):

@@ -165,9 +165,10 @@ def test_a_folder_that_others_may_write_is_refused(spool: Spool, folder: Path, m
     folder.mkdir(parents=True)
     folder.chmod(mode)
 
-    with pytest.raises(SpoolUnavailable, match="chmod 700"):
+    with pytest.raises(SpoolUnavailable, match="chmod 700") as refused:
         spool.prove()
 
+    assert refused.value.reason == "not_private"
     assert names(folder) == []
 
 

@@ -303,7 +303,8 @@ def test_a_spool_that_cannot_be_written_lets_no_code_be_spent(
     answer = browser.get(callback)
 
     assert refused.status == 503
-    assert [event.name for event in full.events] == ["finch.spool.unavailable"]
+    told = [(event.name, event.reason) for event in full.events]
+    assert told == [("finch.spool.unavailable", "unwritable")]
     assert "finch=connected" in answer.location
     assert fake.ledger.calls("token") == 1
 
