@@ -27,6 +27,11 @@ _SHOWN = "times Finch was shown the code"
 _ROWS = "connections stored"
 _CALLBACK = f"GET {CALLBACK_PATH}"
 
+# What people read, in so many words: taken from the pages themselves they would promise nothing.
+_CONNECTED = "Your payroll is connected."
+_REFUSED = "This was not started in this browser"
+_DECLINED = "Nothing was connected. You can start again whenever you like."
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
@@ -95,7 +100,7 @@ class Tour:
         code = code_of(link)
         facts = [
             Fact("Finch Connect", seen=page.status, promised=200),
-            Fact("it says", seen=page.marked("h1")),
+            Fact("it says", seen=page.marked("h1"), promised=f"Connect {EMPLOYERS[ACME]}"),
             Fact("the browser is sent back to", seen=place(link), promised=self._callback),
             Fact("with a code", seen=masked(code)),
             Fact("and the state", seen=_yes(parameter(link, "state"))),
@@ -113,7 +118,7 @@ class Tour:
             Fact("code in that address", seen=_yes(_leaks(answer, link)), promised="no"),
             Fact(_SHOWN, seen=book.presented(code_of(link)), promised=1),
             Fact("tokens that Finch minted", seen=len(book.tokens), promised=1),
-            Fact("the application's page", seen=self._banner(browser, answer)),
+            self._told(browser, answer, promised=_CONNECTED),
         ]
         title = "The browser comes back, the code becomes a token"
         self._tell(Step(title, measured=_measured(_CALLBACK, answer), facts=facts))
@@ -180,7 +185,7 @@ class Tour:
         facts = [
             Fact(f"a code of {EMPLOYERS[GLOBEX]}, unused", seen=masked(code_of(link))),
             Fact("answer to a browser without ticket", seen=refused.status, promised=400),
-            Fact("the page says", seen=refused.marked("h1")),
+            Fact("the page says", seen=refused.marked("h1"), promised=_REFUSED),
             Fact("calls at Finch", seen=after.exchanges - before.exchanges, promised=0),
             Fact(_SHOWN, seen=after.presented(code_of(link)), promised=0),
             Fact(_ROWS, seen=len(rows), promised=1),
@@ -196,7 +201,7 @@ class Tour:
         calls = self._book().exchanges - before.exchanges
         facts = [
             *self._sent_on(answer, hint="declined"),
-            Fact("the application's page", seen=self._banner(browser, answer)),
+            self._told(browser, answer, promised=_DECLINED),
             Fact("calls at Finch", seen=calls, promised=0),
             Fact("rows changed", seen=_yes(rows != self._rows()), promised="no"),
         ]
@@ -233,10 +238,11 @@ class Tour:
             Fact("the browser is sent to", seen=hinted(answer), promised=self._hinted(hint)),
         ]
 
-    def _banner(self, browser: Browser, answer: Answer) -> str:
+    def _told(self, browser: Browser, answer: Answer, *, promised: str) -> Fact:
         """What the person reads in the end."""
         page = browser.get(answer.location) if "location" in answer.headers else answer
-        return page.marked("banner").partition(" Reference")[0] or page.marked("h1")
+        seen = page.marked("banner").partition(" Reference")[0] or page.marked("h1")
+        return Fact("the application's page", seen=seen, promised=promised)
 
     def _decided(self, browser: Browser, *, decision: str) -> str:
         """The callback link that comes of one more visit to Connect."""

@@ -4,11 +4,14 @@ import sqlite3
 from contextlib import closing
 
 import pytest
+from werkzeug.wrappers import Response
 
+from finch_middleware.cli import demo_app
 from finch_middleware.cli.demo_browser import Deviation
 from finch_middleware.cli.demo_report import Fact, Report, Step
 from finch_middleware.cli.demo_tour import Tour
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
+from finch_middleware.texts import TEXTS
 from tests.cli.conftest import KEY, Stage
 
 
@@ -74,6 +77,45 @@ def test_a_finch_that_is_away_is_a_deviation_without_any_address(
     fake.script("authorize", Behaviour.reset())
 
     with pytest.raises(Deviation, match=r"no answer .+: GET http://[\d.:]+/authorize$"):
+        Tour(stage.scene, tell=told.report.tell).run()
+
+
+@pytest.mark.parametrize(
+    ("texts", "name", "step"),
+    [
+        (demo_app._BANNERS, "connected", "step 3: the application's page$"),
+        (TEXTS["invalid.no_ticket"], "title", "step 7: the page says$"),
+        (demo_app._BANNERS, "declined", "step 8: the application's page$"),
+    ],
+    ids=["connected", "refused", "declined"],
+)
+def test_a_page_that_says_something_else_is_a_deviation(
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    told: Told,
+    texts: dict[str, str],
+    name: str,
+    step: str,
+) -> None:
+    monkeypatch.setitem(texts, name, "Something else.")
+    stage: Stage = request.getfixturevalue("stage")
+
+    with pytest.raises(Deviation, match=step):
+        Tour(stage.scene, tell=told.report.tell).run()
+
+    assert len(told.deviations) == 1
+
+
+def test_a_connect_page_of_another_employer_is_a_deviation(
+    stage: Stage, told: Told, fake: FakeFinch
+) -> None:
+    def of_another(page: Response) -> Response:
+        page.set_data(page.get_data(as_text=True).replace("Acme Inc.", "Hooli"))
+        return page
+
+    fake.script("authorize", Behaviour(shape=of_another))
+
+    with pytest.raises(Deviation, match=r"step 2: it says$"):
         Tour(stage.scene, tell=told.report.tell).run()
 
 
