@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -41,6 +42,7 @@ _REAL_NOTICE = "A demo of finch-middleware with Finch itself. What you connect h
     type=click.Choice(["finch", "provider", "none"]),
     help="With --real: which of Finch's sandboxes to connect.  [default: FINCH_SANDBOX, or finch]",
 )
+@click.option("--keep", is_flag=True, help="Leave the temporary folder for a look at its files.")
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -50,6 +52,7 @@ def command(
     url: str | None,
     port: int | None,
     sandbox: str | None,
+    keep: bool,
 ) -> None:
     """
     Show the whole flow: from the connect button to the stored token, and what cannot happen.
@@ -58,18 +61,32 @@ def command(
     and a browser of the demo's own goes through it all. What is printed was observed. The
     exit status is 0 only if everything was as promised.
     """
+    if real and keep:
+        raise click.UsageError("--keep goes without --real: nothing is temporary there.")
     if real:
         environ = _real_environ(url, sandbox=sandbox)
         return _serve_real(environ, port=_REAL_PORT if port is None else port)
     if sandbox is not None:
         raise click.UsageError("--sandbox goes with --real: the fake Finch has none.")
-    folder = Path(tempfile.mkdtemp(prefix="finch-demo-"))
-    environ = _fake_environ(url or f"sqlite:///{folder}/finch.db", folder=folder)
-    if serve:
-        return _serve_fake(environ, port=port or 0)
-    if not _toured(environ, folder=folder, port=port or 0):
-        ctx.exit(1)
+    with ExitStack() as stack:
+        folder = _temporary_folder(stack, keep=keep)
+        environ = _fake_environ(url or f"sqlite:///{folder}/finch.db", folder=folder)
+        if serve:
+            return _serve_fake(environ, port=port or 0)
+        gone = url is None and not keep
+        if not _toured(environ, folder=folder, port=port or 0, gone=gone):
+            # Whoever asks why needs the log.
+            stack.pop_all()
+            ctx.exit(1)
     return None
+
+
+def _temporary_folder(stack: ExitStack, *, keep: bool) -> Path:
+    """A folder of this run, which goes with *stack*."""
+    folder = Path(tempfile.mkdtemp(prefix="finch-demo-"))
+    if not keep:
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def _fake_environ(url: str, *, folder: Path) -> dict[str, str]:
@@ -137,8 +154,12 @@ def _fake_servers(
         yield finch, application, whole
 
 
-def _toured(environ: Mapping[str, str], *, folder: Path, port: int) -> bool:
-    """Whether everything was as promised; printed as it was observed."""
+def _toured(environ: Mapping[str, str], *, folder: Path, port: int, gone: bool) -> bool:
+    """
+    Whether everything was as promised; printed as it was observed.
+
+    *gone*: the database is not there afterwards.
+    """
     if environ["FINCH_STORAGE_URL"].startswith("memory:"):
         raise Fault("memory:// lives inside one process, where the demo cannot look: use --serve")
     began = time.monotonic()
@@ -154,7 +175,8 @@ def _toured(environ: Mapping[str, str], *, folder: Path, port: int) -> bool:
         said = f"\nThe demo ends here. {deviation}\nThe application's log: {log}"
         click.secho(said, fg="red", bold=True)
         return False
-    click.echo(_ending(report, environ=environ, seconds=time.monotonic() - began))
+    place = _KEEP_IT if gone else _place_of(environ["FINCH_STORAGE_URL"])
+    click.echo(_ending(report, place=place, seconds=time.monotonic() - began))
     return True
 
 
@@ -203,11 +225,17 @@ def _places(finch: ServerProcess, application: ServerProcess, environ: Mapping[s
     )
 
 
-def _ending(report: Report, *, environ: Mapping[str, str], seconds: float) -> str:
+def _place_of(url: str) -> str:
+    return f"{without_password(url).removeprefix('sqlite:///')}, in finch_connections"
+
+
+_KEEP_IT = "gone with its database; `finch-middleware demo --keep` leaves them for a look"
+
+
+def _ending(report: Report, *, place: str, seconds: float) -> str:
     done = f"All {report.held} observations are as promised. {seconds:.1f} seconds in all."
-    url = without_password(environ["FINCH_STORAGE_URL"])
     following = [
-        ("the row", f"{url.removeprefix('sqlite:///')}, in finch_connections"),
+        ("the row", place),
         ("by hand", "finch-middleware demo --serve"),
         ("your own", "README.md has the few lines that your application needs"),
     ]

@@ -4,8 +4,11 @@ import os
 import re
 import signal
 import socket
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import pytest
@@ -27,7 +30,7 @@ _PROMISED = [
     r"   ok  its attributes +HttpOnly, Path=/, SameSite=Lax",
     r"   ok  connections stored +0",
     r"2\. Finch Connect asks, the employer allows +POST /authorize  \d+ ms",
-    r"       it says +Connect Acme Inc\.",
+    r"   ok  it says +Connect Acme Inc\.",
     r"   ok  the browser is sent back to +http://localhost:\d+/finch/callback",
     r"       with a code +[0-9a-f]{4}\.\.\. \(36 characters\)",
     r"   ok  times Finch was shown the code +0",
@@ -36,7 +39,7 @@ _PROMISED = [
     r"   ok  code in that address +no",
     r"   ok  times Finch was shown the code +1",
     r"   ok  tokens that Finch minted +1",
-    r"       the application's page +Your payroll is connected\.",
+    r"   ok  the application's page +Your payroll is connected\.",
     r"4\. What the database holds",
     rf"         connection_id +{_UUID}",
     r"         customer_id +demo-acme",
@@ -56,34 +59,45 @@ _PROMISED = [
     r"   ok  times Finch was shown the code +1",
     r"7\. A forged callback: .+ +GET /finch/callback  \d+ ms",
     r"   ok  answer to a browser without ticket +400",
-    r"       the page says +This was not started in this browser",
+    r"   ok  the page says +This was not started in this browser",
     r"   ok  calls at Finch +0",
     r"   ok  the same link in its own browser +http://localhost:\d+/\?finch=connected",
     r"8\. Globex Corp\. says no +GET /finch/callback  \d+ ms",
     r"   ok  the browser is sent to +http://localhost:\d+/\?finch=declined",
+    r"   ok  the application's page +Nothing was connected\. You can start .+",
     r"   ok  rows changed +no",
     r"All \d\d observations are as promised\. \d\.\d seconds in all\.",
-    r"   the row    \S+/finch\.db, in finch_connections",
+    r"   the row    gone with its database; `finch-middleware demo --keep` leaves them for a look",
     r"   by hand    finch-middleware demo --serve",
     r"   your own   README\.md .+",
 ]
 
 
+class Ended(NamedTuple):
+    """One run: what it printed, what it cost with its servers, what it left in its folder."""
+
+    status: int
+    output: str
+    errors: str
+    processor_seconds: float
+    left: list[Path]
+
+
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[int, str, str, float]:
-    """Status, output, errors and processor seconds of one run, its servers included."""
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Ended:
+    folder = tmp_path_factory.mktemp("demo")
     before = os.times()
     # A setting of this machine that the demo must leave alone.
     told = run(
         "demo",
-        TMPDIR=str(tmp_path_factory.mktemp("demo")),
+        TMPDIR=str(folder),
         FINCH_STORAGE_URL="oracle://production",
         FINCH_KEY="none of the demo's business",
     )
     after = os.times()
     spent = after.children_user + after.children_system
     spent -= before.children_user + before.children_system
-    return told.returncode, told.stdout, told.stderr, spent
+    return Ended(told.returncode, told.stdout, told.stderr, spent, list(folder.iterdir()))
 
 
 def up(address: str) -> bool:
@@ -108,54 +122,77 @@ def addresses_of(output: str) -> list[str]:
 
 
 def test_it_ends_well_and_prints_every_promised_line_in_order(
-    demo: tuple[int, str, str, float],
+    demo: Ended,
 ) -> None:
-    status, output, errors, _ = demo
+    left = iter(demo.output.splitlines())
 
-    left = iter(output.splitlines())
     missing = [
         line for line in _PROMISED if not any(re.fullmatch(line, printed) for printed in left)
     ]
+
     assert missing == []
-    assert (status, errors) == (0, "")
+    assert (demo.status, demo.errors) == (0, "")
 
 
 def test_it_takes_less_than_five_seconds_of_a_processor(
-    demo: tuple[int, str, str, float],
+    demo: Ended,
 ) -> None:
     # Not of the clock: a machine that is busy otherwise would make that a lottery.
-    assert 0.1 < demo[3] < 5
+    assert 0.1 < demo.processor_seconds < 5
 
 
 def test_its_lines_are_plain_and_at_most_a_hundred_columns(
-    demo: tuple[int, str, str, float],
+    demo: Ended,
 ) -> None:
     # A temporary folder's own path may be longer.
-    lines = [line for line in demo[1].splitlines() if "/finch.db" not in line]
+    lines = [line for line in demo.output.splitlines() if "/finch.db" not in line]
 
     assert max(map(len, lines)) <= 100
     assert all(line == line.rstrip() for line in lines)
-    assert demo[1].isascii()
-    assert "\x1b" not in demo[1]
+    assert demo.output.isascii()
+    assert "\x1b" not in demo.output
 
 
 def test_its_output_holds_no_code_token_or_key_in_full(
-    demo: tuple[int, str, str, float],
+    demo: Ended,
 ) -> None:
     # Codes and tokens are UUIDs, as connection ids are; keys are 32 bytes in base64.
-    connection = re.findall(rf"connection_id +({_UUID})", demo[1])
+    connection = re.findall(rf"connection_id +({_UUID})", demo.output)
 
-    assert re.findall(_UUID, demo[1]) == connection
+    assert re.findall(_UUID, demo.output) == connection
     assert len(connection) == 1
-    assert re.search(r"[A-Za-z0-9+/]{43}=", demo[1]) is None
-    assert "state=" not in demo[1]
+    assert re.search(r"[A-Za-z0-9+/]{43}=", demo.output) is None
+    assert "state=" not in demo.output
 
 
-def test_its_servers_are_gone_when_it_ends(demo: tuple[int, str, str, float]) -> None:
-    addresses = addresses_of(demo[1])
+def test_its_servers_are_gone_when_it_ends(demo: Ended) -> None:
+    addresses = addresses_of(demo.output)
 
     assert len(addresses) == 2
     assert not any(map(up, addresses))
+
+
+def test_it_leaves_nothing_behind(demo: Ended) -> None:
+    assert demo.left == []
+
+
+def test_kept_it_leaves_the_row_where_it_says() -> None:
+    told = run("demo", "--keep")
+
+    [database] = re.findall(r"the row +(\S+), in finch_connections", told.stdout)
+    with closing(sqlite3.connect(database)) as connection:
+        rows = connection.execute("SELECT customer_id FROM finch_connections").fetchall()
+    assert told.returncode == 0
+    assert sorted(rows) == [("demo-acme",), ("demo-globex",)]
+
+
+def test_a_run_that_ends_badly_leaves_the_log_where_it_says() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        told = run("demo", "--port", str(taken.getsockname()[1]))
+
+    [log] = re.findall(r"The application's log: (\S+)", told.stdout)
+    assert told.returncode == 1
+    assert Path(log).is_file()
 
 
 def test_the_row_stays_where_it_says(tmp_path: Path) -> None:
@@ -166,6 +203,7 @@ def test_the_row_stays_where_it_says(tmp_path: Path) -> None:
     assert (first.returncode, second.returncode) == (0, 0)
     assert f"{tmp_path}/mine.db, in finch_connections" in second.stdout
     assert (tmp_path / "mine.db").stat().st_size > 0
+    assert list(tmp_path.glob("finch-demo-*")) == []
 
 
 @pytest.mark.parametrize(
@@ -175,6 +213,7 @@ def test_the_row_stays_where_it_says(tmp_path: Path) -> None:
         pytest.param(["--storage", "oracle://x"], "unknown scheme", id="unknown storage"),
         pytest.param(["--storage", "sqlite:////no/such/x.db"], "did not confirm", id="no folder"),
         pytest.param(["--sandbox", "finch"], "--real", id="sandbox of a fake"),
+        pytest.param(["--real", "--keep"], "--keep goes without --real", id="real, kept"),
         pytest.param(["--real"], "FINCH_CLIENT_ID and FINCH_CLIENT_SECRET", id="real, unknown"),
     ],
 )
@@ -200,7 +239,7 @@ def served(this: Running) -> str:
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_served_it_stays_up_until_it_is_told_to_stop(stop: signal.Signals) -> None:
+def test_served_it_stays_up_until_it_is_told_to_stop(stop: signal.Signals, tmp_path: Path) -> None:
     with running("demo", "--serve") as this:
         home = Browser().get(served(this))
         addresses = addresses_of(this.output)
@@ -210,6 +249,7 @@ def test_served_it_stays_up_until_it_is_told_to_stop(stop: signal.Signals) -> No
     assert home.status == 200
     assert len(addresses) == 2
     assert not any(map(up, addresses))
+    assert list(tmp_path.glob("finch-demo-*")) == []
     assert status == 0
     assert "Traceback" not in this.output
 
