@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 
+from finch_middleware.storage.memory import MemoryStorage
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.browser.kit import sync_api
 from tests.browser.pages import BEGIN, CALLBACK, Files, Latecomer, connected
 from tests.browser.serving import EXAMPLES, example, served
+from tests.docs.snippets import page as manual
+from tests.docs.snippets import section, snippets
 
 playwright = sync_api()
 expect = playwright.expect
@@ -224,6 +227,14 @@ begin().then(opened => ReactDOM.createRoot(document.querySelector("main")).rende
 """
 
 
+def manuals_page() -> str:
+    """A page with the lines of the manual, and the names that it leaves to the reader."""
+    [lines] = snippets(section(manual("flows"), "### Embedded"), "js")
+    return f"""<!doctype html><output></output><script src="/sdk.js"></script><script>
+const token = "a token", say = text => {{ document.querySelector("output").value = text; }};
+</script><script type="module">{lines.text}</script>"""
+
+
 def answers(page: playwright.Page, *, count: int) -> list[dict[str, str]]:
     page.wait_for_function(f"window.answers.length >= {count}")
     return list(page.evaluate("window.answers"))
@@ -261,6 +272,37 @@ def test_react_hands_the_code_over_twice_and_connects_once(
     assert fake.ledger.calls("token") == 1
 
 
+def test_the_manuals_lines_for_a_page_connect(
+    page: playwright.Page, fake: FakeFinch, own_page: Callable[..., str]
+) -> None:
+    storage = MemoryStorage()
+    page.goto(own_page(manuals_page(), storage=storage, spool=None))
+
+    with page.expect_navigation():  # the page itself again, the lines' `return_to`
+        choose(page, "Allow")
+
+    assert len(storage.for_customer("acme")) == 1
+    assert fake.ledger.calls("token") == len(fake.ledger.tokens) == 1
+
+
+@pytest.mark.parametrize(
+    ("decision", "words"),
+    [
+        ("Close", "You left before the connection was made."),
+        ("Deny", "Your payroll was not connected."),
+    ],
+)
+def test_the_manuals_lines_say_what_happened(
+    page: playwright.Page, fake: FakeFinch, own_page: Callable[..., str], decision: str, words: str
+) -> None:
+    page.goto(own_page(manuals_page()))
+
+    choose(page, decision)
+
+    expect(page.locator("output")).to_have_text(words)
+    assert fake.ledger.calls("token") == 0
+
+
 def test_a_page_under_a_strict_policy_connects_without_a_violation(
     page: playwright.Page, fake: FakeFinch, own_page: Callable[..., str]
 ) -> None:
@@ -281,28 +323,65 @@ def test_a_page_under_a_strict_policy_connects_without_a_violation(
     assert said == []
 
 
-def test_t26_a_message_from_a_foreign_origin_spends_no_code(
+def says(code: str, state: str) -> dict[str, str]:
+    """What Finch Connect says to the page when the employer has consented."""
+    return {"name": "finch-auth-message-v2", "kind": "success", "code": code, "state": state}
+
+
+def test_t26_a_foreign_windows_message_is_not_even_listened_to(
+    new_context: Callable[..., playwright.BrowserContext],
+    fake: FakeFinch,
+    own_page: Callable[..., str],
+    tls: tuple[Path, Path],
+) -> None:
+    storage, files = MemoryStorage(), Files()
+    address = own_page(PAGE, storage=storage, spool=None)
+    files.pages = {"/": f"<script>const other = () => open('{address}')</script>"}
+    with served(files, host="app.evil.test", tls=tls) as stranger:
+        attacker = new_context().new_page()
+        attacker.goto(stranger)
+        with attacker.expect_popup() as opened:
+            attacker.evaluate("window.victim = other(), undefined")
+        page = opened.value
+        handed = []
+        page.on("request", lambda r: handed.append(r.url) if CALLBACK in r.url else None)
+        with page.expect_response(f"**{BEGIN}") as begun:
+            press(page)
+        expect(page.locator(FRAME)).to_be_visible()
+        page.evaluate("addEventListener('message', e => { window.came = e.origin; })")
+
+        # Even with the state of the flow, which a stranger cannot know.
+        message = says(fake.issue_code(customer_id="acme"), begun.value.json()["state"])
+        attacker.evaluate("message => victim.postMessage(message, '*')", message)
+        page.wait_for_function("window.came")
+
+        assert page.evaluate("window.came") == stranger
+        expect(page.locator(FRAME)).to_be_visible()
+    assert handed == []
+    assert fake.ledger.calls("token") == 0
+    assert storage.for_customer("acme") == []
+
+
+def test_t26_a_message_that_the_sdk_lets_pass_spends_no_code(
     page: playwright.Page, fake: FakeFinch, own_page: Callable[..., str]
 ) -> None:
-    page.goto(own_page(PAGE))
+    storage = MemoryStorage()
+    page.goto(own_page(PAGE, storage=storage, spool=None))
     code = fake.issue_code(customer_id="acme")
     press(page)
     expect(page.locator(FRAME)).to_be_visible()
 
-    # A stranger's window says it; then one whose origin the SDK's prefix test lets pass.
+    # The SDK compares the beginning of an origin alone. A script cannot choose its origin.
     with page.expect_response(f"**{CALLBACK}") as response:
         page.evaluate(
-            """([origin, code]) => {
-              const data = {name: "finch-auth-message-v2", kind: "success", code, state: "forged"};
-              for (const from of ["https://evil.test", origin + "9.evil.test"])
-                dispatchEvent(new MessageEvent("message", {data, origin: from}));
-            }""",
-            [fake.connect_origin, code],
+            "([data, origin]) => dispatchEvent(new MessageEvent('message', {data, origin}))",
+            [says(code, "forged"), fake.connect_origin + "9.evil.test"],
         )
 
     assert response.value.status == 400
     assert response.value.json()["reason"] == "state_mismatch"
     assert fake.ledger.calls("token") == 0
+    assert storage.for_customer("acme") == []
 
 
 @pytest.mark.parametrize("named", [True, False], ids=["named", "not named"])

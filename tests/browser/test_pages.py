@@ -14,6 +14,8 @@ from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.browser.kit import ARGUMENTS, chromium_path, sync_api
 from tests.browser.pages import BEGIN, Files, Latecomer, connected
 from tests.browser.serving import served
+from tests.docs.snippets import page as manual
+from tests.docs.snippets import section, snippets
 
 playwright = sync_api()
 expect = playwright.expect
@@ -117,6 +119,23 @@ def test_a_finch_that_is_busy_is_tried_again_by_the_button(
 
     page.wait_for_url(f"{address}/?finch=connected&finch_ref=*")
     assert len(fake.ledger.tokens) == 1
+
+
+def test_the_manuals_form_begins_without_a_view(
+    page: playwright.Page, fake: FakeFinch, tls: tuple[Path, Path]
+) -> None:
+    [form] = snippets(section(manual("flows"), "## A button without a view"), "html")
+    files, late = Files(), Latecomer()
+    files.pages = {"/": form.text}
+    with served(late, tls=tls) as address:
+        late.app = connected(fake, address, files, begin_path="/connect-payroll")
+        page.goto(address)
+        page.get_by_role("button", name="Connect payroll").click()
+        allow(page, fake)
+
+        page.wait_for_url(f"{address}/?finch=connected&finch_ref=*")
+
+    assert fake.ledger.calls("token") == 1
 
 
 # An application with a login of its own loses that one first; here nothing else needs a cookie.

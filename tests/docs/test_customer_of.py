@@ -5,20 +5,20 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Callable
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from werkzeug.http import parse_cookie
-from werkzeug.test import Client, EnvironBuilder
+from werkzeug.test import EnvironBuilder
 
 from finch_middleware import CallbackRequest, FinchConnect, FinchMiddleware
 from finch_middleware.options import new_key
 from finch_middleware.testing.fake_finch import FakeFinch
+from tests.docs.asking import asking
+from tests.docs.snippets import ROOT, page, section, snippets
 
-ROOT = Path(__file__).parents[2]
+PAGE = page("customer_of")
 ORIGIN = "http://localhost:8000"
 
 # WebOb, below Pyramid, still imports it.
@@ -27,11 +27,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:'cgi' is deprecated:DeprecationW
 Names = dict[str, Any]
 
 
-def snippets(heading: str) -> list[str]:
+def recipes(heading: str) -> list[str]:
     """The Python under that heading of the page."""
-    page = (ROOT / "docs" / "customer_of.md").read_text(encoding="utf-8")
-    section = page.split(f"# {heading}\n")[1].split("\n## ")[0]
-    return re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
+    return [each.text for each in snippets(section(PAGE, heading), "python")]
 
 
 # Applications that sign in whom /sign-in?as=... names, each with its framework's own session,
@@ -114,12 +112,26 @@ def wsgi() -> Names:
     }
 
 
+def starlette() -> Names:
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.routing import Route
+
+    def sign_in(request: Request) -> Response:
+        request.session["customer_id"] = request.query_params["as"]
+        return Response()
+
+    return {"app": Starlette(routes=[Route("/sign-in", sign_in)]), "COOKIE_SECRET": "for tests"}
+
+
 SITES: dict[str, tuple[str, Callable[[], Names]]] = {
     "Flask": ("flask", flask),
     "Pyramid": ("pyramid", pyramid),
     "Bottle": ("bottle", bottle),
     "Django": ("django", django),
     "Falcon": ("falcon", falcon),
+    "FastAPI and Starlette": ("starlette", starlette),
     "A session from a WSGI middleware": ("werkzeug", wsgi),
 }
 
@@ -150,8 +162,8 @@ def names(request: pytest.FixtureRequest, options: Names, monkeypatch: pytest.Mo
         "FinchMiddleware": FinchMiddleware,
         "options": options,
     }
-    recipe, *more = snippets(request.param)
-    wiring = snippets("Who is signed in: `customer_of`")
+    recipe, *more = recipes(f"## {request.param}")
+    wiring = [each.text for each in snippets(PAGE.split("\n## ")[0], "python")]
     for code in [recipe, *wiring, *(each for each in more if "application" in each)]:
         exec(code, names)
     return names
@@ -159,14 +171,14 @@ def names(request: pytest.FixtureRequest, options: Names, monkeypatch: pytest.Mo
 
 def returned(names: Names, fake: FakeFinch, *, signed_in: str | None) -> int:
     """The status of Acme's return from Finch Connect, in a browser of that login."""
-    browser = Client(names["application"])
     opened = names["finch"].begin(customer_id="acme", customer_name="Acme Inc.")
-    for name, value in parse_cookie(opened.headers["Set-Cookie"].split(";")[0]).items():
-        browser.set_cookie(name, value)
+    set_cookie = opened.headers["Set-Cookie"]
+    ask = asking(names["application"], origin=ORIGIN, set_cookie=set_cookie)
     if signed_in is not None:
-        browser.get(f"/sign-in?as={signed_in}", base_url=ORIGIN)
+        ask("GET", f"/sign-in?as={signed_in}")
     callback = urlsplit(fake.allow(opened.headers["Location"]))
-    return browser.get(f"{callback.path}?{callback.query}", base_url=ORIGIN).status_code
+    status, _ = ask("GET", f"{callback.path}?{callback.query}")
+    return status
 
 
 def test_the_signed_in_customers_return_is_stored(names: Names, fake: FakeFinch) -> None:
@@ -188,7 +200,7 @@ def test_anybody_elses_return_is_refused_unspent(
 
 def test_a_recipe_leaves_the_environ_as_it_was(names: Names) -> None:
     environ = EnvironBuilder(base_url=ORIGIN, headers=[("Cookie", "session=x")]).get_environ()
-    environ["session"] = {}
+    environ |= {"session": {}, "asgi.scope": {"session": {}}}
     before = dict(environ)
 
     names["customer_of"](CallbackRequest.of(environ))
@@ -207,7 +219,7 @@ def test_a_urlconf_view_gets_djangos_session(options: Names, fake: FakeFinch) ->
 
     urlconf = ModuleType("urlconf")
     urlconf.__dict__["path"] = path
-    exec(snippets("Django")[1], urlconf.__dict__)
+    exec(recipes("## Django")[1], urlconf.__dict__)
     urlconf.__dict__["urlpatterns"] += [path("sign-in", django_site.sign_in)]
 
     with override_settings(FINCH=options, ROOT_URLCONF=urlconf):
@@ -218,6 +230,4 @@ def test_a_urlconf_view_gets_djangos_session(options: Names, fake: FakeFinch) ->
 
 
 def test_every_section_of_the_page_is_run() -> None:
-    page = (ROOT / "docs" / "customer_of.md").read_text(encoding="utf-8")
-
-    assert re.findall(r"^## (.*)$", page, flags=re.MULTILINE) == list(SITES)
+    assert re.findall(r"^## (.*)$", PAGE, flags=re.MULTILINE) == list(SITES)

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import sys
-from collections.abc import Callable
-from pathlib import Path
 from types import ModuleType
-from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from werkzeug.test import Client
 
-from finch_middleware.options import options_from_env
 from finch_middleware.testing import FakeFinch
+from tests.docs.asking import Ask, asking
+from tests.docs.snippets import page, section, snippets
 
-DOCS = Path(__file__).parents[2] / "docs"
 ORIGIN = "http://localhost:5000"
 
 pytestmark = [
@@ -26,18 +21,12 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:'cgi' is deprecated:DeprecationWarning"),
 ]
 
-#: A browser: method and address; status and the place that it is sent to.
-Ask = Callable[[str, str], tuple[int, str]]
 
-
-def snippets(page: str, heading: str | None = None) -> list[str]:
+def python_of(name: str, heading: str | None = None) -> list[str]:
     """The Python under that heading; without one what stands before the first."""
-    text = (DOCS / f"{page}.md").read_text(encoding="utf-8")
-    if heading is None:
-        section = text.split("\n## ")[0]
-    else:
-        section = text.split(f"\n## {heading}\n")[1].split("\n## ")[0]
-    return re.findall(r"^```python[^\n]*\n(.*?)^```$", section, flags=re.MULTILINE | re.DOTALL)
+    text = page(name)
+    part = text.split("\n## ")[0] if heading is None else section(text, f"## {heading}")
+    return [each.text for each in snippets(part, "python")]
 
 
 def run(code: list[str], monkeypatch: pytest.MonkeyPatch) -> ModuleType:
@@ -48,61 +37,20 @@ def run(code: list[str], monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
-def wsgi(module: ModuleType) -> Ask:
-    app = getattr(module.app, "wsgi_app", module.app)
-    browser = Client(app)
-
-    def ask(method: str, address: str) -> tuple[int, str]:
-        answer = browser.open(address, method=method, base_url=ORIGIN)
-        return answer.status_code, answer.headers.get("Location", "")
-
-    return ask
-
-
-def asgi(module: ModuleType) -> Ask:
-    cookies: dict[str, str] = {}
-
-    async def sent(method: str, path: str, query: str) -> list[Any]:
-        messages: list[Any] = []
-
-        async def receive() -> Any:
-            return {"type": "http.request", "body": b"", "more_body": False}
-
-        async def send(message: Any) -> None:
-            messages.append(message)
-
-        cookie = "; ".join(f"{name}={value}" for name, value in cookies.items())
-        headers = [(b"host", b"localhost:5000"), (b"cookie", cookie.encode())]
-        scope = {"type": "http", "method": method, "path": path, "query_string": query.encode()}
-        await module.app({**scope, "headers": headers, "http_version": "1.1"}, receive, send)
-        return messages
-
-    def ask(method: str, address: str) -> tuple[int, str]:
-        parts = urlsplit(address)
-        start = asyncio.run(sent(method, parts.path, parts.query))[0]
-        for name, value in start["headers"]:
-            if name == b"set-cookie":
-                set_cookie = value.decode().partition(";")[0].partition("=")
-                cookies[set_cookie[0]] = set_cookie[2]
-        return start["status"], dict(start["headers"]).get(b"location", b"").decode()
-
-    return ask
-
-
-#: Heading of the page: the module that it needs, and how its application is called.
-SERVERS: dict[str, tuple[str, Callable[[ModuleType], Ask]]] = {
-    "Flask": ("flask", wsgi),
-    "Pyramid": ("pyramid", wsgi),
-    "Bottle": ("bottle", wsgi),
-    "Falcon": ("falcon", wsgi),
-    "Plain WSGI": ("werkzeug", wsgi),
-    "FastAPI and Starlette": ("fastapi", asgi),
+#: Heading of the page: the module that it needs.
+FRAMEWORKS = {
+    "Flask": "flask",
+    "Pyramid": "pyramid",
+    "Bottle": "bottle",
+    "Falcon": "falcon",
+    "Plain WSGI": "werkzeug",
+    "FastAPI and Starlette": "fastapi",
 }
 
 
-def returned(ask: Ask, fake: FakeFinch) -> tuple[int, str]:
+def returned(ask: Ask, fake: FakeFinch, *, begin_path: str = "/connect") -> tuple[int, str]:
     """Status and place, for the browser that has pressed the button, allowed, and come back."""
-    status, location = ask("POST", "/connect")
+    status, location = ask("POST", begin_path)
     assert status == 303
     callback = urlsplit(fake.allow(location))
     status, location = ask("GET", f"{callback.path}?{callback.query}")
@@ -110,40 +58,48 @@ def returned(ask: Ask, fake: FakeFinch) -> tuple[int, str]:
     return status, location.removeprefix(ORIGIN).partition("&")[0]
 
 
-@pytest.mark.parametrize("heading", SERVERS)
+@pytest.mark.parametrize("heading", FRAMEWORKS)
 def test_an_employer_is_connected(
     heading: str, fake: FakeFinch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    framework, server = SERVERS[heading]
-    pytest.importorskip(framework)
-    code = [*snippets("frameworks"), *snippets("frameworks", heading)]
+    pytest.importorskip(FRAMEWORKS[heading])
+    code = [*python_of("frameworks"), *python_of("frameworks", heading)]
     module = run(code, monkeypatch)
 
-    status, location = returned(server(module), fake)
+    status, location = returned(asking(module.app, origin=ORIGIN), fake)
 
     assert (status, location) == (303, "/?finch=connected")
     assert len(module.finch.connections.for_customer("acme")) == 1
 
 
-def test_an_employer_is_connected_with_django(
-    fake: FakeFinch, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def django_site(fake: FakeFinch, monkeypatch: pytest.MonkeyPatch) -> tuple[ModuleType, Ask]:
+    """The settings and URLconf of the page in one module, and a browser of Django's own."""
     pytest.importorskip("django")
     from tests.adapters import django_site
 
     django_site.set_up()
-    from django.test import Client as DjangoClient
-    from django.test import override_settings
+    from django.test import Client
 
-    code = [*snippets("frameworks"), *snippets("frameworks", "Django")]
-    module = run(code, monkeypatch)
-    browser = DjangoClient(SERVER_NAME="localhost")
+    module = run([*python_of("frameworks"), *python_of("frameworks", "Django")], monkeypatch)
+    module.FINCH |= {"api_url": fake.api_url, "connect_origin": fake.connect_origin}
+    browser = Client(SERVER_NAME="localhost")
 
     def ask(method: str, address: str) -> tuple[int, str]:
-        answer = browser.generic(method, address)
+        answer = browser.generic(method, address, secure=True, HTTP_SEC_FETCH_SITE="same-origin")
         return answer.status_code, answer.headers.get("Location", "")
 
-    with override_settings(FINCH=options_from_env(), ROOT_URLCONF=module):
+    return module, ask
+
+
+def test_an_employer_is_connected_with_django(
+    fake: FakeFinch, django_site: tuple[ModuleType, Ask]
+) -> None:
+    from django.test import override_settings
+
+    module, ask = django_site
+
+    with override_settings(FINCH=module.FINCH, ROOT_URLCONF=module):
         status, location = returned(ask, fake)
         found = module.finch().connections.for_customer("acme")
 
@@ -151,10 +107,24 @@ def test_an_employer_is_connected_with_django(
     assert len(found) == 1
 
 
+def test_an_employer_is_connected_with_djangos_begin_view(
+    fake: FakeFinch, django_site: tuple[ModuleType, Ask]
+) -> None:
+    from django.test import override_settings
+
+    module, ask = django_site
+    more = {"begin_path": "/connect-payroll", "customer_of": module.current_customer}
+
+    with override_settings(FINCH={**module.FINCH, **more}, ROOT_URLCONF=module):
+        status, location = returned(ask, fake, begin_path="/connect-payroll")
+
+    assert (status, location) == (303, "/?finch=connected")
+
+
 def test_the_first_connections_page_lists_what_it_connects(
     fake: FakeFinch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    code = snippets("first_connection", "An application of your own")
+    code = python_of("first_connection", "An application of your own")
     module = run(code, monkeypatch)
     browser = module.app.test_client()
 
@@ -165,8 +135,6 @@ def test_the_first_connections_page_lists_what_it_connects(
 
 
 def test_every_framework_of_the_page_is_run() -> None:
-    text = (DOCS / "frameworks.md").read_text(encoding="utf-8")
+    headings = re.findall(r"^## (.+)$", page("frameworks"), flags=re.MULTILINE)
 
-    headings = re.findall(r"^## (.+)$", text, flags=re.MULTILINE)
-
-    assert headings == [*SERVERS, "Django", "Another framework"]
+    assert headings == [*FRAMEWORKS, "Django", "Another framework"]

@@ -14,20 +14,15 @@ from pathlib import Path
 import pytest
 
 from finch_middleware import errors
+from finch_middleware.adapters.asgi import THREADS
 from finch_middleware.cli import COMMANDS
 from finch_middleware.messages import FAILED_REASONS, INVALID_REASONS, Retry
 from finch_middleware.pages import _PLACEHOLDERS
 from finch_middleware.testing import Behaviour, FakeFinch
 from finch_middleware.texts import TEXTS
+from tests.docs.snippets import DOCS, ROOT, page, snippets
 
 pytest_plugins = ["pytester"]
-
-ROOT = Path(__file__).parents[2]
-DOCS = ROOT / "docs"
-
-
-def page(name: str) -> str:
-    return (DOCS / f"{name}.md").read_text(encoding="utf-8")
 
 
 def rows(text: str) -> list[list[str]]:
@@ -68,10 +63,10 @@ def test_every_picture_is_shown() -> None:
 def test_the_pictures_are_those_that_the_script_takes(fake: FakeFinch) -> None:
     script = runpy.run_path(str(DOCS / "screenshots.py"))
 
-    pages = {**script["_of_the_demo"](fake), **script["_of_the_library"](fake)}
+    pages = {**script["_of_a_flow"](fake), **script["_of_the_library"](fake)}
 
     assert {f"{name}.png" for name in pages} == {path.name for path in (DOCS / "images").iterdir()}
-    assert "Your payroll is connected" in pages["application"].get_data(as_text=True)
+    assert "You are connected." in pages["application"].get_data(as_text=True)
 
 
 def _pictures(path: Path) -> list[str]:
@@ -153,6 +148,10 @@ def test_an_event_has_the_level_that_stands_there() -> None:
     assert other == {}
 
 
+def test_the_threads_of_the_asgi_middleware_are_as_many_as_stand_there() -> None:
+    assert f"at most {THREADS} threads of its own" in page("deployment")
+
+
 def test_every_placeholder_of_a_page_stands_there() -> None:
     section = page("pages_and_hooks").split("## Your page")[1].split("\n## ")[0]
 
@@ -178,8 +177,7 @@ def test_every_behaviour_of_the_fake_stands_there() -> None:
 
 
 def test_the_pytest_snippets_pass_as_they_stand(pytester: pytest.Pytester) -> None:
-    pattern = re.compile(r'^```py(?:thon)? title="([^"]+)"\n(.*?)^```$', re.MULTILINE | re.DOTALL)
-    files = dict(pattern.findall(page("testing")))
+    files = {each.title: each.text for each in snippets(page("testing")) if each.title}
     for name, text in files.items():
         (pytester.path / name).write_text(text, encoding="utf-8")
 

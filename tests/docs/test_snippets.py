@@ -2,60 +2,185 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
-from finch_middleware.options import ENVIRONMENT, Options
+from finch_middleware.options import ENVIRONMENT, KeyProvider, Options
+from finch_middleware.request import CallbackRequest
 from finch_middleware.testing import FakeFinch
+from tests.docs.snippets import DOCUMENTS, ROOT, page, section, snippets
 
-ROOT = Path(__file__).parent.parent.parent
-_WITH_FRAMEWORKS = ("customer_of.md", "frameworks.md")
-DOCUMENTS = [
-    *ROOT.glob("*.md"),
-    # Their snippets need six frameworks; they have tests of their own.
-    *(path for path in ROOT.glob("docs/**/*.md") if path.name not in _WITH_FRAMEWORKS),
-]
-_FENCE = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_FILE = re.compile(r'^```\w+ title="([^"\n]+)"\n(.*?)^```$', re.MULTILINE | re.DOTALL)
+pytest_plugins = ["pytester"]
+
+# Their snippets need six frameworks; they have tests of their own.
+WITH_FRAMEWORKS = ("customer_of.md", "frameworks.md")
+
+#: What is no Python to be run in order, and the test that it is run by.
+ELSEWHERE = {
+    ("CONTRIBUTING.md", "sh"): "tests/docs/test_commands.py",
+    ("README.md", "sh"): "tests/docs/test_commands.py",
+    ("configuration.md", "text"): "tests/docs/test_snippets.py",
+    ("deployment.md", "nginx"): "tests/servers/test_proxy.py",
+    ("first_connection.md", "sh"): "tests/docs/test_commands.py",
+    ("flows.md", "html"): "tests/browser/test_pages.py",
+    ("flows.md", "js"): "tests/browser/test_embedded.py",
+    ("keys.md", "py"): "tests/docs/test_snippets.py",
+    ("operations.md", "sh"): "tests/docs/test_commands.py",
+    ("operations.md", "text"): "tests/docs/test_commands.py",
+    ("pages_and_hooks.md", "html"): "tests/docs/test_snippets.py",
+    ("security.md", "console"): "tests/docs/test_commands.py",
+    ("storage.md", "py"): "tests/docs/test_snippets.py, tests/examples/test_custom_storage.py",
+    ("testing.md", "py"): "tests/docs/test_manual.py",
+}
 
 
-def _snippets(path: Path, language: str) -> list[str]:
-    return [text for name, text in _FENCE.findall(path.read_text()) if name == language]
+def python_of(path: Path) -> list[str]:
+    return [each.text for each in snippets(path.read_text(encoding="utf-8"), "python")]
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def run(code: str, name: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The names that *code* leaves behind."""
+    module = ModuleType("snippet")
+    monkeypatch.setitem(sys.modules, "snippet", module)  # frameworks look up who calls them
+    exec(compile(code, name, "exec"), module.__dict__)
+    return module.__dict__
+
+
+def test_every_snippet_is_of_a_kind_that_a_test_runs() -> None:
+    kinds = {
+        (path.name, each.language)
+        for path in DOCUMENTS
+        for each in snippets(path.read_text(encoding="utf-8"))
+    }
+
+    assert {kind for kind in kinds if kind[1] != "python"} == set(ELSEWHERE)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in DOCUMENTS if path.name not in WITH_FRAMEWORKS],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
 @pytest.mark.usefixtures("configured")
 def test_the_python_snippets_of_a_document_run_in_order(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = ModuleType("snippet")
-    monkeypatch.setitem(sys.modules, "snippet", module)  # frameworks look up who calls them
-    for name, text in _FILE.findall(path.read_text()):
-        Path(name).parent.mkdir(parents=True, exist_ok=True)
-        Path(name).write_text(text, encoding="utf-8")
-    for snippet in _snippets(path, "python"):
-        exec(compile(snippet, str(path), "exec"), module.__dict__)
+    for each in snippets(path.read_text(encoding="utf-8")):
+        if each.title:
+            Path(each.title).parent.mkdir(parents=True, exist_ok=True)
+            Path(each.title).write_text(each.text, encoding="utf-8")
+    run("\n".join(python_of(path)), str(path), monkeypatch)
 
 
 @pytest.mark.usefixtures("configured")
-def test_the_flask_lines_of_the_readme_connect_an_employer(fake: FakeFinch) -> None:
-    wrap, _ = _snippets(ROOT / "README.md", "python")
-    namespace: dict[str, Any] = {"__name__": "snippet"}
-    exec(compile(wrap, "README.md", "exec"), namespace)
-    client = namespace["app"].test_client()
+def test_the_flask_lines_of_the_readme_connect_an_employer(
+    fake: FakeFinch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = run(python_of(ROOT / "README.md")[0], "README.md", monkeypatch)
+    client = names["app"].test_client()
 
     begun = client.post("/connect")
     returned = client.get(fake.allow(begun.headers["Location"]))
 
     assert returned.status_code == 303
     assert returned.headers["Location"].startswith("/?finch=connected")
-    [connection] = namespace["finch"].connections.for_customer("acme")
+    [connection] = names["finch"].connections.for_customer("acme")
     assert connection.access_token.reveal() in fake.ledger.tokens
+
+
+@pytest.mark.usefixtures("configured")
+def test_the_embedded_view_answers_its_script_with_json_whatever_happens(
+    fake: FakeFinch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, *_, embedded = python_of_flows()
+    connect = run(f"{first}\n{embedded}", "flows.md", monkeypatch)["connect"]
+    request = CallbackRequest(method="POST", headers={"Sec-Fetch-Mode": "cors"})
+
+    opened = connect(request)
+    fake.stop()
+    refused = connect(request)
+
+    told = section(page("flows"), "### Embedded").split("The answer is JSON: ")[1].split(".")[0]
+    assert set(re.findall(r"`(\w+)`", told)) == set(opened.json)
+    assert (refused.status_code, refused.json["retry"]) == (502, "reload")
+
+
+def python_of_flows() -> list[str]:
+    text = page("flows")
+    sections = (section(text, "### Redirect"), section(text, "### Embedded"))
+    return [each.text for part in sections for each in snippets(part, "python")]
+
+
+@pytest.mark.usefixtures("configured")
+def test_the_faults_of_a_configuration_are_told_in_these_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = page("configuration")
+    [told] = snippets(text, "text")
+    code = "\n".join(each.text for each in snippets(text, "python"))
+
+    run(code, "configuration.md", monkeypatch)
+
+    assert capsys.readouterr().out == told.text
+
+
+def test_a_key_provider_has_the_two_methods_that_stand_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    [shown] = snippets(page("keys"), "py")
+
+    told = run(f"from typing import Protocol\n{shown.text}", "keys.md", monkeypatch)["KeyProvider"]
+
+    assert issubclass(told, Protocol)  # type: ignore[arg-type]
+    assert signatures(told) == signatures(KeyProvider)
+
+
+def signatures(protocol: type) -> dict[str, list[str]]:
+    """Its methods, and what each is given."""
+    methods = {name: each for name, each in vars(protocol).items() if inspect.isfunction(each)}
+    return {
+        name: list(inspect.signature(each).parameters)
+        for name, each in methods.items()
+        if not name.startswith("_")
+    }
+
+
+_A_STORAGE = """
+import functools
+
+import pytest
+
+from finch_middleware.storage.memory import MemoryStorage
+
+
+@functools.cache
+def MyStorage(where):
+    return MemoryStorage()
+
+
+@pytest.fixture(autouse=True)
+def empty():
+    MyStorage.cache_clear()
+
+
+"""
+
+
+def test_the_kit_takes_a_storage_as_the_manual_gives_it(pytester: pytest.Pytester) -> None:
+    [kit] = [each.text for each in snippets(page("storage"), "py") if "Contract" in each.text]
+    pytester.makepyfile(test_my_storage=_A_STORAGE + kit)
+
+    result = pytester.runpytest_subprocess("-q", "-p", "no:cacheprovider", "-W", "error")
+
+    outcomes = result.parseoutcomes()
+    assert outcomes["passed"] > 100
+    assert not outcomes.keys() & {"failed", "errors", "error"}
 
 
 def test_the_readme_shows_the_demo_and_the_flask_lines_on_its_first_screen() -> None:
