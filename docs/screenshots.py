@@ -1,7 +1,7 @@
 """
 The pictures of the manual, taken anew: ``python docs/screenshots.py``.
 
-A fake Finch, the demo's application and the pages themselves, each shown once by a Chromium
+A fake Finch, the page of the examples and the pages themselves, each shown once by a Chromium
 without a window. CHROMIUM names the browser, where it is not `chromium` on the PATH.
 """
 
@@ -10,16 +10,16 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import threading
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from werkzeug.serving import WSGIRequestHandler, make_server
-from werkzeug.test import Client
 from werkzeug.wrappers import Request, Response
 
 from finch_middleware import (
@@ -27,19 +27,22 @@ from finch_middleware import (
     Customer,
     Failed,
     FinchConnect,
-    FinchMiddleware,
     Finishing,
     Invalid,
     Outcome,
 )
-from finch_middleware.cli.demo_app import EMPLOYERS, DemoApp
 from finch_middleware.options import new_key
-from finch_middleware.testing import FakeFinch
+from finch_middleware.testing import FakeFinch, add_connection
+
+sys.path.append(str(Path(__file__).parents[1] / "examples"))  # the page that they share
+
+from shared import home_page
 
 IMAGES = Path(__file__).parent / "images"
 ORIGIN = "http://localhost:5000"
 _SIZE = (800, 680)
 _SECONDS = 60
+_CONNECTED = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
 
 _REFERENCE, _HOME = "K7QDX2MA", "/settings"
 _BROWSER = CallbackRequest(headers={"Sec-Fetch-Mode": "navigate"})
@@ -49,7 +52,7 @@ def main() -> None:
     """Take them all."""
     IMAGES.mkdir(exist_ok=True)
     with FakeFinch() as fake:
-        pages = {**_of_the_demo(fake), **_of_the_library(fake)}
+        pages = {**_of_a_flow(fake), **_of_the_library(fake)}
     with _served(pages) as address:
         for name in pages:
             _taken(f"{address}/{name}", into=IMAGES / f"{name}.png")
@@ -66,24 +69,22 @@ def _finch(fake: FakeFinch) -> FinchConnect:
         api_url=fake.api_url,
         connect_origin=fake.connect_origin,
         begin_path="/connect/payroll",
-        customer_of=lambda request: [Customer(id=each, name=EMPLOYERS[each]) for each in EMPLOYERS],
+        customer_of=lambda request: Customer(id="acme", name="Acme Inc."),
         brand="Acme Payroll",
     )
 
 
-def _of_the_demo(fake: FakeFinch) -> dict[str, Response]:
-    """Finch Connect as the fake shows it, and the application when it is done."""
+def _of_a_flow(fake: FakeFinch) -> dict[str, Response]:
+    """Finch Connect as the fake shows it, and an application when it is done."""
     finch = _finch(fake)
-    application = DemoApp(finch, notice="A demo with a fake Finch. Nothing here is real.")
-    browser = Client(FinchMiddleware(application, finch))
-    token = browser.get("/", base_url=ORIGIN).text.partition('name="csrf_token" value="')[2]
-    form = {"csrf_token": token.partition('"')[0]}
-    location = browser.post("/connect", base_url=ORIGIN, data=form).headers["Location"]
+    location = finch.begin(customer_id="acme", customer_name="Acme Inc.").headers["Location"]
     with urllib.request.urlopen(location, timeout=_SECONDS) as opened:
         connect = Response(opened.read(), mimetype="text/html")
-    back = urlsplit(fake.allow(location))
-    done = browser.get(f"{back.path}?{back.query}", base_url=ORIGIN).headers["Location"]
-    return {"fake_connect": connect, "application": browser.get(done, base_url=ORIGIN)}
+    add_connection(finch, customer_id="acme", obtained_at=_CONNECTED)
+    application = home_page(
+        "acme", connections_of=finch.connections.for_customer, hint="connected", csrf_token=""
+    )
+    return {"fake_connect": connect, "application": Response(application)}
 
 
 def _of_the_library(fake: FakeFinch) -> dict[str, Response]:

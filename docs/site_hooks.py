@@ -11,12 +11,12 @@ import re
 from pathlib import Path
 
 README = Path(__file__).parent.parent / "README.md"
-_MARK = re.compile(r"^<!-- README: (.+) -->$", re.MULTILINE)
+_MARK = re.compile(r"^.*<!-- README: (.+) -->$", re.MULTILINE)
 _BESIDE = re.compile(r"\[([^\]]+)\]\(\.\./[^)]+\)")
 
 
 def on_page_markdown(markdown: str, **kwargs: object) -> str:
-    """*markdown* with each ``<!-- README: Heading -->`` replaced by what stands there."""
+    """*markdown*, each line that ends in ``<!-- README: Heading -->`` now what stands there."""
     return _BESIDE.sub(r"\1", _MARK.sub(lambda found: section(found[1]), markdown))
 
 
