@@ -21,12 +21,17 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Dialect
+from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 from sqlalchemy.schema import CreateColumn
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from finch_middleware.errors import SchemaMismatch
 
 _MYSQL = ("mysql", "mariadb")
+_MEND = "run `finch-middleware create-tables` once, with this version"
+
+#: Columns that an index or a constraint is over, and whether no two rows may have them equal.
+_Key = tuple[tuple[str, ...], bool]
 
 
 class Instant(TypeDecorator[datetime]):
@@ -155,12 +160,23 @@ def missing_columns(connection: Connection, *, tables: Tables) -> list[Column[An
     return missing
 
 
+def missing_indexes(connection: Connection, *, tables: Tables) -> list[Index]:
+    """The indexes of *tables* whose columns the database has under none, called whatever."""
+    return [
+        index
+        for table in tables.metadata.sorted_tables
+        for index in sorted(table.indexes, key=lambda each: str(each.name))
+        if not _served(index, keys=_keys_of(connection, table))
+    ]
+
+
 def make_tables(connection: Connection, *, tables: Tables) -> None:
     """
-    Make the tables that are missing, and add the columns that an older version did not know.
+    Make what is missing: tables, and columns and indexes that an older version did not know.
 
     Raises:
-        SchemaMismatch: A column is missing that existing rows would need a value for.
+        SchemaMismatch: A column is missing that existing rows would need a value for, or rows
+            are in the way of an index.
     """
     tables.metadata.create_all(connection)
     for column in missing_columns(connection, tables=tables):
@@ -172,17 +188,79 @@ def make_tables(connection: Connection, *, tables: Tables) -> None:
         table = connection.dialect.identifier_preparer.format_table(column.table)
         definition = CreateColumn(column).compile(dialect=connection.dialect)
         connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN {definition}")
+    for index in missing_indexes(connection, tables=tables):
+        _make_index(connection, index)
 
 
 def require_tables(connection: Connection, *, tables: Tables) -> None:
     """
-    Return when every column is there.
+    Return when every column is there, and whatever makes a claim the only one.
+
+    An index that only makes a search fast is not asked for.
 
     Raises:
-        SchemaMismatch: One is not; the message names it and the mend.
+        SchemaMismatch: Something is not; the message names it and the mend.
     """
     for column in missing_columns(connection, tables=tables):
         raise SchemaMismatch(
-            f"the database has no column {column.table.name}.{column.name}: "
-            f"run `finch-middleware create-tables` once, with this version"
+            f"the database has no column {column.table.name}.{column.name}: {_MEND}"
         )
+    for table in tables.metadata.sorted_tables:
+        _require_primary_key(connection, table)
+        _require_transactions(connection, table)
+    for index in missing_indexes(connection, tables=tables):
+        if index.unique:
+            raise SchemaMismatch(f"the database has no unique index {index.name}: {_MEND}")
+
+
+def _make_index(connection: Connection, index: Index) -> None:
+    try:
+        return index.create(connection)
+    except (IntegrityError, OperationalError, ProgrammingError):
+        pass
+    # Not inside the except block: the error beneath may quote a row.
+    raise SchemaMismatch(
+        f"the index {index.name} cannot be made: another has its name, or rows of "
+        f"{index.table} hold one value twice; rename that one, or delete the older rows"
+    )
+
+
+def _require_primary_key(connection: Connection, table: Table) -> None:
+    wanted = (tuple(column.name for column in table.primary_key), True)
+    if wanted not in _keys_of(connection, table):
+        raise SchemaMismatch(
+            f"the table {table.name} has lost its primary key ({', '.join(wanted[0])}): "
+            f"make it again, or choose another table_prefix"
+        )
+
+
+def _require_transactions(connection: Connection, table: Table) -> None:
+    name = connection.dialect.name
+    if name not in _MYSQL:
+        return
+    options = inspect(connection).get_table_options(table.name, schema=table.schema)
+    if str(options.get(f"{name}_engine")).lower() != "innodb":
+        raise SchemaMismatch(
+            f"the table {table.name} knows no transactions: "
+            f"run ALTER TABLE {table.name} ENGINE=InnoDB"
+        )
+
+
+def _keys_of(connection: Connection, table: Table) -> set[_Key]:
+    """What the database can search in *table*, and keeps unique."""
+    inspector, where = inspect(connection), {"schema": table.schema}
+    constraint = inspector.get_pk_constraint(table.name, **where)
+    found: set[_Key] = {(tuple(constraint["constrained_columns"]), True)}
+    for unique in inspector.get_unique_constraints(table.name, **where):
+        found.add((tuple(unique["column_names"]), True))
+    for index in inspector.get_indexes(table.name, **where):
+        # One with a condition is an index of some rows only.
+        if not any(option.endswith("_where") for option in index.get("dialect_options", {})):
+            names = tuple(name or "" for name in index["column_names"])
+            found.add((names, bool(index["unique"])))
+    return found
+
+
+def _served(index: Index, *, keys: set[_Key]) -> bool:
+    names = tuple(column.name for column in index.columns)
+    return (names, True) in keys or (not index.unique and (names, False) in keys)

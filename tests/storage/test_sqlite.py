@@ -6,6 +6,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,25 @@ def url(path: Path) -> str:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits end after a fifth of a second."""
     monkeypatch.setattr(dialects, "PATIENCE_SECONDS", 0.2)
+
+
+@contextmanager
+def writing(storage: SQLAlchemyStorage) -> Iterator[None]:
+    """Another thread is in the middle of a write to *storage*."""
+    held, done = threading.Event(), threading.Event()
+
+    def write(_: object) -> None:
+        held.set()
+        done.wait(30)
+
+    writer = threading.Thread(target=storage._database.write, args=(write,))
+    writer.start()
+    held.wait(30)
+    try:
+        yield
+    finally:
+        done.set()
+        writer.join()
 
 
 @pytest.fixture
@@ -149,26 +169,17 @@ def test_forked_child_opens_its_own_connections(url: str) -> None:
 def test_writer_at_work_during_a_fork_does_not_hang_the_child(url: str) -> None:
     storage = SQLAlchemyStorage(url)
     storage.check()
-    held, done = threading.Event(), threading.Event()
 
-    def write(_: object) -> None:
-        held.set()
-        done.wait(30)
-
-    writer = threading.Thread(target=storage._database.write, args=(write,))
-    writer.start()
-    held.wait(30)
-    child = os.fork()
-    if child == 0:
-        # The parent's transaction still holds the file, so this is refused, and soon.
-        try:
-            storage.claim(an_attempt())
-        except StorageUnavailable as refused:
-            os._exit(0 if refused.reason == "busy" else 1)
-        os._exit(2)
-    exit_code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    done.set()
-    writer.join()
+    with writing(storage):
+        child = os.fork()
+        if child == 0:
+            # The parent's transaction still holds the file, so this is refused, and soon.
+            try:
+                storage.claim(an_attempt())
+            except StorageUnavailable as refused:
+                os._exit(0 if refused.reason == "busy" else 1)
+            os._exit(2)
+        exit_code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
     assert exit_code == 0
 
@@ -187,12 +198,15 @@ def test_what_a_child_inherits_is_kept_unclosed(url: str) -> None:
     storage.claim(an_attempt())
     inherited = storage._database._engine.pool
 
-    database._forked()
+    # Of this storage alone: others of this process may have connections that are in use.
+    storage._database.leave_to_parent()
 
     assert storage._database._engine.pool is not inherited
     assert any(pool is inherited for pool in database._THE_PARENTS)
     assert storage.claim(an_attempt(attempt_id="second")) == an_attempt()
-    database._THE_PARENTS.clear()
+    inherited.dispose()
+    database._THE_PARENTS.remove(inherited)
+    storage.close()
 
 
 # Faults
@@ -202,21 +216,29 @@ def test_what_a_child_inherits_is_kept_unclosed(url: str) -> None:
 def test_claim_behind_another_writer_of_the_process_is_busy(url: str) -> None:
     storage = SQLAlchemyStorage(url)
     storage.check()
-    held, done = threading.Event(), threading.Event()
 
-    def write(_: object) -> None:
-        held.set()
-        done.wait(30)
-
-    writer = threading.Thread(target=storage._database.write, args=(write,))
-    writer.start()
-    held.wait(30)
-    with pytest.raises(StorageUnavailable) as refused:
+    with writing(storage), pytest.raises(StorageUnavailable) as refused:
         storage.claim(an_attempt())
-    done.set()
-    writer.join()
 
     assert refused.value.reason == "busy"
+
+
+@pytest.mark.usefixtures("impatient")
+def test_claim_behind_another_writer_of_the_process_does_not_poll_the_file(
+    url: str, engine: Engine
+) -> None:
+    at_work, behind = SQLAlchemyStorage(url), SQLAlchemyStorage(engine)
+    behind.check()
+    statements: list[str] = []
+    event.listen(engine, "before_cursor_execute", lambda *call: statements.append(str(call[2])))
+
+    with writing(at_work), pytest.raises(StorageUnavailable):
+        behind.claim(an_attempt())
+    meanwhile = list(statements)
+    behind.claim(an_attempt())
+
+    assert "BEGIN IMMEDIATE" not in meanwhile
+    assert statements.count("BEGIN IMMEDIATE") == 1
 
 
 @pytest.mark.usefixtures("impatient")
@@ -373,6 +395,51 @@ def test_tables_of_an_older_version_get_the_missing_columns(url: str, path: Path
 
     assert storage.attempt(key_of("code")) == an_attempt()
     assert storage.claim(an_attempt("other", request_id="request")) is None
+
+
+def test_index_that_somebody_dropped_is_made_again_before_two_codes_of_a_flow_win(
+    url: str, path: Path
+) -> None:
+    first = an_attempt(flow_key=key_of("flow"))
+    SQLAlchemyStorage(url).claim(first)
+    with sqlite3.connect(path) as operator:
+        operator.execute("DROP INDEX finch_attempts_of_flow")
+        operator.execute("DROP INDEX finch_attempts_owing")
+    operator.close()
+
+    second = SQLAlchemyStorage(url).claim(an_attempt("other", flow_key=key_of("flow")))
+
+    assert second == first
+
+
+def test_index_over_some_rows_only_does_not_pass_for_one(url: str, path: Path) -> None:
+    SQLAlchemyStorage(url).check()
+    with sqlite3.connect(path) as operator:
+        operator.execute("DROP INDEX finch_attempts_of_flow")
+        operator.execute(
+            "CREATE UNIQUE INDEX theirs ON finch_attempts (flow_key) WHERE state = 'stored'"
+        )
+    operator.close()
+    storage = SQLAlchemyStorage(url)
+    storage.claim(an_attempt(flow_key=key_of("flow")))
+
+    assert storage.claim(an_attempt("other", flow_key=key_of("flow"))) is not None
+
+
+def test_rows_in_the_way_of_an_index_are_refused_and_named_by_their_table(
+    url: str, path: Path
+) -> None:
+    SQLAlchemyStorage(url).claim(an_attempt(flow_key=key_of("flow")))
+    SQLAlchemyStorage(url).claim(an_attempt("other"))
+    with sqlite3.connect(path) as operator:
+        operator.execute("DROP INDEX finch_attempts_of_flow")
+        operator.execute("UPDATE finch_attempts SET flow_key = x'00'")
+    operator.close()
+
+    with pytest.raises(SchemaMismatch, match="rows of finch_attempts") as refused:
+        SQLAlchemyStorage(url).create_tables()
+
+    assert refused.value.__context__ is None
 
 
 def test_table_of_another_program_is_refused(url: str, path: Path) -> None:
