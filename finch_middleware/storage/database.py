@@ -14,7 +14,8 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from finch_middleware.errors import ConfigurationError, SchemaMismatch, StorageUnavailable
 from finch_middleware.forks import renew_in_children
-from finch_middleware.storage.dialects import PATIENCE_SECONDS, Fault, dialect_of
+from finch_middleware.storage import dialects
+from finch_middleware.storage.dialects import Fault, dialect_of
 
 T = TypeVar("T")
 
@@ -64,10 +65,15 @@ class Database:
         """
         if self._prepared:
             return
-        with self._preparing:
+        # Who waits behind one that gets no answer does not then wait for its own as well.
+        if not self._preparing.acquire(timeout=dialects.PATIENCE_SECONDS):
+            raise StorageUnavailable("busy")
+        try:
             if not self._prepared:
                 self.transact(self._preparation)
                 self._prepared = True
+        finally:
+            self._preparing.release()
 
     def write(self, work: Callable[[Connection], T]) -> T:
         """
@@ -109,8 +115,9 @@ class Database:
         raise StorageUnavailable(fault.reason)
 
     def close(self) -> None:
-        """Close the pooled connections; the next use opens new ones."""
-        self._engine.dispose()
+        """Close the pooled connections of an engine of ours; the next use opens new ones."""
+        if not self._shared:
+            self._engine.dispose()
 
     def leave_to_parent(self) -> None:
         """In a forked child: forget what belongs to the parent, without closing it."""
@@ -132,9 +139,12 @@ class Database:
     def _connection(self) -> Iterator[Connection]:
         """A connection in autocommit; the pool gives it back to the application as it was."""
         with self._engine.connect() as connection:
-            if self._shared:
-                connection.execution_options(isolation_level="AUTOCOMMIT")
-            yield connection
+            if not self._shared:
+                yield connection
+                return
+            connection.execution_options(isolation_level="AUTOCOMMIT")
+            with self.dialect.borrowing(connection):
+                yield connection
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
@@ -167,7 +177,7 @@ def _engine(url: URL, options: dict[str, Any]) -> Engine:
             url,
             isolation_level="AUTOCOMMIT",
             hide_parameters=True,
-            pool_timeout=PATIENCE_SECONDS,
+            pool_timeout=dialects.PATIENCE_SECONDS,
             **options,
         )
     except (ArgumentError, ImportError):

@@ -65,7 +65,7 @@ class SQLAlchemyStorage:
 
     def create_tables(self) -> None:
         """
-        Make the tables that are missing and add the columns that an older version did not have.
+        Make what is missing: tables, and columns and indexes that an older version did not have.
 
         Nothing is ever dropped or changed. Safe to run twice, and from two processes.
 
@@ -76,7 +76,7 @@ class SQLAlchemyStorage:
         self._database.transact(self._make_tables)
 
     def close(self) -> None:
-        """Close the pooled connections of the engine; the next call opens new ones."""
+        """Close the pooled connections; the next call opens new ones. Not an Engine's of yours."""
         self._database.close()
 
     def check(self) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -110,6 +112,60 @@ def test_older_tables_get_the_missing_columns(url: str, prefix: str, operator: E
 
     assert storage.attempt(key_of("code")) == an_attempt()
     assert storage.claim(an_attempt("other", request_id="request")) is None
+
+
+@pytest.mark.parametrize("lost", ["index", "column"])
+def test_two_codes_of_a_flow_never_win_where_its_index_is_lost(
+    url: str, prefix: str, operator: Engine, lost: str
+) -> None:
+    SQLAlchemyStorage(url, table_prefix=prefix).create_tables()
+    attempts, name = f"{prefix}attempts", f"{prefix}attempts_of_flow"
+    of_table = f" ON {attempts}" if url.startswith("mysql") else ""
+    with operator.connect() as connection:
+        connection.execute(text(f"DROP INDEX {name}{of_table}"))
+        if lost == "column":
+            connection.execute(text(f"ALTER TABLE {attempts} DROP COLUMN flow_key"))
+    storage = SQLAlchemyStorage(url, table_prefix=prefix)
+
+    with pytest.raises(SchemaMismatch, match=r"flow.*finch-middleware create-tables"):
+        storage.check()
+    storage.create_tables()
+
+    assert storage.claim(an_attempt(flow_key=key_of("flow"))) is None
+    assert storage.claim(an_attempt("other", flow_key=key_of("flow"))) is not None
+    storage.close()
+
+
+def test_table_without_its_primary_key_is_refused(url: str, prefix: str, operator: Engine) -> None:
+    SQLAlchemyStorage(url, table_prefix=prefix).create_tables()
+    drop = {
+        "postgresql": f"DROP CONSTRAINT {prefix}attempts_pkey",
+        "mysql": "DROP PRIMARY KEY",
+    }
+    with operator.connect() as connection:
+        connection.execute(text(f"ALTER TABLE {prefix}attempts {_on(url, drop)}"))
+    storage = SQLAlchemyStorage(url, table_prefix=prefix)
+
+    with pytest.raises(SchemaMismatch, match=r"primary key \(code_key\)"):
+        storage.check()
+
+    storage.close()
+
+
+def test_table_without_transactions_is_refused(
+    mysql: Server, make_empty: Callable[[str], str]
+) -> None:
+    storage = SQLAlchemyStorage(make_empty(mysql.url), table_prefix="myisam_")
+    storage.create_tables()
+    engine = create_engine(mysql.url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text("ALTER TABLE myisam_connections ENGINE=Aria"))
+
+    with pytest.raises(SchemaMismatch, match="ENGINE=InnoDB"):
+        storage.check()
+
+    storage.metadata.drop_all(engine)
+    storage.close()
 
 
 def test_table_of_another_program_is_refused(url: str, prefix: str, operator: Engine) -> None:
@@ -243,7 +299,172 @@ def test_limits_end_with_the_transaction(
     engine.dispose()
 
 
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("call", ["claim", "attempt"])
+def test_engine_of_an_application_waits_no_longer_and_keeps_its_own_patience(
+    mysql: Server, make_empty: Callable[[str], str], call: str
+) -> None:
+    engine = create_engine(make_empty(mysql.url), pool_size=1, max_overflow=0)
+    patient = "SET SESSION innodb_lock_wait_timeout=77, lock_wait_timeout=78, max_statement_time=79"
+    with engine.connect() as connection:
+        connection.execute(text(patient))
+    storage = SQLAlchemyStorage(engine)
+    storage.check()
+    other = create_engine(mysql.url, poolclass=NullPool)
+    began = time.monotonic()
+
+    with other.connect() as holder:
+        holder.execute(text("LOCK TABLES finch_attempts WRITE"))
+        with pytest.raises(StorageUnavailable) as refused:
+            storage.claim(an_attempt()) if call == "claim" else storage.attempt(key_of("code"))
+
+    assert refused.value.reason == "busy"
+    assert time.monotonic() - began < 5
+    if call == "attempt":
+        # A transaction that failed has closed its session; a read has given it back.
+        assert _limits_of(engine) == (77, 78, 79)
+    engine.dispose()
+
+
+def _limits_of(engine: Engine) -> tuple[float, ...]:
+    limits = "SELECT @@innodb_lock_wait_timeout, @@lock_wait_timeout, @@max_statement_time"
+    with engine.connect() as connection:
+        return tuple(connection.execute(text(limits)).one())
+
+
+def test_limits_of_an_application_s_session_are_given_back_after_a_transaction(
+    mysql: Server, make_empty: Callable[[str], str]
+) -> None:
+    engine = create_engine(make_empty(mysql.url), pool_size=1, max_overflow=0)
+    before = _limits_of(engine)
+    storage = SQLAlchemyStorage(engine)
+
+    storage.claim(an_attempt())
+    within = storage._database.write(
+        lambda db: tuple(db.execute(text("SELECT @@lock_wait_timeout, @@max_statement_time")).one())
+    )
+    storage.create_tables()
+
+    assert within == (3, 3)
+    assert _limits_of(engine) == before
+    engine.dispose()
+
+
+def test_session_that_ends_when_it_is_given_back_does_not_take_the_answer_with_it(
+    mysql: Server, make_empty: Callable[[str], str]
+) -> None:
+    engine = create_engine(make_empty(mysql.url), pool_size=1)
+    storage = SQLAlchemyStorage(engine)
+    storage.check()
+    before = _session_of(engine)
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def end(*call: object) -> None:
+        statement = str(call[2])
+        if statement.startswith("SET SESSION") and "lock_wait_timeout = 3" not in statement:
+            raise OperationalError("", None, ConnectionError())
+
+    won = storage.claim(an_attempt()) is None
+
+    assert won
+    assert _session_of(engine) != before
+    engine.dispose()
+
+
+def _session_of(engine: Engine) -> int:
+    with engine.connect() as connection:
+        return int(connection.execute(text("SELECT connection_id()")).scalar_one())
+
+
+def test_nothing_is_prepared_in_a_session_that_a_proxy_may_lend_to_others(
+    postgresql: Server, make_empty: Callable[[str], str]
+) -> None:
+    storage = SQLAlchemyStorage(make_empty(postgresql.url))
+
+    for i in range(12):
+        storage.claim(an_attempt(f"{i}"))
+        storage.attempt(key_of(f"{i}"))
+
+    with storage._database._engine.connect() as connection:
+        prepared = connection.execute(text("SELECT count(*) FROM pg_prepared_statements"))
+        assert prepared.scalar_one() == 0
+    storage.close()
+
+
+def test_a_vanished_host_is_noticed_by_what_it_does_not_acknowledge(
+    postgresql: Server, make_empty: Callable[[str], str]
+) -> None:
+    storage = SQLAlchemyStorage(make_empty(postgresql.url))
+    storage.check()
+
+    with storage._database._engine.connect() as connection:
+        given = connection.connection.dbapi_connection.info.get_parameters()  # type: ignore[union-attr]  # psycopg's
+
+    assert given["tcp_user_timeout"] == "3000"
+    storage.close()
+
+
+def test_pool_of_an_application_stays_open_when_the_storage_is_closed(
+    url: str,
+) -> None:
+    engine = create_engine(url, pool_size=1)
+    storage = SQLAlchemyStorage(engine)
+    storage.check()
+    pool = engine.pool
+
+    storage.close()
+
+    assert engine.pool is pool
+    assert pool.checkedin() == 1  # type: ignore[attr-defined]  # a QueuePool
+    engine.dispose()
+
+
 # Faults
+
+
+@pytest.mark.usefixtures("impatient")
+def test_server_that_stands_still_is_given_up(
+    mysql: Server, make_empty: Callable[[str], str]
+) -> None:
+    if mysql._process is None:
+        pytest.skip("not our server to stop")
+    storage = SQLAlchemyStorage(make_empty(mysql.url))
+    storage.check()
+    began = time.monotonic()
+
+    mysql._process.send_signal(signal.SIGSTOP)
+    with pytest.raises(StorageUnavailable) as refused:
+        storage.claim(an_attempt())
+    mysql._process.send_signal(signal.SIGCONT)
+
+    assert refused.value.reason == "unavailable"
+    assert time.monotonic() - began < 10
+    storage.close()
+    gc.collect()
+
+
+@pytest.mark.usefixtures("impatient")
+def test_threads_at_the_first_use_do_not_queue_for_one_wait_after_the_other(
+    url: str, operator: Engine
+) -> None:
+    storage = SQLAlchemyStorage(url)
+    began = time.monotonic()
+
+    def reason_of(_: int) -> str:
+        with pytest.raises(StorageUnavailable) as refused:
+            storage.check()
+        return refused.value.reason
+
+    def wait(_: object) -> None:
+        time.sleep(1.5)
+        raise OperationalError("", None, ConnectionError())
+
+    storage._database._preparation = wait
+    reasons = all_at_once(reason_of, range(6))
+
+    assert set(reasons) == {"busy", "unavailable"}
+    assert time.monotonic() - began < 4
+    storage.close()
 
 
 def test_read_only_server_fails_the_check(url: str) -> None:

@@ -59,6 +59,10 @@ class Dialect(ABC):
     def opened(self, driver_connection: Any) -> None:
         """Prepare a connection that an engine of ours has just opened."""
 
+    def borrowing(self, connection: Connection) -> AbstractContextManager[None]:
+        """Bounds the waits of a session that is the application's; leaves it as it was."""
+        return nullcontext()
+
     def writing(self) -> AbstractContextManager[None]:
         """What a writer holds around its transaction, beyond the database's own locks."""
         return nullcontext()
@@ -73,7 +77,11 @@ class Dialect(ABC):
 
     @abstractmethod
     def alone(self, connection: Connection) -> AbstractContextManager[None]:
-        """Lets no other process make tables meanwhile; entered inside a transaction."""
+        """
+        Lets no other process make tables meanwhile; entered inside a transaction.
+
+        Where rows are many, to make an index takes its time: only locks are waited for briefly.
+        """
 
     @abstractmethod
     def require_durability(self, connection: Connection) -> None:

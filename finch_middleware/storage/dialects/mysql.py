@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from sqlalchemy import Connection, Table, func, insert, or_
 from sqlalchemy.dialects import mysql
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.sql.dml import Insert
 
 from finch_middleware.errors import SchemaMismatch, StorageUnavailable
@@ -58,11 +58,20 @@ class MySQL(Dialect):
         return options
 
     def opened(self, driver_connection: Any) -> None:
-        patience = math.ceil(dialects.PATIENCE_SECONDS)
         with driver_connection.cursor() as cursor:
-            cursor.execute(
-                f"SET SESSION innodb_lock_wait_timeout = {patience}, lock_wait_timeout = {patience}"
-            )
+            cursor.execute(_setting(**_limits()))
+
+    @contextmanager
+    def borrowing(self, connection: Connection) -> Iterator[None]:
+        # One round trip before and two with it: their session is not ours to keep changed.
+        before = connection.exec_driver_sql(_LIMITS_IN_FORCE).one()
+        connection.exec_driver_sql(_setting(**_limits()))
+        try:
+            yield
+        finally:
+            # A transaction that failed has closed its session.
+            if not connection.invalidated:
+                _give_back(connection, locks=before[0], tables=before[1], statement=before[2])
 
     def begin(self, connection: Connection) -> None:
         connection.exec_driver_sql("START TRANSACTION")
@@ -73,7 +82,9 @@ class MySQL(Dialect):
         lock = connection.exec_driver_sql(f"SELECT GET_LOCK('finch_middleware', {patience})")
         if lock.scalar_one() != 1:
             raise StorageUnavailable("busy")
+        connection.exec_driver_sql(_setting(**{**_limits(), "statement": 0}))
         yield
+        connection.exec_driver_sql(_setting(**_limits()))
         # It belongs to the session and would outlive the transaction.
         connection.exec_driver_sql("SELECT RELEASE_LOCK('finch_middleware')")
 
@@ -115,6 +126,36 @@ class MySQL(Dialect):
 
     def driver_fault(self, error: BaseException | None) -> Fault:
         return self._FAULTS.get(_number(error), Fault("unavailable"))
+
+
+# MariaDB alone reads what stands in "M!", MySQL alone what stands in "!50708".
+_LIMITS_IN_FORCE = (
+    "SELECT @@innodb_lock_wait_timeout, @@lock_wait_timeout"
+    "/*M! , @@max_statement_time */ /*!50708 , @@max_execution_time / 1000 */"
+)
+
+
+def _limits() -> dict[str, float]:
+    """Seconds that a row's lock, a table's lock and a statement may take."""
+    patience = math.ceil(dialects.PATIENCE_SECONDS)
+    return {"locks": patience, "tables": patience, "statement": patience}
+
+
+def _setting(*, locks: float, tables: float, statement: float) -> str:
+    """The statement that sets these limits; MySQL knows the last for reads only."""
+    return (
+        f"SET SESSION innodb_lock_wait_timeout = {locks}, lock_wait_timeout = {tables}"
+        f"/*M! , max_statement_time = {statement} */"
+        f"/*!50708 , max_execution_time = {round(statement * 1000)} */"
+    )
+
+
+def _give_back(connection: Connection, **limits: float) -> None:
+    try:
+        connection.exec_driver_sql(_setting(**limits))
+    except SQLAlchemyError:
+        # What was asked has its answer by now; the session is closed in place of given back.
+        connection.invalidate()
 
 
 def _number(error: BaseException | None) -> int:

@@ -41,14 +41,22 @@ class PostgreSQL(Dialect):
 
     def engine_options(self) -> dict[str, Any]:
         options: dict[str, Any] = {"pool_pre_ping": True}
-        if self._driver in ("psycopg", "psycopg2"):
-            options["connect_args"] = {
-                "connect_timeout": math.ceil(dialects.PATIENCE_SECONDS),
-                # A host that vanished is noticed within this and two probes.
-                "keepalives_idle": math.ceil(dialects.PATIENCE_SECONDS),
-                "keepalives_interval": 1,
-                "keepalives_count": 2,
-            }
+        if self._driver not in ("psycopg", "psycopg2"):
+            return options
+        patience = math.ceil(dialects.PATIENCE_SECONDS)
+        options["connect_args"] = {
+            "connect_timeout": patience,
+            # A host that vanished is noticed by what it does not acknowledge, and while we
+            # wait for its answer by two probes. A host whose PostgreSQL alone stands still
+            # acknowledges both: no setting of libpq bounds that.
+            "tcp_user_timeout": patience * 1000,
+            "keepalives_idle": patience,
+            "keepalives_interval": 1,
+            "keepalives_count": 2,
+        }
+        if self._driver == "psycopg":
+            # A statement prepared in a session is unknown in the next that a proxy lends us.
+            options["connect_args"]["prepare_threshold"] = None
         return options
 
     def opened(self, driver_connection: Any) -> None:
@@ -71,6 +79,7 @@ class PostgreSQL(Dialect):
     @contextmanager
     def alone(self, connection: Connection) -> Iterator[None]:
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({self._SCHEMA_LOCK})")
+        connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
         yield
 
     def require_durability(self, connection: Connection) -> None:
