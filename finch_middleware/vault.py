@@ -13,6 +13,7 @@ import base64
 import hashlib
 import hmac
 import os
+import time
 from collections.abc import Sequence
 
 from cryptography.exceptions import InvalidTag
@@ -27,6 +28,8 @@ from finch_middleware.secret import Secret
 
 FORMAT = "fm1"
 _NONCE_BYTES = 12
+# As long as a person is told to wait before a reload.
+_LEFT_ALONE_SECONDS = 5.0
 _PURPOSES = ("connection", "quarantine", "ticket", "canary")
 
 
@@ -40,7 +43,8 @@ class Vault:
     The keys of one client_id, at hand in memory.
 
     Thread-safe; holds no descriptor and no state that a fork could share by mistake. With a
-    *key_provider* each key is unwrapped when it is first needed, and never asked for again.
+    *key_provider* each key is unwrapped when it is first needed, and never asked for again;
+    one that it did not unwrap is asked for again after five seconds.
 
     Attributes:
         key_id: The key that seals.
@@ -59,6 +63,7 @@ class Vault:
         self._provider = key_provider
         self._keys = {each.key_id: each for each in (key, *accepted_keys)}
         self._ciphers: dict[str, dict[str, AESGCM]] = {}
+        self._refusals: dict[str, tuple[float, str]] = {}
         if key_provider is None:
             for key_id in self._keys:
                 self._unlock(key_id)
@@ -138,22 +143,29 @@ class Vault:
         return self._ciphers[key_id]
 
     def _unlock(self, key_id: str) -> None:
-        material = self._material(self._keys[key_id])
-        self._ciphers[key_id] = {purpose: _cipher(material, purpose) for purpose in _PURPOSES}
+        """Have the ciphers of that key at hand. Raises KeyUnavailable, whose frames hold no key."""
+        reason = self._refused_lately(key_id) or self._refused(key_id)
+        if reason:
+            raise KeyUnavailable(key_id=key_id, reason=reason)
 
-    def _material(self, key: Key) -> bytes:
-        given = base64.b64decode(key.material.reveal())
-        if self._provider is None:
-            return given
+    def _refused_lately(self, key_id: str) -> str:
+        # Anybody may send a cookie that names a key of ours: no call of the provider for each.
+        until, reason = self._refusals.get(key_id, (0.0, ""))
+        return reason if time.monotonic() < until else ""
+
+    def _refused(self, key_id: str) -> str:
+        """Why the key is not to be had; empty once its ciphers are at hand. Raises nothing."""
+        given = base64.b64decode(self._keys[key_id].material.reveal())
         try:
-            material = self._provider.unwrap(given)
-            if isinstance(material, bytes) and len(material) == KEY_BYTES:
-                return material
-            reason = "not a key"
+            material = given if self._provider is None else self._provider.unwrap(given)
+            self._ciphers[key_id] = _ciphers(material)
         except Exception as error:  # whatever the client of a key service raises
-            reason = type(error).__name__
-        # Not inside the except block: such an error may hold the key, or our credentials.
-        raise KeyUnavailable(key_id=key.key_id, reason=reason)
+            # Its name alone: such an error may hold the key, or our credentials.
+            reason = "not a key" if isinstance(error, _NotAKey) else type(error).__name__
+        else:
+            return ""
+        self._refusals[key_id] = (time.monotonic() + _LEFT_ALONE_SECONDS, reason)
+        return reason
 
     def _bound(self, key_id: str, purpose: str, context: Sequence[str]) -> bytes:
         parts = (FORMAT, key_id, purpose, self._client_id, *context)
@@ -177,8 +189,17 @@ class KeyedHash:
         return hmac.digest(self._key, message, hashlib.sha256)
 
 
-def _cipher(material: bytes, purpose: str) -> AESGCM:
-    return AESGCM(_derive(material, f"finch_middleware/{FORMAT}/{purpose}"))
+class _NotAKey(ValueError):
+    """What should be a key is none. Caught in this module."""
+
+
+def _ciphers(material: object) -> dict[str, AESGCM]:
+    if not isinstance(material, bytes) or len(material) != KEY_BYTES:
+        raise _NotAKey
+    return {
+        purpose: AESGCM(_derive(material, f"finch_middleware/{FORMAT}/{purpose}"))
+        for purpose in _PURPOSES
+    }
 
 
 def _derive(material: bytes, info: str) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import time
 
 import pytest
 
@@ -10,6 +11,7 @@ from finch_middleware.errors import CannotOpen, KeyUnavailable
 from finch_middleware.options import KEY_BYTES, Key, new_key
 from finch_middleware.secret import Secret
 from finch_middleware.vault import Vault
+from tests.test_finch_secrets import shown_by
 
 PLAIN = Secret("the-token-itself")
 
@@ -43,6 +45,32 @@ class Reversing:
         if isinstance(self.answer, Exception):
             raise self.answer
         return wrapped[::-1] if self.answer is None else self.answer  # type: ignore[return-value]  # a provider may answer anything
+
+
+class Unhelpful(Reversing):
+    """Gives nothing back."""
+
+    def unwrap(self, wrapped: bytes) -> bytes:
+        return None  # type: ignore[return-value]  # as a provider may
+
+
+class OneKeyAlone(Reversing):
+    """Knows one key of all."""
+
+    def __init__(self, key: bytes) -> None:
+        super().__init__()
+        self.key = key
+
+    def unwrap(self, wrapped: bytes) -> bytes:
+        if super().unwrap(wrapped) != self.key:
+            raise PermissionError
+        return self.key
+
+
+def refusal_of(vault: Vault) -> KeyUnavailable:
+    with pytest.raises(KeyUnavailable) as refusal:
+        vault.prove()
+    return refusal.value
 
 
 def wrapped(key: Key) -> Key:
@@ -106,13 +134,59 @@ def test_a_provider_without_the_key_is_named_by_its_error_and_nothing_of_it_is_k
     assert "canary" not in str(refusal.value)
 
 
-def test_a_provider_that_failed_is_asked_again() -> None:
+@pytest.mark.parametrize(
+    "answer",
+    [b"c4n4ry", b"c4n4ry" * 9, "c4n4ry", PermissionError("c4n4ry"), None],
+    ids=["too short", "too long", "text", "an error", "nothing"],
+)
+def test_a_traceback_with_its_locals_shows_no_key_and_nothing_of_the_answer(answer: object) -> None:
+    key = wrapped(K1)
+    provider = Reversing(answer) if answer else Unhelpful()
+    vault = Vault(client_id="client", key=key, key_provider=provider)
+
+    with pytest.raises(KeyUnavailable) as refusal:
+        vault.seal(PLAIN, purpose="ticket")
+
+    shown = shown_by(refusal.value)
+    material = base64.b64decode(key.material.reveal())
+    assert "'key_id': 'k1'" in shown
+    assert "c4n4ry" not in shown
+    assert repr(material)[2:-1] not in shown
+    assert repr(material[::-1])[2:-1] not in shown
+
+
+def test_a_provider_that_failed_is_left_alone_for_a_while() -> None:
     provider = Reversing(TimeoutError())
     vault = Vault(client_id="client", key=wrapped(K1), key_provider=provider)
-    with pytest.raises(KeyUnavailable):
-        vault.prove()
+
+    reasons = [refusal_of(vault).reason for _ in range(100)]
+
+    assert provider.asked == 1
+    assert set(reasons) == {"TimeoutError"}
+
+
+def test_a_provider_that_failed_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("finch_middleware.vault._LEFT_ALONE_SECONDS", 0.1)
+    provider = Reversing(TimeoutError())
+    vault = Vault(client_id="client", key=wrapped(K1), key_provider=provider)
+    refusal_of(vault)
     provider.answer = None
+    time.sleep(0.11)
 
     vault.prove()
 
     assert provider.asked == 2
+
+
+def test_one_key_that_fails_does_not_keep_another_from_being_unwrapped() -> None:
+    provider = OneKeyAlone(base64.b64decode(K1.material.reveal()))
+    vault = Vault(
+        client_id="client", key=wrapped(K1), accepted_keys=[wrapped(K0)], key_provider=provider
+    )
+    older = Vault(client_id="client", key=K0).seal(PLAIN, purpose="ticket")
+    with pytest.raises(KeyUnavailable, match="k0"):
+        vault.open(older, purpose="ticket")
+
+    sealed = vault.seal(PLAIN, purpose="ticket")
+
+    assert vault.open(sealed, purpose="ticket") == PLAIN

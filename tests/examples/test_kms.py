@@ -92,6 +92,8 @@ def service() -> Iterator[KeyService]:
 
 @pytest.fixture
 def provider(service: KeyService, monkeypatch: pytest.MonkeyPatch) -> Any:
+    # A test does not wait until a service that was away is asked again.
+    monkeypatch.setattr("finch_middleware.vault._LEFT_ALONE_SECONDS", 0.0)
     monkeypatch.syspath_prepend(str(EXAMPLES))
     from kms import TransitKeys
 
