@@ -64,7 +64,12 @@ class Part:
 
 PARTS = {
     "tickets": Part(
-        file="tickets.py", tests=("tests/test_tickets.py", "tests/test_ticket_cookies.py")
+        file="tickets.py",
+        tests=(
+            "tests/test_tickets.py",
+            "tests/test_ticket_cookies.py",
+            "tests/test_ticket_keys.py",
+        ),
     ),
     "vault": Part(file="vault.py", tests=("tests/test_vault.py", "tests/test_vault_provider.py")),
     "return_to": Part(file="return_to.py", tests=("tests/test_return_to.py",)),

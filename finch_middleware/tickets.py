@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from finch_middleware.errors import CannotOpen, UsageError
+from finch_middleware.errors import CannotOpen, KeyUnavailable, UsageError
 from finch_middleware.messages import SetCookie
 from finch_middleware.options import FlowKind
 from finch_middleware.secret import Secret
@@ -107,17 +107,16 @@ class Tickets:
         The tickets among *cookies*, the newest five, expired ones too, the newest first.
 
         Whatever does not open is passed over: a neighbour may set any name.
+
+        Raises:
+            KeyUnavailable: None opens, and one of them names a key that is not at hand now.
         """
-        tickets: dict[str, Ticket] = {}
-        for name, value in cookies:
-            ticket = self._opened(value) if self._ours(name) else None
-            if ticket is None:
-                continue
-            # A spent ticket outranks the copy of it that was not.
-            if ticket.flow_id not in tickets or ticket.spent:
-                tickets[ticket.flow_id] = ticket
-        newest = sorted(tickets.values(), key=lambda t: (t.issued_at, t.flow_id), reverse=True)
-        return newest[:TICKETS_IN_A_BROWSER]
+        opened = [self._opened(value) for name, value in cookies if self._ours(name)]
+        tickets = [each for each in opened if isinstance(each, Ticket)]
+        away = [each for each in opened if isinstance(each, KeyUnavailable)]
+        if away and not tickets:
+            raise away[0]
+        return _newest(tickets)
 
     def surplus(self, cookies: Iterable[tuple[str, str]], *, kept: int) -> list[SetCookie]:
         """
@@ -130,7 +129,8 @@ class Tickets:
         pairs = [(name, value) for name, value in cookies if self._ours(name)]
         for name, value in pairs:
             sizes[name] = sizes.get(name, 0) + len(name) + 1 + len(value)
-        opened = [self._prefix + ticket.flow_id[:8] for ticket in self.found(pairs)]
+        tickets = [each for _, value in pairs if isinstance(each := self._opened(value), Ticket)]
+        opened = [self._prefix + ticket.flow_id[:8] for ticket in _newest(tickets)]
         removed, room = [], COOKIES_LIMIT_BYTES - COOKIE_LIMIT_BYTES
         present = [name for name in dict.fromkeys([*opened, *sizes]) if name in sizes]
         for place, name in enumerate(present):
@@ -144,13 +144,26 @@ class Tickets:
             _OUR_NAME.fullmatch(name.removeprefix(self._prefix))
         )
 
-    def _opened(self, value: str) -> Ticket | None:
+    def _opened(self, value: str) -> Ticket | KeyUnavailable | None:
+        """The ticket, or why it cannot be told whether it is one; None: it is nobody's here."""
         if len(value) < _TICKET_LEAST_CHARACTERS:
             return None
         try:
             return _read(self._vault.open(value, purpose="ticket"))
         except CannotOpen:
             return None
+        except KeyUnavailable as fault:
+            return fault
+
+
+def _newest(tickets: Iterable[Ticket]) -> list[Ticket]:
+    found: dict[str, Ticket] = {}
+    for ticket in tickets:
+        # A spent ticket outranks the copy of it that was not.
+        if ticket.flow_id not in found or ticket.spent:
+            found[ticket.flow_id] = ticket
+    newest = sorted(found.values(), key=lambda t: (t.issued_at, t.flow_id), reverse=True)
+    return newest[:TICKETS_IN_A_BROWSER]
 
 
 def expired(ticket: Ticket, *, at: datetime) -> bool:

@@ -1,0 +1,108 @@
+"""Tickets under several keys, of which a key provider does not unwrap every one."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+
+from finch_middleware.errors import KeyUnavailable
+from finch_middleware.options import Key, new_key
+from finch_middleware.secret import Secret
+from finch_middleware.tickets import Tickets
+from finch_middleware.vault import Vault
+from tests.test_tickets import a_ticket, cookies_of, ids
+
+
+class OneKeyAlone:
+    """Wraps a key by turning it round, and unwraps a single one."""
+
+    def __init__(self, known: Key) -> None:
+        self.known = base64.b64decode(known.material.reveal())
+        self.asked = 0
+
+    def wrap(self, key: bytes) -> bytes:
+        return key[::-1]
+
+    def unwrap(self, wrapped: bytes) -> bytes:
+        self.asked += 1
+        if wrapped[::-1] != self.known:
+            raise PermissionError
+        return self.known
+
+
+def a_key(key_id: str) -> Key:
+    return Key(key_id=key_id, material=Secret(new_key(key_id).partition(":")[2]))
+
+
+def wrapped(key: Key) -> Key:
+    turned = base64.b64decode(key.material.reveal())[::-1]
+    return Key(key_id=key.key_id, material=Secret(base64.b64encode(turned).decode()))
+
+
+@pytest.fixture
+def rotated() -> tuple[Tickets, Tickets, OneKeyAlone]:
+    """Tickets before a rotation and after it; the older key is one that no longer unwraps."""
+    old, new = a_key("old"), a_key("new")
+    provider = OneKeyAlone(new)
+    vault = Vault(
+        client_id="client",
+        key=wrapped(new),
+        accepted_keys=[wrapped(old)],
+        key_provider=provider,
+    )
+    before = Tickets(vault=Vault(client_id="client", key=old), secure=True)
+    return before, Tickets(vault=vault, secure=True), provider
+
+
+def test_a_stale_cookie_under_a_key_that_is_away_does_not_hide_a_good_ticket(
+    rotated: tuple[Tickets, Tickets, OneKeyAlone],
+) -> None:
+    before, after, _ = rotated
+    good = a_ticket(tickets=after)
+    stale = cookies_of([a_ticket(tickets=before)], tickets=before)
+
+    found = [
+        after.found([*stale, *cookies_of([good], tickets=after)]),
+        after.found([*cookies_of([good], tickets=after), *stale]),
+    ]
+
+    assert [ids(each) for each in found] == [[good.flow_id]] * 2
+
+
+def test_a_key_that_is_away_is_told_where_no_ticket_opens(
+    rotated: tuple[Tickets, Tickets, OneKeyAlone],
+) -> None:
+    before, after, _ = rotated
+    stale = cookies_of([a_ticket(tickets=before)], tickets=before)
+
+    with pytest.raises(KeyUnavailable) as refusal:
+        after.found([("__Host-finch-rubbish1", "x" * 200), *stale])
+
+    assert refusal.value.key_id == "old"
+
+
+def test_a_cookie_under_a_key_that_is_away_is_the_first_to_make_room(
+    rotated: tuple[Tickets, Tickets, OneKeyAlone],
+) -> None:
+    before, after, _ = rotated
+    stale = cookies_of([a_ticket(tickets=before)], tickets=before)
+    issued = cookies_of([a_ticket(number, tickets=after) for number in range(4)], tickets=after)
+
+    removed = after.surplus([*stale, *issued], kept=4)
+
+    assert after.surplus(stale, kept=4) == []
+    assert [cookie.name for cookie in removed] == [stale[0][0]]
+
+
+def test_strangers_cannot_have_the_key_service_asked_again_and_again(
+    rotated: tuple[Tickets, Tickets, OneKeyAlone],
+) -> None:
+    _, after, provider = rotated
+    forged = [("__Host-finch-abcdefgh", "fm1.old." + "A" * 200)] * 50
+
+    for _ in range(20):
+        with pytest.raises(KeyUnavailable):
+            after.found(forged)
+
+    assert provider.asked == 1
