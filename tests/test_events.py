@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from finch_middleware.events import Event, Events
+from finch_middleware.events import REFUSED_LINES_LIMIT, Event, Events
 
 
 def test_an_event_is_one_log_line_with_its_fields_apart(caplog: pytest.LogCaptureFixture) -> None:
@@ -90,3 +90,62 @@ def test_no_field_can_forge_a_second_line(caplog: pytest.LogCaptureFixture) -> N
 def test_an_unknown_field_is_a_mistake_of_ours() -> None:
     with pytest.raises(TypeError):
         Events(client_id="c", on_event=None).report("finch.x", logging.DEBUG, token="x")
+
+
+def _refuse(events: Events, *, times: int, reason: str = "malformed", **more: object) -> None:
+    for _ in range(times):
+        events.report("finch.callback.rejected", logging.WARNING, reason=reason, **more)
+
+
+def test_a_flood_of_refused_requests_writes_few_lines_and_says_how_many_it_left_out(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    seconds = 59.0
+    told: list[Event] = []
+    events = Events(client_id="c", on_event=told.append, monotonic=lambda: seconds)
+
+    _refuse(events, times=REFUSED_LINES_LIMIT + 37)
+    in_the_first_minute = len(caplog.records)
+    seconds = 60.0
+    _refuse(events, times=2)
+
+    assert in_the_first_minute == REFUSED_LINES_LIMIT
+    first, second = [r.__dict__["finch"] for r in caplog.records[REFUSED_LINES_LIMIT:]]
+    assert first["left_out"] == 37
+    assert "left_out=37" in caplog.records[REFUSED_LINES_LIMIT].getMessage()
+    assert "left_out" not in second
+    assert len(told) == REFUSED_LINES_LIMIT + 39
+
+
+def test_a_flood_for_one_reason_hides_no_line_of_another(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    events = Events(client_id="c", on_event=None, monotonic=lambda: 0.0)
+    _refuse(events, times=REFUSED_LINES_LIMIT + 1)
+    caplog.clear()
+
+    _refuse(events, times=1, reason="state_mismatch")
+    events.report("finch.begin.rejected", logging.WARNING, reason="malformed")
+    events.report("finch.token.lost", logging.CRITICAL, reason="malformed")
+
+    assert len(caplog.records) == 3
+
+
+def test_what_is_no_refusal_is_always_written(caplog: pytest.LogCaptureFixture) -> None:
+    events = Events(client_id="c", on_event=None, monotonic=lambda: 0.0)
+
+    for _ in range(REFUSED_LINES_LIMIT * 3):
+        events.report("finch.exchange.ambiguous", logging.ERROR)
+
+    assert len(caplog.records) == REFUSED_LINES_LIMIT * 3
+
+
+def test_lines_that_the_level_hides_count_for_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    events = Events(client_id="c", on_event=None, monotonic=lambda: 0.0)
+    caplog.set_level(logging.ERROR, "finch_middleware")
+    _refuse(events, times=REFUSED_LINES_LIMIT)
+
+    caplog.set_level(logging.DEBUG, "finch_middleware")
+    _refuse(events, times=1)
+
+    assert len(caplog.records) == 1
