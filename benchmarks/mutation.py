@@ -62,6 +62,21 @@ class Part:
     selection: str = "test"
 
 
+_STORY = (
+    "tests/test_flow.py",
+    "tests/story/test_redirect.py",
+    "tests/story/test_begin.py",
+    "tests/story/test_declined.py",
+    "tests/story/test_repeats.py",
+    "tests/story/test_login.py",
+    "tests/story/test_storage_faults.py",
+    "tests/story/test_finch_faults.py",
+    "tests/story/test_given_up.py",
+    "tests/story/test_hooks.py",
+)
+# One storage is enough to follow the story, and memory is the quickest.
+_MEMORY_ALONE = "not sqlite and not postgresql and not mysql and not redis"
+
 PARTS = {
     "tickets": Part(
         file="tickets.py",
@@ -74,25 +89,25 @@ PARTS = {
     "vault": Part(file="vault.py", tests=("tests/test_vault.py", "tests/test_vault_provider.py")),
     "return_to": Part(file="return_to.py", tests=("tests/test_return_to.py",)),
     "binding": Part(file="binding.py", tests=("tests/test_binding.py",)),
-    "flow": Part(
-        file="flow.py",
-        tests=(
-            "tests/test_flow.py",
-            "tests/story/test_redirect.py",
-            "tests/story/test_begin.py",
-            "tests/story/test_declined.py",
-            "tests/story/test_repeats.py",
-            "tests/story/test_login.py",
-            "tests/story/test_storage_faults.py",
-        ),
-        # One storage is enough to follow the story, and memory is the quickest.
-        selection="not sqlite",
+    "flow": Part(file="flow.py", tests=_STORY, selection=_MEMORY_ALONE),
+    "redeem": Part(file="redeem.py", tests=_STORY, selection=_MEMORY_ALONE),
+    "repeats": Part(file="repeats.py", tests=_STORY, selection=_MEMORY_ALONE),
+    "spool": Part(
+        file="spool.py",
+        tests=("tests/test_spool.py", "tests/story/test_storage_faults.py"),
+        selection=_MEMORY_ALONE,
     ),
     "precedence": Part(file="storage/precedence.py", tests=("tests/storage/test_memory.py",)),
     "memory": Part(file="storage/memory.py", tests=("tests/storage/test_memory.py",)),
     "sqlalchemy": Part(
         file="storage/sqlalchemy.py",
         tests=("tests/storage/test_sqlalchemy.py", "tests/storage/test_sqlite.py"),
+        functions=("claim", "_claim"),
+        selection="claim or flow or code or busy",
+    ),
+    "redis": Part(
+        file="storage/redis.py",
+        tests=("tests/storage/on_redis/test_redis.py",),
         functions=("claim", "_claim"),
         selection="claim or flow or code or busy",
     ),
