@@ -79,7 +79,7 @@ def told_by(error: BaseException) -> str:
         if each is None or each in seen:
             continue
         seen.append(each)
-        told += ["".join(traceback.format_exception_only(each)), repr(each), repr(vars(each))]
+        told += ["".join(traceback.format_exception_only(each)), repr(vars(each))]
         told += [_locals_of(frame) for frame in _frames(each.__traceback__)]
         waiting += [each.__cause__, each.__context__]
     return "\n".join(told)

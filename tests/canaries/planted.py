@@ -153,6 +153,12 @@ def _log(message: str, *arguments: object, **more: Any) -> None:
     logging.getLogger("shop.views").debug(message, *arguments, **more)
 
 
+def _caused_by(cause: Exception) -> Exception:
+    error = LookupError("quiet")
+    error.__cause__ = cause
+    return error
+
+
 def _answer(*, header: str = "quiet", body: str = "quiet") -> Answer:
     headers = HTTPMessage()
     Message.__setitem__(headers, "X-Planted", header)
@@ -167,8 +173,9 @@ def _file(scene: Scene, *, name: str = "left", text: str) -> None:
 PLACES: dict[tuple[str, str], Callable[[Scene, str], object]] = {
     ("log", "message"): lambda scene, text: _log(text),
     ("log", "argument"): lambda scene, text: _log("%s", text),
+    ("log", "parts"): lambda scene, text: _log("%s%s", text[:3], text[3:]),
     ("log", "extra"): lambda scene, text: _log("quiet", extra={"planted": text}),
-    ("log", "trace"): lambda scene, text: _log("quiet", exc_info=LookupError(text)),
+    ("log", "trace"): lambda scene, text: _log("quiet", exc_info=_caused_by(LookupError(text))),
     ("errors", "raised"): lambda scene, text: scene.errors.append(LookupError(text)),
     ("errors", "escaped"): lambda scene, text: scene.site.errors.append(LookupError(text)),
     ("answers", "header"): lambda scene, text: scene.answers.append(_answer(header=text)),
