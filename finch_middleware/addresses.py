@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import SplitResult, unquote_to_bytes, urlsplit
+from urllib.parse import SplitResult, quote, unquote_to_bytes, urlsplit
 
 PLAIN = re.compile(r"[\x21-\x7e]+")
 PATH = re.compile(r"/[^\x00-\x20?#\x7f\ud800-\udfff]*")
@@ -44,6 +44,30 @@ def address_faults(name: str, address: str) -> list[str]:
     return []
 
 
+def usable_proxy(address: str) -> bool:
+    """Whether it is the ``http://`` address of a proxy, with or without credentials."""
+    try:
+        parts = urlsplit(address)
+        # Reading the port checks it.
+        usable = parts.scheme == "http" and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+    return usable and PLAIN.fullmatch(address) is not None
+
+
 def wsgi_path(path: str) -> str:
     """A URL's path as PATH_INFO has it (PEP 3333): percent-decoded bytes, read as latin-1."""
     return unquote_to_bytes(path).decode("latin-1")
+
+
+def browser_path(path: str, *, callback_path: str, redirect_uri: str) -> str | None:
+    """
+    A path of ours, in WSGI's form, as a browser writes it.
+
+    Both it and *callback_path* are below whatever prefix *redirect_uri* has more. None where a
+    proxy rewrites paths: then nobody here knows.
+    """
+    whole = wsgi_path(urlsplit(redirect_uri).path or "/")
+    if not whole.endswith(callback_path):
+        return None
+    return quote((whole.removesuffix(callback_path) + path).encode("latin-1"))

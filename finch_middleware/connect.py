@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
 from typing import Any, Literal, Unpack, cast
 
+from finch_middleware.addresses import browser_path
 from finch_middleware.begin_page import BeginPage
 from finch_middleware.binding import Binder
 from finch_middleware.connections import Connections
@@ -61,7 +62,7 @@ class FinchConnect:
     Connects employers through Finch: opens Finch Connect, finishes its return, keeps the token.
 
     Make one for the life of the process, before or after a fork; it is thread-safe and never
-    closed. Construction reads no network, database or file but the templates given to it.
+    closed. Construction reads nothing but the files of `templates` and `ca_bundle`.
 
     Attributes:
         connections: The stored connections: `for_customer`, `get`, `refresh`, `disconnect`.
@@ -313,9 +314,11 @@ def _configured(options: Options) -> tuple[Settings, Pages]:
     """Settings and pages, or the faults of both in one error."""
     faults: list[str] = []
     spa_origins: Collection[str] = ()
+    begin_path, connect_origin = None, ""
     try:
         settings = Settings.of(options, storage_protocol=Storage)
         spa_origins = settings.spa_origins
+        begin_path, connect_origin = _begin_path_of(settings), settings.connect_origin
     except ConfigurationError as error:
         faults += error.faults
     try:
@@ -324,6 +327,8 @@ def _configured(options: Options) -> tuple[Settings, Pages]:
             texts=options.get("texts", {}),
             templates=options.get("templates"),
             spa_origins=spa_origins,
+            begin_path=begin_path,
+            connect_origin=connect_origin,
         )
     except ConfigurationError as error:
         faults += error.faults
@@ -332,6 +337,17 @@ def _configured(options: Options) -> tuple[Settings, Pages]:
     if faults:
         raise ConfigurationError(faults)
     return settings, pages
+
+
+def _begin_path_of(settings: Settings) -> str | None:
+    """The begin path as a browser writes it, where there is one and that is known."""
+    if settings.begin_path is None:
+        return None
+    return browser_path(
+        settings.begin_path,
+        callback_path=settings.callback_path,
+        redirect_uri=settings.redirect_uri,
+    )
 
 
 def _reason_of(away: Away) -> str:

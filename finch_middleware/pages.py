@@ -46,6 +46,9 @@ _RETRY_AFTER = 5
 #: A reload only helps once these are mended by others, so it is not what the page suggests.
 _FOR_OPERATORS = frozenset({"failed.payment_required", "failed.client_rejected"})
 
+#: Nothing can begin before the person has signed in, or switched, in the application itself.
+_APPLICATION_FIRST = frozenset({"invalid.signed_out", "invalid.other_customer"})
+
 _WORDS: dict[type[Ended], str] = {
     Connected: "connected",
     Finishing: "finishing",
@@ -80,12 +83,14 @@ class Pages:
 
     *brand* is the application's name. *texts* replaces single texts by their names in
     `finch_middleware.texts.TEXTS`: ``{"failed.unreachable": {"title": "…"}}``; a text may
-    mention ``$application``. *templates* is a folder with a ``page.html`` in place of ours,
-    a `string.Template` in UTF-8. It may hold these placeholders, all escaped already:
+    mention ``$application``. With *begin_path*, as a browser writes it, "Start again" is a
+    button that begins anew there and leads on to *connect_origin*. *templates* is a folder with
+    a ``page.html`` in place of ours, a `string.Template` in UTF-8. It may hold these
+    placeholders, all escaped already:
 
     - ``$title``, ``$body``: what happened, and what to do now
-    - ``$actions``: one or two links, or a form, of the classes ``primary`` and ``quiet``; put
-      it into an element that may hold a form
+    - ``$actions``: links and forms, one or two, of the classes ``primary`` and ``quiet``; put
+      them into an element that may hold a form
     - ``$brand``, ``$lang``: the application's name (may be empty); the language of the texts
     - ``$reference``, ``$reference_label``, ``$help``: what to mention to whoever helps; empty
       on the page that begins
@@ -104,6 +109,8 @@ class Pages:
         texts: Texts | None = None,
         templates: str | Path | None = None,
         spa_origins: Collection[str] = (),
+        begin_path: str | None = None,
+        connect_origin: str = "",
     ) -> None:
         self._page, faults = _load(templates)
         faults += faults_of(texts or {})
@@ -111,6 +118,8 @@ class Pages:
             raise ConfigurationError(faults)
         self._brand = brand
         self._spa_origins = spa_origins
+        self._begin_path = begin_path
+        self._connect_origin = connect_origin
         self._texts = resolved(texts or {}, brand=brand)
 
     def respond(self, outcome: Outcome, request: CallbackRequest) -> Response:
@@ -147,13 +156,11 @@ class Pages:
     def begin(self, *, connect_origin: str) -> Response:
         """The page with the button that begins a flow: a POST to the page's own address."""
         text = self._texts["begin"]
-        button = f'<button class="primary">{escape(text["action"])}</button>'
         response = self._html(
             text,
             kind="begin",
-            actions=f'<form method="post">{button}</form>',
-            # Chromium holds a redirect after a form to form-action, and this one leads to Connect.
-            form_action=f"'self' {connect_origin}",
+            actions=f'<form method="post">{_button(text["action"])}</form>',
+            form_action=_leading_to(connect_origin),
         )
         # A browser without Sec-Fetch-Site tells by the Origin alone that the form was ours.
         response.headers["Referrer-Policy"] = "same-origin"
@@ -193,13 +200,18 @@ class Pages:
         return summary
 
     def _render(self, ended: Ended, request: CallbackRequest) -> Response:
+        anew = self._begins_anew(ended)
         response = self._html(
             self._texts[_name_of(ended)],
             kind=_WORDS[type(ended)],
             actions=self._actions(ended, request),
             reference=ended.reference,
+            form_action=_leading_to(self._connect_origin) if anew else "'none'",
         )
         response.status_code = ended.status
+        if anew:
+            # As at begin, the form's Origin has to arrive; this page's address may hold a code.
+            response.headers["Referrer-Policy"] = "strict-origin"
         if isinstance(ended, Finishing) and _reloadable(ended, request):
             response.headers["Refresh"] = str(_REFRESH_AFTER)
         return response
@@ -239,10 +251,19 @@ class Pages:
             return "/"
         return return_to if plain == return_to else "/"
 
+    def _begins_anew(self, ended: Ended) -> bool:
+        """Whether the page has the button that begins anew."""
+        restarts = ended.retry is Retry.RESTART and _name_of(ended) not in _APPLICATION_FIRST
+        return restarts and self._begin_path is not None
+
     def _actions(self, ended: Ended, request: CallbackRequest) -> str:
-        """The links: what helps comes first. An empty href is the page's own address."""
+        """Links and the button: what helps comes first. An empty href is the page's own address."""
         name, shared, home = _name_of(ended), self._texts["page"], self._home(ended)
         own = self._texts[name]["action"]
+        if self._begins_anew(ended):
+            form = f'<form method="post" action="{escape(self._begin_path or "")}">'
+            button = _button(own or shared["restart"])
+            return f"{form}{button}</form>\n{_link(shared['back'], href=home, kind='quiet')}"
         if ended.retry is Retry.RESTART:
             return _link(own or shared["restart"], href=home, kind="primary")
         if ended.retry is Retry.NONE:
@@ -321,6 +342,16 @@ def _is_hint(parameter: str) -> bool:
 
 def _sentence(title: str) -> str:
     return title if title.endswith((".", "!", "?")) else f"{title}."
+
+
+def _leading_to(connect_origin: str) -> str:
+    """The form-action of a button that begins."""
+    # Chromium holds a redirect after a form to form-action, and this one leads to Connect.
+    return f"'self' {connect_origin}"
+
+
+def _button(label: str) -> str:
+    return f'<button class="primary">{escape(label)}</button>'
 
 
 def _link(label: str, *, href: str, kind: str) -> str:

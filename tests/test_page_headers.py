@@ -25,6 +25,8 @@ from finch_middleware.secret import Secret
 from tests.answers import (
     COMMON,
     EVERY,
+    UNREACHABLE,
+    UNTRUSTED,
     browser,
     named,
     script,
@@ -188,6 +190,17 @@ class TestEveryAnswer:
             r"form-action 'none'; frame-ancestors 'none'",
             sent["Content-Security-Policy"],
         )
+
+    def test_with_a_button_to_begin_lets_it_lead_to_connect_and_tells_no_address(self) -> None:
+        pages = Pages(begin_path="/connect", connect_origin="https://connect.test")
+
+        anew, away = (pages.respond(each, browser()) for each in (UNTRUSTED, UNREACHABLE))
+
+        assert "form-action 'self' https://connect.test;" in anew.headers["Content-Security-Policy"]
+        # Its Origin must arrive; the address, which may hold a code, must not.
+        assert anew.headers["Referrer-Policy"] == "strict-origin"
+        assert "form-action 'none';" in away.headers["Content-Security-Policy"]
+        assert away.headers["Referrer-Policy"] == "no-referrer"
 
     @pytest.mark.parametrize("location", [None, SESSION.connect_url], ids=["embedded", "redirect"])
     def test_that_opens_connect_is_as_guarded(self, location: str | None) -> None:

@@ -48,6 +48,17 @@ SESSION = ConnectSession(
 COOKIE = SetCookie(name="__Host-finch-1", value=Secret("sealed"), max_age=600, secure=True)
 
 
+#: Hostile to a page whose author forgot that addresses are escaped.
+PAGES_THAT_BEGIN = Pages(begin_path="/app/connect?a=&b", connect_origin="https://connect.test")
+
+
+def begins_anew(outcome: Outcome) -> bool:
+    """Whether starting again helps, and needs nothing of the application first."""
+    ended = outcome.first if isinstance(outcome, Repeated) else outcome
+    first = getattr(ended, "reason", "") in ("signed_out", "other_customer")
+    return ended.retry is Retry.RESTART and not first
+
+
 class TestBrowser:
     @pytest.mark.parametrize(
         ("outcome", "word"),
@@ -163,6 +174,20 @@ class TestBrowser:
         else:
             expected = [("primary", again), ("quiet", home)]
         assert page.links == expected
+
+    @pytest.mark.parametrize("outcome", STAYING, ids=named)
+    def test_starts_again_with_a_button_where_there_is_a_begin_path(self, outcome: Outcome) -> None:
+        page = Page(PAGES_THAT_BEGIN.respond(outcome, browser()))
+
+        plain = Page(Pages().respond(outcome, browser()))
+        if begins_anew(outcome):
+            assert page.all("form") == [{"method": "post", "action": "/app/connect?a=&b"}]
+            assert page.all("button") == [{"class": "primary"}]
+            assert page.texts[".primary"] == plain.texts[".primary"]
+            assert page.links == [("quiet", "/settings?tab=payroll#finch")]
+            assert page.texts[".quiet"] == "Back to the application"
+        else:
+            assert (page.all("form"), page.links) == ([], plain.links)
 
     @pytest.mark.parametrize("outcome", [UNDER_WAY, UNREACHABLE], ids=named)
     def test_is_offered_no_reload_of_what_a_form_has_sent(self, outcome: Outcome) -> None:

@@ -9,10 +9,11 @@ from datetime import timedelta
 
 import pytest
 
+from finch_middleware import Customer
 from finch_middleware.records import AttemptState
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
-from tests.site import CALLBACK, SAME_ORIGIN_FETCH, Browser, Site
+from tests.site import CALLBACK, NAVIGATION, SAME_ORIGIN_FETCH, Browser, Site
 from tests.story.oracle import (
     Overheard,
     attempt_of,
@@ -105,6 +106,26 @@ def test_a_ticket_whose_time_is_over_spends_and_keeps_nothing(
     assert fake.ledger.calls("token") == 0
     assert attempt_of(site, fake, comeback.code) is None
     assert nothing_stored(site)
+
+
+@pytest.mark.parametrize("storage_options", ["memory"], indirect=True)
+def test_whoever_comes_too_late_starts_again_with_a_button(
+    fake: FakeFinch, make_site: Callable[..., Site], clock: Clock
+) -> None:
+    acme = Customer(id="acme", name="Acme Inc.")
+    site = make_site(begin_path="/connect-payroll", customer_of=lambda request: acme)
+    browser = Browser(site)
+    late = fake.allow(browser.location())
+    clock.move(timedelta(hours=2))
+
+    page = browser.get(late)
+    sent = {**NAVIGATION, "Sec-Fetch-Site": "same-origin", "Origin": site.origin}
+    again = browser.request("POST", "/connect-payroll", headers=sent)
+    answer = browser.get(fake.allow(again.location))
+
+    assert '<form method="post" action="/connect-payroll">' in page.text
+    assert 'href="/settings"' in page.text
+    assert connected(answer)
 
 
 @every_way
