@@ -50,7 +50,11 @@ _TRIES = 100
 #: Records read in one round trip.
 _BATCH = 500
 
+_OPTION = "accept_data_loss"
 _SETTINGS = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
+
+# What a cluster's client raises by itself is no RedisError.
+_FAULTS = (exceptions.RedisError, exceptions.RedisClusterException, UnicodeError, OSError)
 
 _REASONS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...] = (
     (exceptions.ReadOnlyError, "read_only"),
@@ -73,7 +77,8 @@ class RedisStorage:
     Arguments:
         prefix: Stands before every key; needs a hash tag such as ``{finch}``.
         accept_data_loss: Takes any server. What it loses is tokens that never expire and are
-            then known to nobody, and claims, so that a code may be presented twice.
+            then known to nobody, and claims, so that a code may be presented twice. In a URL:
+            ``?accept_data_loss=true``.
 
     Raises:
         ConfigurationError: The URL is not one, or the prefix has no hash tag.
@@ -94,16 +99,20 @@ class RedisStorage:
                 ["The prefix of a Redis storage needs a hash tag, such as {finch}:"]
             )
         # Its methods are typed for both its synchronous and its asynchronous use.
-        self._client: Any = (
-            _client(url_or_client) if isinstance(url_or_client, str) else url_or_client
-        )
+        self._client: Any = url_or_client
+        if isinstance(url_or_client, str):
+            url, accepted = _without_option(url_or_client)
+            self._client = _client(url)
+            accept_data_loss = accept_data_loss or accepted
+        self._shared = not isinstance(url_or_client, str)
         self._script = self._client.register_script(COMPARE_AND_WRITE)
         self._names = Names(prefix)
         self._trusted = accept_data_loss
 
     def close(self) -> None:
-        """Close the client's connections; the next call opens new ones."""
-        self._client.close()
+        """Close the connections; the next call opens new ones. Not a client's of yours."""
+        if not self._shared:
+            self._client.close()
 
     def check(self) -> None:
         """Return when a claim written now would be durable; see `Storage.check`."""
@@ -311,13 +320,18 @@ class RedisStorage:
             if self._ask(partial(self._setting, setting)) != wanted:
                 raise SchemaMismatch(
                     f"this Redis may lose a committed token: set {setting} {wanted}, "
-                    f"or accept it with RedisStorage(..., accept_data_loss=True)"
+                    f"or accept it with ?accept_data_loss=true in the URL, "
+                    f"or RedisStorage(..., accept_data_loss=True)"
                 )
         self._trusted = True
 
     def _setting(self, name: str) -> str | None:
+        """As the server says that holds our keys: in a cluster each node has its own settings."""
+        owner_of = getattr(self._client, "get_node_from_key", None)
+        key = self._names.index(CONNECTIONS)
+        where = {"target_nodes": owner_of(key)} if owner_of is not None else {}
         try:
-            answer = self._client.config_get(name)
+            answer = self._client.config_get(name, **where)
         except exceptions.ResponseError:
             # A hosted Redis keeps to itself how it is set up.
             return None
@@ -326,10 +340,23 @@ class RedisStorage:
     def _ask(self, question: Callable[[], T]) -> T:
         try:
             return question()
-        except (exceptions.RedisError, UnicodeError, OSError) as error:
+        except _FAULTS as error:
             reason = _reason(error)
         # Not inside the except block: an error beneath may repeat the command.
         raise StorageUnavailable(reason)
+
+
+def _without_option(url: str) -> tuple[str, bool]:
+    """The URL as redis-py reads it, and whether ``accept_data_loss`` is on in it."""
+    address, _, query = url.partition("?")
+    parts = [part for part in query.split("&") if part]
+    ours = [part for part in parts if part.partition("=")[0] == _OPTION]
+    if not ours:
+        return url, False
+    if set(ours) - {f"{_OPTION}=true", f"{_OPTION}=false"}:
+        raise ConfigurationError([f"The storage URL's {_OPTION} is true or false."])
+    others = "&".join(part for part in parts if part not in ours)
+    return f"{address}?{others}".rstrip("?"), f"{_OPTION}=true" in ours
 
 
 def _client(url: str) -> redis.Redis:

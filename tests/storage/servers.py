@@ -171,29 +171,78 @@ def redis() -> Iterator[Server]:
 @contextmanager
 def redis_cluster() -> Iterator[Server]:
     """A cluster of one such Redis, which checks keys and slots as a large one does."""
+    with _cluster_node() as node:
+        _give_slots(node, 0, 16383)
+        yield node
+
+
+@contextmanager
+def redis_cluster_of_two() -> Iterator[tuple[Server, Server]]:
+    """A cluster of two; which of them has a key's slot, the cluster says."""
+    with _cluster_node() as one, _cluster_node() as other:
+        _give_slots(one, 0, 8191)
+        _give_slots(other, 8192, 16383)
+        for port in (_port_of(one), _port_of(other)):
+            with _client_of(one) as client:
+                client.execute_command("CLUSTER", "MEET", "127.0.0.1", port, _BUS[port])
+        for node in (one, other):
+            _until(lambda: _cluster_is_whole(node))  # noqa: B023  # called at once
+        yield one, other
+
+
+_BUS: dict[int, int] = {}
+
+
+@contextmanager
+def _cluster_node() -> Iterator[Server]:
     if not shutil.which("redis-server"):
         raise Missing("no redis-server on the PATH (Debian: redis-server)")
     with _folder() as folder:
         port, bus = _free_port(), _free_port()
-        options = ["--appendonly", "yes", "--appendfsync", "always", "--cluster-enabled", "yes"]
+        _BUS[port] = bus
         server = Server(
             url=f"redis://127.0.0.1:{port}",
             command=[
                 "redis-server",
-                *options,
-                "--dir",
-                str(folder),
-                "--bind",
-                "127.0.0.1",
-                "--port",
-                str(port),
-                "--cluster-port",
-                str(bus),
+                *("--appendonly", "yes", "--appendfsync", "always", "--cluster-enabled", "yes"),
+                *("--dir", str(folder), "--bind", "127.0.0.1", "--port", str(port)),
+                *("--cluster-port", str(bus)),
             ],
-            answers=lambda: _answers("redis-cluster", host="127.0.0.1", port=port),
+            answers=lambda: _answers("redis", host="127.0.0.1", port=port),
         )
         with _running(server):
             yield server
+
+
+def _client_of(node: Server) -> Any:
+    import redis
+
+    return redis.Redis.from_url(node.url, decode_responses=True)
+
+
+def _port_of(node: Server) -> int:
+    return int(node.url.rpartition(":")[2])
+
+
+def _give_slots(node: Server, first: int, last: int) -> None:
+    with _client_of(node) as client:
+        client.execute_command("CLUSTER", "ADDSLOTSRANGE", first, last)
+    if last - first == 16383:
+        _until(lambda: _cluster_is_whole(node))
+
+
+def _cluster_is_whole(node: Server) -> bool:
+    with _client_of(node) as client:
+        found = client.cluster("info")
+    return bool(found["cluster_state"] == "ok" and found["cluster_slots_assigned"] == "16384")
+
+
+def _until(done: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while not done():
+        if time.monotonic() > deadline:
+            raise Missing("the cluster does not come together")
+        time.sleep(0.05)
 
 
 @contextmanager
@@ -286,14 +335,7 @@ def _answers(kind: str, **where: Any) -> bool:
             import redis
 
             with redis.Redis(**where) as client:
-                return _has_its_slots(client) if "cluster" in kind else bool(client.ping())
+                return bool(client.ping())
     except Exception:  # whatever a driver raises: the server is not there yet
         return False
     return True
-
-
-def _has_its_slots(client: Any) -> bool:
-    """Whether the cluster's one node serves every slot; it is given them when first asked."""
-    if client.cluster("info")["cluster_slots_assigned"] == "0":
-        client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
-    return bool(client.cluster("info")["cluster_state"] == "ok")

@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator
 import pytest
 from redis import Redis, RedisCluster
 
-from finch_middleware.errors import ConfigurationError, StorageUnavailable
+from finch_middleware.errors import ConfigurationError, SchemaMismatch, StorageUnavailable
 from finch_middleware.records import AttemptState
 from finch_middleware.storage import Storage
 from finch_middleware.storage.redis import RedisStorage
 from finch_middleware.testing.sample_records import NOON, a_connection, an_attempt, key_of
 from finch_middleware.testing.storage_contract import StorageContract
+from tests.storage import servers
 from tests.storage.on_redis.conftest import Client
 from tests.storage.servers import Server
 
@@ -70,6 +71,60 @@ class TestCluster(StorageContract):
 def test_cluster_that_keeps_what_it_confirms_passes_the_check(redis_cluster: Server) -> None:
     with RedisCluster.from_url(redis_cluster.url) as client:
         RedisStorage(client).check()
+
+
+@pytest.fixture(scope="module")
+def cluster_of_two() -> Iterator[tuple[Server, Server]]:
+    for both in servers.served("redis_cluster", servers.redis_cluster_of_two):
+        if isinstance(both, Server):
+            pytest.skip("a cluster of somebody else's is not ours to set up badly")
+        yield both
+
+
+@pytest.mark.parametrize("careless", ["the owner", "the other"])
+def test_node_that_holds_our_keys_is_asked_what_it_may_lose(
+    cluster_of_two: tuple[Server, Server], careless: str
+) -> None:
+    with RedisCluster.from_url(cluster_of_two[0].url) as client:
+        owner = client.get_node_from_key("{finch}:connections")
+        [other] = [node for node in client.get_primaries() if node != owner]
+        node: Client = owner if careless == "the owner" else other
+        client.config_set("appendfsync", "everysec", target_nodes=node)
+        storage = RedisStorage(client)
+
+        if careless == "the owner":
+            with pytest.raises(SchemaMismatch, match="appendfsync"):
+                storage.check()
+        else:
+            storage.check()
+
+        client.config_set("appendfsync", "always", target_nodes=node)
+        storage.check()
+
+
+def test_cluster_that_has_lost_our_slot_is_unavailable(
+    cluster_of_two: tuple[Server, Server],
+) -> None:
+    with RedisCluster.from_url(cluster_of_two[0].url) as client:
+        slot = client.keyslot("{finch}:connections")
+        found, client.nodes_manager.slots_cache[slot] = client.nodes_manager.slots_cache[slot], []
+        storage = RedisStorage(client)
+
+        with pytest.raises(StorageUnavailable) as refused:
+            storage.check()
+
+        client.nodes_manager.slots_cache[slot] = found
+        assert refused.value.__context__ is None
+
+
+def test_client_of_the_application_stays_open_when_the_storage_is_closed(url: str) -> None:
+    with Redis.from_url(url) as client:
+        client.ping()
+        storage = RedisStorage(client)
+
+        storage.close()
+
+        assert client.connection_pool._available_connections
 
 
 # Keys

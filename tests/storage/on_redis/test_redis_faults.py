@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import pytest
 from redis import Redis
 
-from finch_middleware.errors import SchemaMismatch, StorageUnavailable
+from finch_middleware.errors import ConfigurationError, SchemaMismatch, StorageUnavailable
 from finch_middleware.records import AttemptState
 from finch_middleware.storage import redis as module
 from finch_middleware.storage.redis import RedisStorage
@@ -69,6 +69,37 @@ def test_server_that_may_lose_a_token_is_taken_where_that_is_accepted(
         storage.check()
 
     storage.close()
+
+
+@pytest.mark.parametrize(
+    "query", ["accept_data_loss=true", "db=0&accept_data_loss=true", "accept_data_loss=true&db=0"]
+)
+def test_url_may_say_that_a_loss_is_accepted(url: str, client: Client, query: str) -> None:
+    storage = RedisStorage(f"{url}?{query}")
+
+    with _set(client, "appendfsync", "everysec"):
+        storage.check()
+
+    storage.close()
+
+
+def test_url_that_says_no_to_a_loss_is_as_careful_as_one_that_says_nothing(
+    url: str, client: Client
+) -> None:
+    storage = RedisStorage(f"{url}?accept_data_loss=false")
+
+    with (
+        _set(client, "appendfsync", "everysec"),
+        pytest.raises(SchemaMismatch, match=r"\?accept_data_loss=true"),
+    ):
+        storage.check()
+
+    storage.close()
+
+
+def test_url_whose_option_is_neither_true_nor_false_is_refused(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="accept_data_loss is true or false"):
+        RedisStorage(f"{url}?accept_data_loss=yes")
 
 
 @pytest.fixture
