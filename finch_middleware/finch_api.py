@@ -68,7 +68,7 @@ class FinchApi:
         client_id: str,
         client_secret: Secret,
         api_url: str = "https://api.tryfinch.com",
-        proxy: str | None = None,
+        proxy: Secret | None = None,
         ca_bundle: str | None = None,
     ) -> None:
         """

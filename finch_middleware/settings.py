@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from finch_middleware.customers import Customers
-from finch_middleware.options import FlowKind, Key, KeyProvider, OptionReader, Options
+from finch_middleware.option_reader import OptionReader
+from finch_middleware.options import FlowKind, Key, KeyProvider, Options
 from finch_middleware.secret import Secret
 
 
@@ -37,6 +38,9 @@ class Settings:
         on_event: Called with every Event that is logged.
         spool: The folder of last resort, or None for none.
         exchange_deadline: How long the exchange may take, all tries together.
+        proxy: An ``http://`` proxy on the way to Finch; its address may hold a password.
+        ca_bundle: The file of certificates to trust on that way; None: certifi's.
+        clock: The present instant, aware of its time zone.
     """
 
     client_id: str
@@ -64,7 +68,7 @@ class Settings:
     exchange_deadline: timedelta
     api_url: str
     connect_origin: str
-    proxy: str | None = field(repr=False)
+    proxy: Secret | None
     ca_bundle: str | None
     clock: Callable[[], datetime]
 
@@ -99,7 +103,7 @@ class Settings:
             key_provider=reader.key_provider(),
             sandbox=reader.choice("sandbox", (None, "finch", "provider"), None),
             return_to=reader.return_to(spa_origins=spa_origins),
-            require_state=options.get("require_state", False),
+            require_state=reader.flag("require_state"),
             opened_by=reader.opened_by(),
             flow=reader.choice("flow", ("redirect", "embedded"), "redirect"),
             customer_of=reader.function("customer_of"),
@@ -110,13 +114,9 @@ class Settings:
             exchange_deadline=reader.deadline(),
             api_url=reader.url("api_url", "https://api.tryfinch.com"),
             connect_origin=reader.connect_origin(),
-            proxy=options.get("proxy"),
-            ca_bundle=options.get("ca_bundle"),
-            clock=reader.function("clock") or _utc_now,
+            proxy=reader.proxy(),
+            ca_bundle=reader.ca_bundle(),
+            clock=reader.clock(),
         )
         reader.finish(known=set(Options.__annotations__))
         return settings
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)

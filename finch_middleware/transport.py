@@ -22,7 +22,6 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
-from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -30,7 +29,9 @@ from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, ProxyManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
+from finch_middleware.addresses import usable_proxy
 from finch_middleware.errors import ConfigurationError
+from finch_middleware.secret import Secret
 
 #: Finch's answers are a few hundred bytes; what is longer is something else.
 BODY_LIMIT_BYTES = 64 * 1024
@@ -112,7 +113,7 @@ class Transport:
     after a fork the child makes its own when it first sends.
     """
 
-    def __init__(self, *, proxy: str | None = None, ca_bundle: str | None = None) -> None:
+    def __init__(self, *, proxy: Secret | None = None, ca_bundle: str | None = None) -> None:
         """
         Args:
             proxy: An ``http://`` URL, with credentials where it wants them. TLS to the server
@@ -122,9 +123,9 @@ class Transport:
         Raises:
             ConfigurationError: The proxy is not such a URL.
         """
-        if proxy is not None and not _usable_proxy(proxy):
+        if proxy is not None and not usable_proxy(proxy.reveal()):
             raise ConfigurationError(["proxy is not an http:// URL; give http://host:port"])
-        self._proxies = {"https": proxy} if proxy else {}
+        self._proxy = proxy
         self._ca_file = ca_bundle or DEFAULT_CA_BUNDLE_PATH
         self._adapters: dict[int, _Adapter] = {}
         self._locks: dict[int, threading.Lock] = {}
@@ -147,9 +148,10 @@ class Transport:
             request.method, request.url, headers=dict(request.headers), data=request.body
         ).prepare()
         adapter = self._adapter()
+        proxies = {"https": self._proxy.reveal()} if self._proxy else {}
         # Not through a Session: no cookies, no redirects, nothing read from the environment.
         with adapter.send(
-            prepared, stream=True, timeout=call.left(), verify=True, proxies=self._proxies
+            prepared, stream=True, timeout=call.left(), verify=True, proxies=proxies
         ) as response:
             return _read(response, call)
 
@@ -163,15 +165,6 @@ class Transport:
                 # A new dict, so that the parent's connections are dropped.
                 self._adapters = {pid: _Adapter(_tls_context(self._ca_file))}
             return self._adapters[pid]
-
-
-def _usable_proxy(proxy: str) -> bool:
-    try:
-        parts = urlsplit(proxy)
-        # Reading the port checks it.
-        return parts.scheme == "http" and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return False
 
 
 def _read(response: requests.Response, call: _Call) -> Answer:

@@ -31,6 +31,7 @@ LAYERS = """
     binding | connections | keeping
     tickets | opening | returns | spool | pages
     settings | vault | finch_api | visit
+    option_reader
     options | answers | responders
     transport | customers | return_to | request | storage | messages | events | texts
     addresses | access_log | forks

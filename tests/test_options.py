@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import importlib.util
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,17 +15,12 @@ from hypothesis import strategies as st
 
 from finch_middleware.addresses import is_loopback, origin_of
 from finch_middleware.errors import ConfigurationError
-from finch_middleware.options import (
-    ENVIRONMENT,
-    STORAGE_SCHEMES,
-    Options,
-    new_key,
-    options_from_env,
-)
+from finch_middleware.options import STORAGE_SCHEMES, Options, new_key
 from finch_middleware.secret import Secret
 from finch_middleware.settings import Settings
 from finch_middleware.storage import Storage
 from finch_middleware.storage.memory import MemoryStorage
+from tests.odd_server import authority
 
 KEY, OLDER = new_key("k1"), new_key("k0")
 COMPLETE: dict[str, Any] = {
@@ -55,7 +50,13 @@ def test_the_complete_options_work() -> None:
     assert faults() == ()
 
 
-OPEN = {"storage": MemoryStorage()}
+class MemoryLookalike(MemoryStorage):
+    """A storage object that prints as a URL does."""
+
+    def __str__(self) -> str:
+        return "memory://"
+
+
 WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"client_id": ""}, "client_id: missing", "FINCH_CLIENT_ID"),
     ({"client_id": None}, "client_id: missing", "dashboard"),
@@ -149,6 +150,31 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"on_connected": []}, "on_connected: must be a function", ""),
     ({"on_event": "x"}, "on_event: must be a function", ""),
     ({"clock": 5}, "clock: must be a function", ""),
+    ({"clock": lambda: datetime(2026, 1, 1)}, "clock: must return an aware", "datetime.now(UTC)"),  # noqa: DTZ001  # the very subject
+    ({"clock": lambda: 1767225600.0}, "clock: must return an aware", "datetime.now(UTC)"),
+    ({"clock": lambda: 1 / 0}, "clock: must return an aware", "datetime.now(UTC)"),
+    ({"clock": lambda given: given}, "clock: must return an aware", "datetime.now(UTC)"),
+    ({"require_state": "no"}, "require_state: must be True or False", ""),
+    ({"require_state": None}, "require_state: must be True or False", ""),
+    ({"path_rewritten": 1}, "path_rewritten: must be True or False", ""),
+    (
+        {"path_rewritten": "yes", "callback_path": "/finch/callback"},
+        "path_rewritten: must be True or False",
+        "",
+    ),
+    ({"proxy": 7}, "proxy: must be", "http://host:port"),
+    ({"proxy": ""}, "proxy: must be", "leave it out"),
+    ({"proxy": "proxy.example.com:3128"}, "proxy: must be", "http://host:port"),
+    ({"proxy": "https://proxy.example.com:3128"}, "proxy: must be", "http://host:port"),
+    ({"proxy": "http://proxy.example.com:port"}, "proxy: must be", "http://host:port"),
+    ({"proxy": "http://proxy.example.com:3128\n"}, "proxy: must be", "http://host:port"),
+    ({"ca_bundle": 7}, "ca_bundle: must be a file", "PEM"),
+    ({"ca_bundle": ""}, "ca_bundle: must be a file", "leave it out"),
+    ({"ca_bundle": "/nowhere/ca.pem"}, "ca_bundle: must be a file", "PEM"),
+    ({"ca_bundle": "/"}, "ca_bundle: must be a file", "PEM"),
+    ({"ca_bundle": "a\0b"}, "ca_bundle: must be a file", "PEM"),
+    ({"ca_bundle": __file__}, "ca_bundle: must be a file", "PEM"),
+    ({"storage": MemoryLookalike()}, "spool: name a folder", "spool=None"),
     ({"exchange_deadline": timedelta(0)}, "exchange_deadline", "at most 20 seconds"),
     ({"exchange_deadline": timedelta(seconds=-1)}, "exchange_deadline", "at most 20 seconds"),
     ({"exchange_deadline": timedelta(seconds=20.001)}, "exchange_deadline", "at most 20 seconds"),
@@ -181,6 +207,7 @@ def test_what_cannot_work_is_told_with_its_mend(
     assert mend in told[0]
 
 
+CA_BUNDLE = str(authority().bundle)
 RIGHT: list[tuple[dict[str, Any], str, object]] = [
     ({"client_secret": Secret("s")}, "client_secret", Secret("s")),
     ({"products": ("company",)}, "products", ("company",)),
@@ -228,6 +255,12 @@ RIGHT: list[tuple[dict[str, Any], str, object]] = [
         "connect_origin",
         "https://connect.example.com",
     ),
+    ({"require_state": True}, "require_state", True),
+    ({"proxy": None, "ca_bundle": None}, "proxy", None),
+    ({"proxy": "http://u:p@proxy:3128"}, "proxy", Secret("http://u:p@proxy:3128")),
+    ({"proxy": Secret("http://[::1]:3128/")}, "proxy", Secret("http://[::1]:3128/")),
+    ({"ca_bundle": CA_BUNDLE}, "ca_bundle", CA_BUNDLE),
+    ({"ca_bundle": Path(CA_BUNDLE)}, "ca_bundle", CA_BUNDLE),
     ({"return_to": "/café"}, "return_to", "/caf%C3%A9"),
     ({"accepted_keys": None}, "accepted_keys", ()),
 ]
@@ -306,6 +339,9 @@ KEEPING = [
     {"return_to": f"//{CANARY}"},
     {"sandbox": CANARY},
     {"exchange_deadline": CANARY},
+    {"proxy": f"http://user:{CANARY}@proxy:port"},
+    {"proxy": CANARY},
+    {"ca_bundle": CANARY},
     {"products": CANARY},
 ]
 
@@ -318,63 +354,6 @@ def test_no_fault_repeats_what_may_be_a_secret(changes: dict[str, Any]) -> None:
     assert CANARY not in str(error.value)
     assert CANARY not in repr(vars(error.value))
     assert error.value.__context__ is None
-
-
-EVERY_VARIABLE = {
-    "FINCH_CLIENT_ID": ("client-9", "client-9"),
-    "FINCH_CLIENT_SECRET": ("s", "s"),
-    "FINCH_REDIRECT_URI": ("https://a.example/x/cb", "https://a.example/x/cb"),
-    "FINCH_CALLBACK_PATH": ("/cb", "/cb"),
-    "FINCH_PRODUCTS": (" company, directory  ssn\n", ["company", "directory", "ssn"]),
-    "FINCH_SANDBOX": ("finch", "finch"),
-    "FINCH_STORAGE_URL": ("memory://", "memory://"),
-    "FINCH_KEY": (KEY, KEY),
-    "FINCH_ACCEPTED_KEYS": (f"{OLDER},{new_key('k2')}", None),
-    "FINCH_SPOOL": ("/var/spool/finch", "/var/spool/finch"),
-    "FINCH_API_URL": ("http://localhost:1", "http://localhost:1"),
-    "FINCH_CONNECT_ORIGIN": ("http://localhost:2", "http://localhost:2"),
-}
-
-
-def test_every_variable_of_the_environment_sets_its_option() -> None:
-    options = dict(options_from_env({name: text for name, (text, _) in EVERY_VARIABLE.items()}))
-
-    assert set(EVERY_VARIABLE) == set(ENVIRONMENT)
-    assert [key[:3] for key in options.pop("accepted_keys")] == ["k0:", "k2:"]  # type: ignore[attr-defined]  # a list
-    assert options == {
-        ENVIRONMENT[name]: value for name, (_, value) in EVERY_VARIABLE.items() if value is not None
-    }
-
-
-def test_the_environment_alone_makes_settings() -> None:
-    environ = {name: text for name, (text, _) in EVERY_VARIABLE.items()}
-
-    made = Settings.of(options_from_env(environ), storage_protocol=Storage)
-
-    assert made.client_id == "client-9"
-    assert made.callback_path == "/cb"
-    assert made.products == ("company", "directory", "ssn")
-    assert made.spool == Path("/var/spool/finch")
-    assert [key.key_id for key in (made.key, *made.accepted_keys)] == ["k1", "k0", "k2"]
-
-
-def test_an_empty_variable_counts_as_not_set() -> None:
-    assert options_from_env(dict.fromkeys(ENVIRONMENT, "")) == {}
-
-
-def test_the_process_environment_is_read_where_none_is_given(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    for name in ENVIRONMENT:
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("FINCH_CLIENT_ID", "from-the-process")
-    monkeypatch.setenv("FINCH_UNKNOWN", "x")
-
-    assert options_from_env() == {"client_id": "from-the-process"}
-
-
-def test_the_word_none_does_without_a_spool() -> None:
-    assert options_from_env({"FINCH_SPOOL": "none"}) == {"spool": None}
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,11 @@ import pytest
 
 from finch_middleware.errors import ConfigurationError
 from finch_middleware.options import Options, new_key
+from finch_middleware.secret import Secret
 from finch_middleware.settings import Settings
 from finch_middleware.storage import Storage
 from finch_middleware.testing.clock import Clock
+from tests.odd_server import authority
 
 CANARY = "c4n4ryc4n4ry"
 KEY = new_key("k1")
@@ -66,14 +68,14 @@ def test_functions_and_flags_are_kept_as_given() -> None:
             "flow": "embedded",
             "sandbox": "provider",
             "proxy": "http://proxy:3128",
-            "ca_bundle": "/etc/ca.pem",
+            "ca_bundle": str(authority().bundle),
         }
     )
 
     assert {made.customer_of, made.answer, made.on_connected, made.on_event} == {hook}
     assert (made.require_state, made.opened_by, made.flow) == (True, "application", "embedded")
-    assert (made.sandbox, made.proxy) == ("provider", "http://proxy:3128")
-    assert made.ca_bundle == "/etc/ca.pem"
+    assert (made.sandbox, made.proxy) == ("provider", Secret("http://proxy:3128"))
+    assert made.ca_bundle == str(authority().bundle)
 
 
 def test_everything_that_is_wrong_is_reported_at_once() -> None:

@@ -8,13 +8,16 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
-from finch_middleware import transport
+from finch_middleware import FinchConnect, transport
 from finch_middleware.errors import ConfigurationError
+from finch_middleware.finch_api import FinchApi
+from finch_middleware.secret import Secret
 from finch_middleware.transport import Transport
 from tests.asking import (
     DISTRUSTED,
@@ -26,6 +29,7 @@ from tests.asking import (
     trusting,
 )
 from tests.odd_server import Line, OddServer, answering, authority, connect_proxy, raw_answer, stall
+from tests.test_finch_secrets import shown_by
 
 # -- TLS --
 
@@ -114,7 +118,7 @@ def test_tls_goes_through_the_configured_proxy() -> None:
         connect_proxy(server) as proxy,
     ):
         url = proxy.url.replace("//", "//user:pass@")
-        client = Transport(proxy=url, ca_bundle=str(authority().bundle))
+        client = Transport(proxy=Secret(url), ca_bundle=str(authority().bundle))
 
         first = ask(server, transport=client)
         second = ask(server, transport=client)
@@ -131,7 +135,7 @@ def test_plain_requests_to_loopback_do_not_use_the_proxy() -> None:
         OddServer(answering(raw_answer(b"{}"))) as server,
         OddServer(answering(raw_answer(b"{}"))) as proxy,
     ):
-        ask(server, transport=Transport(proxy=proxy.url))
+        ask(server, transport=Transport(proxy=Secret(proxy.url)))
 
         assert (server.connections, proxy.connections) == (1, 0)
 
@@ -141,7 +145,7 @@ def test_a_proxy_that_refuses_is_unreachable() -> None:
         OddServer(answering(raw_answer(b"{}")), tls=authority().server()) as server,
         connect_proxy(server, status="407 Proxy Authentication Required") as proxy,
     ):
-        client = Transport(proxy=proxy.url, ca_bundle=str(authority().bundle))
+        client = Transport(proxy=Secret(proxy.url), ca_bundle=str(authority().bundle))
 
         result = ask(server, transport=client)
 
@@ -160,7 +164,7 @@ def test_a_proxy_that_drips_ends_with_the_deadline_and_nothing_was_sent() -> Non
     ):
         begun = time.monotonic()
 
-        result = ask(server, transport=Transport(proxy=proxy.url), within=0.4 * SECOND)
+        result = ask(server, transport=Transport(proxy=Secret(proxy.url)), within=0.4 * SECOND)
 
         took = time.monotonic() - begun
     assert result == UNREACHABLE
@@ -180,7 +184,7 @@ def test_a_handshake_behind_a_slow_proxy_gets_only_what_is_left() -> None:
     ):
         begun = time.monotonic()
 
-        result = ask(server, transport=Transport(proxy=proxy.url), within=0.5 * SECOND)
+        result = ask(server, transport=Transport(proxy=Secret(proxy.url)), within=0.5 * SECOND)
 
         took = time.monotonic() - begun
     assert result == UNREACHABLE
@@ -193,7 +197,32 @@ def test_a_handshake_behind_a_slow_proxy_gets_only_what_is_left() -> None:
 )
 def test_a_proxy_that_cannot_be_used_is_refused(proxy: str) -> None:
     with pytest.raises(ConfigurationError, match="proxy"):
-        Transport(proxy=proxy)
+        Transport(proxy=Secret(proxy))
+
+
+PASSWORD = "c4n4ry"
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        lambda: Transport(proxy=Secret(f"http://user:{PASSWORD}@proxy:port")),
+        lambda: FinchApi(
+            client_id="c",
+            client_secret=Secret("s"),
+            api_url="http://finch.example",
+            proxy=Secret(f"http://user:{PASSWORD}@proxy:3128"),
+        ),
+        lambda: FinchConnect(client_id="c", proxy=f"http://user:{PASSWORD}@proxy:port"),
+        lambda: FinchConnect(client_id="c", proxy=f"http://user:{PASSWORD}@proxy:3128"),
+    ],
+    ids=["transport", "api", "unusable", "beside other faults"],
+)
+def test_no_refusal_shows_the_password_of_a_proxy(refused: Callable[[], object]) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        refused()
+
+    assert PASSWORD not in shown_by(caught.value)
 
 
 SEND = """

@@ -7,7 +7,7 @@ import click
 from finch_middleware.cli import Fault
 from finch_middleware.cli.deployment import without_password
 from finch_middleware.connect import storage_of
-from finch_middleware.options import OptionReader
+from finch_middleware.option_reader import OptionReader
 from finch_middleware.storage import Storage
 
 
