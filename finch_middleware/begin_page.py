@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from finch_middleware.addresses import browser_path
 from finch_middleware.customers import Customer, customer_ids
 from finch_middleware.errors import AlreadyConnected, Away, FinchRefused, ReturnFault, UsageError
 from finch_middleware.events import Events
@@ -95,3 +96,14 @@ class BeginPage:
             request_id=refusal.request_id,
         )
         return self._pages.respond(failed, request)
+
+
+def browser_path_of(settings: Settings) -> str | None:
+    """The begin path as a browser writes it, where there is one and that is known."""
+    if settings.begin_path is None:
+        return None
+    return browser_path(
+        settings.begin_path,
+        callback_path=settings.callback_path,
+        redirect_uri=settings.redirect_uri,
+    )

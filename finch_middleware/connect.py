@@ -13,8 +13,7 @@ from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
 from typing import Any, Literal, Unpack, cast
 
-from finch_middleware.addresses import browser_path
-from finch_middleware.begin_page import BeginPage
+from finch_middleware.begin_page import BeginPage, browser_path_of
 from finch_middleware.binding import Binder
 from finch_middleware.connections import Connections
 from finch_middleware.customers import Customers, customer_ids
@@ -318,7 +317,7 @@ def _configured(options: Options) -> tuple[Settings, Pages]:
     try:
         settings = Settings.of(options, storage_protocol=Storage)
         spa_origins = settings.spa_origins
-        begin_path, connect_origin = _begin_path_of(settings), settings.connect_origin
+        begin_path, connect_origin = browser_path_of(settings), settings.connect_origin
     except ConfigurationError as error:
         faults += error.faults
     try:
@@ -337,17 +336,6 @@ def _configured(options: Options) -> tuple[Settings, Pages]:
     if faults:
         raise ConfigurationError(faults)
     return settings, pages
-
-
-def _begin_path_of(settings: Settings) -> str | None:
-    """The begin path as a browser writes it, where there is one and that is known."""
-    if settings.begin_path is None:
-        return None
-    return browser_path(
-        settings.begin_path,
-        callback_path=settings.callback_path,
-        redirect_uri=settings.redirect_uri,
-    )
 
 
 def _reason_of(away: Away) -> str:
