@@ -7,7 +7,15 @@ from collections.abc import Callable
 
 from finch_middleware.addresses import browser_path
 from finch_middleware.customers import Customer, customer_ids
-from finch_middleware.errors import AlreadyConnected, Away, FinchRefused, ReturnFault, UsageError
+from finch_middleware.errors import (
+    AlreadyConnected,
+    Away,
+    FinchError,
+    FinchRefused,
+    ReturnFault,
+    SchemaMismatch,
+    UsageError,
+)
 from finch_middleware.events import Events
 from finch_middleware.messages import Response
 from finch_middleware.pages import Pages
@@ -31,8 +39,11 @@ class BeginPage:
         """
         A page for a GET; for a POST of our own page, the way into Finch Connect.
 
+        Whatever is away, or needs mending by an operator, is a page too.
+
         Raises:
-            UsageError: `customer_of` answered something else than one Customer, or nobody.
+            UsageError: `customer_of` answered something else than one Customer, or nobody; or
+                its customer is one that no call may have.
         """
         if request.method in ("GET", "HEAD"):
             return self._pages.begin(connect_origin=self._settings.connect_origin)
@@ -43,7 +54,9 @@ class BeginPage:
         except Away as away:
             return away.response()
         except (AlreadyConnected, FinchRefused) as refusal:
-            return self._refused(request, refusal)
+            return self._failed(request, refusal, reason="client_rejected")
+        except SchemaMismatch as mismatch:
+            return self._failed(request, mismatch, reason="storage_unavailable")
 
     def _begun(self, request: CallbackRequest) -> Response:
         if request.method != "POST":
@@ -83,17 +96,15 @@ class BeginPage:
         )
         return self._pages.respond(invalid, request)
 
-    def _refused(
-        self, request: CallbackRequest, refusal: AlreadyConnected | FinchRefused
-    ) -> Response:
-        """Finch said no to the request itself: nobody but the operators can mend that."""
-        failed = Visit.now(return_to=self._settings.return_to).failed("client_rejected")
+    def _failed(self, request: CallbackRequest, fault: FinchError, *, reason: str) -> Response:
+        """Nobody but the operators can mend this: the log has the code of what is wrong."""
+        failed = Visit.now(return_to=self._settings.return_to).failed(reason)
         self._events.report(
             "finch.begin.failed",
             logging.ERROR,
             reference=failed.reference,
-            reason=refusal.code,
-            request_id=refusal.request_id,
+            reason=fault.code,
+            request_id=getattr(fault, "request_id", None),
         )
         return self._pages.respond(failed, request)
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from finch_middleware import Customer, UsageError
+from finch_middleware.errors import SchemaMismatch
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.site import NAVIGATION, SAME_ORIGIN_FETCH, Answer, Browser, Site
 from tests.story.oracle import tokens_of
+from tests.story.troubled_storage import TroubledStorage
 
 # Nothing here depends on the kind of storage.
 pytestmark = pytest.mark.parametrize("storage_options", ["memory"], indirect=True)
@@ -193,6 +197,49 @@ def test_a_finch_that_is_away_or_refuses_is_told_in_words(
     assert event.reason == reason
     assert event.reference is not None
     assert event.reference in answer.text
+
+
+@pytest.mark.parametrize("fetched", [False, True], ids=["browser", "script"])
+def test_tables_that_do_not_fit_are_told_in_words_and_begin_nothing(
+    fake: FakeFinch,
+    begin_site: Callable[..., Site],
+    troubled: TroubledStorage,
+    tmp_path: Path,
+    fetched: bool,
+) -> None:
+    site = begin_site(storage=troubled, spool=tmp_path / "spool")
+    troubled.raises("check", SchemaMismatch("run finch-middleware create-tables"))
+    headers = {**SAME_ORIGIN_FETCH, "Origin": site.origin} if fetched else {}
+
+    answer = press(Browser(site), **headers)
+
+    assert answer.status == 503
+    [event] = site.named("finch.begin.failed")
+    assert (event.level, event.reason) == (logging.ERROR, "schema_mismatch")
+    assert str(event.reference) in answer.text
+    assert "create-tables" not in answer.text
+    assert not fetched or answer.json["reason"] == "storage_unavailable"
+    assert (fake.ledger.calls("sessions"), site.errors) == (0, [])
+
+
+@pytest.mark.parametrize("customer", [False, 1.5, {"id": "acme"}, b"acme"], ids=repr)
+def test_a_login_that_names_no_customer_is_the_applications_mistake(
+    begin_site: Callable[..., Site], customer: Any
+) -> None:
+    site = begin_site(customer)
+
+    with pytest.raises(UsageError, match=f"not a {type(customer).__name__}"):
+        site.finch.begin_page({"REQUEST_METHOD": "POST", "HTTP_SEC_FETCH_SITE": "same-origin"})
+
+
+@pytest.mark.parametrize("nobody", [None, "", [], ()], ids=repr)
+def test_an_empty_login_is_nobodys(begin_site: Callable[..., Site], nobody: Any) -> None:
+    site = begin_site(nobody)
+
+    answer = press(Browser(site))
+
+    assert answer.status == 400
+    assert [event.reason for event in site.named("finch.begin.rejected")] == ["signed_out"]
 
 
 def test_the_rest_of_the_application_stays_its_own(begin_site: Callable[..., Site]) -> None:
