@@ -75,8 +75,10 @@ class Grant:
 
     Attributes:
         answer: The whole answer as JSON text, with the fields that this version does not know.
-        connection_id: Finch's stable key; None in answers without one.
-        customer_id: The id that our server gave when it created the session, as text.
+        connection_id: Finch's stable key; None in answers without one, and where anything else
+            is odd. Such a grant is kept in quarantine until Finch explains its token.
+        customer_id: The id that our server gave when it created the session, as text; None
+            where it is neither text nor a whole number.
     """
 
     access_token: Secret
