@@ -25,7 +25,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, get_args
 
 from finch_middleware import CallbackRequest, Event, FinchConnect
-from finch_middleware.connect import storage_of
+from finch_middleware.assembly import storage_of
 from finch_middleware.messages import Connected, Failed, Finishing, Outcome, Repeated, Retry
 from finch_middleware.options import new_key
 from finch_middleware.records import AttemptState

@@ -1,8 +1,7 @@
 """
 FinchConnect, the component an application holds. It knows no WSGI.
 
-The only module that knows every concrete class: it assembles the pieces and passes calls on.
-The story itself stands in `flow`.
+It passes calls on: `assembly` makes the pieces, and the story itself stands in `flow`.
 """
 
 from __future__ import annotations
@@ -11,11 +10,10 @@ import functools
 import logging
 from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
-from typing import Any, Literal, Unpack, cast
+from typing import Literal, Unpack, cast
 
+from finch_middleware.assembly import Assembly
 from finch_middleware.begin_page import BeginPage, browser_path_of
-from finch_middleware.binding import Binder
-from finch_middleware.connections import Connections
 from finch_middleware.customers import Customers, customer_ids
 from finch_middleware.errors import (
     Away,
@@ -24,26 +22,15 @@ from finch_middleware.errors import (
     KeyUnavailable,
     StorageFault,
 )
-from finch_middleware.events import Events
-from finch_middleware.finch_api import FinchApi
-from finch_middleware.flow import Flow
-from finch_middleware.keeping import Keeping
 from finch_middleware.messages import FAILED_REASONS, Failed, Outcome, Response
 from finch_middleware.opening import Opening
 from finch_middleware.options import FlowKind, Options, options_from_env
 from finch_middleware.pages import Pages
 from finch_middleware.records import ConnectSession
-from finch_middleware.recovery import Recovery
-from finch_middleware.redeem import Redeemer
-from finch_middleware.repeats import Repeats
 from finch_middleware.request import CallbackRequest
 from finch_middleware.responders import with_cookies, with_cors
-from finch_middleware.rotation import Rotation
 from finch_middleware.settings import Settings
-from finch_middleware.spool import Spool
 from finch_middleware.storage import Storage
-from finch_middleware.tickets import Tickets
-from finch_middleware.vault import KeyedHash, Vault
 from finch_middleware.visit import Visit
 
 _HOUR = timedelta(hours=1)
@@ -67,7 +54,7 @@ class FinchConnect:
         connections: The stored connections: `for_customer`, `get`, `refresh`, `disconnect`.
         recovery: For a timer or an operator: `sweep()`, `drain()`, `complete()`.
         rotation: For an operator: which keys are in use, and how to bring all under one.
-        storage, vault: The storage object and the keys in use, for operators' commands.
+        storage, spool, vault: What keeps the tokens and the keys in use, for operators' commands.
         client_id: Finch's id of this application.
         callback_path: The callback's path, as WSGI's PATH_INFO has it.
         paths: What answers each path that is ours: the callback, and the begin path if any.
@@ -78,82 +65,25 @@ class FinchConnect:
 
     def __init__(self, **options: Unpack[Options]) -> None:
         settings, self._pages = _configured(options)
-        vault = Vault(
-            client_id=settings.client_id,
-            key=settings.key,
-            accepted_keys=settings.accepted_keys,
-            key_provider=settings.key_provider,
-        )
-        if settings.key_provider is None:
-            vault.prove()
+        pieces = Assembly(settings)
         self.client_id = settings.client_id
-        self.vault = vault
-        keyed_hash = KeyedHash(client_id=settings.client_id, client_secret=settings.client_secret)
-        api = FinchApi(
-            client_id=settings.client_id,
-            client_secret=settings.client_secret,
-            api_url=settings.api_url,
-            proxy=settings.proxy,
-            ca_bundle=settings.ca_bundle,
-        )
-        events = Events(client_id=settings.client_id, on_event=settings.on_event)
-        tickets = Tickets(vault=vault, secure=settings.secure)
-        spool = Spool(settings.spool)
-        self.storage = storage_of(settings.storage)
+        self.vault = pieces.vault
+        self.storage = pieces.storage
+        self.spool = pieces.spool
+        self.connections = pieces.connections
+        self.recovery = pieces.recovery
+        self.rotation = pieces.rotation
         self.callback_path = settings.callback_path
-        self.connections = Connections(
-            client_id=settings.client_id, storage=self.storage, vault=vault, api=api
-        )
-        redeemer = Redeemer(
-            settings=settings,
-            api=api,
-            vault=vault,
-            tickets=tickets,
-            storage=self.storage,
-            keeping=Keeping(storage=self.storage, spool=spool, events=events),
-            events=events,
-        )
-        self.recovery = Recovery(
-            settings=settings,
-            api=api,
-            vault=vault,
-            storage=self.storage,
-            spool=spool,
-            redeemer=redeemer,
-            events=events,
-        )
-        self.rotation = Rotation(
-            client_id=settings.client_id, vault=vault, storage=self.storage, spool=spool
-        )
         self._settings = settings
-        self._events = events
+        self._events = pieces.events
+        self._flow = pieces.flow
         self._begin_page = BeginPage(
-            settings=settings, pages=self._pages, events=events, begin=self.begin
+            settings=settings, pages=self._pages, events=pieces.events, begin=self.begin
         )
         self.paths: Mapping[str, Callable[[object], Response]] = {
             self.callback_path: self.callback,
             **({settings.begin_path: self.begin_page} if settings.begin_path else {}),
         }
-        self._flow = Flow(
-            settings=settings,
-            api=api,
-            vault=vault,
-            tickets=tickets,
-            binder=Binder(settings=settings, keyed_hash=keyed_hash),
-            keyed_hash=keyed_hash,
-            storage=self.storage,
-            spool=spool,
-            redeemer=redeemer,
-            repeats=Repeats(
-                settings=settings,
-                storage=self.storage,
-                redeemer=redeemer,
-                recovery=self.recovery,
-                events=events,
-            ),
-            recovery=self.recovery,
-            events=events,
-        )
 
     @classmethod
     def from_env(
@@ -354,35 +284,3 @@ def _taken(environ: list[Mapping[str, str] | None], overrides: Options) -> Optio
     options = cast("Options", {**options_from_env(environ.pop()), **overrides})
     cast("dict[str, object]", overrides).clear()
     return options
-
-
-def storage_of(storage: Any) -> Storage:
-    """
-    The storage that a URL names; an object is taken as it is. The settings have checked it.
-
-    Raises:
-        ConfigurationError: Its driver does not take the URL.
-    """
-    if not isinstance(storage, str):
-        return cast("Storage", storage)
-    try:
-        return _opened(storage)
-    except ConfigurationError as error:
-        faults = error.faults
-    # Again, from a frame without the URL: it may hold the database's password.
-    del storage
-    raise ConfigurationError(faults)
-
-
-def _opened(storage: str) -> Storage:
-    if storage.startswith("memory:"):
-        from finch_middleware.storage.memory import MemoryStorage
-
-        return MemoryStorage()
-    if storage.startswith(("redis:", "rediss:", "unix:")):
-        from finch_middleware.storage.redis import RedisStorage
-
-        return RedisStorage(storage)
-    from finch_middleware.storage.sqlalchemy import SQLAlchemyStorage
-
-    return SQLAlchemyStorage(storage)

@@ -24,6 +24,7 @@ LAYERS = """
     __init__
     adapters
     connect
+    assembly
     flow | begin_page
     repeats
     recovery | rotation
@@ -64,7 +65,7 @@ HOMES = {
     "werkzeug": {"request", "messages", "responders", "adapters", "cli", "testing"},
 }
 #: Who may name a storage backend: it knows every concrete class, or makes one for a test.
-KNOWS_BACKENDS = {"connect", "cli", "testing", "storage"}
+KNOWS_BACKENDS = {"assembly", "cli", "testing", "storage"}
 
 #: The families: their members never import each other. A file is a member of its own, or one of
 #: the parts that a single member alone may use, or shared by all and importing none of them.
@@ -175,7 +176,7 @@ def test_the_names_of_parts_and_shared_files_are_those_of_files() -> None:
 def test_only_the_assembly_knows_a_storage_backend() -> None:
     knowing = {family(module) for module, name in OURS if name.startswith("storage.")}
 
-    assert "connect" in knowing
+    assert "assembly" in knowing
     assert knowing <= KNOWS_BACKENDS
 
 

@@ -7,7 +7,7 @@ import traceback
 import pytest
 
 from finch_middleware import ConfigurationError, FinchConnect
-from finch_middleware.connect import storage_of
+from finch_middleware.assembly import storage_of
 from finch_middleware.storage.redis import RedisStorage
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from finch_middleware import Connection
-from finch_middleware.connect import storage_of
+from finch_middleware.assembly import storage_of
 from finch_middleware.records import AttemptState
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import FakeFinch

@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from finch_middleware import Connection
+from finch_middleware.assembly import storage_of
 from finch_middleware.cli import recover, sweep
-from finch_middleware.connect import storage_of
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.left_behind import left_behind, quarantined, spooled, standing
 from tests.site import KEY, Site

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
+from finch_middleware.assembly import storage_of
 from finch_middleware.cli import Fault
 from finch_middleware.cli.deployment import without_password
-from finch_middleware.connect import storage_of
 from finch_middleware.option_reader import OptionReader
 from finch_middleware.storage import Storage
 

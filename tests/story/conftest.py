@@ -12,7 +12,7 @@ from redis import Redis
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
-from finch_middleware.connect import storage_of
+from finch_middleware.assembly import storage_of
 from finch_middleware.storage.memory import MemoryStorage
 from finch_middleware.storage.sqlalchemy import SQLAlchemyStorage
 from finch_middleware.testing.fake_finch import FakeFinch
