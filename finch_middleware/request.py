@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NoReturn
 from urllib.parse import urlencode
@@ -12,6 +13,8 @@ from werkzeug.datastructures import EnvironHeaders, Headers
 from finch_middleware.errors import ReturnFault, UsageError
 
 BODY_LIMIT_BYTES = 8 * 1024
+#: How long a body that we read ourselves may take: a page's script sends it in one piece.
+BODY_SECONDS = 3.0
 
 #: Any of these says that no person is looking yet.
 _PREFETCH = (
@@ -189,14 +192,19 @@ def _raw_body(request: Any, environ: dict[str, Any], length: int) -> bytes:
 
 
 def _read_up_to(stream: Any, length: int) -> bytes:
-    """Up to *length* bytes, never asking for more: a server's stream may block past its end."""
-    body = b""
-    while len(body) < length:
-        chunk = stream.read(length - len(body))
+    """
+    Up to *length* bytes, never asking for more: a server's stream may block past its end.
+
+    What comes too slowly is left half read. Only the server can end a single read.
+    """
+    body, until = bytearray(), time.monotonic() + BODY_SECONDS
+    while len(body) < length and time.monotonic() < until:
+        # By the byte: most servers' streams wait until all that was asked for is there.
+        chunk = stream.read(1)
         if not chunk:
             break
         body += chunk
-    return body
+    return bytes(body)
 
 
 def _parsed_body(request: Any, environ: dict[str, Any]) -> bytes:

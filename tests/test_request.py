@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import io
 import json
+import select
+import socket
+import time
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import pytest
 from werkzeug.test import EnvironBuilder
 
+from finch_middleware import request as request_module
 from finch_middleware.errors import ReturnFault, UsageError
 from finch_middleware.request import BODY_LIMIT_BYTES, CallbackRequest
 from finch_middleware.returns import recognised
+from tests.site import CALLBACK, Site
 
 CODE = "6d1fd0f0-5a1e-4e2a-9a5f-0c3c1f1f7a10"
 STATE = "abcdefghijklmnopqrstu_"
@@ -339,6 +344,48 @@ def test_a_body_that_comes_in_pieces_is_put_together() -> None:
 
     assert CallbackRequest.of(form() | {"wsgi.input": stream}).body == QUERY.encode()
     assert stream.given == len(QUERY)
+
+
+class Slow(Input):
+    """A wsgi.input that waits for all that it was asked for, as it drips in."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        assert size is not None
+        time.sleep(0.02 * size)
+        return super().read(size)
+
+
+@pytest.mark.parametrize("make", [MAKERS["environ"], falcon], ids=["environ", "falcon"])
+def test_a_body_that_drips_is_given_up_and_refused(
+    make: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(request_module, "BODY_SECONDS", 0.1)
+    stream = Slow(QUERY.encode())
+    began = time.monotonic()
+
+    reason = refusal(make(form() | {"wsgi.input": stream}))
+
+    assert reason == "body"
+    assert 0 < stream.given < len(QUERY)
+    assert time.monotonic() - began < 1
+
+
+def test_a_page_that_drips_its_body_is_answered_before_it_ends(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(request_module, "BODY_SECONDS", 0.2)
+    head = f"POST {CALLBACK} HTTP/1.1\r\nContent-Type: {FORM}\r\nContent-Length: 8000\r\n\r\n"
+    began = time.monotonic()
+
+    with socket.create_connection(("127.0.0.1", urlsplit(site.origin).port or 0)) as line:
+        line.sendall(head.encode())
+        while not select.select([line], [], [], 0.02)[0]:
+            line.sendall(b"x")
+        answer = line.recv(4096)
+
+    assert answer.split()[1] == b"400"
+    assert [event.reason for event in site.named("finch.callback.rejected")] == ["body"]
+    assert time.monotonic() - began < 5
 
 
 def test_the_body_is_read_once() -> None:
