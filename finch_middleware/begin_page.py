@@ -77,7 +77,8 @@ class BeginPage:
         )
 
     def _customer(self, request: CallbackRequest) -> Customer:
-        assert self._settings.customer_of is not None  # the settings have checked it
+        if self._settings.customer_of is None:
+            raise UsageError("a begin page asks customer_of for whom it begins: configure one")
         answer = self._settings.customer_of(request)
         if not customer_ids(answer):
             raise ReturnFault("signed_out")

@@ -222,6 +222,15 @@ def test_tables_that_do_not_fit_are_told_in_words_and_begin_nothing(
     assert (fake.ledger.calls("sessions"), site.errors) == (0, [])
 
 
+def test_a_begin_page_of_a_component_that_asks_nobody_is_the_applications_mistake(
+    site: Site,
+) -> None:
+    posted = {"REQUEST_METHOD": "POST", "HTTP_SEC_FETCH_SITE": "same-origin"}
+
+    with pytest.raises(UsageError, match="customer_of"):
+        site.finch.begin_page(posted)
+
+
 @pytest.mark.parametrize("customer", [False, 1.5, {"id": "acme"}, b"acme"], ids=repr)
 def test_a_login_that_names_no_customer_is_the_applications_mistake(
     begin_site: Callable[..., Site], customer: Any
