@@ -107,6 +107,21 @@ def test_an_expired_flow_is_told_so_and_spends_no_code(
     assert fake.ledger.calls("token") == 0
 
 
+def test_start_again_leads_to_finch_at_once(
+    page: playwright.Page, fake: FakeFinch, address: str, clock: Clock
+) -> None:
+    press(page, address)
+    page.wait_for_url(f"{fake.connect_origin}/authorize?**")
+    clock.move(timedelta(hours=2))
+    page.get_by_role("button", name="Allow").click()
+
+    page.get_by_role("button", name="Start again").click()
+    allow(page, fake)
+
+    page.wait_for_url(f"{address}/?finch=connected&finch_ref=*")
+    assert fake.ledger.calls("token") == 1
+
+
 def test_a_finch_that_is_busy_is_tried_again_by_the_button(
     page: playwright.Page, fake: FakeFinch, address: str
 ) -> None:
