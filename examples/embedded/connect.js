@@ -14,6 +14,7 @@
   const button = form.querySelector("button");
   const callback = new URL(document.currentScript.dataset.callback, form.action);
   const message = form.appendChild(document.createElement("output"));
+  const patience = 120, usualPause = 2; // seconds
   let connect = null;
 
   const pause = seconds => new Promise(done => setTimeout(done, seconds * 1000));
@@ -23,6 +24,10 @@
     button.disabled = busy;
   }
 
+  // What the server answered, under a reference that whoever helps will ask for.
+  const told = ({ message: text, reference }) =>
+    say(reference ? `${text} (Reference: ${reference})` : text);
+
   async function post(address, fields) {
     const answer = await fetch(address, {
       method: "POST",
@@ -30,25 +35,25 @@
       headers: { Accept: "application/json", ...(fields && { "Content-Type": "application/json" }) },
       body: fields && JSON.stringify(fields),
     });
-    return answer.json();
+    const wait = Number(answer.headers.get("Retry-After")) || usualPause;
+    return { ...(await answer.json()), wait };
   }
 
   // The server checks the state and exchanges the code once, however often it gets them.
   async function finish({ code, state }) {
-    for (let tries = 0; tries < 10; tries += 1) {
+    for (let waited = 0; ; ) {
       const answer = await post(callback, { code, state });
       if (answer.outcome === "connected" || answer.retry === "none") return goOn(answer);
-      if (answer.retry !== "reload") return say(answer.message);
+      if (answer.retry !== "reload" || (waited += answer.wait) > patience) return told(answer);
       say(answer.message, { busy: true });
-      await pause(2);
+      await pause(answer.wait);
     }
-    return say("This takes longer than usual. Please try again.");
   }
 
-  function goOn({ outcome, message: text, return_to: path }) {
-    if (outcome !== "connected" && outcome !== "finishing") return say(text);
-    const home = new URL(path, location);
-    home.searchParams.set("finch", outcome);
+  function goOn(answer) {
+    if (answer.outcome !== "connected" && answer.outcome !== "finishing") return told(answer);
+    const home = new URL(answer.return_to, location);
+    home.searchParams.set("finch", answer.outcome);
     return location.assign(home);
   }
 
@@ -56,7 +61,7 @@
 
   async function begin() {
     const opened = await post(form.action);
-    if (!opened.session_id) return say(opened.message);
+    if (!opened.session_id) return told(opened);
     // Once: a second initialize would answer every message a second time.
     connect ??= FinchConnect.initialize({
       apiConfig: { connectUrl: opened.connect_origin },
@@ -67,7 +72,9 @@
       onError: () => say("Your payroll was not connected. You can try again."),
       onClose: () => say("You left before the connection was made. Nothing has changed."),
     });
-    return connect.open({ sessionId: opened.session_id, state: opened.state });
+    connect.open({ sessionId: opened.session_id, state: opened.state });
+    // The SDK gives its frame no title, and a screen reader would read out an address.
+    document.getElementById("finch-connect-iframe")?.setAttribute("title", "Finch Connect");
   }
 
   form.addEventListener("submit", event => {
