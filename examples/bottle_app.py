@@ -1,4 +1,4 @@
-"""Bottle: the callback is a route; the session comes from a middleware around it."""
+"""Bottle: two routes are Finch's; the session comes from a middleware around the application."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from wsgiref.types import WSGIApplication
 
 from bare import SignedSessions
 from bottle import Bottle, HTTPResponse, abort, request  # type: ignore[import-untyped]  # no types
-from shared import EMPLOYERS, finch_options, forged, home_page, serve
-from werkzeug.wrappers import Response
+from shared import EMPLOYERS, connections_now, forged, home_page, serve, signed_in
 
-from finch_middleware import Away, FinchConnect
+from finch_middleware import FinchConnect, Response
 
 
-def create_app(address: str) -> WSGIApplication:
-    """The application, for browsers that find it at *address*."""
-    finch = FinchConnect(**finch_options(address))
+def create_app() -> WSGIApplication:
+    """The application."""
+    finch = FinchConnect.from_env(customer_of=lambda request: signed_in(session()))
 
     def refuse_forged_forms() -> None:
         token, expected = request.forms.getunicode("csrf_token"), session()["csrf_token"]
@@ -24,9 +23,9 @@ def create_app(address: str) -> WSGIApplication:
             abort(403)
 
     def home() -> str:
-        customer_id, token = session().get("customer_id"), session()["csrf_token"]
-        listed, hint = finch.connections.for_customer, request.query.getunicode("finch")
-        return home_page(customer_id, connections_of=listed, hint=hint, csrf_token=token)
+        customer, token = signed_in(session()), session()["csrf_token"]
+        listed, hint = connections_now(finch, customer), request.query.getunicode("finch")
+        return home_page(customer, connections=listed, hint=hint, csrf_token=token)
 
     def sign_in_or_out() -> HTTPResponse:
         session().clear()
@@ -34,24 +33,12 @@ def create_app(address: str) -> WSGIApplication:
             session()["customer_id"] = request.forms["customer_id"]
         return HTTPResponse(status=303, Location="/")
 
-    def connect() -> HTTPResponse:
-        customer_id = session().get("customer_id") or abort(403)
-        name = EMPLOYERS[customer_id]
-        try:
-            opened = finch.begin(request=request, customer_id=customer_id, customer_name=name)
-            return as_bottle(opened)
-        except Away as away:
-            return as_bottle(away.response())
-
-    def callback() -> HTTPResponse:
-        return as_bottle(finch.callback(request, customer_id=session().get("customer_id")))
-
     app = Bottle()
     app.add_hook("before_request", refuse_forged_forms)
     app.route("/", "GET", home)
     app.route(["/sign-in", "/sign-out"], "POST", sign_in_or_out)
-    app.route("/connect", "POST", connect)
-    app.route("/finch/callback", "GET", callback)
+    app.route("/connect", "POST", lambda: as_bottle(finch.begin_page(request)))
+    app.route("/finch/callback", "GET", lambda: as_bottle(finch.callback(request)))
     return SignedSessions(app, key=secrets.token_bytes(32))
 
 

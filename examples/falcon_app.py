@@ -1,4 +1,4 @@
-"""Falcon: the callback is a resource; the session comes from a middleware around it."""
+"""Falcon: the middleware begins and finishes; the session comes from a middleware around both."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from wsgiref.types import WSGIApplication
 
 from bare import SignedSessions
 from falcon import MEDIA_HTML, App, HTTPForbidden, HTTPSeeOther, Request, Response
-from shared import EMPLOYERS, finch_options, forged, home_page, serve
-from werkzeug.wrappers import Response as Answer
+from shared import EMPLOYERS, connections_now, forged, home_page, serve, signed_in
 
-from finch_middleware import Away, FinchConnect
+from finch_middleware import CallbackRequest, Customer, FinchConnect, FinchMiddleware
 
 
 class RefuseForgedForms:
@@ -21,16 +20,15 @@ class RefuseForgedForms:
             raise HTTPForbidden
 
 
-def create_app(address: str) -> WSGIApplication:
-    """The application, for browsers that find it at *address*."""
-    finch = FinchConnect(**finch_options(address))
+def create_app() -> WSGIApplication:
+    """The application."""
+    finch = FinchConnect.from_env(customer_of=customer_of, begin_path="/connect")
 
     class Payroll:
         def on_get(self, req: Request, resp: Response) -> None:
-            session, hint = req.context.session, req.get_param("finch")
-            listed, token = finch.connections.for_customer, session["csrf_token"]
-            customer_id = session.get("customer_id")
-            page = home_page(customer_id, connections_of=listed, hint=hint, csrf_token=token)
+            customer, token = signed_in(req.context.session), req.context.session["csrf_token"]
+            listed, hint = connections_now(finch, customer), req.get_param("finch")
+            page = home_page(customer, connections=listed, hint=hint, csrf_token=token)
             resp.content_type, resp.text = MEDIA_HTML, page
 
         def on_post_sign(self, req: Request, resp: Response) -> None:
@@ -39,28 +37,14 @@ def create_app(address: str) -> WSGIApplication:
                 req.context.session["customer_id"] = customer_id
             raise HTTPSeeOther("/")
 
-        def on_post_connect(self, req: Request, resp: Response) -> None:
-            if (customer_id := req.context.session.get("customer_id")) is None:
-                raise HTTPForbidden
-            name = EMPLOYERS[customer_id]
-            send(finch.begin(request=req, customer_id=customer_id, customer_name=name), resp)
-
-        def on_get_callback(self, req: Request, resp: Response) -> None:
-            send(finch.callback(req, customer_id=req.context.session.get("customer_id")), resp)
-
     app = App(middleware=[RefuseForgedForms()])
-    app.add_error_handler(Away, lambda req, resp, away, _: send(away.response(), resp))
     for suffix, path in ((None, "/"), ("sign", "/sign-in"), ("sign", "/sign-out")):
         app.add_route(path, Payroll(), suffix=suffix)
-    app.add_route("/connect", Payroll(), suffix="connect")
-    app.add_route("/finch/callback", Payroll(), suffix="callback")
-    return SignedSessions(app, key=secrets.token_bytes(32))
+    return SignedSessions(FinchMiddleware(app, finch), key=secrets.token_bytes(32))
 
 
-def send(answer: Answer, resp: Response) -> None:
-    resp.status, resp.data = answer.status, answer.get_data()
-    for name, value in answer.headers.items():
-        resp.append_header(name, value)
+def customer_of(request: CallbackRequest) -> Customer | None:
+    return signed_in(request.environ["session"])
 
 
 if __name__ == "__main__":

@@ -1,22 +1,21 @@
-"""Flask: the callback is a view like any other, with the session at hand."""
+"""Flask: two views are Finch's, with the session and the CSRF protection of all others."""
 
 from __future__ import annotations
 
 import secrets
 
 from flask import Flask, abort, redirect, request, session
-from shared import EMPLOYERS, finch_options, forged, home_page, serve
+from shared import EMPLOYERS, connections_now, forged, home_page, serve, signed_in
 from werkzeug.wrappers import Response
 
-from finch_middleware import Away, FinchConnect
+from finch_middleware import FinchConnect
 
 
-def create_app(address: str) -> Flask:
-    """The application, for browsers that find it at *address*."""
+def create_app() -> Flask:
+    """The application."""
     app = Flask(__name__)
     app.config.update(SECRET_KEY=secrets.token_bytes(32), SESSION_COOKIE_SAMESITE="Lax")
-    finch = FinchConnect(**finch_options(address))
-    app.register_error_handler(Away, lambda away: away.response())
+    finch = FinchConnect.from_env(customer_of=lambda request: signed_in(session))
 
     @app.before_request
     def refuse_forged_forms() -> None:
@@ -26,12 +25,9 @@ def create_app(address: str) -> Flask:
 
     @app.get("/")
     def home() -> str:
-        return home_page(
-            session.get("customer_id"),
-            connections_of=finch.connections.for_customer,
-            hint=request.args.get("finch"),
-            csrf_token=session["csrf_token"],
-        )
+        customer, token = signed_in(session), session["csrf_token"]
+        listed, hint = connections_now(finch, customer), request.args.get("finch")
+        return home_page(customer, connections=listed, hint=hint, csrf_token=token)
 
     @app.post("/sign-in")
     def sign_in() -> Response:
@@ -47,13 +43,11 @@ def create_app(address: str) -> Flask:
 
     @app.post("/connect")
     def connect() -> Response:
-        customer_id = session.get("customer_id") or abort(403)
-        name = EMPLOYERS[customer_id]
-        return finch.begin(request=request, customer_id=customer_id, customer_name=name)
+        return finch.begin_page(request)
 
     @app.get("/finch/callback")
     def callback() -> Response:
-        return finch.callback(request, customer_id=session.get("customer_id"))
+        return finch.callback(request)
 
     return app
 

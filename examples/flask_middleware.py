@@ -1,28 +1,27 @@
-"""Flask, wrapped from outside: the application has no callback, the middleware answers it."""
+"""Flask, wrapped from outside: the middleware begins and finishes, the page has only a form."""
 
 from __future__ import annotations
 
 import secrets
 
 from flask import Flask, abort, redirect, request, session
-from shared import EMPLOYERS, finch_options, forged, home_page, serve
+from shared import EMPLOYERS, connections_now, forged, home_page, serve, signed_in
 from werkzeug.wrappers import Response
 
-from finch_middleware import Away, CallbackRequest, FinchConnect, FinchMiddleware
+from finch_middleware import CallbackRequest, Customer, FinchConnect, FinchMiddleware
 
 
-def create_app(address: str) -> Flask:
-    """The application, for browsers that find it at *address*."""
+def create_app() -> Flask:
+    """The application."""
     app = Flask(__name__)
     app.config.update(SECRET_KEY=secrets.token_bytes(32), SESSION_COOKIE_SAMESITE="Lax")
 
-    def customer_of(request: CallbackRequest) -> str | None:
+    def customer_of(request: CallbackRequest) -> Customer | None:
         with app.request_context(dict(request.environ)):
-            return session.get("customer_id")
+            return signed_in(session)
 
-    finch = FinchConnect(**finch_options(address, customer_of=customer_of))
+    finch = FinchConnect.from_env(customer_of=customer_of, begin_path="/connect")
     app.wsgi_app = FinchMiddleware(app.wsgi_app, finch)  # type: ignore[method-assign]  # Flask's way
-    app.register_error_handler(Away, lambda away: away.response())
 
     @app.before_request
     def refuse_forged_forms() -> None:
@@ -32,12 +31,9 @@ def create_app(address: str) -> Flask:
 
     @app.get("/")
     def home() -> str:
-        return home_page(
-            session.get("customer_id"),
-            connections_of=finch.connections.for_customer,
-            hint=request.args.get("finch"),
-            csrf_token=session["csrf_token"],
-        )
+        customer, token = signed_in(session), session["csrf_token"]
+        listed, hint = connections_now(finch, customer), request.args.get("finch")
+        return home_page(customer, connections=listed, hint=hint, csrf_token=token)
 
     @app.post("/sign-in")
     def sign_in() -> Response:
@@ -50,12 +46,6 @@ def create_app(address: str) -> Flask:
     def sign_out() -> Response:
         session.clear()
         return redirect("/", 303)
-
-    @app.post("/connect")
-    def connect() -> Response:
-        customer_id = session.get("customer_id") or abort(403)
-        name = EMPLOYERS[customer_id]
-        return finch.begin(request=request, customer_id=customer_id, customer_name=name)
 
     return app
 

@@ -1,25 +1,43 @@
-"""What the examples share: two employers, two pages, a server, and Finch's options."""
+"""
+What the examples share: two employers, two pages, a server, and a fake Finch to try them with.
+
+None of it is needed to connect an employer: that stands in each example.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import hmac
 import os
 import socket
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from html import escape
 from pathlib import Path
 from string import Template
-from typing import Unpack
+from typing import TYPE_CHECKING, Any
 from wsgiref.types import WSGIApplication
 
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from finch_middleware import Connection
-from finch_middleware.options import Options, new_key, options_from_env
+from finch_middleware import Connection, Customer, FinchConnect, FinchError, FinchRefused
+from finch_middleware.options import new_key
 from finch_middleware.testing.fake_finch import FakeFinch
 
-EMPLOYERS = {"acme": "Acme Inc.", "globex": "Globex Ltd."}
-CALLBACK_PATH = "/finch/callback"
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+EMPLOYERS = {
+    "acme": Customer(id="acme", name="Acme Inc."),
+    "globex": Customer(id="globex", name="Globex Ltd."),
+}
+
+#: Where a browser gets Finch's script for the embedded flow.
+SDK_URL = os.environ.get("FINCH_SDK_URL", "https://prod-cdn.tryfinch.com/latest/connect.js")
+
+_PATIENCE_SECONDS = 2
+_asking = ThreadPoolExecutor(max_workers=4, thread_name_prefix="status")
 
 _PROVIDERS = {"adp_run": "ADP Run", "bamboo_hr": "BambooHR", "quickbooks_payroll": "QuickBooks"}
 _BANNERS = {
@@ -30,29 +48,37 @@ _BANNERS = {
 }
 
 
-def finch_options(address: str, **more: Unpack[Options]) -> Options:
-    """
-    What the ``FINCH_…`` variables say; without FINCH_CLIENT_ID, what suits a fake Finch.
+def signed_in(session: Mapping[str, Any]) -> Customer | None:
+    """The employer of a login. In earnest it would come from your database."""
+    return EMPLOYERS.get(session.get("customer_id", ""))
 
-    That fake is the one at FINCH_API_URL, or else one that starts in this process.
-    *address* is where a browser finds the application; *more* is added as it is.
+
+def connections_now(finch: FinchConnect, customer: Customer | None) -> list[Connection]:
     """
-    given: Options = {**options_from_env(), **more}
-    if "client_id" in given:
-        return given
-    fake = FakeFinch()
-    api_url = given.get("api_url") or fake.start().api_url
-    return {
-        "client_id": fake.client_id,
-        "client_secret": fake.client_secret,
-        "redirect_uri": address + CALLBACK_PATH,
-        "products": ["company", "directory"],
-        "storage": "memory://",
-        "key": new_key("demo"),
-        "api_url": api_url,
-        "connect_origin": api_url,
-        **given,
-    }
+    A customer's connections, each with Finch's present word on it; nobody's are none.
+
+    A page waits two seconds at most for Finch. Where Finch is slow or away, the word that it
+    gave last stands.
+    """
+    if customer is None:
+        return []
+    known = finch.connections.for_customer(customer.id)
+    asked = [_asking.submit(_renewed, finch, connection) for connection in known]
+    answered, _ = wait(asked, timeout=_PATIENCE_SECONDS)
+    pairs = zip(known, asked, strict=True)
+    listed = [ask.result() if ask in answered else connection for connection, ask in pairs]
+    return [connection for connection in listed if connection is not None]
+
+
+def _renewed(finch: FinchConnect, connection: Connection) -> Connection | None:
+    """None, if it was removed meanwhile."""
+    connection_id, customer_id = connection.connection_id, connection.customer_id
+    try:
+        return finch.connections.refresh(connection_id, customer_id=customer_id)
+    except FinchRefused:  # Finch does not take the token any more
+        return dataclasses.replace(connection, status="disconnected")
+    except FinchError:
+        return connection
 
 
 def forged(token: str | None, *, expected: str | None) -> bool:
@@ -61,9 +87,9 @@ def forged(token: str | None, *, expected: str | None) -> bool:
 
 
 def home_page(
-    customer_id: str | None,
+    customer: Customer | None,
     *,
-    connections_of: Callable[[str], Collection[Connection]],
+    connections: Collection[Connection],
     hint: str | None,
     csrf_token: str,
     csrf_field: str = "csrf_token",
@@ -74,9 +100,8 @@ def home_page(
     *hint* is the query's ``finch``: a wish for a message, never evidence.
     """
     token = f'<input type="hidden" name="{escape(csrf_field)}" value="{escape(csrf_token)}">'
-    if customer_id is None:
+    if customer is None:
         return _sign_in_page(token)
-    connections = connections_of(customer_id)
     body = _look(
         "connections.html",
         banner=_banner(hint, connections),
@@ -85,26 +110,74 @@ def home_page(
         verb="Connect again" if connections else "Connect payroll",
     )
     sign_out = f'<form method="post" action="/sign-out">{token}<button>Sign out</button></form>'
-    name = escape(EMPLOYERS[customer_id])
+    name = escape(customer.name)
     return _look("page.html", title=f"Payroll of {name}", head=name, sign_out=sign_out, body=body)
 
 
-def serve(make_app: Callable[[str], WSGIApplication]) -> None:
-    """Serve what *make_app* makes for its address, to this machine alone, until Ctrl-C."""
-    with socket.create_server(("127.0.0.1", int(os.environ.get("PORT", "8000")))) as listening:
+def embedded(page: str) -> str:
+    """*page* with the scripts of the embedded flow: Finch's own, and ``embedded/connect.js``."""
+    return page.replace("</head>", _look("embedded.html", sdk=SDK_URL) + "</head>")
+
+
+def serve(make_app: Callable[[], WSGIApplication]) -> None:
+    """Serve what *make_app* makes, to this machine alone, until Ctrl-C."""
+    with _listening() as listening:
         port = listening.getsockname()[1]
-        # Finch takes http for localhost alone, and cookies of localhost stay away from 127.0.0.1.
-        address = f"http://localhost:{port}"
+        address = stand_in_for_finch(port)
         server = make_server(
             "127.0.0.1",
             port,
-            make_app(address),
+            make_app(),
             threaded=True,
             request_handler=_Handler,
             fd=listening.fileno(),
         )
     print(f"Open {address}", flush=True)
     server.serve_forever()
+
+
+def serve_asgi(make_app: Callable[[], ASGIApp]) -> None:
+    """The same for ASGI, with uvicorn."""
+    import uvicorn
+
+    with _listening() as listening, contextlib.suppress(KeyboardInterrupt):
+        address = stand_in_for_finch(listening.getsockname()[1])
+        # An access log would hold whole addresses, and a callback's holds a code.
+        server = uvicorn.Server(uvicorn.Config(make_app(), access_log=False, log_level="warning"))
+        print(f"Open {address}", flush=True)
+        server.run(sockets=[listening])
+
+
+def stand_in_for_finch(port: int) -> str:
+    """
+    Where a browser finds the application; from now on a fake Finch answers it.
+
+    What the ``FINCH_…`` variables do not say is then said for that fake: the one at
+    FINCH_API_URL, or else one that starts in this process. With FINCH_CLIENT_ID set, nothing
+    is changed.
+    """
+    # Finch takes http for localhost alone, and cookies of localhost stay away from 127.0.0.1.
+    address = f"http://localhost:{port}"
+    if os.environ.get("FINCH_CLIENT_ID"):
+        return address
+    fake = FakeFinch()
+    api_url = os.environ.get("FINCH_API_URL") or fake.start().api_url
+    variables = {
+        "FINCH_CLIENT_ID": fake.client_id,
+        "FINCH_CLIENT_SECRET": fake.client_secret,
+        "FINCH_REDIRECT_URI": f"{address}/finch/callback",
+        "FINCH_PRODUCTS": "company, directory",
+        "FINCH_STORAGE_URL": "memory://",
+        "FINCH_KEY": new_key("demo"),
+        "FINCH_API_URL": api_url,
+        "FINCH_CONNECT_ORIGIN": api_url,
+    }
+    os.environ.update({k: v for k, v in variables.items() if not os.environ.get(k)})
+    return address
+
+
+def _listening() -> socket.socket:
+    return socket.create_server(("127.0.0.1", int(os.environ.get("PORT", "8000"))))
 
 
 class _Handler(WSGIRequestHandler):
@@ -118,8 +191,8 @@ def _sign_in_page(token: str) -> str:
     # In earnest it would want a password.
     employers = "\n".join(
         f'<button class="quiet" name="customer_id" value="{escape(customer_id)}">'
-        f"{escape(name)}</button>"
-        for customer_id, name in EMPLOYERS.items()
+        f"{escape(customer.name)}</button>"
+        for customer_id, customer in EMPLOYERS.items()
     )
     body = _look("sign_in.html", token=token, employers=employers)
     return _look("page.html", title="Sign in", head="Demonstration", sign_out="", body=body)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 import requests
 
@@ -74,15 +74,22 @@ class Browser:
         """Press the button of that label."""
         form = next(form for form in Reader(self.response.text).forms if label in form.buttons)
         assert form.method == "post"
-        return self.send(form.action, fields=form.fields | form.buttons[label])
+        fields = form.fields | form.buttons[label]
+        return self.send(form.action or self.response.url, fields=fields, headers=self.ours)
 
     def send(
         self, action: str, *, fields: dict[str, str], headers: dict[str, str] | None = None
     ) -> requests.Response:
-        """Post these fields, as any page in this browser can."""
+        """Post these fields, as any page in this browser can; *headers* say which it is."""
         address = urljoin(self.response.url, action)
         self.response = self._session.post(address, fields, headers=headers, timeout=30)
         return self.response
+
+    @property
+    def ours(self) -> dict[str, str]:
+        """What a browser tells of the page that it shows, when that one sends a form."""
+        page = urlsplit(self.response.url)
+        return {"Origin": f"{page.scheme}://{page.netloc}", "Sec-Fetch-Site": "same-origin"}
 
     @property
     def text(self) -> str:

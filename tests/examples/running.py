@@ -27,7 +27,9 @@ COMMANDS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     "pyramid_app": (["pyramid_app.py"], ["pyramid"]),
     "bottle_app": (["bottle_app.py"], ["bottle"]),
     "falcon_app": (["falcon_app.py"], ["falcon"]),
+    "fastapi_app": (["fastapi_app.py"], ["fastapi", "uvicorn", "itsdangerous", "python_multipart"]),
     "django_project": (["django_project/manage.py", "runserver", "--noreload"], ["django"]),
+    "embedded": (["embedded/app.py"], ["flask"]),
 }
 
 _LIFE_SECONDS = 300
@@ -42,25 +44,28 @@ class Running:
     An example on a free port; it ends with the `with` block, or else after five minutes.
 
     Attributes:
+        name: Which example it is.
         fake: Its Finch, whose ledger is the oracle.
         address: Where a browser finds it.
     """
 
-    def __init__(self, name: str, *, alone: bool = False) -> None:
+    def __init__(self, name: str, *, alone: bool = False, **variables: str) -> None:
         """
         Not running yet.
 
         *alone*: the example is not told of `fake`, so it starts a Finch of its own.
+        *variables* are settings of its environment.
         """
         self.fake = FakeFinch()
         self.address = ""
-        self._name = name
+        self.name = name
         self._alone = alone
+        self._variables = variables
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
 
     def __enter__(self) -> Self:
         self.fake.start()
-        arguments, _ = COMMANDS[self._name]
+        arguments, _ = COMMANDS[self.name]
         self._process = subprocess.Popen(
             ["timeout", str(_LIFE_SECONDS), sys.executable, *arguments],
             cwd=EXAMPLES,
@@ -105,8 +110,10 @@ class Running:
     def _environment(self) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith("FINCH_")}
         theirs = {} if self._alone else {"FINCH_API_URL": self.fake.api_url}
-        ours = {"PORT": str(_free_port()), "PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": _WARNINGS}
-        return kept | theirs | ours
+        if "FINCH_CLIENT_ID" in self._variables:  # now nothing is filled in for it
+            theirs["FINCH_CONNECT_ORIGIN"] = self.fake.connect_origin
+        ours = {"PORT": str(free_port()), "PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": _WARNINGS}
+        return kept | theirs | ours | self._variables
 
     def _announced(self) -> str:
         deadline = time.monotonic() + _START_SECONDS
@@ -114,10 +121,10 @@ class Running:
             if found := _ADDRESS.search(self.log):
                 return found[1]
             time.sleep(0.02)
-        raise AssertionError(f"{self._name} did not start:\n{self.log}")
+        raise AssertionError(f"{self.name} did not start:\n{self.log}")
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """A port that is free now; Django has to know its own before it listens."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         return int(listening.getsockname()[1])

@@ -9,14 +9,19 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
+from threading import Event
 
 import pytest
 
-from finch_middleware.testing.fake_finch import FakeFinch
+from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.examples.browser import Browser
 from tests.examples.running import Running
 
 ACME, GLOBEX = "Acme Inc.", "Globex Ltd."
+#: Where Finch's views are the framework's, its CSRF protection stands before them.
+WITH_TOKEN = ["flask_app", "pyramid_app", "bottle_app"]
+with_token = pytest.mark.parametrize("example", WITH_TOKEN, indirect=True)
 
 
 def at_finch(example: Running, employer: str) -> Browser:
@@ -165,6 +170,7 @@ def test_a_connected_hint_alone_convinces_nobody(example: Running) -> None:
     assert "Nothing is connected yet." in browser.text
 
 
+@with_token
 @pytest.mark.parametrize(
     "token", [None, "", "guessed", "gu\u00e9ss\u00e9"], ids=["none", "empty", "wrong", "not ASCII"]
 )
@@ -173,34 +179,42 @@ def test_a_start_without_the_right_token_is_refused(example: Running, token: str
     field = next(iter(browser.fields))
     before = sessions_opened(example)
 
-    browser.send("/connect", fields={} if token is None else {field: token})
+    fields = {} if token is None else {field: token}
+    browser.send("/connect", fields=fields, headers=browser.ours)
 
     assert browser.response.status_code == 403
     assert sessions_opened(example) == before
 
 
+@with_token
 def test_a_start_with_the_token_of_another_session_is_refused(example: Running) -> None:
     attacker = example.browser(signed_in=ACME)
     victim = example.browser(signed_in=GLOBEX)
     before = sessions_opened(example)
 
-    victim.send("/connect", fields=attacker.fields)
+    victim.send("/connect", fields=attacker.fields, headers=victim.ours)
 
     assert victim.response.status_code == 403
     assert sessions_opened(example) == before
 
 
-def test_a_start_from_another_site_is_refused(example: Running) -> None:
-    stranger = Browser(example.address)
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"},
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {},
+    ],
+    ids=["cross-site", "old browser", "hidden", "untold"],
+)
+def test_a_start_from_another_site_is_refused(example: Running, headers: dict[str, str]) -> None:
+    browser = example.browser(signed_in=GLOBEX)
     before = sessions_opened(example)
 
-    stranger.send(
-        "/connect",
-        fields={"customer_id": "acme"},
-        headers={"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"},
-    )
+    browser.send("/connect", fields=browser.fields, headers=headers)
 
-    assert stranger.response.status_code == 403
+    assert browser.response.status_code == 403
     assert sessions_opened(example) == before
 
 
@@ -208,9 +222,10 @@ def test_a_start_by_nobody_is_refused(example: Running) -> None:
     browser = example.browser()
     before = sessions_opened(example)
 
-    browser.send("/connect", fields=browser.fields)
+    browser.send("/connect", fields=browser.fields, headers=browser.ours)
 
-    assert browser.response.status_code == 403
+    assert browser.response.status_code == 400
+    assert "Please sign in" in browser.text
     assert sessions_opened(example) == before
 
 
@@ -220,7 +235,7 @@ def test_a_get_starts_nothing(example: Running) -> None:
 
     browser.open("/connect")
 
-    assert browser.response.status_code in (404, 405)
+    assert browser.response.url == f"{example.address}/connect"
     assert sessions_opened(example) == before
 
 
@@ -242,6 +257,56 @@ def test_the_session_stays_away_from_scripts_and_other_sites(example: Running) -
     cookies = browser.response.history[0].headers["Set-Cookie"].lower()
     assert "httponly" in cookies
     assert "samesite=lax" in cookies
+
+
+@pytest.mark.parametrize("status", ["reauth", "disconnected"])
+def test_a_connection_that_finch_calls_out_of_order_says_so(example: Running, status: str) -> None:
+    at_finch(example, ACME).press("Allow")
+    told = Behaviour.alter(connection_status={"status": status})
+    browser = example.browser(signed_in=ACME)
+    example.fake.script("introspect", told)
+
+    browser.open("/")
+
+    assert f"Gusto {status} company" in browser.text
+    assert "Connect again" in browser.text
+    browser.open("/")
+    assert status not in browser.text
+
+
+def test_a_connection_whose_token_finch_does_not_take_is_disconnected(example: Running) -> None:
+    at_finch(example, ACME).press("Allow")
+    browser = example.browser(signed_in=ACME)
+    example.fake.script("introspect", Behaviour.error(401, name="authentication_error"))
+
+    browser.open("/")
+
+    assert "Gusto disconnected company" in browser.text
+
+
+def test_a_list_stands_while_finch_is_away(example: Running) -> None:
+    at_finch(example, ACME).press("Allow")
+    browser = example.browser(signed_in=ACME)
+
+    with away(example.fake):
+        browser.open("/")
+
+    assert browser.response.status_code == 200
+    assert "Gusto company" in browser.text
+
+
+def test_a_list_waits_a_moment_for_finch_and_no_longer(example: Running) -> None:
+    at_finch(example, ACME).press("Allow")
+    browser = example.browser(signed_in=ACME)
+    answered = Event()
+    example.fake.script("introspect", Behaviour.hold(answered))
+
+    browser.open("/")
+
+    assert not answered.is_set()
+    answered.set()
+    assert "Gusto company" in browser.text
+    assert browser.response.elapsed < timedelta(seconds=5)
 
 
 def test_an_absent_finch_is_told_to_the_person(example: Running) -> None:

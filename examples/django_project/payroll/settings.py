@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import secrets
-
-from shared import finch_options
 
 SECRET_KEY = secrets.token_urlsafe(50)
 ALLOWED_HOSTS = ["localhost"]
-ROOT_URLCONF = "payroll.urls"
+ROOT_URLCONF = "payroll.embedded"
 USE_TZ = True
-INSTALLED_APPS = ["django.contrib.sessions", "finch_middleware.adapters.django.FinchConfig"]
+INSTALLED_APPS = ["django.contrib.sessions"]
 MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
 ]
 SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
 CSRF_USE_SESSIONS = True
-FINCH = finch_options(f"http://localhost:{os.environ.get('PORT', '8000')}")
 # runserver logs whole addresses, and a callback's holds a code.
 LOGGING = {"version": 1, "loggers": {"django.server": {"level": "CRITICAL"}}}

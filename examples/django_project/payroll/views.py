@@ -1,26 +1,30 @@
-"""The application's own views."""
+"""The application's own views, and the component that Finch's views are made of."""
 
 from __future__ import annotations
 
-from django.http import HttpRequest, HttpResponse, HttpResponseForbidden, HttpResponseRedirect
+from django.contrib.sessions.backends.signed_cookies import SessionStore
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.middleware.csrf import get_token
 from django.views.decorators.http import require_GET, require_POST
-from shared import EMPLOYERS, home_page
+from shared import EMPLOYERS, connections_now, home_page, signed_in
 
-from finch_middleware import Away
-from finch_middleware.adapters.django import finch, to_django
+from finch_middleware import CallbackRequest, Customer, FinchConnect
 
 
-def customer_of(request: HttpRequest) -> str | None:
-    return request.session.get("customer_id")
+def customer_of(request: CallbackRequest) -> Customer | None:
+    return signed_in(SessionStore(dict(request.cookies()).get("sessionid")))
+
+
+finch = FinchConnect.from_env(customer_of=customer_of, begin_path="/connect")
 
 
 @require_GET
 def home(request: HttpRequest) -> HttpResponse:
-    listed, hint = finch().connections.for_customer, request.GET.get("finch")
+    customer = signed_in(request.session)
+    listed, hint = connections_now(finch, customer), request.GET.get("finch")
     page = home_page(
-        customer_of(request),
-        connections_of=listed,
+        customer,
+        connections=listed,
         hint=hint,
         csrf_token=get_token(request),
         csrf_field="csrfmiddlewaretoken",
@@ -34,15 +38,3 @@ def sign_in_or_out(request: HttpRequest) -> HttpResponse:
     if (customer_id := request.POST.get("customer_id")) in EMPLOYERS:
         request.session["customer_id"] = customer_id
     return HttpResponseRedirect("/")
-
-
-@require_POST
-def connect(request: HttpRequest) -> HttpResponse:
-    if (customer_id := customer_of(request)) is None:
-        return HttpResponseForbidden()
-    name = EMPLOYERS[customer_id]
-    try:
-        opened = finch().begin(request=request, customer_id=customer_id, customer_name=name)
-    except Away as away:
-        return to_django(away.response())
-    return to_django(opened)
