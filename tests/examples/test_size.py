@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import ast
-import io
-import tokenize
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Set
 
 import pytest
 
-from tests.examples.running import EXAMPLES
+from tests.examples.finch_lines import code_lines, finch_lines
+from tests.examples.running import COMMANDS, EXAMPLES
 
 #: Example: its files, without what all examples share.
 SOURCES = {
@@ -20,67 +17,104 @@ SOURCES = {
     "pyramid_app": ["pyramid_app.py"],
     "bottle_app": ["bottle_app.py"],
     "falcon_app": ["falcon_app.py"],
-    "django_project": ["django_project/payroll/urls.py", "django_project/payroll/views.py"],
+    "fastapi_app": ["fastapi_app.py"],
+    "django_project": [
+        "django_project/payroll/settings.py",
+        "django_project/payroll/urls.py",
+        "django_project/payroll/views.py",
+    ],
+    "embedded": ["embedded/app.py"],
 }
-#: Example: files that any project of that framework has, with lines of Finch's among them.
-ALSO = {"django_project": ["django_project/payroll/settings.py"]}
-
-_BLANK = {
-    tokenize.COMMENT,
-    tokenize.DEDENT,
-    tokenize.ENCODING,
-    tokenize.ENDMARKER,
-    tokenize.INDENT,
-    tokenize.NEWLINE,
-    tokenize.NL,
-}
+#: What any project of that framework has: of it, Finch's lines alone count.
+FRAMEWORKS_OWN = {"django_project/payroll/settings.py"}
 
 
-def code_lines(path: Path) -> list[str]:
-    """The lines of code: no blank ones, no comments, no docstrings."""
-    text = path.read_text(encoding="utf-8")
-    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
-    coded = {
-        line
-        for token in tokens
-        if token.type not in _BLANK
-        for line in range(token.start[0], token.end[0] + 1)
-    }
-    lines = text.splitlines()
-    return [lines[number - 1] for number in sorted(coded - set(_docstrings(text)))]
+def count(name: str, counted: Callable[[str], set[int]], *, without: Set[str] = frozenset()) -> int:
+    sources = [each for each in SOURCES[name] if each not in without]
+    return sum(len(counted((EXAMPLES / each).read_text(encoding="utf-8"))) for each in sources)
 
 
-def _docstrings(text: str) -> Iterator[int]:
-    for node in ast.walk(ast.parse(text)):
-        match node:
-            case ast.Expr(value=ast.Constant(value=str())):
-                yield from range(node.lineno, (node.end_lineno or node.lineno) + 1)
-
-
-def lines_of(sources: Sequence[str]) -> list[str]:
-    return [line for source in sources for line in code_lines(EXAMPLES / source)]
-
-
-def test_blank_lines_comments_and_docstrings_do_not_count(tmp_path: Path) -> None:
-    source = tmp_path / "source.py"
-    source.write_text('"""Two\n\nlines."""\n\n# Why.\nx = (\n    1\n)  # one\n\ny = """a\nb"""\n')
-
-    lines = code_lines(source)
-
-    assert lines == ["x = (", "    1", ")  # one", 'y = """a', 'b"""']
+def test_every_example_that_runs_is_counted() -> None:
+    assert SOURCES.keys() == COMMANDS.keys()
 
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_an_application_with_finch_is_under_fifty_lines(name: str) -> None:
-    lines = lines_of(SOURCES[name])
+    lines = count(name, code_lines, without=FRAMEWORKS_OWN)
 
-    assert 20 < len(lines) < 50
+    assert 20 < lines < 50
 
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_finch_takes_under_ten_of_them(name: str) -> None:
-    lines = lines_of([*SOURCES[name], *ALSO.get(name, [])])
+    lines = count(name, finch_lines)
 
-    named = [line for line in lines if "finch" in line.lower()]
+    assert 3 < lines < 10
 
-    assert 3 < len(named) < 10
+
+def test_blank_lines_comments_and_docstrings_do_not_count() -> None:
+    source = '"""Two\n\nlines."""\n\n# Why.\nx = (\n    1\n)  # one\n\ny = """a\nb"""\n'
+
+    assert code_lines(source) == {6, 7, 8, 10, 11}
+
+
+#: Each line that ends with "#" is Finch's.
+SAMPLE = '''
+import secrets
+import os  #
+from django.urls import path
+from finch_middleware import (  #
+    Away,  #
+    FinchConnect,  #
+)  #
+from shared import home_page, listed
+
+def create_app():
+    """Holds Finch, and is not its own."""
+    finch = FinchConnect.from_env(  #
+        customer_of=customer_of,  #
+    )  #
+
+    @route("/")
+    def home():
+        """Says finch in vain."""
+        shown = listed(finch)  #
+        return home_page(shown, token=secrets.token_hex())
+
+    @route("/connect")  #
+    def connect():  #
+        name = os.environ["NAME"]  #
+        try:  #
+            return converted(finch.begin(name))  #
+        except Away as away:  #
+            return converted(away.response())  #
+
+    @route("/other")
+    def other():
+        return path("other")
+
+    for address, view in (
+        ("/", home),
+        ("/connect", connect),  #
+        ("/finch/callback", None),  #
+    ):
+        add(address, view)
+    return "an application"
+
+def customer_of(request):  #
+    return request.session["id"]  #
+
+def converted(answer):  #
+    return list(answer)  #
+
+urlpatterns = [
+    path("connect", connect),  #
+    path("other", other),
+]
+'''
+
+
+def test_finchs_lines_are_those_that_would_go_with_it() -> None:
+    expected = {n for n, line in enumerate(SAMPLE.splitlines(), 1) if line.endswith("#")}
+
+    assert finch_lines(SAMPLE) == expected
