@@ -11,19 +11,26 @@ import pytest
 
 from finch_middleware import Connection, Secret
 from tests.examples.browser import Reader
-from tests.examples.running import EXAMPLES
+from tests.examples.running import EXAMPLES, Running
 
 
 @pytest.fixture
-def home_page(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+def shared(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """What all examples share."""
     monkeypatch.syspath_prepend(str(EXAMPLES))
-    shared = importlib.import_module("shared")
+    return importlib.import_module("shared")
 
+
+@pytest.fixture
+def home_page(shared: Any) -> Callable[..., str]:
     def page(*connections: Connection, **given: Any) -> str:
-        needed: dict[str, Any] = {"customer_id": "acme", "hint": None, "csrf_token": "t"}
-        return str(
-            shared.home_page(**{**needed, "connections_of": {"acme": connections}.get, **given})
-        )
+        needed: dict[str, Any] = {
+            "customer": shared.EMPLOYERS["acme"],
+            "connections": connections,
+            "hint": None,
+            "csrf_token": "t",
+        }
+        return str(shared.home_page(**needed | given))
 
     return page
 
@@ -94,3 +101,19 @@ def test_what_comes_from_outside_is_escaped(home_page: Callable[..., str]) -> No
     page = home_page(odd, csrf_token=hostile)
 
     assert "<img" not in page.lower()
+
+
+@pytest.mark.parametrize("employer", [None, "globex"], ids=["signed out", "signed in"])
+def test_every_example_serves_this_page_whole(
+    shared: Any, example: Running, employer: str | None
+) -> None:
+    customer = shared.EMPLOYERS.get(employer)
+    browser = example.browser(signed_in=customer and customer.name)
+
+    served = browser.response.text
+
+    [(field, token)] = browser.fields.items()
+    page = shared.home_page(customer, connections=[], hint=None, csrf_token=token, csrf_field=field)
+    scripts = '<script src="/connect.js"' in served
+    assert scripts == (example.name == "embedded")
+    assert served == (shared.embedded(page) if scripts else page)
