@@ -11,14 +11,14 @@ import contextlib
 import dataclasses
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 from finch_middleware.errors import CannotOpen, StorageUnavailable
 from finch_middleware.records import Attempt, SealedToken, StoredConnection
 from finch_middleware.spool import Spool
-from finch_middleware.storage import Storage
+from finch_middleware.storage import Storage, survey
 from finch_middleware.vault import Vault
 
 T = TypeVar("T")
@@ -48,6 +48,7 @@ class Census:
             spool is that of this machine.
         client_types: Finch's word on the connections (sandbox, production…): how many.
         others: Connections of another client_id in the same storage; their keys are not ours.
+        unreadable: The storage's names of rows that nobody can read; what sealed them is unknown.
         complete: Whether every row was counted.
     """
 
@@ -56,6 +57,7 @@ class Census:
     spooled: Mapping[str, int]
     client_types: Mapping[str, int]
     others: int
+    unreadable: Collection[str] = ()
     complete: bool
 
     @property
@@ -79,16 +81,19 @@ class Rotated:
         resealed: Those that are now under the present key and were not before.
         unopened: Key id: rows that did not open, because that key is not among the accepted
             ones or the row was altered. They are left as they are.
+        unreadable: The storage's names of rows that nobody can read; they are left as well.
     """
 
     seen: int = 0
     resealed: int = 0
     unopened: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    unreadable: Collection[str] = ()
 
     def after(self, fates: Sequence[tuple[_Fate, str]]) -> Rotated:
         """This, and a batch of rows with their keys."""
         unopened = Counter(key_id for fate, key_id in fates if fate == "unopened")
-        return Rotated(
+        return dataclasses.replace(
+            self,
             seen=self.seen + len(fates),
             resealed=self.resealed + sum(fate == "resealed" for fate, _ in fates),
             unopened=Counter(self.unopened) + unopened,
@@ -115,7 +120,8 @@ class Rotation:
         client_types: Counter[str] = Counter()
         others = seen = 0
         complete = True
-        for batch in self._batches():
+        unreadable: set[str] = set()
+        for batch in self._batches(unreadable):
             ours = [each for each in batch if each.client_id == self._client_id]
             keys.update(each.sealed.key_id for each in ours)
             client_types.update(each.client_type for each in ours)
@@ -130,6 +136,7 @@ class Rotation:
             spooled=Counter(self._spooled()),
             client_types=client_types,
             others=others,
+            unreadable=sorted(unreadable),
             complete=complete,
         )
 
@@ -152,14 +159,22 @@ class Rotation:
         held = [(self._held(each), _key_of(each)) for each in self._quarantined()]
         rotated = Rotated().after(held)
         yield rotated
-        for batch in self._batches():
+        unreadable: set[str] = set()
+        for batch in self._batches(unreadable):
             for start in range(0, len(batch), _TRANSACTION):
                 rotated = rotated.after(self._kept_each(batch[start : start + _TRANSACTION]))
                 yield rotated
+        if unreadable:
+            yield dataclasses.replace(rotated, unreadable=sorted(unreadable))
 
-    def _batches(self) -> Iterator[Sequence[StoredConnection]]:
+    def _batches(self, unreadable: set[str]) -> Iterator[Sequence[StoredConnection]]:
+        """Every connection that can be read; the names of the others go to *unreadable*."""
         after: str | None = None
-        while batch := _patiently(lambda: self._storage.scan(after=after, limit=BATCH)):  # noqa: B023  # called at once
+        while True:
+            batch, left_out = _patiently(lambda: survey(self._storage, after=after, limit=BATCH))  # noqa: B023  # called at once
+            unreadable.update(left_out)
+            if not batch:
+                return
             yield batch
             after = batch[-1].connection_id
 

@@ -59,6 +59,7 @@ HOMES = {
     },
     "redis": {"storage.redis"},
     "click": {"cli"},
+    "rich": {"cli"},
     "django": {"adapters.django"},
     "starlette": {"adapters.asgi"},
     "pytest": {"testing"},

@@ -11,10 +11,11 @@ from typing import Any
 import click
 
 from finch_middleware.cli import Fault
-from finch_middleware.cli.deployment import of_application, taking_application
+from finch_middleware.cli.deployment import of_application, taking_application, unreadable
 from finch_middleware.connect import FinchConnect
 from finch_middleware.errors import CannotOpen, KeyUnavailable
 from finch_middleware.records import StoredConnection
+from finch_middleware.storage import survey
 
 _BATCH = 500
 _COLUMNS = ("connection_id", "customer_id", "provider_id", "status", "obtained_at")
@@ -35,8 +36,8 @@ def command() -> None:
 @taking_application
 def listing(customer: str | None, as_json: bool, application: str | None) -> None:
     """Every connection in a table; tab-separated where nobody looks on."""
-    finch = of_application(application)
-    found = _stored(finch) if customer is None else _of_customer(finch, customer)
+    finch, left_out = of_application(application), set[str]()
+    found = _stored(finch, left_out) if customer is None else _of_customer(finch, customer)
     if as_json:
         _echo_lines(found)
     elif sys.stdout.isatty():
@@ -44,6 +45,7 @@ def listing(customer: str | None, as_json: bool, application: str | None) -> Non
     else:
         for each in found:
             click.echo("\t".join(_cells(each)))
+    _require_all_read(left_out)
 
 
 @command.command()
@@ -67,14 +69,17 @@ def show(connection_id: str, as_json: bool, application: str | None) -> None:
 @taking_application
 def export_metadata(application: str | None) -> None:
     """Every connection as one JSON object a line, without what is encrypted."""
-    _echo_lines(_stored(of_application(application)))
+    left_out = set[str]()
+    _echo_lines(_stored(of_application(application), left_out))
+    _require_all_read(left_out)
 
 
 @command.command()
 @click.argument("connection_id")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@_as_json
 @taking_application
-def delete(connection_id: str, yes: bool, application: str | None) -> None:
+def delete(connection_id: str, yes: bool, as_json: bool, application: str | None) -> None:
     """
     Remove a connection and its encrypted token from the storage.
 
@@ -88,8 +93,12 @@ def delete(connection_id: str, yes: bool, application: str | None) -> None:
             f"{_plain(stored.customer_id)}'s {_plain(stored.provider_id)}: nobody will hold its "
             "token any more, and Finch is not told. Delete it?",
             abort=True,
+            err=as_json,
         )
     gone = finch.storage.delete(connection_id)
+    if as_json:
+        click.echo(json.dumps({"connection_id": connection_id, "deleted": gone}))
+        return
     click.echo("deleted" if gone else "somebody was faster: it is gone already")
 
 
@@ -109,12 +118,23 @@ def metadata(stored: StoredConnection) -> dict[str, Any]:
     }
 
 
-def _stored(finch: FinchConnect) -> Iterator[StoredConnection]:
-    """Every connection of this client_id, read in batches."""
+def _stored(finch: FinchConnect, left_out: set[str]) -> Iterator[StoredConnection]:
+    """Every connection of this client_id; names of rows that cannot be read go to *left_out*."""
     after: str | None = None
-    while batch := finch.storage.scan(after=after, limit=_BATCH):
+    while True:
+        batch, names = survey(finch.storage, after=after, limit=_BATCH)
+        left_out.update(names)
+        if not batch:
+            return
         yield from (each for each in batch if each.client_id == finch.client_id)
         after = batch[-1].connection_id
+
+
+def _require_all_read(left_out: set[str]) -> None:
+    """End with status 1, once the others are told, where rows could not be read."""
+    if left_out:
+        click.echo(unreadable(left_out), err=True)
+        sys.exit(1)
 
 
 def _of_customer(finch: FinchConnect, customer_id: str) -> Iterator[StoredConnection]:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from finch_middleware.assembly import storage_of
 from finch_middleware.cli import Fault
-from finch_middleware.cli.deployment import without_password
+from finch_middleware.cli.deployment import of_application, taking_application, without_password
 from finch_middleware.option_reader import OptionReader
 from finch_middleware.storage import Storage
+from finch_middleware.storage.sqlalchemy import SQLAlchemyStorage
+
+_NOT_SQL = ("memory:", "redis:", "rediss:", "unix:")
 
 
 @click.command()
@@ -21,25 +26,54 @@ from finch_middleware.storage import Storage
     help="Other users of this machine can read a command line: set the variable if the URL "
     "holds a password.",
 )
-def command(url: str | None) -> None:
+@click.option("--schema", metavar="NAME", help="As given to SQLAlchemyStorage.")
+@click.option("--table-prefix", metavar="TEXT", help="As given to SQLAlchemyStorage.")
+@taking_application
+def command(
+    url: str | None, schema: str | None, table_prefix: str | None, application: str | None
+) -> None:
     """
-    Make the tables that are missing and add the columns that an older version did not have.
+    Make what is missing: tables, and columns and indexes that an older version did not have.
 
     Nothing is ever dropped or changed; running it twice does no harm. Run it before the
-    application's first start and after an upgrade.
+    application's first start and after an upgrade. With an Engine, a schema or a prefix of its
+    own an application is best named with --app: its storage says all that.
     """
+    names = {
+        option: value
+        for option, value in {"schema": schema, "table_prefix": table_prefix}.items()
+        if value is not None
+    }
+    if application is not None and names:
+        raise Fault("--schema and --table-prefix go with --storage: --app brings its own")
+    if application is not None:
+        _make(of_application(application).storage, name=f"the storage of {application}")
+        return
     if not url:
-        raise Fault("no storage is named: pass --storage URL or set FINCH_STORAGE_URL")
+        raise Fault("no storage is named: pass --storage URL or --app, or set FINCH_STORAGE_URL")
     _require_known(url)
-    storage = storage_of(url)
+    _make(_storage_of(url, names), name=without_password(url))
+
+
+def _storage_of(url: str, names: dict[str, Any]) -> Storage:
+    if not names:
+        return storage_of(url)
+    if url.startswith(_NOT_SQL):
+        raise Fault(
+            f"{without_password(url)} has no tables: --schema and --table-prefix go elsewhere"
+        )
+    return SQLAlchemyStorage(url, **names)
+
+
+def _make(storage: Storage, *, name: str) -> None:
     make = getattr(storage, "create_tables", None)
     if make is None:
-        click.echo(f"{without_password(url)} needs no tables: nothing was done.")
+        click.echo(f"{name} needs no tables: nothing was done.")
         return
     make()
     # What a check finds is worth more than our belief: writable, durable, every column there.
     storage.check()
-    click.echo(f"{without_password(url)} is ready: {_tables_of(storage)}.")
+    click.echo(f"{name} is ready: {_tables_of(storage)}.")
 
 
 def _require_known(url: str) -> None:

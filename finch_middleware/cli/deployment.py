@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,6 +14,9 @@ import click
 from finch_middleware.cli import Fault
 from finch_middleware.connect import FinchConnect
 from finch_middleware.recovery import Swept
+
+#: Names of unreadable rows that fit a line.
+_NAMED = 5
 
 taking_application: Callable[[Any], Any] = click.option(
     "--app",
@@ -60,6 +63,13 @@ def without_password(url: str) -> str:
     user, _, host = parts.netloc.rpartition("@")
     shown = f"{user.partition(':')[0]}@{host}" if user else host
     return f"{scheme}://{shown}{parts.path}"
+
+
+def unreadable(names: Collection[str]) -> str:
+    """How many rows cannot be read, and what the first of them are called in the storage."""
+    some = ", ".join(repr(name) for name in sorted(names)[:_NAMED])
+    more = ", ..." if len(names) > _NAMED else ""
+    return f"{len(names)} row{'' if len(names) == 1 else 's'} cannot be read ({some}{more})"
 
 
 def summary(swept: Swept) -> str:

@@ -13,7 +13,12 @@ from typing import Literal
 
 import click
 
-from finch_middleware.cli.deployment import of_application, taking_application, without_password
+from finch_middleware.cli.deployment import (
+    of_application,
+    taking_application,
+    unreadable,
+    without_password,
+)
 from finch_middleware.connect import FinchConnect
 from finch_middleware.errors import CannotOpen, KeyUnavailable, StorageFault
 from finch_middleware.records import AttemptState
@@ -90,7 +95,12 @@ def _of_storage(finch: FinchConnect, *, url: str | None) -> Finding:
         finch.storage.check()
     except StorageFault as fault:
         return Finding(verdict="wrong", about="storage", text=f"{name}: {fault}")
-    return Finding(verdict="ok", about="storage", text=f"{name} answers and keeps what is written")
+    describe = getattr(finch.storage, "describe", tuple)
+    try:
+        told = [f"{name} answers and keeps what is written", *describe()]
+    except StorageFault as fault:
+        return Finding(verdict="wrong", about="storage", text=f"{name}: {fault}")
+    return Finding(verdict="ok", about="storage", text="; ".join(told))
 
 
 def _of_census(finch: FinchConnect, census: Census) -> Iterator[Finding]:
@@ -99,6 +109,9 @@ def _of_census(finch: FinchConnect, census: Census) -> Iterator[Finding]:
     if census.others:
         text = f"{of_all}{census.others} more belong to another client_id; each needs its own key"
         yield Finding(verdict="look", about="connections", text=text)
+    if census.unreadable:
+        text = f"{unreadable(census.unreadable)}: a later version wrote them, or somebody else"
+        yield Finding(verdict="wrong", about="connections", text=text)
     yield from _of_keys(finch, census)
     if len(census.client_types) > 1:
         told = ", ".join(f"{n} {name}" for name, n in sorted(census.client_types.items()))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import click
 
-from finch_middleware.cli.deployment import of_application, taking_application
+from finch_middleware.cli.deployment import of_application, taking_application, unreadable
 from finch_middleware.connect import FinchConnect
 from finch_middleware.rotation import Rotated
 
@@ -35,7 +35,8 @@ def command(check: bool, dry_run: bool, application: str | None) -> None:
     click.echo(f"{_counted(census.keys)}; the present key is {finch.vault.key_id}")
     if check or dry_run:
         _told(old, spooled=census.spooled, present=finch.vault.key_id)
-        sys.exit(1 if check and old else 0)
+        _name_unreadable(census.unreadable)
+        sys.exit(1 if check and (old or census.unreadable) else 0)
     rotated = _run(finch, rows=census.rows)
     click.echo(f"{rotated.resealed} re-sealed with {finch.vault.key_id}, {rotated.seen} looked at")
     for key_id, count in sorted(rotated.unopened.items()):
@@ -44,8 +45,14 @@ def command(check: bool, dry_run: bool, application: str | None) -> None:
             "accepted ones, or the rows were altered",
             err=True,
         )
-    if rotated.unopened:
+    _name_unreadable(rotated.unreadable)
+    if rotated.unopened or rotated.unreadable:
         sys.exit(1)
+
+
+def _name_unreadable(names: Collection[str]) -> None:
+    if names:
+        click.echo(f"{unreadable(names)}: under which key they are is not known", err=True)
 
 
 def _told(old: int, *, spooled: Mapping[str, int], present: str) -> None:
@@ -62,6 +69,20 @@ def _run(finch: FinchConnect, *, rows: int) -> Rotated:
 
 
 def _with_bar(steps: Iterator[Rotated], *, rows: int) -> Rotated:
+    try:
+        from rich.progress import MofNCompleteColumn, Progress
+    except ImportError:
+        return _with_plain_bar(steps, rows=rows)
+    rotated = Rotated()
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
+    with Progress(*columns) as progress:
+        task = progress.add_task("Re-sealing", total=rows)
+        for rotated in steps:
+            progress.update(task, completed=rotated.seen)
+    return rotated
+
+
+def _with_plain_bar(steps: Iterator[Rotated], *, rows: int) -> Rotated:
     rotated = Rotated()
     with click.progressbar(length=rows, label="Re-sealing", show_pos=True) as bar:
         for step in steps:

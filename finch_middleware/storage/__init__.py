@@ -73,17 +73,22 @@ class Storage(Protocol):
         """
         Attempts that owe something and whose lease ended before that instant.
 
-        The claimed ones, and with `notified` False all but the quarantined.
+        The claimed ones, and with `notified` False all but the quarantined; that can be read.
         """
 
     def quarantined(self) -> Iterable[Attempt]:
         """Attempts that hold a token which nobody could be given."""
 
     def get(self, connection_id: str) -> StoredConnection | None:
-        """That connection, whoever it belongs to."""
+        """
+        That connection, whoever it belongs to.
+
+        Raises:
+            StorageUnavailable: Also where it is there and cannot be read.
+        """
 
     def for_customer(self, customer_id: str) -> Sequence[StoredConnection]:
-        """A customer's connections, the newest `obtained_at` first."""
+        """A customer's connections that can be read, the newest `obtained_at` first."""
 
     def delete(self, connection_id: str) -> bool:
         """Remove a connection. Whether there was one."""
@@ -94,6 +99,9 @@ class Storage(Protocol):
 
         A scan in batches sees every connection that stood all the while exactly once,
         also while others are written, and *after* need not exist any more.
+
+        A row that cannot be read (a later version wrote it, or somebody altered it) is left
+        out. A storage may have ``survey`` beside it; see the function of that name.
         """
 
     def swap(self, old: StoredConnection, new: StoredConnection) -> bool:
@@ -112,3 +120,24 @@ class Storage(Protocol):
         A request may wait for it, so one call removes some hundreds and leaves the rest.
         Never a claimed one, a quarantined one, or one with `notified` False.
         """
+
+
+def survey(
+    storage: Storage, *, after: str | None, limit: int
+) -> tuple[Sequence[StoredConnection], Sequence[str]]:
+    """
+    What `scan` finds, and the names of rows on the way there that it leaves out.
+
+    A row at the end of one stretch may be named in the next one again. Where *storage* has no
+    method ``survey(*, after, limit)`` that tells them, none is named.
+    """
+    surveyed: _Survey | None = getattr(storage, "survey", None)
+    if surveyed is None:
+        return storage.scan(after=after, limit=limit), ()
+    return surveyed(after=after, limit=limit)
+
+
+class _Survey(Protocol):
+    def __call__(
+        self, *, after: str | None, limit: int
+    ) -> tuple[Sequence[StoredConnection], Sequence[str]]: ...

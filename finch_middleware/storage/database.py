@@ -98,6 +98,9 @@ class Database:
                 return [row._asdict() for row in connection.execute(statement, values)]
         except (SQLAlchemyError, UnicodeError, OSError) as error:
             fault = self.dialect.fault(error)
+        except (ValueError, TypeError, AttributeError):
+            # SQLite keeps what it is given, and an instant may be any text.
+            fault = Fault("unreadable")
         # Not inside the except block: the error beneath holds the bound parameters.
         raise StorageUnavailable(fault.reason)
 

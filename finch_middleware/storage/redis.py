@@ -26,7 +26,6 @@ from finch_middleware.records import (
     AttemptState,
     StoredConnection,
     connection_key,
-    row_from_json,
 )
 from finch_middleware.storage.precedence import forgettable, gives_way, owes, replaces
 from finch_middleware.storage.redis_plan import (
@@ -37,7 +36,12 @@ from finch_middleware.storage.redis_plan import (
     QUARANTINED,
     Names,
     Plan,
+    attempt_of,
+    connection_of,
     microseconds,
+    readable,
+    text_of,
+    without_option,
 )
 
 T = TypeVar("T")
@@ -50,7 +54,6 @@ _TRIES = 100
 #: Records read in one round trip.
 _BATCH = 500
 
-_OPTION = "accept_data_loss"
 _SETTINGS = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
 
 # What a cluster's client raises by itself is no RedisError.
@@ -101,7 +104,7 @@ class RedisStorage:
         # Its methods are typed for both its synchronous and its asynchronous use.
         self._client: Any = url_or_client
         if isinstance(url_or_client, str):
-            url, accepted = _without_option(url_or_client)
+            url, accepted = without_option(url_or_client)
             self._client = _client(url)
             accept_data_loss = accept_data_loss or accepted
         self._shared = not isinstance(url_or_client, str)
@@ -120,6 +123,14 @@ class RedisStorage:
         # Writes nothing, for there is no such key, and yet is refused wherever a write is.
         self._ask(lambda: self._client.set(self._names.index("nothing"), "", xx=True))
 
+    def describe(self) -> Sequence[str]:
+        """The settings that matter, as far as the server tells them, and our prefix."""
+        told = {name: self._ask(partial(self._setting, name)) for name in _SETTINGS}
+        return [
+            *(f"{name} {'untold' if value is None else value}" for name, value in told.items()),
+            f"keys {self._names.index('*')}",
+        ]
+
     def claim(self, attempt: Attempt) -> Attempt | None:
         """None for the one caller that won, for all others the attempt that stands."""
         for _ in range(_TRIES):
@@ -137,7 +148,7 @@ class RedisStorage:
 
     def attempt(self, code_key: bytes) -> Attempt | None:
         """The attempt that stands for this code."""
-        return _attempt(self._get(self._names.attempt(code_key)))
+        return attempt_of(self._get(self._names.attempt(code_key)))
 
     def settle(self, attempt: Attempt, connection: StoredConnection | None = None) -> bool:
         """Write the end of an attempt and the connection that it brought, as `Storage` says."""
@@ -149,20 +160,23 @@ class RedisStorage:
 
     def unsettled(self, *, leased_before: datetime) -> Sequence[Attempt]:
         """Attempts that owe something and whose lease ended before that instant."""
-        return [each for each in self._attempts(self._due(OWING, leased_before)) if owes(each)]
+        values = self._values_of_attempts(self._due(OWING, leased_before))
+        return [each for each in readable(values, read=attempt_of) if owes(each)]
 
     def quarantined(self) -> Sequence[Attempt]:
         """Attempts that hold a token which nobody could be given."""
-        codes = self._members(self._names.index(QUARANTINED))
-        return [each for each in self._attempts(codes) if each.state is AttemptState.QUARANTINED]
+        values = self._values_of_attempts(self._members(self._names.index(QUARANTINED)))
+        held = [each for value in values if (each := attempt_of(value))]
+        return [each for each in held if each.state is AttemptState.QUARANTINED]
 
     def get(self, connection_id: str) -> StoredConnection | None:
         """That connection, whoever it belongs to."""
-        return _connection(self._get(self._names.connection(connection_id)))
+        return connection_of(self._get(self._names.connection(connection_id)))
 
     def for_customer(self, customer_id: str) -> Sequence[StoredConnection]:
-        """A customer's connections, the newest `obtained_at` first."""
-        found = self._connections(self._members(self._names.customer(customer_id)))
+        """A customer's connections that can be read, the newest `obtained_at` first."""
+        keys = self._members(self._names.customer(customer_id))
+        found = readable(self._values_of_connections(keys), read=connection_of)
         mine = (each for each in found if each.customer_id == customer_id)
         return sorted(mine, key=lambda each: each.obtained_at, reverse=True)
 
@@ -172,16 +186,27 @@ class RedisStorage:
 
     def scan(self, *, after: str | None, limit: int) -> Sequence[StoredConnection]:
         """Up to *limit* connections behind connection id *after*, in the order of their keys."""
+        return self.survey(after=after, limit=limit)[0]
+
+    def survey(
+        self, *, after: str | None, limit: int
+    ) -> tuple[Sequence[StoredConnection], Sequence[str]]:
+        """`scan`, and the keys of the values there that cannot be read."""
         start = "-" if after is None else f"({connection_key(after).hex()}"
         found: list[StoredConnection] = []
+        unread: list[str] = []
         while len(found) < limit:
             keys = self._behind(start, limit=limit - len(found))
             if not keys:
                 break
-            found += self._connections(keys)
+            for key, value in zip(keys, self._values_of_connections(keys), strict=True):
+                try:
+                    found += filter(None, [connection_of(value)])
+                except StorageUnavailable:
+                    unread.append(self._names.connection_of(key))
             # One that was deleted meanwhile must not make the batch look like the last.
             start = f"({keys[-1]}"
-        return found
+        return found, unread
 
     def swap(self, old: StoredConnection, new: StoredConnection) -> bool:
         """Replace *old* by *new* if it still stands exactly so. Whether it did."""
@@ -208,42 +233,42 @@ class RedisStorage:
 
     def _settle(self, attempt: Attempt, plan: Plan, *, connection: StoredConnection | None) -> bool:
         if connection is not None:
-            old = _connection(self._look(plan, self._names.connection(connection.connection_id)))
+            old = connection_of(self._look(plan, self._names.connection(connection.connection_id)))
             if old is None or replaces(connection, old=old):
                 plan.put_connection(connection, over=old)
         if attempt.flow_key is not None:
             holder = self._look(plan, self._names.flow(attempt.flow_key))
             if holder not in (None, attempt.code_key.hex()):
                 attempt = dataclasses.replace(attempt, flow_key=None)
-        standing = _attempt(self._look(plan, self._names.attempt(attempt.code_key)))
+        standing = attempt_of(self._look(plan, self._names.attempt(attempt.code_key)))
         if standing is not None and not gives_way(standing, to=attempt):
             return standing == attempt
         plan.put_attempt(attempt, over=standing)
         return True
 
     def _release(self, attempt: Attempt, plan: Plan) -> None:
-        standing = _attempt(self._look(plan, self._names.attempt(attempt.code_key)))
+        standing = attempt_of(self._look(plan, self._names.attempt(attempt.code_key)))
         if standing is None or standing.attempt_id != attempt.attempt_id:
             return
         if standing.state is AttemptState.CLAIMED:
             plan.drop_attempt(standing)
 
     def _forget(self, code_key: bytes, plan: Plan, *, settled_before: datetime) -> bool:
-        standing = _attempt(self._look(plan, self._names.attempt(code_key)))
+        standing = attempt_of(self._look(plan, self._names.attempt(code_key)))
         if standing is None or not forgettable(standing, settled_before=settled_before):
             return False
         plan.drop_attempt(standing)
         return True
 
     def _delete(self, connection_id: str, plan: Plan) -> bool:
-        old = _connection(self._look(plan, self._names.connection(connection_id)))
+        old = connection_of(self._look(plan, self._names.connection(connection_id)))
         if old is None:
             return False
         plan.drop_connection(old)
         return True
 
     def _swap(self, old: StoredConnection, plan: Plan, *, new: StoredConnection) -> bool:
-        if _connection(self._look(plan, self._names.connection(old.connection_id))) != old:
+        if connection_of(self._look(plan, self._names.connection(old.connection_id))) != old:
             return False
         plan.put_connection(new, over=old)
         return True
@@ -273,37 +298,35 @@ class RedisStorage:
 
     def _get(self, key: str) -> str | None:
         value = self._ask(lambda: self._client.get(key))
-        return None if value is None else _text(value)
+        return None if value is None else text_of(value)
 
-    def _attempts(self, codes: Sequence[str]) -> list[Attempt]:
-        values = self._get_each([self._names.attempt(bytes.fromhex(code)) for code in codes])
-        return [Attempt.from_row(row_from_json(value)) for value in values]
+    def _values_of_attempts(self, codes: Sequence[str]) -> Iterator[str | None]:
+        return self._get_each([self._names.attempt(bytes.fromhex(code)) for code in codes])
 
-    def _connections(self, keys: Sequence[str]) -> list[StoredConnection]:
-        values = self._get_each([self._names.connection_of(key) for key in keys])
-        return [StoredConnection.from_row(row_from_json(value)) for value in values]
+    def _values_of_connections(self, keys: Sequence[str]) -> Iterator[str | None]:
+        return self._get_each([self._names.connection_of(key) for key in keys])
 
-    def _get_each(self, keys: Sequence[str]) -> Iterator[str]:
-        """The values that are there, read in batches."""
+    def _get_each(self, keys: Sequence[str]) -> Iterator[str | None]:
+        """The value of each, read in batches; None for one that is gone."""
         for start in range(0, len(keys), _BATCH):
             batch = keys[start : start + _BATCH]
             values: list[Any] = self._ask(partial(self._client.mget, batch))
-            yield from (_text(value) for value in values if value is not None)
+            yield from (None if value is None else text_of(value) for value in values)
 
     def _members(self, key: str) -> list[str]:
-        return [_text(each) for each in self._ask(lambda: self._client.smembers(key))]
+        return [text_of(each) for each in self._ask(lambda: self._client.smembers(key))]
 
     def _due(self, index: str, before: datetime, *, limit: int = -1) -> list[str]:
         """The codes in that index whose instant lies before *before*; all, or the first *limit*."""
         key, end = self._names.index(index), f"({microseconds(before)}"
         found = self._ask(lambda: self._client.zrangebyscore(key, "-inf", end, start=0, num=limit))
-        return [_text(each) for each in found]
+        return [text_of(each) for each in found]
 
     def _behind(self, start: str, *, limit: int) -> list[str]:
         """The next connection keys in the order of the scan."""
         key = self._names.index(CONNECTIONS)
         found = self._ask(lambda: self._client.zrangebylex(key, start, "+", start=0, num=limit))
-        return [_text(each) for each in found]
+        return [text_of(each) for each in found]
 
     def _require_ready(self) -> None:
         try:
@@ -335,7 +358,7 @@ class RedisStorage:
         except exceptions.ResponseError:
             # A hosted Redis keeps to itself how it is set up.
             return None
-        return next((_text(value) for value in answer.values()), None)
+        return next((text_of(value) for value in answer.values()), None)
 
     def _ask(self, question: Callable[[], T]) -> T:
         try:
@@ -344,19 +367,6 @@ class RedisStorage:
             reason = _reason(error)
         # Not inside the except block: an error beneath may repeat the command.
         raise StorageUnavailable(reason)
-
-
-def _without_option(url: str) -> tuple[str, bool]:
-    """The URL as redis-py reads it, and whether ``accept_data_loss`` is on in it."""
-    address, _, query = url.partition("?")
-    parts = [part for part in query.split("&") if part]
-    ours = [part for part in parts if part.partition("=")[0] == _OPTION]
-    if not ours:
-        return url, False
-    if set(ours) - {f"{_OPTION}=true", f"{_OPTION}=false"}:
-        raise ConfigurationError([f"The storage URL's {_OPTION} is true or false."])
-    others = "&".join(part for part in parts if part not in ours)
-    return f"{address}?{others}".rstrip("?"), f"{_OPTION}=true" in ours
 
 
 def _client(url: str) -> redis.Redis:
@@ -379,16 +389,3 @@ def _reason(error: Exception) -> str:
         if isinstance(error, kind):
             return reason
     return "unavailable"
-
-
-def _text(value: bytes | str) -> str:
-    """The value of a client that decodes and of one that does not: all of ours are ASCII."""
-    return value.decode("ascii") if isinstance(value, bytes) else value
-
-
-def _attempt(value: str | None) -> Attempt | None:
-    return None if value is None else Attempt.from_row(row_from_json(value))
-
-
-def _connection(value: str | None) -> StoredConnection | None:
-    return None if value is None else StoredConnection.from_row(row_from_json(value))

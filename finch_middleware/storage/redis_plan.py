@@ -1,19 +1,27 @@
-"""What `RedisStorage` writes: its keys, and a change that is made whole or not at all."""
+"""What `RedisStorage` writes and reads: keys, values, and a change made whole or not at all."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
+from finch_middleware.errors import ConfigurationError, StorageUnavailable
 from finch_middleware.records import (
     Attempt,
     AttemptState,
+    Row,
     StoredConnection,
     connection_key,
     customer_key,
+    row_from_json,
     row_to_json,
 )
 from finch_middleware.storage.precedence import forgettable, owes
+
+T = TypeVar("T")
 
 #: Indexes: codes by the end of their lease, codes with a token that nobody has, codes by their
 #: end, and connection keys in the order of the scan.
@@ -34,6 +42,7 @@ end
 return 1
 """
 
+_OPTION = "accept_data_loss"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 
@@ -147,3 +156,50 @@ class Plan:
             self.keys.append(key)
         # Lua counts from one.
         return self.keys.index(key) + 1
+
+
+def text_of(value: bytes | str) -> str:
+    """The value of a client that decodes and of one that does not: all of ours are ASCII."""
+    # A letter that is none makes no row, and is found out there.
+    return value.decode("ascii", "replace") if isinstance(value, bytes) else value
+
+
+def attempt_of(value: str | None) -> Attempt | None:
+    """The attempt that *value* is; None for no value. Raises StorageUnavailable: unreadable."""
+    return None if value is None else Attempt.from_row(_row(value))
+
+
+def connection_of(value: str | None) -> StoredConnection | None:
+    """The connection that *value* is; None for no value. Raises StorageUnavailable: unreadable."""
+    return None if value is None else StoredConnection.from_row(_row(value))
+
+
+def _row(value: str) -> Row:
+    with suppress(ValueError, AttributeError):
+        return row_from_json(value)
+    # Not inside the except block: the error beneath quotes the value.
+    raise StorageUnavailable("unreadable")
+
+
+def readable(
+    values: Iterable[str | None], *, read: Callable[[str | None], T | None]
+) -> Iterator[T]:
+    """The records that these values make, without those that make none."""
+    for value in values:
+        with suppress(StorageUnavailable):
+            record = read(value)
+            if record is not None:
+                yield record
+
+
+def without_option(url: str) -> tuple[str, bool]:
+    """The URL as redis-py reads it, and whether ``accept_data_loss`` is on in it."""
+    address, _, query = url.partition("?")
+    parts = [part for part in query.split("&") if part]
+    ours = [part for part in parts if part.partition("=")[0] == _OPTION]
+    if not ours:
+        return url, False
+    if set(ours) - {f"{_OPTION}=true", f"{_OPTION}=false"}:
+        raise ConfigurationError([f"The storage URL's {_OPTION} is true or false."])
+    others = "&".join(part for part in parts if part not in ours)
+    return f"{address}?{others}".rstrip("?"), f"{_OPTION}=true" in ours

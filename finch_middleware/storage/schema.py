@@ -28,7 +28,6 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 from finch_middleware.errors import SchemaMismatch
 
 _MYSQL = ("mysql", "mariadb")
-_MEND = "run `finch-middleware create-tables` once, with this version"
 
 #: Columns that an index or a constraint is over, and whether no two rows may have them equal.
 _Key = tuple[tuple[str, ...], bool]
@@ -203,14 +202,21 @@ def require_tables(connection: Connection, *, tables: Tables) -> None:
     """
     for column in missing_columns(connection, tables=tables):
         raise SchemaMismatch(
-            f"the database has no column {column.table.name}.{column.name}: {_MEND}"
+            f"the database has no column {column.table.name}.{column.name}: {_mend(tables)}"
         )
     for table in tables.metadata.sorted_tables:
         _require_primary_key(connection, table)
         _require_transactions(connection, table)
     for index in missing_indexes(connection, tables=tables):
         if index.unique:
-            raise SchemaMismatch(f"the database has no unique index {index.name}: {_MEND}")
+            raise SchemaMismatch(f"the database has no unique index {index.name}: {_mend(tables)}")
+
+
+def _mend(tables: Tables) -> str:
+    schema, prefix = tables.attempts.schema, tables.attempts.name.removesuffix("attempts")
+    options = f" --schema {schema}" if schema is not None else ""
+    options += f" --table-prefix {prefix}" if prefix != "finch_" else ""
+    return f"run `finch-middleware create-tables{options}` once, with this version"
 
 
 def _make_index(connection: Connection, index: Index) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -85,6 +85,15 @@ class SQLAlchemyStorage:
         nothing = {"of_code": _NO_CODE, "of_attempt": ""}
         self._database.write(lambda db: db.execute(self._sql.release, nothing))
 
+    def describe(self) -> Sequence[str]:
+        """The kind of database and its version, the settings that matter, and our tables."""
+        facts = self._database.dialect.facts
+        answers = self._database.write(
+            lambda db: [db.exec_driver_sql(query).scalar_one() for query in facts.values()]
+        )
+        told = [f"{name} {answer}" for name, answer in zip(facts, answers, strict=True)]
+        return [*told, *sorted(self._tables.metadata.tables)]
+
     def claim(self, attempt: Attempt) -> Attempt | None:
         """None for the one caller that won, for all others the attempt that stands."""
         for _ in range(_TRIES):
@@ -110,7 +119,8 @@ class SQLAlchemyStorage:
 
     def unsettled(self, *, leased_before: datetime) -> Sequence[Attempt]:
         """Attempts that owe something and whose lease ended before that instant."""
-        return self._read_attempts(self._sql.unsettled, of_instant=leased_before)
+        rows = self._database.read(self._sql.unsettled, of_instant=leased_before)
+        return _readable(rows, read=Attempt.from_row)[0]
 
     def quarantined(self) -> Sequence[Attempt]:
         """Attempts that hold a token which nobody could be given."""
@@ -118,13 +128,14 @@ class SQLAlchemyStorage:
 
     def get(self, connection_id: str) -> StoredConnection | None:
         """That connection, whoever it belongs to."""
-        key = connection_key(connection_id)
-        return _only(self._read_connections(self._sql.connection, of_key=key))
+        rows = self._database.read(self._sql.connection, of_key=connection_key(connection_id))
+        return _only([StoredConnection.from_row(row) for row in rows])
 
     def for_customer(self, customer_id: str) -> Sequence[StoredConnection]:
-        """A customer's connections, the newest `obtained_at` first."""
+        """A customer's connections that can be read, the newest `obtained_at` first."""
         key = customer_key(customer_id)
-        return self._read_connections(self._sql.of_customer, of_customer=key)
+        rows = self._database.read(self._sql.of_customer, of_customer=key)
+        return _readable(rows, read=StoredConnection.from_row)[0]
 
     def delete(self, connection_id: str) -> bool:
         """Remove a connection. Whether there was one."""
@@ -135,8 +146,22 @@ class SQLAlchemyStorage:
 
     def scan(self, *, after: str | None, limit: int) -> Sequence[StoredConnection]:
         """Up to *limit* connections behind connection id *after*, in the order of their keys."""
+        return self.survey(after=after, limit=limit)[0]
+
+    def survey(
+        self, *, after: str | None, limit: int
+    ) -> tuple[Sequence[StoredConnection], Sequence[str]]:
+        """`scan`, and the connection ids of the rows there that cannot be read."""
         start = b"" if after is None else connection_key(after)
-        return self._read_connections(self._sql.scan, of_key=start, of_limit=limit)
+        unread: list[str] = []
+        # An empty batch is the last one, so that a stretch of unreadable rows must not be one.
+        while rows := self._behind(start, limit=limit):
+            found, left_out = _readable(rows, read=StoredConnection.from_row)
+            unread += [str(row["connection_id"]) for row in left_out]
+            if found:
+                return found, unread
+            start = bytes(rows[-1]["connection_key"])
+        return [], unread
 
     def swap(self, old: StoredConnection, new: StoredConnection) -> bool:
         """Replace *old* by *new* if it still stands exactly so. Whether it did."""
@@ -216,9 +241,42 @@ class SQLAlchemyStorage:
     def _read_attempts(self, statement: Executable, **values: Any) -> list[Attempt]:
         return [Attempt.from_row(row) for row in self._database.read(statement, **values)]
 
-    def _read_connections(self, statement: Executable, **values: Any) -> list[StoredConnection]:
-        return [StoredConnection.from_row(row) for row in self._database.read(statement, **values)]
+    def _behind(self, start: bytes, *, limit: int) -> list[dict[str, Any]]:
+        """The next rows of the scan; of one that even its columns cannot hold, only the names."""
+        place = {"of_key": start, "of_limit": limit}
+        rows = self._legible(self._sql.scan, **place)
+        if rows is not None:
+            return rows
+        return [
+            self._row_or_names(row) for row in self._database.read(self._sql.scan_names, **place)
+        ]
+
+    def _row_or_names(self, names: dict[str, Any]) -> dict[str, Any]:
+        return _only(self._legible(self._sql.connection, of_key=names["connection_key"])) or names
+
+    def _legible(self, statement: Executable, **values: Any) -> list[dict[str, Any]] | None:
+        """The rows; None where one of them holds what its columns cannot."""
+        try:
+            return self._database.read(statement, **values)
+        except StorageUnavailable as fault:
+            if fault.reason != "unreadable":
+                raise
+        return None
 
 
-def _only(records: list[T]) -> T | None:
+def _only(records: list[T] | None) -> T | None:
     return records[0] if records else None
+
+
+def _readable(
+    rows: list[dict[str, Any]], *, read: Callable[[Mapping[str, Any]], T]
+) -> tuple[list[T], list[dict[str, Any]]]:
+    """The records of those rows that make one, and the other rows."""
+    records: list[T] = []
+    left_out: list[dict[str, Any]] = []
+    for row in rows:
+        try:
+            records.append(read(row))
+        except StorageUnavailable:
+            left_out.append(row)
+    return records, left_out

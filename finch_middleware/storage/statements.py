@@ -43,11 +43,11 @@ class Statements:
             .where(connections.c.customer_key == bindparam("of_customer"))
             .order_by(connections.c.obtained_at.desc())
         )
-        self.scan = (
-            select(connections)
-            .where(connections.c.connection_key > bindparam("of_key"))
-            .order_by(connections.c.connection_key)
-            .limit(bindparam("of_limit"))
+        behind = connections.c.connection_key > bindparam("of_key")
+        names = (connections.c.connection_key, connections.c.connection_id)
+        self.scan, self.scan_names = (
+            query.where(behind).order_by(connections.c.connection_key).limit(bindparam("of_limit"))
+            for query in (select(connections), select(*names))
         )
         self.quarantined = select(attempts).where(
             attempts.c.state == AttemptState.QUARANTINED.value

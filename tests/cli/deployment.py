@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sqlite3
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -70,6 +72,14 @@ class Deployment:
         )
         finch.storage.settle(held)
         return held
+
+    def spoil(self, *connection_ids: str) -> None:
+        """Alter the rows of these connections so that nobody can read them."""
+        with closing(sqlite3.connect(self.folder / "finch.db")) as database, database:
+            for each in connection_ids:
+                database.execute(
+                    "UPDATE finch_connections SET products = '[' WHERE connection_id = ?", (each,)
+                )
 
     def interrupt(self, code: str) -> None:
         """Leave a claim behind whose owner is gone."""

@@ -47,6 +47,31 @@ def test_list_of_one_customer_leaves_the_others_out(deployment: Deployment) -> N
     assert (row["connection_id"], row["customer_id"]) == ("three", "globex")
 
 
+@pytest.mark.parametrize("verb", [("list",), ("list", "--json"), ("export-metadata",)])
+def test_what_cannot_be_read_is_named_and_the_others_are_listed(
+    deployment: Deployment, verb: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("finch_middleware.cli.connections._BATCH", 1)
+    deployment.spoil("one", "two")
+
+    told = deployment.run("connections", *verb)
+
+    assert told.exit_code == 1
+    assert len(told.stdout.splitlines()) == 1
+    assert told.stderr == "2 rows cannot be read ('one', 'two')\n"
+
+
+def test_more_unreadable_rows_than_fit_a_line_are_counted(deployment: Deployment) -> None:
+    names = [f"spoilt {i}" for i in range(6)]
+    deployment.connect(*names)
+    deployment.spoil(*names)
+
+    told = deployment.run("connections", "list")
+
+    assert told.stderr.startswith("6 rows cannot be read ('spoilt 0', ")
+    assert told.stderr.endswith("'spoilt 4', ...)\n")
+
+
 def test_list_is_a_table_on_a_terminal_that_no_row_can_disturb(deployment: Deployment) -> None:
     terminal, other_end = pty.openpty()
 
@@ -109,6 +134,12 @@ def test_delete_may_be_told_not_to_ask(deployment: Deployment) -> None:
 
     assert told.stdout == "deleted\n"
     assert deployment.tokens() == {"two"}
+
+
+def test_delete_tells_a_program_what_it_did(deployment: Deployment) -> None:
+    told = deployment.run("connections", "delete", "--yes", "--json", "one")
+
+    assert json.loads(told.stdout) == {"connection_id": "one", "deleted": True}
 
 
 @pytest.mark.parametrize("verb", [("show",), ("delete", "--yes")])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -7,9 +8,14 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from sqlalchemy import create_engine, text
+from sqlalchemy.pool import NullPool
 
 from finch_middleware.cli import main
 from finch_middleware.cli.deployment import without_password
+from finch_middleware.errors import SchemaMismatch
+from finch_middleware.options import new_key
+from finch_middleware.storage.sqlalchemy import SQLAlchemyStorage
 from tests.cli.running import run
 from tests.storage import servers
 
@@ -71,6 +77,72 @@ def test_a_server_is_usable_once_its_tables_are_made(postgresql: servers.Server)
     assert (before.returncode, made.returncode, after.returncode) == (2, 0, 0)
     assert "finch-middleware create-tables" in before.stderr
     assert "the columns above, application.log" in after.stdout
+
+
+def test_a_prefix_of_its_own_is_named_in_the_refusal_and_by_the_option(
+    postgresql: servers.Server,
+) -> None:
+    storage = SQLAlchemyStorage(postgresql.url, schema="hr", table_prefix="payroll_")
+    engine = create_engine(postgresql.url, poolclass=NullPool)
+    with engine.begin() as connection:
+        connection.execute(text("CREATE SCHEMA hr"))
+    with pytest.raises(SchemaMismatch) as refused:
+        storage.check()
+    mend = re.findall("`finch-middleware (.+)`", str(refused.value))[0].split()
+
+    told = CliRunner().invoke(main, [*mend, "--storage", postgresql.url])
+
+    assert told.exit_code == 0, told.output
+    assert "hr.payroll_attempts, hr.payroll_connections" in told.stdout
+    storage.check()
+    with engine.begin() as connection:
+        connection.execute(text("DROP SCHEMA hr CASCADE"))
+    storage.close()
+
+
+_APPLICATION = """
+from sqlalchemy import create_engine
+from finch_middleware import FinchConnect
+from finch_middleware.storage.sqlalchemy import SQLAlchemyStorage
+
+finch = FinchConnect(
+    client_id="client", client_secret="s3cret", products=["company"], spool=None,
+    redirect_uri="https://app.test/finch/callback", key={key!r},
+    storage=SQLAlchemyStorage(create_engine("sqlite:///{database}"), table_prefix="app_"),
+)
+"""
+
+
+def test_an_application_s_own_storage_makes_its_tables(tmp_path: Path) -> None:
+    database = tmp_path / "app.db"
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+    application = _APPLICATION.format(key=new_key("k1"), database=database)
+    (tmp_path / "theirs.py").write_text(application)
+
+    told = run(
+        *("create-tables", "--app", "theirs:finch"),
+        PYTHONPATH=str(tmp_path),
+        FINCH_STORAGE_URL="sqlite:////no/such/folder/finch.db",
+    )
+
+    assert told.returncode == 0, told.stderr
+    assert told.stdout == "the storage of theirs:finch is ready: app_attempts, app_connections.\n"
+    assert {"app_attempts", "app_connections"} <= tables_of(database)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("--app", "theirs:finch", "--schema", "hr"), "--app brings its own"),
+        (("--storage", "memory://", "--table-prefix", "app_"), "memory:// has no tables"),
+    ],
+)
+def test_names_of_tables_go_with_a_database_s_url_alone(given: tuple[str, ...], said: str) -> None:
+    told = CliRunner().invoke(main, ["create-tables", *given])
+
+    assert told.exit_code == 2
+    assert said in told.stderr
 
 
 def test_memory_needs_no_tables() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -8,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from finch_middleware.errors import StorageUnavailable
 from finch_middleware.records import AttemptState, SealedToken
+from finch_middleware.storage.sqlalchemy import SQLAlchemyStorage
 from finch_middleware.testing.sample_records import NOON, a_connection, an_attempt
 from tests.cli.deployment import NEW, OLD, Deployment
 from tests.storage import servers
@@ -38,6 +41,45 @@ def test_a_healthy_deployment_is_ok_throughout(deployment: Deployment) -> None:
     assert said["storage"][0][1].startswith("sqlite:///")
     assert said["connections"] == [("ok", "2 of client")]
     assert said["keys in use"] == [("ok", "2 sealed by k0")]
+
+
+def test_the_storage_is_told_by_its_kind_version_settings_and_tables(
+    deployment: Deployment,
+) -> None:
+    [(_, text)] = found(deployment)["storage"]
+
+    assert re.search(r"; SQLite 3\.[\d.]+; journal_mode wal; synchronous 2; ", text)
+    assert text.endswith("; finch_attempts; finch_connections")
+
+
+def test_a_storage_that_does_not_describe_itself_is_told_by_its_name(tmp_path: Path) -> None:
+    environ = {**Deployment(folder=tmp_path).environ, "FINCH_STORAGE_URL": "memory://"}
+
+    told = _run({**environ, "FINCH_SPOOL": "none"})
+
+    assert "memory:// answers and keeps what is written\n" in told.output
+
+
+def test_a_storage_that_goes_away_while_it_describes_itself_is_wrong(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(_: object) -> None:
+        raise StorageUnavailable("busy")
+
+    monkeypatch.setattr(SQLAlchemyStorage, "describe", away)
+
+    assert found(deployment, status=1)["storage"][0][0] == "wrong"
+
+
+def test_rows_that_cannot_be_read_are_wrong_and_named(deployment: Deployment) -> None:
+    deployment.connect("one", "two")
+    deployment.spoil("two")
+
+    said = found(deployment, status=1)
+
+    assert said["connections"][0] == ("ok", "1 of client")
+    assert said["connections"][1][0] == "wrong"
+    assert said["connections"][1][1].startswith("1 row cannot be read ('two')")
 
 
 def test_a_person_reads_one_line_for_each_finding(deployment: Deployment) -> None:

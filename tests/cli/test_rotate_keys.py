@@ -112,6 +112,18 @@ def test_rows_whose_key_is_missing_are_left_and_named(before: Deployment) -> Non
     assert before.keys_of() == {"one": "k0", "two": "k0", "three": "k1"}
 
 
+def test_rows_that_cannot_be_read_are_left_and_named(before: Deployment, after: Deployment) -> None:
+    before.connect("one", "two", "three")
+    before.spoil("two")
+
+    checked, told = after.run("rotate-keys", "--check"), after.run("rotate-keys")
+
+    assert (checked.exit_code, told.exit_code) == (1, 1)
+    assert "1 row cannot be read ('two')" in checked.stderr
+    assert "1 row cannot be read ('two')" in told.stderr
+    assert after.keys_of() == {"one": "k1", "three": "k1"}
+
+
 def test_rows_of_another_client_are_left_alone(before: Deployment, after: Deployment) -> None:
     before.of_client("another").connect("foreign")
 
@@ -136,12 +148,17 @@ def test_a_log_gets_plain_lines(
     ]
 
 
-def test_a_terminal_gets_a_bar(before: Deployment, after: Deployment) -> None:
+_WITHOUT_RICH = "import sys; sys.modules['rich'] = None\n"
+_ROTATE = "from finch_middleware.cli import main; main(['rotate-keys'])"
+
+
+@pytest.mark.parametrize("program", [_ROTATE, _WITHOUT_RICH + _ROTATE], ids=["rich", "click"])
+def test_a_terminal_gets_a_bar(before: Deployment, after: Deployment, program: str) -> None:
     before.connect("one", "two", "three")
     terminal, other_end = pty.openpty()
 
     subprocess.run(
-        [sys.executable, "-m", "finch_middleware", "rotate-keys"],
+        [sys.executable, "-c", program],
         stdout=other_end,
         check=True,
         env=environ(**after.environ),

@@ -7,9 +7,10 @@ The databases that `SQLAlchemyStorage` knows, one file each.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlalchemy import Connection, Table, or_
 from sqlalchemy.engine import URL
@@ -47,6 +48,9 @@ class Dialect(ABC):
 
     #: Whether the tables are made at first use, rather than by the operator.
     makes_tables = False
+
+    #: What a person wants to know of it: a name, and the query for its value.
+    facts: ClassVar[Mapping[str, str]]
 
     def __init__(self, url: URL) -> None:
         self._driver = url.get_driver_name()

@@ -21,6 +21,12 @@ from finch_middleware.storage.dialects import Dialect, Fault
 class MySQL(Dialect):
     """A MySQL or MariaDB server, with InnoDB tables."""
 
+    facts: ClassVar = {
+        "MySQL": "SELECT version()",
+        "innodb_flush_log_at_trx_commit": "SELECT @@innodb_flush_log_at_trx_commit",
+        "sync_binlog": "SELECT @@sync_binlog",
+    }
+
     _DUPLICATE = 1062
     _FAULTS: ClassVar = {
         _DUPLICATE: Fault("conflict", passing=True),

@@ -19,6 +19,12 @@ from finch_middleware.storage.dialects import Dialect, Fault, upsert
 class PostgreSQL(Dialect):
     """A PostgreSQL server: each transaction carries its own limits, as a proxy may demand."""
 
+    facts: ClassVar = {
+        "PostgreSQL": "SHOW server_version",
+        "fsync": "SHOW fsync",
+        "synchronous_commit": "SHOW synchronous_commit",
+    }
+
     _FAULTS: ClassVar = {
         "23505": Fault("conflict", passing=True),
         "25006": Fault("read_only"),

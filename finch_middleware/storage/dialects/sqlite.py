@@ -35,6 +35,12 @@ class SQLite(Dialect):
 
     makes_tables = True
 
+    facts: ClassVar = {
+        "SQLite": "SELECT sqlite_version()",
+        "journal_mode": "PRAGMA journal_mode",
+        "synchronous": "PRAGMA synchronous",
+    }
+
     _REASONS: ClassVar = {
         5: "busy",
         6: "busy",

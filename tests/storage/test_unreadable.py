@@ -1,0 +1,180 @@
+"""Rows that a later version wrote, or somebody altered: the others are found all the same."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from redis import Redis
+from sqlalchemy import create_engine, text
+from sqlalchemy.pool import NullPool
+
+from finch_middleware.errors import StorageUnavailable
+from finch_middleware.records import AttemptState
+from finch_middleware.storage import survey
+from finch_middleware.storage.memory import MemoryStorage
+from finch_middleware.storage.redis import RedisStorage
+from finch_middleware.storage.sqlalchemy import SQLAlchemyStorage
+from finch_middleware.testing.sample_records import NOON, a_connection, an_attempt, key_of
+
+Spoil = Callable[[str, str], None]
+LATER = NOON.replace(year=2030)
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mysql"])
+def database(
+    request: pytest.FixtureRequest, tmp_path: Path, make_empty: Callable[[str], str]
+) -> Iterator[tuple[SQLAlchemyStorage, Spoil]]:
+    """A storage, and what alters a column of one row."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path}/finch.db"
+    else:
+        url = make_empty(request.getfixturevalue(request.param).url)
+    engine, storage = create_engine(url, poolclass=NullPool), SQLAlchemyStorage(url)
+    storage.check()
+
+    def spoil(table: str, name: str) -> None:
+        column, damage = {
+            "connections": ("connection_id", "products"),
+            "attempts": ("reference", "state"),
+        }[table]
+        statement = f"UPDATE finch_{table} SET {damage} = '[' WHERE {column} = :name"
+        with engine.begin() as connection:
+            assert connection.execute(text(statement), {"name": name}).rowcount == 1
+
+    yield storage, spoil
+    storage.close()
+    engine.dispose()
+
+
+@pytest.fixture
+def in_redis(redis: object) -> Iterator[tuple[RedisStorage, Redis]]:
+    with Redis.from_url(redis.url) as client:  # type: ignore[attr-defined]  # a Server
+        client.flushdb()
+        storage = RedisStorage(client)
+        yield storage, client
+
+
+def _fill(storage: SQLAlchemyStorage | RedisStorage) -> list[str]:
+    """Six connections of acme, in the order of a scan."""
+    for i in range(6):
+        done = an_attempt(f"{i}").settled(AttemptState.STORED, at=NOON)
+        storage.settle(done, a_connection(f"{i}"))
+    return [each.connection_id for each in storage.scan(after=None, limit=6)]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 100])
+def test_a_scan_sees_every_row_that_can_be_read_and_a_survey_names_the_others(
+    database: tuple[SQLAlchemyStorage, Spoil], limit: int
+) -> None:
+    storage, spoil = database
+    order = _fill(storage)
+    bad = {order[0], order[2], order[3], order[5]}
+    for name in bad:
+        spoil("connections", name)
+
+    seen, named = _surveyed(storage, limit=limit)
+
+    assert seen == [order[1], order[4]]
+    assert named == bad
+
+
+def _surveyed(
+    storage: SQLAlchemyStorage | RedisStorage, *, limit: int
+) -> tuple[list[str], set[str]]:
+    seen: list[str] = []
+    named: set[str] = set()
+    while True:
+        batch, names = survey(storage, after=seen[-1] if seen else None, limit=limit)
+        named.update(names)
+        if not batch:
+            return seen, named
+        seen += [each.connection_id for each in batch]
+
+
+def test_a_customer_keeps_the_connections_that_can_be_read(
+    database: tuple[SQLAlchemyStorage, Spoil],
+) -> None:
+    storage, spoil = database
+    order = _fill(storage)
+    spoil("connections", order[0])
+
+    mine = [each.connection_id for each in storage.for_customer("acme")]
+    with pytest.raises(StorageUnavailable) as refused:
+        storage.get(order[0])
+
+    assert sorted(mine) == sorted(order[1:])
+    assert refused.value.reason == "unreadable"
+    assert refused.value.__context__ is None
+
+
+def test_a_sweep_sees_the_attempts_that_can_be_read(
+    database: tuple[SQLAlchemyStorage, Spoil],
+) -> None:
+    storage, spoil = database
+    storage.claim(an_attempt("good"))
+    storage.claim(an_attempt("bad", reference="of a later version"))
+    spoil("attempts", "of a later version")
+
+    assert list(storage.unsettled(leased_before=LATER)) == [an_attempt("good")]
+
+
+def test_an_instant_that_is_none_spoils_its_own_row_only(tmp_path: Path) -> None:
+    storage = SQLAlchemyStorage(f"sqlite:///{tmp_path}/finch.db")
+    order = _fill(storage)
+    with closing(sqlite3.connect(tmp_path / "finch.db")) as somebody, somebody:
+        somebody.execute(
+            "UPDATE finch_connections SET obtained_at = 'soon' WHERE connection_id = ?",
+            (order[2],),
+        )
+
+    seen, named = _surveyed(storage, limit=4)
+
+    assert (seen, named) == ([*order[:2], *order[3:]], {order[2]})
+    storage.close()
+
+
+def test_a_scan_of_a_database_that_is_away_is_unavailable(tmp_path: Path) -> None:
+    storage = SQLAlchemyStorage(f"sqlite:///{tmp_path}/finch.db")
+    storage.check()
+    with closing(sqlite3.connect(tmp_path / "finch.db")) as somebody, somebody:
+        somebody.execute("DROP TABLE finch_connections")
+
+    with pytest.raises(StorageUnavailable) as refused:
+        storage.scan(after=None, limit=4)
+
+    assert refused.value.reason == "unavailable"
+    storage.close()
+
+
+@pytest.mark.parametrize("damage", [b"{", b"[]", b'{"products": 1}', b"\xff", b"{}"])
+def test_a_value_in_redis_that_is_no_record_is_left_out_and_named(
+    in_redis: tuple[RedisStorage, Redis], damage: bytes
+) -> None:
+    storage, client = in_redis
+    order = _fill(storage)
+    bad = storage._names.connection(order[1])
+    client.set(bad, damage)
+    storage.claim(an_attempt("good"))
+    storage.claim(an_attempt("bad"))
+    client.set(storage._names.attempt(key_of("bad")), damage)
+
+    seen, named = _surveyed(storage, limit=2)
+    with pytest.raises(StorageUnavailable) as refused:
+        storage.get(order[1])
+
+    assert (seen, named) == ([order[0], *order[2:]], {bad})
+    assert len(storage.for_customer("acme")) == 5
+    assert list(storage.unsettled(leased_before=LATER)) == [an_attempt("good")]
+    assert refused.value.reason == "unreadable"
+    assert refused.value.__context__ is None
+
+
+def test_a_storage_that_cannot_tell_names_none() -> None:
+    storage = MemoryStorage()
+    storage.settle(an_attempt(), a_connection())
+
+    assert survey(storage, after=None, limit=5) == ([a_connection()], ())
