@@ -36,7 +36,7 @@ from finch_middleware.testing import FakeFinch, add_connection
 
 sys.path.append(str(Path(__file__).parents[1] / "examples"))  # the page that they share
 
-from shared import home_page
+from shared import EMPLOYERS, home_page
 
 IMAGES = Path(__file__).parent / "images"
 ORIGIN = "http://localhost:5000"
@@ -80,9 +80,9 @@ def _of_a_flow(fake: FakeFinch) -> dict[str, Response]:
     location = finch.begin(customer_id="acme", customer_name="Acme Inc.").headers["Location"]
     with urllib.request.urlopen(location, timeout=_SECONDS) as opened:
         connect = Response(opened.read(), mimetype="text/html")
-    add_connection(finch, customer_id="acme", obtained_at=_CONNECTED)
+    connection = add_connection(finch, customer_id="acme", obtained_at=_CONNECTED)
     application = home_page(
-        "acme", connections_of=finch.connections.for_customer, hint="connected", csrf_token=""
+        EMPLOYERS["acme"], connections=[connection], hint="connected", csrf_token=""
     )
     return {"fake_connect": connect, "application": Response(application)}
 

@@ -35,24 +35,37 @@ def sdk(npm: Path) -> Path:
     return npm / "@tryfinch" / "react-connect" / "dist" / "index.js"
 
 
-@pytest.fixture(params=["http", "https"])
-def address(
-    request: pytest.FixtureRequest, fake: FakeFinch, tls: tuple[Path, Path]
-) -> Iterator[str]:
-    """Where the example of the embedded flow is."""
-    with example("embedded", fake, tls=tls if request.param == "https" else None) as address:
-        yield address
+@pytest.fixture(params=["https", "http"])
+def scheme(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
-over_https = pytest.mark.parametrize("address", ["https"], indirect=True)
+@pytest.fixture(params=["embedded", "django_project"])
+def name(request: pytest.FixtureRequest) -> str:
+    """The example: Flask's, and Django's, which has the flow at an address of its own."""
+    return str(request.param)
 
 
 @pytest.fixture
-def signed_in(page: playwright.Page, address: str, sdk: Path) -> playwright.Page:
-    """The example's page, with the SDK where Finch's own address is."""
-    page.route(CDN, lambda route: route.fulfill(path=sdk, content_type="text/javascript"))
+def address(fake: FakeFinch, tls: tuple[Path, Path], name: str, scheme: str) -> Iterator[str]:
+    """Where the example is."""
+    with example(name, fake, tls=tls if scheme == "https" else None) as address:
+        yield address
+
+
+def sign_in(page: playwright.Page, address: str, name: str) -> None:
     page.goto(address)
     page.get_by_role("button", name="Acme Inc.").click()
+    expect(page.get_by_role("heading", name="Payroll")).to_be_visible()
+    if name == "django_project":
+        page.goto(f"{address}/embedded")
+
+
+@pytest.fixture
+def signed_in(page: playwright.Page, address: str, name: str, sdk: Path) -> playwright.Page:
+    """The example's page, with the SDK where Finch's own address is."""
+    page.route(CDN, lambda route: route.fulfill(path=sdk, content_type="text/javascript"))
+    sign_in(page, address, name)
     return page
 
 
@@ -88,7 +101,6 @@ def test_an_employer_connects_within_the_page_and_sees_the_connection(
     assert said == []
 
 
-@over_https
 @pytest.mark.parametrize(
     ("decision", "words"),
     [
@@ -111,13 +123,11 @@ def test_an_employer_who_declines_reads_so_and_may_try_again(
     assert fake.ledger.calls("token") == 1
 
 
-@over_https
 def test_without_the_sdk_the_same_button_begins_the_redirect_flow(
-    page: playwright.Page, fake: FakeFinch, address: str
+    page: playwright.Page, fake: FakeFinch, address: str, name: str
 ) -> None:
     page.route(CDN, lambda route: route.abort())
-    page.goto(address)
-    page.get_by_role("button", name="Acme Inc.").click()
+    sign_in(page, address, name)
 
     press(page)
     page.wait_for_url(f"{fake.connect_origin}/authorize?**")
@@ -127,15 +137,18 @@ def test_without_the_sdk_the_same_button_begins_the_redirect_flow(
     assert fake.ledger.sessions[0].redirect_uri == f"{address}{CALLBACK}"
 
 
-@over_https
-def test_a_storage_or_finch_that_is_busy_is_waited_for(
+def test_a_finch_that_is_busy_is_waited_for_as_long_as_it_says(
     signed_in: playwright.Page, fake: FakeFinch
 ) -> None:
     page = signed_in
+    page.clock.install()
     fake.script("token", Behaviour.error(429, headers={"Retry-After": "60"}))
 
     press(page)
     choose(page, "Allow")
+    expect(page.locator("output")).to_contain_text("It is very busy right now")
+    assert fake.ledger.calls("token") == 1
+    page.clock.fast_forward("01:01")
 
     expect(page.get_by_role("status").first).to_have_text("You are connected.")
     assert len(fake.ledger.tokens) == 1
