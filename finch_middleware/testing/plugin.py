@@ -20,6 +20,7 @@ pytest.register_assert_rewrite(
     "finch_middleware.testing.attempt_promises",
     "finch_middleware.testing.connection_promises",
     "finch_middleware.testing.storage_contract",
+    "finch_middleware.testing.trouble_promises",
 )
 
 

@@ -10,9 +10,12 @@ Inherit the class and give it the storage, empty, in a fixture::
 
         @pytest.fixture
         def reopen(self, storage: Storage) -> Callable[[], Storage]:
-            return lambda: MyStorage(...)      # the same data, as another process sees it
+            return functools.partial(MyStorage, ...)      # the same data, in another process
 
-A storage that lives in one process says so with ``in_process = True`` and needs no `reopen`.
+A storage that lives in one process says so with ``in_process = True`` and needs no `reopen`;
+what cannot be pickled is not opened in other processes. Two fixtures more are for you to add,
+`unconfirmed` and `cut_connections` of `TroublePromises`: how a commit's answer and a
+connection are lost is known to a backend alone.
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ from finch_middleware.testing.sample_records import (
     key_of,
     sealed,
 )
+from finch_middleware.testing.trouble_promises import TroublePromises
 
 _THREADS = 32
 _ROUNDS = 5
@@ -73,7 +77,7 @@ def _table(rows: Mapping[str, object]) -> list[object]:
     return [pytest.param(value, id=name) for name, value in rows.items()]
 
 
-class StorageContract(SettlePromises, SweepPromises, ConnectionPromises):
+class StorageContract(SettlePromises, SweepPromises, ConnectionPromises, TroublePromises):
     """What every storage promises; see `finch_middleware.storage.Storage`."""
 
     @pytest.fixture

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 import pytest
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, event, text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
 from finch_middleware.storage.sqlalchemy import SQLAlchemyStorage
@@ -13,6 +16,7 @@ pytest.register_assert_rewrite(
     "finch_middleware.testing.attempt_promises",
     "finch_middleware.testing.connection_promises",
     "finch_middleware.testing.storage_contract",
+    "finch_middleware.testing.trouble_promises",
 )
 
 
@@ -53,3 +57,47 @@ def make_empty() -> Iterator[object]:
     yield make_empty
     for engine in engines.values():
         engine.dispose()
+
+
+@pytest.fixture
+def unconfirmed(storage: SQLAlchemyStorage) -> Callable[[], AbstractContextManager[None]]:
+    """The SQL storage's commits are carried out and their answers lost, while it is entered."""
+    engine = storage._database._engine
+
+    @contextmanager
+    def unconfirmed() -> Iterator[None]:
+        event.listen(engine, "after_cursor_execute", _lose_the_answer)
+        try:
+            yield
+        finally:
+            event.remove(engine, "after_cursor_execute", _lose_the_answer)
+
+    return unconfirmed
+
+
+def _lose_the_answer(*call: Any) -> None:
+    if call[2] == "COMMIT":
+        raise OperationalError("", None, ConnectionError())
+
+
+_END = {
+    "postgresql": "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+    " WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'",
+    "mysql": "SELECT id FROM information_schema.processlist"
+    " WHERE id <> connection_id() AND user = 'root'",
+}
+
+
+@pytest.fixture
+def cut_connections(url: str) -> Callable[[], None]:
+    """Every connection to the SQL server ends, from its side."""
+
+    def cut() -> None:
+        engine = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            for (number,) in connection.execute(text(_END[engine.dialect.name])).all():
+                if engine.dialect.name == "mysql":
+                    connection.execute(text(f"KILL {number}"))
+        engine.dispose()
+
+    return cut

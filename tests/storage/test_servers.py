@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 
 import pytest
 from sqlalchemy import create_engine
@@ -28,7 +30,17 @@ class TestServer(StorageContract):
 
     @pytest.fixture
     def reopen(self, url: str) -> Callable[[], Storage]:
-        return lambda: SQLAlchemyStorage(url)
+        return functools.partial(SQLAlchemyStorage, url)
+
+    @pytest.fixture
+    def unconfirmed(
+        self, unconfirmed: Callable[[], AbstractContextManager[None]]
+    ) -> Callable[[], AbstractContextManager[None]]:
+        return unconfirmed
+
+    @pytest.fixture
+    def cut_connections(self, cut_connections: Callable[[], None]) -> Callable[[], None]:
+        return cut_connections
 
 
 @pytest.mark.parametrize("race", RACES, ids=lambda race: race.__name__)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -82,12 +83,20 @@ def engine(url: str) -> Iterator[Engine]:
 
 class TestSQLiteFile(StorageContract):
     @pytest.fixture
-    def storage(self, url: str) -> Storage:
-        return SQLAlchemyStorage(url)
+    def storage(self, url: str) -> Iterator[Storage]:
+        storage = SQLAlchemyStorage(url)
+        yield storage
+        storage.close()
 
     @pytest.fixture
     def reopen(self, url: str) -> Callable[[], Storage]:
-        return lambda: SQLAlchemyStorage(url)
+        return functools.partial(SQLAlchemyStorage, url)
+
+    @pytest.fixture
+    def unconfirmed(
+        self, unconfirmed: Callable[[], AbstractContextManager[None]]
+    ) -> Callable[[], AbstractContextManager[None]]:
+        return unconfirmed
 
 
 class TestEngineOfTheApplication(StorageContract):
@@ -97,7 +106,13 @@ class TestEngineOfTheApplication(StorageContract):
 
     @pytest.fixture
     def reopen(self, url: str) -> Callable[[], Storage]:
-        return lambda: SQLAlchemyStorage(url, table_prefix="app_finch_")
+        return functools.partial(SQLAlchemyStorage, url, table_prefix="app_finch_")
+
+    @pytest.fixture
+    def unconfirmed(
+        self, unconfirmed: Callable[[], AbstractContextManager[None]]
+    ) -> Callable[[], AbstractContextManager[None]]:
+        return unconfirmed
 
 
 # What it costs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -103,6 +104,21 @@ class IgnoresCase(MemoryStorage):
         return [each for each in stored if each.customer_id.lower() == customer_id.lower()]
 
 
+class CutsTexts(MemoryStorage):
+    def settle(self, attempt: Attempt, connection: StoredConnection | None = None) -> bool:
+        reference = attempt.reference.partition("\x00")[0]
+        return super().settle(dataclasses.replace(attempt, reference=reference), connection)
+
+
+class ForgetsItsPlace(MemoryStorage):
+    def scan(self, *, after: str | None, limit: int) -> Sequence[StoredConnection]:
+        """As a scan by numbers of rows, whose places change while others come and go."""
+        behind = [each.connection_id for each in super().scan(after=None, limit=1000)]
+        start = behind.index(after) if after in behind else 0
+        time.sleep(0.001)
+        return super().scan(after=None, limit=1000)[start + 1 if after else 0 :][:limit]
+
+
 _CARELESS = """
 import pytest
 from finch_middleware.testing.storage_contract import StorageContract
@@ -122,6 +138,8 @@ class TestIt(StorageContract):
         (RoundsInstants, "test_instants_come_back_equal_and_aware*"),
         (ReleasesAnything, "test_release_leaves_the_claim_of_another_attempt*"),
         (IgnoresCase, "test_customers_are_told_apart_to_the_letter*"),
+        (CutsTexts, "test_text_with_a_nul_comes_back_whole_or_is_refused_whole*"),
+        (ForgetsItsPlace, "test_scan_sees_what_stands_once_while_another_thread_writes*"),
     ],
 )
 def test_careless_backend_fails_the_contract(

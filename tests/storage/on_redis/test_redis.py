@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 import pytest
 from redis import Redis, RedisCluster
@@ -18,19 +21,6 @@ from tests.storage.on_redis.conftest import Client
 from tests.storage.servers import Server
 
 
-@pytest.fixture
-def reopen(url: str) -> Iterator[Callable[[], Storage]]:
-    opened: list[RedisStorage] = []
-
-    def reopen() -> Storage:
-        opened.append(RedisStorage(url))
-        return opened[-1]
-
-    yield reopen
-    for each in opened:
-        each.close()
-
-
 class TestRedis(StorageContract):
     @pytest.fixture
     def storage(self, url: str) -> Iterator[Storage]:
@@ -39,8 +29,36 @@ class TestRedis(StorageContract):
         storage.close()
 
     @pytest.fixture
-    def reopen(self, reopen: Callable[[], Storage]) -> Callable[[], Storage]:
-        return reopen
+    def reopen(self, url: str) -> Callable[[], Storage]:
+        return functools.partial(RedisStorage, url)
+
+    @pytest.fixture
+    def unconfirmed(
+        self, storage: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> Callable[[], AbstractContextManager[None]]:
+        return lambda: _unconfirmed(storage, monkeypatch)
+
+    @pytest.fixture
+    def cut_connections(self, client: Client) -> Callable[[], None]:
+        return lambda: client.client_kill_filter(_type="normal", skipme=True)
+
+
+@contextmanager
+def _unconfirmed(storage: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The script runs on the server, and its answer is lost."""
+    script = storage._script
+
+    def lose_the_answer(**given: Any) -> None:
+        script(**given)
+        raise ConnectionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "_script", lose_the_answer)
+        yield
+
+
+def _on_cluster(url: str) -> Storage:
+    return RedisStorage(RedisCluster.from_url(url))
 
 
 class TestClientOfTheApplication(StorageContract):
@@ -63,9 +81,8 @@ class TestCluster(StorageContract):
             yield RedisStorage(client)
 
     @pytest.fixture
-    def reopen(self, redis_cluster: Server) -> Iterator[Callable[[], Storage]]:
-        with RedisCluster.from_url(redis_cluster.url) as client:
-            yield lambda: RedisStorage(client)
+    def reopen(self, redis_cluster: Server) -> Callable[[], Storage]:
+        return functools.partial(_on_cluster, redis_cluster.url)
 
 
 def test_cluster_that_keeps_what_it_confirms_passes_the_check(redis_cluster: Server) -> None:

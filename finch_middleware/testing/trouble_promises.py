@@ -1,0 +1,194 @@
+"""The part of `StorageContract` about other processes, lost answers and odd texts."""
+
+from __future__ import annotations
+
+import pickle
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from multiprocessing import get_context
+from multiprocessing.synchronize import Barrier
+
+import pytest
+
+from finch_middleware.errors import StorageUnavailable
+from finch_middleware.records import AttemptState
+from finch_middleware.storage import Storage
+from finch_middleware.testing.sample_records import NOON, a_connection, an_attempt, key_of
+
+_PROCESSES = 4
+_CODES = 20
+_PATIENCE_SECONDS = 60
+_STORED = AttemptState.STORED
+
+
+class TroublePromises:
+    """What holds among processes, and where an answer or a connection is lost."""
+
+    @pytest.fixture
+    def unconfirmed(self) -> Callable[[], AbstractContextManager[None]]:
+        """Optional: while it is entered, a commit is carried out and its answer lost."""
+        pytest.skip("no fixture `unconfirmed` loses the answers to commits")
+
+    @pytest.fixture
+    def cut_connections(self) -> Callable[[], None]:
+        """Optional: ends every connection of the storage from the other side."""
+        pytest.skip("no fixture `cut_connections` ends the storage's connections")
+
+    # Processes
+
+    def test_of_many_racing_processes_exactly_one_wins_each_code(
+        self, storage: Storage, reopen: Callable[[], Storage]
+    ) -> None:
+        _require_picklable(reopen)
+        storage.check()
+        spawn = get_context("spawn")
+
+        with spawn.Pool(_PROCESSES, _meet_at, [spawn.Barrier(_PROCESSES)]) as pool:
+            answers = pool.starmap(
+                _claims, [(reopen, f"process {i}") for i in range(_PROCESSES)], chunksize=1
+            )
+
+        assert [sum(won) for won in zip(*answers, strict=True)] == [1] * _CODES
+
+    # Answers and connections that are lost
+
+    def test_claim_whose_answer_was_lost_stands_and_is_known_again(
+        self, storage: Storage, unconfirmed: Callable[[], AbstractContextManager[None]]
+    ) -> None:
+        mine = an_attempt(flow_key=key_of("flow"))
+        storage.check()
+
+        with unconfirmed(), pytest.raises(StorageUnavailable):
+            storage.claim(mine)
+
+        assert storage.attempt(mine.code_key) == mine
+        assert storage.claim(an_attempt(attempt_id="second")) == mine
+
+    def test_end_whose_answer_was_lost_is_written_again_without_harm(
+        self, storage: Storage, unconfirmed: Callable[[], AbstractContextManager[None]]
+    ) -> None:
+        storage.claim(an_attempt())
+        done = an_attempt().settled(_STORED, at=NOON, connection_id="connection")
+
+        with unconfirmed(), pytest.raises(StorageUnavailable):
+            storage.settle(done, a_connection())
+        again = storage.settle(done, a_connection())
+
+        assert again is True
+        assert storage.attempt(done.code_key) == done
+        assert storage.get("connection") == a_connection()
+
+    def test_connections_that_were_cut_are_replaced(
+        self, storage: Storage, cut_connections: Callable[[], None]
+    ) -> None:
+        mine = an_attempt()
+        storage.claim(mine)
+
+        cut_connections()
+        with suppress(StorageUnavailable):
+            storage.attempt(mine.code_key)
+
+        assert storage.attempt(mine.code_key) == mine
+        assert storage.claim(an_attempt(attempt_id="second")) == mine
+        assert storage.claim(an_attempt("other")) is None
+
+    # Texts that a database may refuse
+
+    @pytest.mark.parametrize("text", ["\x00", "a\x00b", "ab\x00"])
+    def test_text_with_a_nul_comes_back_whole_or_is_refused_whole(
+        self, storage: Storage, text: str
+    ) -> None:
+        names = {"customer_id": text, "connection_id": text}
+        kept = an_attempt(reference=text, return_to=text).settled(_STORED, at=NOON, **names)
+        stored = a_connection(**names, status=text)
+
+        taken = _taken(lambda: storage.settle(kept, stored))
+
+        assert storage.attempt(kept.code_key) == (kept if taken else None)
+        assert storage.get(text) == (stored if taken else None)
+        assert list(storage.for_customer(text)) == ([stored] if taken else [])
+        assert storage.claim(an_attempt("next")) is None
+
+    # A scan while others write
+
+    def test_scan_sees_what_stands_once_while_another_thread_writes(self, storage: Storage) -> None:
+        stays = [f"stays {i}" for i in range(12)]
+        for each in stays:
+            _keep(storage, each)
+
+        with _writing(storage):
+            scans = [_scanned(storage, limit=3) for _ in range(5)]
+
+        for seen in scans:
+            assert sorted(each for each in seen if each.startswith("stays")) == sorted(stays)
+            assert len(seen) == len(set(seen))
+
+
+def _require_picklable(reopen: Callable[[], Storage]) -> None:
+    try:
+        pickle.dumps(reopen)
+    except (pickle.PicklingError, AttributeError, TypeError):
+        pytest.skip("`reopen` cannot go to another process: let it be functools.partial(...)")
+
+
+_together: Barrier
+
+
+def _meet_at(barrier: Barrier) -> None:
+    global _together
+    _together = barrier
+
+
+def _claims(reopen: Callable[[], Storage], name: str) -> list[bool]:
+    """Of which codes this process won the claim; what it opened ends with it."""
+    storage = reopen()
+    storage.check()
+    _together.wait(_PATIENCE_SECONDS)
+    racing = (an_attempt(f"code {i}", attempt_id=name) for i in range(_CODES))
+    return [storage.claim(each) is None for each in racing]
+
+
+def _taken(write: Callable[[], object]) -> bool:
+    try:
+        write()
+    except StorageUnavailable:
+        return False
+    return True
+
+
+@contextmanager
+def _writing(storage: Storage) -> Iterator[None]:
+    """Connections come and go in another thread all the while."""
+    done, faults = threading.Event(), list[Exception]()
+
+    def write() -> None:
+        turn = 0
+        try:
+            while not done.is_set():
+                _keep(storage, f"comes {turn}")
+                storage.delete(f"comes {turn - 3}")
+                turn += 1
+        except Exception as fault:  # told below, in the thread of the test
+            faults.append(fault)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        yield
+    finally:
+        done.set()
+        writer.join(_PATIENCE_SECONDS)
+    assert faults == []
+
+
+def _keep(storage: Storage, connection_id: str) -> None:
+    done = an_attempt(f"of {connection_id}").settled(_STORED, at=NOON)
+    storage.settle(done, a_connection(connection_id))
+
+
+def _scanned(storage: Storage, *, limit: int) -> list[str]:
+    seen: list[str] = []
+    while batch := storage.scan(after=seen[-1] if seen else None, limit=limit):
+        seen += [each.connection_id for each in batch]
+    return seen
