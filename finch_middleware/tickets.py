@@ -89,11 +89,13 @@ class Tickets:
         )
 
     def cookie(self, ticket: Ticket, *, at: datetime) -> SetCookie:
-        """The cookie that keeps *ticket* in this browser until it expires."""
+        """The cookie that keeps *ticket* in this browser until it expires, and a little longer."""
+        # Without that little the late would be told that they never began.
+        ends = ticket.expires_at if ticket.spent else ticket.expires_at + REPLAY_WINDOW
         return SetCookie(
             name=self._prefix + ticket.flow_id[:8],
             value=Secret(self._vault.seal(_written(ticket), purpose="ticket")),
-            max_age=max(1, int((ticket.expires_at - at).total_seconds())),
+            max_age=max(1, int((ends - at).total_seconds())),
             secure=self._secure,
         )
 

@@ -110,14 +110,14 @@ def test_no_two_flows_have_an_id_or_a_state_in_common() -> None:
 @pytest.mark.parametrize(
     ("secure", "prefix"), [(True, "__Host-finch-"), (False, "finch-")], ids=["https", "loopback"]
 )
-def test_a_cookie_is_named_after_its_flow_and_lives_as_long(secure: bool, prefix: str) -> None:
+def test_a_cookie_is_named_after_its_flow_and_outlives_it_by_ten_minutes(secure: bool, prefix: str) -> None:
     tickets = Tickets(vault=VAULT, secure=secure)
     ticket = a_ticket(tickets=tickets)
 
     cookie = tickets.cookie(ticket, at=NOW)
 
     assert cookie.name == prefix + ticket.flow_id[:8]
-    assert (cookie.max_age, cookie.secure) == (3600, secure)
+    assert (cookie.max_age, cookie.secure) == (3600 + 600, secure)
 
 
 def test_a_cookie_that_is_over_still_has_a_life_that_browsers_take() -> None:

@@ -102,7 +102,7 @@ def test_the_way_to_connect_carries_the_state_and_leaves_one_cookie(
     assert cookie.startswith("finch-")
     assert "HttpOnly" in cookie
     assert "SameSite=Lax" in cookie
-    assert "Max-Age=3600" in cookie
+    assert "Max-Age=4200" in cookie
     assert "Path=/" in cookie
 
 
