@@ -40,6 +40,12 @@ _PATIENCE_SECONDS = 2
 _asking = ThreadPoolExecutor(max_workers=4, thread_name_prefix="status")
 
 _PROVIDERS = {"adp_run": "ADP Run", "bamboo_hr": "BambooHR", "quickbooks_payroll": "QuickBooks"}
+#: Finch's words that say little to a payroll administrator; it may have others tomorrow.
+_STATUSES = {
+    "reauth": "wants to be connected again",
+    "error_no_account_setup": "has no account set up",
+    "error_permissions": "lacks permissions",
+}
 _BANNERS = {
     "connected": "You are connected.",
     "declined": "You left before the connection was made. Nothing has changed.",
@@ -214,9 +220,8 @@ def _item(connection: Connection) -> str:
     provider_id, since = connection.provider_id, connection.obtained_at
     name = _PROVIDERS.get(provider_id, provider_id.replace("_", " ").title())
     in_order = connection.status in (None, "connected")
-    status = (
-        "" if in_order else f' <span class="attention">{escape(connection.status or "")}</span>'
-    )
+    word = _STATUSES.get(connection.status or "", connection.status or "")
+    status = "" if in_order else f' <span class="attention">{escape(word)}</span>'
     return (
         f"<li><strong>{escape(name)}</strong>{status}"
         f"<p>{escape(', '.join(connection.products))}</p>"

@@ -259,8 +259,13 @@ def test_the_session_stays_away_from_scripts_and_other_sites(example: Running) -
     assert "samesite=lax" in cookies
 
 
-@pytest.mark.parametrize("status", ["reauth", "disconnected"])
-def test_a_connection_that_finch_calls_out_of_order_says_so(example: Running, status: str) -> None:
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [("reauth", "wants to be connected again"), ("disconnected", "disconnected")],
+)
+def test_a_connection_that_finch_calls_out_of_order_says_so(
+    example: Running, status: str, words: str
+) -> None:
     at_finch(example, ACME).press("Allow")
     told = Behaviour.alter(connection_status={"status": status})
     browser = example.browser(signed_in=ACME)
@@ -268,10 +273,10 @@ def test_a_connection_that_finch_calls_out_of_order_says_so(example: Running, st
 
     browser.open("/")
 
-    assert f"Gusto {status} company" in browser.text
+    assert f"Gusto {words} company" in browser.text
     assert "Connect again" in browser.text
     browser.open("/")
-    assert status not in browser.text
+    assert words not in browser.text
 
 
 def test_a_connection_whose_token_finch_does_not_take_is_disconnected(example: Running) -> None:

@@ -72,13 +72,20 @@ def test_a_connection_shows_since_when(home_page: Callable[..., str]) -> None:
     assert 'datetime="2026-03-01T09:05:00+00:00"' in page
 
 
-@pytest.mark.parametrize("status", ["reauth", "disconnected", "a word of tomorrow"])
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [
+        ("reauth", "wants to be connected again"),
+        ("disconnected", "disconnected"),
+        ("a word of tomorrow", "a word of tomorrow"),
+    ],
+)
 def test_a_connection_out_of_order_says_its_status(
-    home_page: Callable[..., str], status: str
+    home_page: Callable[..., str], status: str, told: str
 ) -> None:
     page = home_page(connection(status=status))
 
-    assert f"Gusto {status} company" in words(page)
+    assert f"Gusto {told} company" in words(page)
 
 
 def test_a_connection_in_order_says_none(home_page: Callable[..., str]) -> None:
