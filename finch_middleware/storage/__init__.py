@@ -73,7 +73,7 @@ class Storage(Protocol):
         """
         Attempts that owe something and whose lease ended before that instant.
 
-        The claimed ones, and with `notified` False all but the quarantined; that can be read.
+        The claimed ones, and with `notified` False all but the quarantined.
         """
 
     def quarantined(self) -> Iterable[Attempt]:
@@ -88,7 +88,7 @@ class Storage(Protocol):
         """
 
     def for_customer(self, customer_id: str) -> Sequence[StoredConnection]:
-        """A customer's connections that can be read, the newest `obtained_at` first."""
+        """A customer's connections, the newest `obtained_at` first; those that can be read."""
 
     def delete(self, connection_id: str) -> bool:
         """Remove a connection. Whether there was one."""
@@ -101,7 +101,7 @@ class Storage(Protocol):
         also while others are written, and *after* need not exist any more.
 
         A row that cannot be read (a later version wrote it, or somebody altered it) is left
-        out. A storage may have ``survey`` beside it; see the function of that name.
+        out, by those who can. They have ``survey`` beside it; see the function of that name.
         """
 
     def swap(self, old: StoredConnection, new: StoredConnection) -> bool:

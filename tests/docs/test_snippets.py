@@ -173,7 +173,7 @@ def empty():
 
 
 def test_the_kit_takes_a_storage_as_the_manual_gives_it(pytester: pytest.Pytester) -> None:
-    [kit] = [each.text for each in snippets(page("storage"), "py") if "Contract" in each.text]
+    [kit] = [each.text for each in snippets(page("storage"), "py") if "TestMyStorage" in each.text]
     pytester.makepyfile(test_my_storage=_A_STORAGE + kit)
 
     result = pytester.runpytest_subprocess("-q", "-p", "no:cacheprovider", "-W", "error")
