@@ -3,9 +3,11 @@ Kill -9 in the middle of a callback, again and again: ``python -m benchmarks.cra
 
 A worker is forked, stopped at a gate, and let go on a return from Finch. It dies at the n-th of
 its system calls, for every n (``strace`` injects the signal), or at a random moment. Then the
-person reloads and the sweep runs, five minutes later by the clock, and Finch's own ledger is
+person reloads and the sweep runs, eight minutes later by the clock, and Finch's own ledger is
 held against what stands: minted = stored + spooled + quarantined + reported, no code was
 presented twice, the database opens, and `on_connected` ran for every stored connection.
+
+``--storage postgresql`` (mysql, redis) does it on a private server of that kind.
 """
 
 from __future__ import annotations
@@ -29,21 +31,25 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from benchmarks.crash_worker import AwayAfterClaim, component, no_pauses, returning
-from finch_middleware import Event
-from finch_middleware.options import new_key
+from benchmarks.crash_worker import away_after_claim, component, no_pauses, returning
+from finch_middleware import Event, FinchConnect
+from finch_middleware.options import Key, new_key
 from finch_middleware.records import Attempt, AttemptState
 from finch_middleware.secret import Secret
+from finch_middleware.storage.sqlalchemy import SQLAlchemyStorage
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch, IssuedCode
-from finch_middleware.vault import KeyedHash
+from finch_middleware.vault import KeyedHash, Vault
+from tests.storage import servers
 
-LATER = timedelta(minutes=5)
+#: Behind every lease; and behind that of a sweep which itself ran late.
+LATER = timedelta(minutes=8)
 _PATIENCE_SECONDS = 20
 # A line of strace's: the thread, and the call that it enters.
 _CALL = re.compile(r"^\d+ +(?!exit|restart_)(\w+)\(", re.MULTILINE)
 
 #: What the worker is at when it dies.
-SCENARIOS = ("stored", "spooled", "quarantined", "drained")
+SCENARIOS = ("stored", "spooled", "quarantined", "drained", "swept")
+STORAGES = {"postgresql": servers.postgresql, "mysql": servers.mysql, "redis": servers.redis}
 
 
 @dataclass
@@ -70,12 +76,19 @@ class Figures:
 
 
 class Campaign:
-    """One scenario: a fake Finch, a database, a spool, and a process that forks workers."""
+    """
+    One scenario: a fake Finch, a database, a spool, and a process that forks workers.
 
-    def __init__(self, scenario: str, *, fake: FakeFinch, folder: Path) -> None:
+    Attributes:
+        folder: Where its files are; the SQLite is ``finch.db``.
+    """
+
+    def __init__(
+        self, scenario: str, *, fake: FakeFinch, folder: Path, url: str | None = None
+    ) -> None:
         self.figures = Figures(scenario)
-        self._fake = fake
-        self._folder = folder
+        self.fake = self._fake = fake
+        self.folder = self._folder = folder
         self._events: list[Event] = []
         self._number = 0
         given = {
@@ -85,10 +98,13 @@ class Campaign:
             "key": new_key("k1"),
             "api_url": fake.api_url,
             "spool": str(folder / "spool"),
-            "storage": f"sqlite:///{folder}/finch.db",
+            "storage": url or f"sqlite:///{folder}/finch.db",
             "notified": str(folder / "notified"),
+            "reports": str(folder / "reports"),
         }
-        self._now = component(given, storage=AwayAfterClaim(given["storage"]))
+        self._given = given
+        self._vault = _vault_of(given)
+        self._now = component(given, storage=away_after_claim(given["storage"]))
         self._later = component(
             given,
             clock=lambda: datetime.now(UTC) + LATER,
@@ -97,6 +113,7 @@ class Campaign:
         self._gate = folder / "gate"
         os.mkfifo(self._gate)
         (folder / "notified").touch()
+        (folder / "reports").touch()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.crash_worker"],
             stdin=subprocess.PIPE,
@@ -113,6 +130,8 @@ class Campaign:
         self._process.stdin.close()
         self._process.wait(_PATIENCE_SECONDS)
         self._process.stdout.close()
+        for storage in (self._now.storage, self._later.storage):
+            getattr(storage, "close", lambda: None)()
 
     def system_calls(self) -> list[tuple[str, int]]:
         """
@@ -151,8 +170,22 @@ class Campaign:
         options = [part for each in injections for part in ("-e", f"inject={each}")]
         if only is not None:
             options += ["-P", str(self._folder / only)]
-        self._run(lambda pid: _tracing(pid, *options, "-o", "/dev/null"))
+        return self.accompanied(lambda pid: _tracing(pid, *options, "-o", "/dev/null"))
+
+    def accompanied(
+        self, companion: Callable[[int], contextlib.AbstractContextManager[None]]
+    ) -> str:
+        """What a worker answers while *companion* is at its side."""
+        self._run(companion)
         return (self._folder / "answer").read_text()
+
+    def reopened(self, url: str) -> FinchConnect:
+        """A component of the same configuration on another database."""
+        return component({**self._given, "storage": url})
+
+    def code_key(self) -> bytes:
+        """That of the code which the last worker was given."""
+        return self._code_key(self._fake.ledger.codes[-1])
 
     @property
     def reports(self) -> int:
@@ -227,12 +260,27 @@ class Campaign:
             self._check_stored(attempt, issued)
             return "spooled" if spooled else "stored"
         if attempt is not None and attempt.state is AttemptState.QUARANTINED:
+            self._check_quarantined(attempt, issued)
             return "quarantined"
         mine = [each for each in self._reports if attempt and each.attempt_id == attempt.attempt_id]
         if len(mine) == 1 and mine[0].customer_ids == (issued.customer_id,):
             return "reported"
+        if not mine and attempt is not None and self._told_by_sweep(attempt):
+            return "reported"
         self._fault(f"{len(mine)} reports of a token that nobody holds")
         return "lost"
+
+    def _told_by_sweep(self, attempt: Attempt) -> bool:
+        """Whether the worker's own sweep had reported it, before it was killed or ended."""
+        return attempt.attempt_id in self._folder.joinpath("reports").read_text().split()
+
+    def _check_quarantined(self, attempt: Attempt, issued: IssuedCode) -> None:
+        assert attempt.sealed is not None
+        answer = self._vault.open(
+            attempt.sealed.text, purpose="quarantine", context=(attempt.attempt_id,)
+        )
+        if json.loads(answer.reveal())["access_token"] not in issued.minted:
+            self._fault("what is in quarantine is not what was minted")
 
     def _check_stored(self, attempt: Attempt, issued: IssuedCode) -> None:
         found = self._later.connections.get(issued.connection_id, customer_id=issued.customer_id)
@@ -243,6 +291,9 @@ class Campaign:
             self._fault("on_connected did not run")
 
     def _open_database(self) -> None:
+        self._later.storage.check()
+        if not (self._folder / "finch.db").exists():
+            return
         with contextlib.closing(sqlite3.connect(self._folder / "finch.db")) as database:
             [[word]] = database.execute("PRAGMA integrity_check").fetchall()
         if word != "ok":
@@ -266,6 +317,12 @@ class Campaign:
         if not line:
             raise RuntimeError("the process that forks the workers has died")
         return line.strip()
+
+
+def _vault_of(given: dict[str, str]) -> Vault:
+    """As an operator opens what is in quarantine."""
+    key_id, _, material = given["key"].partition(":")
+    return Vault(client_id=given["client_id"], key=Key(key_id=key_id, material=Secret(material)))
 
 
 @contextlib.contextmanager
@@ -295,11 +352,11 @@ def _traced(worker: int) -> bool:
 
 
 @contextlib.contextmanager
-def running(scenario: str) -> Iterator[Campaign]:
-    """A campaign in a folder of its own."""
+def running(scenario: str, *, url: str | None = None) -> Iterator[Campaign]:
+    """A campaign in a folder of its own, on an SQLite there or on the database of *url*."""
     folder = Path(tempfile.mkdtemp(prefix="finch-crash-"))
     with FakeFinch() as fake:
-        campaign = Campaign(scenario, fake=fake, folder=folder)
+        campaign = Campaign(scenario, fake=fake, folder=folder, url=url)
         try:
             yield campaign
         finally:
@@ -307,18 +364,18 @@ def running(scenario: str) -> Iterator[Campaign]:
             shutil.rmtree(folder)
 
 
-def at_every_call(scenario: str, *, step: int = 1) -> Figures:
+def at_every_call(scenario: str, *, step: int = 1, url: str | None = None) -> Figures:
     """Kill at every *step*-th system call."""
-    with running(scenario) as campaign:
+    with running(scenario, url=url) as campaign:
         for name, number in campaign.system_calls()[::step]:
             campaign.kill_at(name, number)
     return campaign.figures
 
 
-def at_random(scenario: str, *, times: int, seed: int) -> Figures:
+def at_random(scenario: str, *, times: int, seed: int, url: str | None = None) -> Figures:
     """Kill *times* times at a random moment."""
     moments = random.Random(seed)
-    with running(scenario) as campaign:
+    with running(scenario, url=url) as campaign:
         seconds = campaign.seconds()
         for _ in range(times):
             campaign.kill_after(moments.uniform(0, seconds))
@@ -331,15 +388,32 @@ def main() -> None:
     parser.add_argument("--random", type=int, default=2000, help="kills at random moments")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--scenario", choices=SCENARIOS, action="append")
+    parser.add_argument("--storage", choices=["sqlite", *STORAGES], default="sqlite")
     given = parser.parse_args()
     logging.disable(logging.CRITICAL)
+    scenarios = given.scenario or SCENARIOS
     faults = 0
-    for scenario in given.scenario or SCENARIOS:
-        faults += _printed(at_every_call(scenario, step=given.step))
-    share = given.random // len(given.scenario or SCENARIOS)
-    for scenario in given.scenario or SCENARIOS:
-        faults += _printed(at_random(scenario, times=share, seed=given.seed))
+    with _storage(given.storage) as url:
+        for each in scenarios:
+            faults += _printed(at_every_call(each, step=given.step, url=url))
+        for each in scenarios if given.random else ():
+            times = given.random // len(scenarios)
+            faults += _printed(at_random(each, times=times, seed=given.seed, url=url))
     raise SystemExit(bool(faults))
+
+
+@contextlib.contextmanager
+def _storage(name: str) -> Iterator[str | None]:
+    """The URL of an empty database on a private server of that kind; None for SQLite."""
+    if name == "sqlite":
+        yield None
+        return
+    with STORAGES[name]() as server:
+        if name != "redis":
+            storage = SQLAlchemyStorage(server.url)
+            storage.create_tables()
+            storage.close()
+        yield server.url
 
 
 def _printed(figures: Figures) -> int:

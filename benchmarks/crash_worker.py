@@ -13,20 +13,28 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from finch_middleware import CallbackRequest, FinchConnect, keeping
+from finch_middleware import CallbackRequest, Event, FinchConnect, keeping
+from finch_middleware.assembly import storage_of
 from finch_middleware.errors import StorageUnavailable
-from finch_middleware.records import Attempt, StoredConnection
-from finch_middleware.storage.sqlalchemy import SQLAlchemyStorage
+from finch_middleware.storage.dialects.sqlite import SQLite
+
+#: By whose clock the sweep of the scenario "swept" runs.
+SWEPT_LATER = timedelta(minutes=5)
 
 
-class AwayAfterClaim(SQLAlchemyStorage):
-    """A database that takes claims, and is away whenever one is to be settled."""
+def away_after_claim(url: str) -> Any:
+    """A storage that takes claims, and is away whenever one is to be settled."""
+    storage: Any = storage_of(url)
 
-    def settle(self, attempt: Attempt, connection: StoredConnection | None = None) -> bool:
+    def away(*_: object) -> None:
         raise StorageUnavailable("unavailable")
+
+    storage.settle = away
+    return storage
 
 
 def component(given: dict[str, str], **more: Any) -> FinchConnect:
@@ -58,38 +66,85 @@ def main() -> None:
     """Fork a worker for each line of the standard input; it waits at its gate, and goes."""
     given = json.loads(sys.stdin.readline())
     logging.disable(logging.CRITICAL)
-    storage: Any = given["storage"]
-    if given["scenario"] == "spooled":
-        storage = AwayAfterClaim(storage)
+    if given["scenario"] == "unsynced":
+        _forget_to_sync()
+    away = given["scenario"] == "spooled"
+    storage: Any = away_after_claim(given["storage"]) if away else given["storage"]
     finch = component(given, storage=storage)
+    sweeper = component(
+        given,
+        clock=lambda: datetime.now(UTC) + SWEPT_LATER,
+        on_event=_noting_reports(given["reports"]),
+    )
     finch.callback(CallbackRequest())  # loads what is loaded at first use
     with no_pauses():
-        _fork_workers(finch, given["scenario"])
+        _fork_workers(finch, sweeper, given["scenario"])
 
 
-def _fork_workers(finch: FinchConnect, scenario: str) -> None:
+def _forget_to_sync() -> None:
+    """What SQLite confirms is not on the disk: the tests must notice."""
+    opened = SQLite.opened
+
+    def careless(self: SQLite, driver_connection: Any) -> None:
+        opened(self, driver_connection)
+        driver_connection.execute("PRAGMA synchronous=OFF")
+
+    patched: Any = SQLite
+    patched.opened, patched.require_durability = careless, lambda self, connection: None
+
+
+def _noting_reports(path: str) -> Callable[[Event], None]:
+    """An `on_event` that leaves the ids of interrupted attempts in a file."""
+
+    def note(event: Event) -> None:
+        if event.name == "finch.attempt.interrupted":
+            with open(path, "a", encoding="ascii") as file:
+                file.write(f"{event.attempt_id}\n")
+
+    return note
+
+
+def _fork_workers(finch: FinchConnect, sweeper: FinchConnect, scenario: str) -> None:
     for line in sys.stdin:
         order = json.loads(line)
+        if scenario == "swept":
+            _die_at_settling(finch, order)
         worker = os.fork()
         if worker == 0:
-            _go_on(finch, order, drains=scenario == "drained")
+            _go_on(finch, sweeper, order, scenario=scenario)
         print(worker, flush=True)
         _, status = os.waitpid(worker, 0)
         print("killed" if os.WIFSIGNALED(status) else "completed", flush=True)
 
 
-def _go_on(finch: FinchConnect, order: dict[str, str], *, drains: bool) -> None:
+def _go_on(
+    finch: FinchConnect, sweeper: FinchConnect, order: dict[str, str], *, scenario: str
+) -> None:
     finch.storage.check()
+    sweeper.storage.check()
     with open(order["gate"], encoding="ascii"):
         pass  # opens once the campaign has opened its other end
     # Nothing of ours handles this alarm: it ends the process as SIGKILL does, and on time.
     signal.setitimer(signal.ITIMER_REAL, float(order["dies_after"]))
-    if drains:
+    if scenario == "swept":
+        sweeper.recovery.sweep()
+    elif scenario == "drained":
         finch.recovery.drain()
     else:
         response = finch.callback(returning(order["query"], order["cookie"]))
         Path(order["answer"]).write_text(f"{response.status_code} {response.location or ''}")
     os._exit(0)
+
+
+def _die_at_settling(finch: FinchConnect, order: dict[str, str]) -> None:
+    """Leave an attempt behind: another worker dies with the token in its hand."""
+    other = os.fork()
+    if other == 0:
+        storage: Any = finch.storage
+        storage.settle = lambda *_: os._exit(0)
+        finch.callback(returning(order["query"], order["cookie"]))
+        os._exit(1)
+    os.waitpid(other, 0)
 
 
 def returning(query: str, cookie: str) -> CallbackRequest:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
+from tests.required import absent
 
 
 @contextmanager
@@ -17,7 +17,7 @@ def mounted(*, kibibytes: int) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="finch-disk-") as folder:
         command = ["mount", "-t", "tmpfs", "-o", f"size={kibibytes}k", "tmpfs", folder]
         if subprocess.run(command, capture_output=True, check=False).returncode != 0:
-            pytest.skip("mounting a disk needs root's rights")
+            absent("disks", "mounting a disk needs root's rights")
         try:
             yield Path(folder)
         finally:
