@@ -6,7 +6,7 @@ import dataclasses
 import json
 import random
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,18 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 
+from finch_middleware.assembly import storage_of
 from finch_middleware.errors import CannotOpen
 from finch_middleware.options import Key
 from finch_middleware.records import SealedToken, StoredConnection
 from finch_middleware.secret import Secret
+from finch_middleware.storage import Storage
 from finch_middleware.storage.memory import MemoryStorage
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from finch_middleware.vault import Vault
 from tests.canaries.spellings import hits
 from tests.site import KEY, Browser, Site
+from tests.story.troubled_storage import TroubledStorage
 from tests.threats.desk import begun, component
 from tests.threats.sizes import ROWS, STARTS, SWAPS
 
@@ -207,39 +210,60 @@ def test_t24_customers_whose_names_a_collation_confuses_stay_apart(
         assert connection.customer_id == customer
 
 
-class _CountingStorage(MemoryStorage):
-    """Counts what is written."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.written = 0
-
-    def claim(self, attempt: Any) -> Any:
-        self.written += 1
-        return super().claim(attempt)
-
-    def settle(self, attempt: Any, connection: Any = None) -> bool:
-        self.written += 1
-        return super().settle(attempt, connection)
+#: Whatever changes a storage; the other methods read.
+_WRITES = {"claim", "settle", "release", "delete", "swap", "forget"}
+_READS = {"check", "attempt", "unsettled", "quarantined", "get", "for_customer", "scan"}
+_KINDS = ["memory", "postgresql", "mysql", "redis"]
 
 
-def test_t25_beginning_writes_nothing_however_often(fake: FakeFinch) -> None:
-    storage = _CountingStorage()
-    finch = component(fake, storage=storage, spool=None)
+@pytest.fixture
+def watched(empty_database: Callable[[str], str]) -> Iterator[Callable[[str], TroubledStorage]]:
+    """Makes a storage of a kind that notes what is asked of it."""
+    made: list[Any] = []
+
+    def watched(kind: str) -> TroubledStorage:
+        url = "memory://" if kind == "memory" else empty_database(kind)
+        made.append(storage_of(url))
+        return TroubledStorage(made[-1])
+
+    yield watched
+    for each in made:
+        getattr(each, "close", lambda: None)()
+
+
+def test_t25_every_method_of_a_storage_writes_or_reads() -> None:
+    methods = {name for name in vars(Storage) if not name.startswith("_")}
+
+    assert methods == _WRITES | _READS
+
+
+@pytest.mark.parametrize("kind", _KINDS)
+def test_t25_beginning_writes_nothing_however_often(
+    fake: FakeFinch, watched: Callable[[str], TroubledStorage], tmp_path: Path, kind: str
+) -> None:
+    storage = watched(kind)
+    finch = component(fake, storage=storage, spool=tmp_path / "spool")
+    finch.recovery.drain_in_passing()  # once an hour begin forgets what is old; not counted here
+    storage.calls.clear()
     draw = random.Random(25)
 
-    for _ in range(STARTS()):
+    for _ in range(STARTS() if kind == "memory" else 50):
         begun(finch, fake, customer_id=f"customer-{draw.random()}")
 
-    assert storage.written == 0
+    assert _WRITES.isdisjoint(storage.calls)
     assert list(storage.scan(after=None, limit=1)) == []
     assert fake.ledger.calls("token") == 0
 
 
-def test_t25_no_refused_return_writes_anything(fake: FakeFinch) -> None:
-    storage = _CountingStorage()
-    site = Site(fake, storage=storage, spool=None)
+@pytest.mark.parametrize("kind", _KINDS)
+def test_t25_no_refused_return_writes_anything(
+    fake: FakeFinch, watched: Callable[[str], TroubledStorage], tmp_path: Path, kind: str
+) -> None:
+    storage = watched(kind)
+    site = Site(fake, storage=storage, spool=tmp_path / "spool")
     with site:
+        site.finch.recovery.drain_in_passing()
+        storage.calls.clear()
         browser = Browser(site)
         callback = fake.allow(browser.location("acme"))
         for _ in range(20):
@@ -247,4 +271,40 @@ def test_t25_no_refused_return_writes_anything(fake: FakeFinch) -> None:
             browser.get(callback.replace("state=", "state=x"))
             browser.request("HEAD", callback)
 
-    assert storage.written == 0
+    assert _WRITES.isdisjoint(storage.calls)
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "mysql", "redis"])
+def test_t23_what_was_altered_on_a_server_does_not_open(
+    fake: FakeFinch, watched: Callable[[str], TroubledStorage], tmp_path: Path, kind: str
+) -> None:
+    storage = watched(kind).real
+    finch = component(fake, storage=storage, spool=tmp_path / "spool")
+    connections = finch.connections
+    with Site(fake, storage=storage, spool=tmp_path / "spool") as site:
+        for customer in ("acme", "globex"):
+            browser = Browser(site)
+            browser.get(fake.allow(browser.location(customer)))
+    [mine], [theirs] = (storage.for_customer(each) for each in ("acme", "globex"))
+    text, draw = mine.sealed.text, random.Random(23)
+    altered = [_changed(text, at=draw.randrange(len(text))) for _ in range(40)]
+
+    refused = []
+    for sealed in [*altered, theirs.sealed.text]:
+        put = dataclasses.replace(mine, sealed=SealedToken(text=sealed))
+        assert storage.swap(storage.for_customer("acme")[0], put)
+        [connection] = connections.for_customer("acme")
+        with pytest.raises(CannotOpen):
+            connection.access_token.reveal()
+        refused.append(sealed)
+
+    assert len(refused) == 41
+    assert storage.swap(storage.for_customer("acme")[0], mine)
+    [connection] = connections.for_customer("acme")
+    assert connection.access_token.reveal() in fake.ledger.tokens
+
+
+def _changed(text: str, *, at: int) -> str:
+    """*text* with another character of its alphabet at that place."""
+    other = "A" if text[at] != "A" else "B"
+    return text[:at] + other + text[at + 1 :]

@@ -10,7 +10,7 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
@@ -38,6 +38,18 @@ def fake() -> Iterator[FakeFinch]:
 @pytest.fixture
 def forked(fake: FakeFinch, tmp_path: Path) -> Iterator[Workers]:
     with workers(fake, tmp_path, arguments=_FORKED) as running:
+        yield running
+
+
+@pytest.fixture(params=["postgresql", "mysql", "redis"])
+def forked_on_server(
+    request: pytest.FixtureRequest,
+    fake: FakeFinch,
+    tmp_path: Path,
+    empty_database: Callable[[str], str],
+) -> Iterator[Workers]:
+    url = empty_database(request.param)
+    with workers(fake, tmp_path, arguments=_FORKED, url=url) as running:
         yield running
 
 
@@ -75,6 +87,23 @@ def test_t29_workers_forked_after_first_use_share_no_socket_and_mix_no_answer(
     for customer in customers:
         assert owner[(_token_of(forked.finch, customer),)] == customer
     assert forked.complaints() == []
+
+
+def test_t29_workers_forked_on_a_server_share_no_connection_to_it(
+    fake: FakeFinch, forked_on_server: Workers
+) -> None:
+    customers = [f"customer-{number}" for number in range(_CLIENTS * 2)]
+
+    with ThreadPoolExecutor(_CLIENTS) as pool:
+        answers = list(
+            pool.map(lambda each: _one_callback(fake, forked_on_server, each), customers)
+        )
+
+    assert {answer.status for answer in answers} == {303}
+    owner = {issued.minted: issued.customer_id for issued in fake.ledger.codes}
+    for customer in customers:
+        assert owner[(_token_of(forked_on_server.finch, customer),)] == customer
+    assert forked_on_server.complaints() == []
 
 
 def test_t05_sixty_four_identical_requests_to_four_processes_make_one_call(
@@ -131,11 +160,16 @@ def _patiently(browser: Browser, callback: str) -> Answer:
     raise AssertionError("no worker came back")
 
 
+_ONE = ["--preload", "-w", "1", "--threads", "4"]
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql", "mysql", "redis"])
 def test_t30_whatever_is_killed_when_every_token_is_stored_or_reported(
-    fake: FakeFinch, tmp_path: Path
+    fake: FakeFinch, tmp_path: Path, empty_database: Callable[[str], str], kind: str
 ) -> None:
     draw = random.Random()
-    with workers(fake, tmp_path, arguments=["--preload", "-w", "1", "--threads", "4"]) as running:
+    url = None if kind == "sqlite" else empty_database(kind)
+    with workers(fake, tmp_path, arguments=_ONE, url=url) as running:
         fake.script("token", Behaviour.delay(0.02), times=None)
         visits = [
             _killed_at_work(fake, running, f"customer-{number}", after=draw.uniform(0, 0.07))

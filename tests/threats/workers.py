@@ -71,8 +71,10 @@ def secure_fake() -> Iterator[FakeFinch]:
 
 
 @contextlib.contextmanager
-def workers(fake: FakeFinch, folder: Path, *, arguments: list[str]) -> Iterator[Workers]:
-    """Gunicorn with *arguments*, on a free port, until the block ends."""
+def workers(
+    fake: FakeFinch, folder: Path, *, arguments: list[str], url: str | None = None
+) -> Iterator[Workers]:
+    """Gunicorn with *arguments*, on a free port, until the block ends; on SQLite, or on *url*."""
     with socket.create_server(("127.0.0.1", 0)) as reserved:
         port = reserved.getsockname()[1]
     origin = f"http://localhost:{port}"
@@ -82,7 +84,8 @@ def workers(fake: FakeFinch, folder: Path, *, arguments: list[str]) -> Iterator[
         "FINCH_CLIENT_SECRET": fake.client_secret,
         "FINCH_REDIRECT_URI": origin + CALLBACK,
         "FINCH_PRODUCTS": "company,directory",
-        "FINCH_STORAGE_URL": f"sqlite:///{folder}/finch.db",
+        "FINCH_STORAGE_URL": url or f"sqlite:///{folder}/finch.db",
+        "FINCH_SPOOL": str(folder / "spool"),
         "FINCH_KEY": KEY,
         "FINCH_API_URL": fake.api_url,
         "FINCH_CONNECT_ORIGIN": fake.connect_origin,
@@ -99,6 +102,7 @@ def workers(fake: FakeFinch, folder: Path, *, arguments: list[str]) -> Iterator[
         _await(port, process)
         finch = FinchConnect.from_env(environment)
         yield Workers(origin=origin, folder=folder, finch=finch, process=process)
+        getattr(finch.storage, "close", lambda: None)()
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(_PATIENCE_SECONDS)
