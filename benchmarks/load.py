@@ -183,6 +183,8 @@ class Load:
             self.figures.faults.append(f"{type(error).__name__} escaped")
             return
         with self._lock:
+            if not isinstance(outcome, get_args(Outcome)):
+                self.figures.faults.append(f"a {type(outcome).__name__} is no outcome")
             self.figures.answers[_word(outcome)] += 1
             if isinstance(outcome, Connected):
                 self._successes.append(time.monotonic())

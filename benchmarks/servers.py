@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 _HERE = Path(__file__).resolve().parent.parent
 _BROWSERS = 32
 _PATIENCE_SECONDS = 30
-# What a worker may open beyond what it held half-way: a connection more in a pool.
-_FILES_MORE = 8
+# What a worker may open beyond what it held half-way: one connection to SQLite, which has three.
+_FILES_MORE = 3
 
 #: Server: its command line behind the interpreter's folder; {port} is filled in.
 SERVERS = {
