@@ -67,7 +67,7 @@ def test_the_begin_page_leads_to_finch_and_back(
     assert fake.ledger.calls("token") == 1
 
 
-def test_t2_a_form_of_another_site_does_not_begin(
+def test_t02_a_form_of_another_site_does_not_begin(
     page: playwright.Page, fake: FakeFinch, address: str, tls: tuple[Path, Path]
 ) -> None:
     files = Files()

@@ -50,7 +50,7 @@ def test_receive_malformed_query_is_refused_and_the_flow_stays_usable(
     assert "finch=connected" in honest.location
 
 
-def test_receive_without_a_binding_tells_five_reasons_apart(
+def test_receive_without_a_binding_tells_apart_what_can_be_told(
     fake: FakeFinch, make_site: Callable[..., Site], site: Site, clock: Clock
 ) -> None:
     other_config = make_site(client_id="another-client", require_state=True)
@@ -72,6 +72,7 @@ def test_receive_without_a_binding_tells_five_reasons_apart(
     assert {each.status for each in answers.values()} == {400}
     assert [each.reason for each in site.events] == ["no_ticket", "state_mismatch", "expired"]
     assert [each.reason for each in other_user.events] == ["other_customer"]
+    # By design: the client is bound into the seal, so its cookie is as unreadable as noise.
     assert [each.reason for each in other_config.events] == ["no_ticket"]
     assert fake.ledger.calls("token") == 0
     assert nothing_stored(site)

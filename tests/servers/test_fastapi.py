@@ -34,7 +34,7 @@ def test_an_employer_connects_and_sees_the_connection(fake: FakeFinch, address: 
 
 
 @pytest.mark.parametrize("token", [{}, {"csrf_token": "forged"}], ids=["none", "forged"])
-def test_t2_a_forged_form_does_not_begin(
+def test_t02_a_forged_form_does_not_begin(
     fake: FakeFinch, address: str, token: dict[str, str]
 ) -> None:
     browser = Browser(address)

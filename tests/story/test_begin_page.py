@@ -108,7 +108,7 @@ def test_a_script_gets_what_finchs_sdk_needs(
     ],
     ids=str,
 )
-def test_t2_only_a_page_of_ours_begins(
+def test_t02_only_a_page_of_ours_begins(
     fake: FakeFinch, begin_site: Callable[..., Site], headers: dict[str, str], status: int
 ) -> None:
     site = begin_site()
@@ -126,7 +126,7 @@ def test_t2_only_a_page_of_ours_begins(
     ("origin", "status"),
     [("own", 303), ("https://app.example.evil", 403), ("null", 403), (None, 403)],
 )
-def test_t2_a_browser_without_fetch_metadata_is_known_by_its_origin(
+def test_t02_a_browser_without_fetch_metadata_is_known_by_its_origin(
     begin_site: Callable[..., Site], origin: str | None, status: int
 ) -> None:
     site = begin_site()

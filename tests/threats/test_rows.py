@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tests.threats.rfc import REQUIREMENTS, Requirement
 from tests.threats.rows import ROWS, Row
-from tests.threats.table import DOCUMENT, document, known_tests, of_requirement, of_row
+from tests.threats.table import (
+    DOCUMENT,
+    document,
+    known_tests,
+    of_requirement,
+    of_row,
+    proving_tests,
+)
 
 _KNOWN = known_tests()
+_PROVING = proving_tests()
+_NUMBERED = re.compile(r"test_t\d+_")
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"T{row.number}")
@@ -16,9 +27,15 @@ def test_every_threat_has_a_test(row: Row) -> None:
     assert of_row(row, _KNOWN)
 
 
+def test_no_test_of_a_threat_is_empty_or_always_skipped() -> None:
+    named = {name for row in ROWS for name in [*of_row(row, _KNOWN), *row.also]}
+
+    assert named - _PROVING == set()
+
+
 def test_every_numbered_test_is_of_a_known_threat() -> None:
     numbered = [name for row in ROWS for name in of_row(row, _KNOWN)]
-    strays = [name for name in _KNOWN if name.startswith("test_t") and name[6:8].isdigit()]
+    strays = [name for name in _KNOWN if _NUMBERED.match(name)]
 
     assert sorted(numbered) == sorted(strays)
     assert len(ROWS) == 31
