@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +16,28 @@ from finch_middleware.cli import recover, sweep
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.left_behind import left_behind, quarantined, spooled, standing
 from tests.site import KEY, Site
+from tests.story.conftest import options_of, servers_in_use  # noqa: F401  # a fixture
 from tests.story.oracle import tokens_of
 from tests.story.troubled_storage import TroubledStorage
 
 NO_COMPONENT = "a text"
 
 
+@pytest.fixture(params=["sqlite", "postgresql", "mysql", "redis"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty storage of each kind that two processes share, in turn."""
+    return str(options_of(request.param, request=request, folder=tmp_path)["storage"])
+
+
 @pytest.fixture
-def storage_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """An SQLite database that has troubles on demand, and no pauses between tries to settle."""
+def storage_options(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[dict[str, Any]]:
+    """The storage in turn, with troubles on demand, and no pauses between tries to settle."""
     monkeypatch.setattr("finch_middleware.keeping.SETTLE_PAUSES", (0.0,))
-    storage = TroubledStorage(storage_of(f"sqlite:///{tmp_path}/finch.db"))
-    return {"storage": storage, "spool": tmp_path / "spool"}
+    storage: Any = storage_of(url)
+    yield {"storage": TroubledStorage(storage), "spool": tmp_path / "spool"}
+    storage.close()
 
 
 @pytest.fixture
@@ -38,7 +48,7 @@ def troubled(storage_options: dict[str, Any]) -> TroubledStorage:
 
 @pytest.fixture
 def command_line(
-    fake: FakeFinch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fake: FakeFinch, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Result]:
     """Runs a command with the settings of the site in the environment."""
     settings = {
@@ -46,7 +56,7 @@ def command_line(
         "FINCH_CLIENT_SECRET": fake.client_secret,
         "FINCH_REDIRECT_URI": "http://localhost/finch/callback",
         "FINCH_PRODUCTS": "company directory",
-        "FINCH_STORAGE_URL": f"sqlite:///{tmp_path}/finch.db",
+        "FINCH_STORAGE_URL": url,
         "FINCH_SPOOL": str(tmp_path / "spool"),
         "FINCH_KEY": KEY,
         "FINCH_API_URL": fake.api_url,

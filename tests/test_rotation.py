@@ -373,12 +373,12 @@ def test_workers_of_both_settings_finish_what_the_other_began(
 # While others write
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", "postgresql", "mysql", "redis"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path}/finch.db"
         return
-    for server in servers.served("postgresql", servers.postgresql):
+    for server in servers.served(request.param, getattr(servers, request.param)):
         yield server.url
 
 

@@ -38,13 +38,18 @@ def servers_in_use() -> Iterator[Callable[[str], str]]:
 @pytest.fixture(params=["memory", "sqlite", "postgresql", "mysql", "redis"])
 def storage_options(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
     """The storage options of FinchConnect, for each kind of storage in turn, empty."""
-    if request.param == "memory":
-        return {"storage": MemoryStorage(), "spool": tmp_path / "spool"}
-    if request.param == "sqlite":
-        return {"storage": f"sqlite:///{tmp_path}/finch.db"}
-    url = request.getfixturevalue("servers_in_use")(request.param)
+    return options_of(request.param, request=request, folder=tmp_path)
+
+
+def options_of(kind: str, *, request: pytest.FixtureRequest, folder: Path) -> dict[str, Any]:
+    """The storage options of FinchConnect for an empty storage of that kind."""
+    if kind == "memory":
+        return {"storage": MemoryStorage(), "spool": folder / "spool"}
+    if kind == "sqlite":
+        return {"storage": f"sqlite:///{folder}/finch.db"}
+    url = request.getfixturevalue("servers_in_use")(kind)
     _empty(url)
-    return {"storage": url, "spool": tmp_path / "spool"}
+    return {"storage": url, "spool": folder / "spool"}
 
 
 def _empty(url: str) -> None:
