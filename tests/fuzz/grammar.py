@@ -95,6 +95,24 @@ _PREFETCHES = [
 ]
 
 
+#: Paths that look like ours: the application's, whatever else the request holds.
+_OTHER_PATHS = [
+    CALLBACK + "/",
+    "/" + CALLBACK,
+    CALLBACK.upper(),
+    CALLBACK + ";x",
+    CALLBACK + "%2f",
+    CALLBACK + "\x00",
+    CALLBACK + " ",
+    "/x/.." + CALLBACK,
+    CALLBACK[:-1],
+    "/",
+    "",
+    "/\xc3\xa9",
+    f"{CALLBACK}/{MARKER}",
+]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Hostile:
     """
@@ -204,7 +222,7 @@ def hostile(draw: Random, tickets: Sequence[Held]) -> Hostile:
     cut = draw.randrange(len(pairs) + 1) if method == "POST" else len(pairs)
     body = _body(draw, pairs[cut:], kind) if method == "POST" else None
     environ = environ_of(
-        CALLBACK,
+        draw.choice(_OTHER_PATHS) if draw.random() < 0.1 else CALLBACK,
         method=method,
         query=_joined(draw, pairs[:cut]),
         headers=_headers(draw, held, kind),

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import random
 import secrets
 from collections import Counter
 
 from finch_middleware import FinchConnect, FinchMiddleware
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.fuzz.answers import honest, hostile_body, token_in, token_of
+from tests.fuzz.seeds import seeded
 from tests.threats.desk import begun, component, returned
 from tests.threats.sizes import ANSWERS
 from tests.threats.wsgi import Answered
@@ -64,7 +64,7 @@ def _new(now: list[str], before: list[str]) -> list[str]:
 
 
 def test_t21_no_hostile_answer_raises_or_is_stored(fake: FakeFinch) -> None:
-    draw = random.Random(ANSWERS())
+    draw = seeded()
     desk, ended = _Desk(fake), Counter[int]()
 
     for number in range(ANSWERS()):
