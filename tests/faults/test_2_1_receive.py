@@ -5,11 +5,13 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
+from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import pytest
 from werkzeug.test import EnvironBuilder, run_wsgi_app
@@ -17,6 +19,8 @@ from werkzeug.test import EnvironBuilder, run_wsgi_app
 from finch_middleware import ConfigurationError, FinchConnect
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
+from tests.required import absent
+from tests.servers.running import Absent, Reached, running
 from tests.site import CALLBACK, NAVIGATION, Browser, Site
 from tests.story.oracle import code_of, nothing_stored, tokens_of
 
@@ -159,24 +163,84 @@ BODIES: dict[str, tuple[dict[str, str], bytes, int]] = {
 }
 
 
-@pytest.mark.parametrize("name", BODIES)
-def test_receive_bad_body_is_refused(
-    fake: FakeFinch, site: Site, browser: Browser, name: str
-) -> None:
-    headers, body, status = BODIES[name]
-    browser.location()
-    cookies = "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
-    head = {"Host": "localhost", "Cookie": cookies, "Sec-Fetch-Site": "same-origin", **headers}
+def _posted(origin: str, cookies: dict[str, str], name: str) -> int | None:
+    """The status of a POST that no client library would send; None: closed without an answer."""
+    headers, body, _ = BODIES[name]
+    cookie = "; ".join(f"{each}={value}" for each, value in cookies.items())
+    head = {"Host": "localhost", "Cookie": cookie, "Sec-Fetch-Site": "same-origin", **headers}
     lines = [f"POST {CALLBACK} HTTP/1.1", *(f"{n}: {v}" for n, v in head.items())]
-
-    with socket.create_connection(("127.0.0.1", urlsplit(site.origin).port or 0)) as line:
+    with socket.create_connection(("127.0.0.1", urlsplit(origin).port or 0)) as line:
         line.settimeout(10)
         line.sendall(("\r\n".join(lines) + "\r\n\r\n").encode() + body)
         line.shutdown(socket.SHUT_WR)
         answer = line.recv(4096)
+    return int(answer.split()[1]) if answer else None
 
-    assert int(answer.split()[1]) == status
+
+@pytest.mark.parametrize("name", BODIES)
+def test_receive_bad_body_is_refused(
+    fake: FakeFinch, site: Site, browser: Browser, name: str
+) -> None:
+    browser.location()
+
+    status = _posted(site.origin, browser.cookies, name)
+
+    assert status == BODIES[name][2]
     assert fake.ledger.calls("token") == 0
+
+
+@pytest.fixture(scope="module", params=["gunicorn-sync", "gunicorn-gthread", "waitress"])
+def reached(request: pytest.FixtureRequest) -> Iterator[Reached]:
+    """A server as its users start it."""
+    with ExitStack() as stack:
+        try:
+            yield stack.enter_context(running(request.param))
+        except Absent as missing:
+            absent("servers", str(missing))
+
+
+#: What a server that reads the body itself makes of it: nothing at all, or a body of no length.
+_BY_SERVER: dict[str, set[int | None]] = {
+    "no length": {411, 400},
+    "short": {400, None},
+    # Its body never comes; one that does is answered by every server in tests/servers.
+    "too large": {413, None},
+}
+_ON_SERVERS = [name for name in BODIES if name != "chunked"]
+
+
+@pytest.mark.parametrize("name", _ON_SERVERS)
+def test_receive_bad_body_is_refused_by_every_server(reached: Reached, name: str) -> None:
+    browser = Browser(cast(Site, reached))
+    before = reached.fake.ledger.calls("token")
+
+    status = _posted(reached.origin, browser.cookies, name)
+    alive = browser.request("HEAD", CALLBACK).status
+
+    assert status in _BY_SERVER.get(name, {BODIES[name][2]})
+    assert alive == 200
+    assert reached.fake.ledger.calls("token") == before
+
+
+@pytest.mark.parametrize("name", _ON_SERVERS)
+def test_receive_bad_body_is_refused_by_the_standard_librarys_server(
+    fake: FakeFinch, site: Site, browser: Browser, name: str
+) -> None:
+    browser.location()
+    with make_server("127.0.0.1", 0, site.app, handler_class=_Silent) as server:
+        serving = threading.Thread(target=server.handle_request)
+        serving.start()
+
+        status = _posted(f"http://localhost:{server.server_port}", browser.cookies, name)
+        serving.join()
+
+    assert status == BODIES[name][2]
+    assert fake.ledger.calls("token") == 0
+
+
+class _Silent(WSGIRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
 
 
 class Input:
@@ -212,6 +276,34 @@ def test_receive_broken_input_is_refused_and_never_read_past_its_length(
 
     assert status.startswith("400")
     assert stream.asked <= 40
+    assert [each.reason for each in site.events] == ["body"]
+
+
+def _drip(size: int) -> bytes:
+    time.sleep(0.2)
+    return b" "
+
+
+def test_receive_broken_input_that_drips_is_given_up_within_five_seconds(
+    fake: FakeFinch, site: Site
+) -> None:
+    environ: dict[str, Any] = EnvironBuilder(
+        path=CALLBACK, method="POST", headers=[("Sec-Fetch-Site", "same-origin")]
+    ).get_environ()
+    environ.update(
+        {
+            "wsgi.input": Input(_drip),
+            "CONTENT_LENGTH": "8000",
+            "CONTENT_TYPE": "application/json",
+        }
+    )
+
+    began = time.monotonic()
+    _, status, _ = run_wsgi_app(site.app, environ)
+    took = time.monotonic() - began
+
+    assert status.startswith(("400", "408"))
+    assert took < 5
     assert [each.reason for each in site.events] == ["body"]
 
 

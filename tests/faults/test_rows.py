@@ -13,7 +13,9 @@ from tests.threats.table import proving_tests
 ROWS = {
     "2.1 query too long, bad UTF-8, duplicate parameters, NUL": "receive_malformed",
     # Another client's cookie does not open, so it is no ticket: nothing could tell it from noise.
-    "2.1 no ticket (as a foreign one is); other browser, user; expired": "receive_without_a_binding",
+    "2.1 no ticket (a foreign one is none); other browser, user; expired": (
+        "receive_without_a_binding"
+    ),
     "2.1 HEAD, OPTIONS, PUT, prefetch": "receive_other_methods",
     "2.1 access_denied with a valid state": "receive_access_denied",
     "2.1 an error, or neither code nor error, with a ticket, no state": "receive_declined",
