@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from urllib.parse import parse_qs, quote, urlsplit
 
@@ -53,16 +54,20 @@ def test_t14_no_forged_host_changes_what_finch_is_sent_or_where_a_person_goes(
 ) -> None:
     forged = [{name: value} for name in _FORGED_NAMES for value in _FORGED_VALUES[:2]]
     forged += [dict.fromkeys(_FORGED_NAMES[1:], value) for value in _FORGED_VALUES]
-    seen = set()
+    seen, asked = set(), set()
 
     for number, headers in enumerate([{}, *forged]):
-        callback = fake.allow(browser.location(f"customer-{number}"))
+        begun = browser.request("POST", f"/connect?customer=customer-{number}", headers=headers)
+        [opened] = [each for each in fake.ledger.requests if each.endpoint == "sessions"][number:]
+        asked.add(json.loads(opened.body)["redirect_uri"])
+        callback = fake.allow(begun.location)
         answer = browser.get(callback, **headers)
         sent = [each for each in fake.ledger.requests if each.endpoint == "token"][-1]
         [code] = parse_qs(urlsplit(callback).query)["code"]
         seen.add((sent.body.replace(code.encode(), b"CODE"), answer.status, _bare(answer)))
 
     assert len(forged) >= 40
+    assert asked == {f"{site.origin}{CALLBACK}"}
     [(body, status, location)] = seen
     assert f'"redirect_uri": "{site.origin}{CALLBACK}"'.encode() in body
     assert (status, location) == (303, "/settings?finch=connected")

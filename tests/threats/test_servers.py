@@ -138,6 +138,27 @@ def test_t24_no_server_takes_an_odd_spelling_for_a_code_or_a_customer(
     assert len(site.finch.connections.for_customer("acme")) == 1
 
 
+def test_t24_no_server_takes_an_odd_spelling_for_a_state(
+    fake: FakeFinch, site: Site, browser: Browser
+) -> None:
+    callback = fake.allow(browser.location("acme"))
+    path, given = callback.partition("?")[0], query_of(callback)
+    state = given["state"]
+    odd = [state.swapcase(), state + " ", " " + state, state + "\x00", state + "\U0001f4a9"]
+    odd += [state[:-1], state + "=", state.replace(state[3], "é", 1)]
+
+    statuses = [
+        browser.get(f"{path}?code={given['code']}&state={quote(each, safe='')}").status
+        for each in odd
+    ]
+    calls = fake.ledger.calls("token")
+    honest = browser.get(callback)
+
+    assert statuses == [400] * len(odd)
+    assert calls == 0
+    assert honest.status == 303
+
+
 @pytest.mark.parametrize("customer", ["ACME", "acme ", "é", "\U0001f4a9", "O'Brien; --", "a%b_c"])
 def test_t24_odd_names_of_customers_stay_apart_on_a_server(
     fake: FakeFinch, site: Site, customer: str
