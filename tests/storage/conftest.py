@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -97,7 +97,8 @@ def cut_connections(url: str) -> Callable[[], None]:
         with engine.connect() as connection:
             for (number,) in connection.execute(text(_END[engine.dialect.name])).all():
                 if engine.dialect.name == "mysql":
-                    connection.execute(text(f"KILL {number}"))
+                    with suppress(OperationalError):  # it has gone by itself meanwhile
+                        connection.execute(text(f"KILL {number}"))
         engine.dispose()
 
     return cut

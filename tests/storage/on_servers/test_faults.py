@@ -1,0 +1,188 @@
+"""What the SQL storage does when a database server is away, slow or read-only."""
+
+from __future__ import annotations
+
+import gc
+import signal
+import time
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy.exc import OperationalError
+
+from finch_middleware.errors import StorageUnavailable
+from finch_middleware.storage.sqlalchemy import SQLAlchemyStorage
+from finch_middleware.testing.sample_records import (
+    a_connection,
+    all_at_once,
+    an_attempt,
+    key_of,
+)
+from tests.storage.on_servers.conftest import on
+from tests.storage.servers import Server
+
+
+@pytest.mark.usefixtures("impatient")
+def test_server_that_stands_still_is_given_up(
+    mysql: Server, make_empty: Callable[[str], str]
+) -> None:
+    if mysql._process is None:
+        pytest.skip("not our server to stop")
+    storage = SQLAlchemyStorage(make_empty(mysql.url))
+    storage.check()
+    began = time.monotonic()
+
+    mysql._process.send_signal(signal.SIGSTOP)
+    with pytest.raises(StorageUnavailable) as refused:
+        storage.claim(an_attempt())
+    mysql._process.send_signal(signal.SIGCONT)
+
+    assert refused.value.reason == "unavailable"
+    assert time.monotonic() - began < 10
+    storage.close()
+    gc.collect()
+
+
+@pytest.mark.usefixtures("impatient")
+def test_threads_at_the_first_use_do_not_queue_for_one_wait_after_the_other(
+    url: str, operator: Engine
+) -> None:
+    storage = SQLAlchemyStorage(url)
+    began = time.monotonic()
+
+    def reason_of(_: int) -> str:
+        with pytest.raises(StorageUnavailable) as refused:
+            storage.check()
+        return refused.value.reason
+
+    def wait(_: object) -> None:
+        time.sleep(1.5)
+        raise OperationalError("", None, ConnectionError())
+
+    storage._database._preparation = wait
+    reasons = all_at_once(reason_of, range(6))
+
+    assert set(reasons) == {"busy", "unavailable"}
+    assert time.monotonic() - began < 4
+    storage.close()
+
+
+def test_read_only_server_fails_the_check(url: str) -> None:
+    engine = create_engine(url)
+    told = {
+        "postgresql": "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
+        "mysql": "SET SESSION TRANSACTION READ ONLY",
+    }
+
+    @event.listens_for(engine, "connect")
+    def make_read_only(opened: object, _: object) -> None:
+        with opened.cursor() as cursor:  # type: ignore[attr-defined]  # a driver's connection
+            cursor.execute(on(url, told))
+        opened.commit()  # type: ignore[attr-defined]  # a driver's connection
+
+    with pytest.raises(StorageUnavailable) as refused:
+        SQLAlchemyStorage(engine).check()
+
+    assert refused.value.reason == "read_only"
+    engine.dispose()
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("call", ["claim", "attempt"])
+def test_locked_table_is_busy_and_soon(url: str, operator: Engine, call: str) -> None:
+    storage = SQLAlchemyStorage(url)
+    storage.check()
+    lock = {
+        "postgresql": ["BEGIN", "LOCK TABLE finch_attempts IN ACCESS EXCLUSIVE MODE"],
+        "mysql": ["LOCK TABLES finch_attempts WRITE"],
+    }
+    with operator.connect() as connection:
+        for statement in lock[url.split("+")[0]]:
+            connection.execute(text(statement))
+
+        with pytest.raises(StorageUnavailable) as refused:
+            storage.claim(an_attempt()) if call == "claim" else storage.attempt(key_of("code"))
+
+    assert refused.value.reason == "busy"
+    assert storage.claim(an_attempt()) is None
+
+
+def test_connections_that_the_server_ended_are_replaced(
+    url: str, cut_connections: Callable[[], None]
+) -> None:
+    storage = SQLAlchemyStorage(url)
+    storage.claim(an_attempt())
+
+    cut_connections()
+
+    assert storage.claim(an_attempt(attempt_id="second")) == an_attempt()
+    storage.close()
+
+
+# PyMySQL leaves its socket unclosed where nobody listens.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_server_that_went_away_is_unavailable_until_it_is_back(url: str, server: Server) -> None:
+    if not server.owned:
+        pytest.skip("not our server to stop")
+    storage = SQLAlchemyStorage(url)
+    storage.claim(an_attempt())
+
+    server.stop()
+    with pytest.raises(StorageUnavailable) as refused:
+        storage.claim(an_attempt("other"))
+    server.start()
+    gc.collect()
+
+    assert refused.value.reason == "unavailable"
+    assert refused.value.__context__ is None
+    assert storage.attempt(key_of("code")) == an_attempt()
+    assert storage.claim(an_attempt("other")) is None
+
+
+def test_commit_of_unknown_outcome_is_not_confirmed_and_can_be_read_again(url: str) -> None:
+    engine = create_engine(url)
+    storage = SQLAlchemyStorage(engine)
+    storage.check()
+    lost = [True]
+
+    @event.listens_for(engine, "after_cursor_execute")
+    def lose_the_answer(*call: object) -> None:
+        if call[2] == "COMMIT" and lost.pop():
+            lost.append(False)
+            raise OperationalError("", None, ConnectionError())
+
+    with pytest.raises(StorageUnavailable):
+        storage.claim(an_attempt())
+
+    assert storage.attempt(key_of("code")) == an_attempt()
+    engine.dispose()
+
+
+def test_text_that_the_database_refuses_is_a_storage_fault(
+    postgresql: Server, make_empty: Callable[[str], str]
+) -> None:
+    storage = SQLAlchemyStorage(make_empty(postgresql.url))
+
+    with pytest.raises(StorageUnavailable) as refused:
+        storage.settle(an_attempt(), a_connection(status="NUL \x00 canary"))
+
+    assert refused.value.reason == "unstorable"
+    assert refused.value.__context__ is None
+
+
+def test_row_that_breaks_another_rule_is_no_lost_race(url: str) -> None:
+    with pytest.raises(StorageUnavailable) as refused:
+        SQLAlchemyStorage(url).claim(an_attempt(client_id=None))
+
+    assert refused.value.reason == "unavailable"
+
+
+def test_wrong_password_is_denied(mysql: Server) -> None:
+    url = mysql.url.replace("root@", "nobody:canary@")
+
+    with pytest.raises(StorageUnavailable) as refused:
+        SQLAlchemyStorage(url).check()
+
+    assert refused.value.reason == "denied"
+    assert "canary" not in repr(refused.value)

@@ -1,0 +1,230 @@
+"""How a server must be set up, and how long anything is waited for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.pool import NullPool
+
+from finch_middleware.errors import SchemaMismatch, StorageUnavailable
+from finch_middleware.records import AttemptState
+from finch_middleware.storage.sqlalchemy import SQLAlchemyStorage
+from finch_middleware.testing.sample_records import (
+    NOON,
+    a_connection,
+    an_attempt,
+    key_of,
+)
+from tests.storage.servers import Server
+
+
+def test_two_durable_commits_a_callback(url: str) -> None:
+    engine = create_engine(url)
+    storage = SQLAlchemyStorage(engine)
+    storage.check()
+    statements: list[str] = []
+    event.listen(engine, "before_cursor_execute", lambda *call: statements.append(str(call[2])))
+
+    storage.claim(an_attempt(flow_key=key_of("flow")))
+    storage.settle(
+        an_attempt(flow_key=key_of("flow")).settled(AttemptState.STORED, at=NOON), a_connection()
+    )
+
+    assert statements.count("COMMIT") == 2
+    engine.dispose()
+
+
+@contextmanager
+def _set(operator: Engine, *, bad: list[str], good: list[str]) -> Iterator[None]:
+    with operator.connect() as connection:
+        for statement in bad:
+            connection.execute(text(statement))
+        try:
+            yield
+        finally:
+            for statement in good:
+                connection.execute(text(statement))
+
+
+def test_server_that_may_lose_a_commit_is_refused(url: str, operator: Engine) -> None:
+    bad, good = _on_each(
+        url,
+        postgresql=("ALTER SYSTEM SET fsync = off", "ALTER SYSTEM RESET fsync"),
+        mysql=(
+            "SET GLOBAL innodb_flush_log_at_trx_commit = 2",
+            "SET GLOBAL innodb_flush_log_at_trx_commit = 1",
+        ),
+    )
+    with _set(operator, bad=bad, good=good):
+        refused = _refused(url)
+
+    assert "may lose a committed token" in refused
+
+
+def _refused(url: str) -> str:
+    # A server that is told to read its settings again does so a little later.
+    for _ in range(100):
+        try:
+            SQLAlchemyStorage(url).check()
+        except SchemaMismatch as mismatch:
+            return str(mismatch)
+    return "it was not refused"
+
+
+def _on_each(url: str, **statements: tuple[str, str]) -> tuple[list[str], list[str]]:
+    bad, good = statements[url.split("+")[0]]
+    reload = ["SELECT pg_reload_conf()"] if url.startswith("postgresql") else []
+    return [bad, *reload], [good, *reload]
+
+
+def test_commits_are_waited_for_where_the_server_does_not(
+    postgresql: Server, make_empty: Callable[[str], str]
+) -> None:
+    url = make_empty(postgresql.url) + "&options=-csynchronous_commit%3Doff"
+    storage = SQLAlchemyStorage(url)
+
+    inside = storage._database.write(
+        lambda db: db.execute(text("SHOW synchronous_commit")).scalar_one()
+    )
+
+    assert inside == "on"
+
+
+def test_limits_end_with_the_transaction(
+    postgresql: Server, make_empty: Callable[[str], str]
+) -> None:
+    engine = create_engine(make_empty(postgresql.url), pool_size=1, max_overflow=0)
+    storage = SQLAlchemyStorage(engine)
+    storage.claim(an_attempt())
+    storage.attempt(key_of("code"))
+
+    with engine.connect() as connection:
+        limit = connection.execute(text("SHOW statement_timeout")).scalar_one()
+
+    assert limit == "0"
+    engine.dispose()
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("call", ["claim", "attempt"])
+def test_engine_of_an_application_waits_no_longer_and_keeps_its_own_patience(
+    mysql: Server, make_empty: Callable[[str], str], call: str
+) -> None:
+    engine = create_engine(make_empty(mysql.url), pool_size=1, max_overflow=0)
+    patient = "SET SESSION innodb_lock_wait_timeout=77, lock_wait_timeout=78, max_statement_time=79"
+    with engine.connect() as connection:
+        connection.execute(text(patient))
+    storage = SQLAlchemyStorage(engine)
+    storage.check()
+    other = create_engine(mysql.url, poolclass=NullPool)
+    began = time.monotonic()
+
+    with other.connect() as holder:
+        holder.execute(text("LOCK TABLES finch_attempts WRITE"))
+        with pytest.raises(StorageUnavailable) as refused:
+            storage.claim(an_attempt()) if call == "claim" else storage.attempt(key_of("code"))
+
+    assert refused.value.reason == "busy"
+    assert time.monotonic() - began < 5
+    if call == "attempt":
+        # A transaction that failed has closed its session; a read has given it back.
+        assert _limits_of(engine) == (77, 78, 79)
+    engine.dispose()
+
+
+def _limits_of(engine: Engine) -> tuple[float, ...]:
+    limits = "SELECT @@innodb_lock_wait_timeout, @@lock_wait_timeout, @@max_statement_time"
+    with engine.connect() as connection:
+        return tuple(connection.execute(text(limits)).one())
+
+
+def test_limits_of_an_application_s_session_are_given_back_after_a_transaction(
+    mysql: Server, make_empty: Callable[[str], str]
+) -> None:
+    engine = create_engine(make_empty(mysql.url), pool_size=1, max_overflow=0)
+    before = _limits_of(engine)
+    storage = SQLAlchemyStorage(engine)
+
+    storage.claim(an_attempt())
+    within = storage._database.write(
+        lambda db: tuple(db.execute(text("SELECT @@lock_wait_timeout, @@max_statement_time")).one())
+    )
+    storage.create_tables()
+
+    assert within == (3, 3)
+    assert _limits_of(engine) == before
+    engine.dispose()
+
+
+def test_session_that_ends_when_it_is_given_back_does_not_take_the_answer_with_it(
+    mysql: Server, make_empty: Callable[[str], str]
+) -> None:
+    engine = create_engine(make_empty(mysql.url), pool_size=1)
+    storage = SQLAlchemyStorage(engine)
+    storage.check()
+    before = _session_of(engine)
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def end(*call: object) -> None:
+        statement = str(call[2])
+        if statement.startswith("SET SESSION") and "lock_wait_timeout = 3" not in statement:
+            raise OperationalError("", None, ConnectionError())
+
+    won = storage.claim(an_attempt()) is None
+
+    assert won
+    assert _session_of(engine) != before
+    engine.dispose()
+
+
+def _session_of(engine: Engine) -> int:
+    with engine.connect() as connection:
+        return int(connection.execute(text("SELECT connection_id()")).scalar_one())
+
+
+def test_nothing_is_prepared_in_a_session_that_a_proxy_may_lend_to_others(
+    postgresql: Server, make_empty: Callable[[str], str]
+) -> None:
+    storage = SQLAlchemyStorage(make_empty(postgresql.url))
+
+    for i in range(12):
+        storage.claim(an_attempt(f"{i}"))
+        storage.attempt(key_of(f"{i}"))
+
+    with storage._database._engine.connect() as connection:
+        prepared = connection.execute(text("SELECT count(*) FROM pg_prepared_statements"))
+        assert prepared.scalar_one() == 0
+    storage.close()
+
+
+def test_a_vanished_host_is_noticed_by_what_it_does_not_acknowledge(
+    postgresql: Server, make_empty: Callable[[str], str]
+) -> None:
+    storage = SQLAlchemyStorage(make_empty(postgresql.url))
+    storage.check()
+
+    with storage._database._engine.connect() as connection:
+        given = connection.connection.dbapi_connection.info.get_parameters()  # type: ignore[union-attr]  # psycopg's
+
+    assert given["tcp_user_timeout"] == "3000"
+    storage.close()
+
+
+def test_pool_of_an_application_stays_open_when_the_storage_is_closed(
+    url: str,
+) -> None:
+    engine = create_engine(url, pool_size=1)
+    storage = SQLAlchemyStorage(engine)
+    storage.check()
+    pool = engine.pool
+
+    storage.close()
+
+    assert engine.pool is pool
+    assert pool.checkedin() == 1  # type: ignore[attr-defined]  # a QueuePool
+    engine.dispose()

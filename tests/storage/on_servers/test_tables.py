@@ -1,0 +1,159 @@
+"""Tables on a server: made by a command, judged by what they hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy import Engine, create_engine, text
+from sqlalchemy.pool import NullPool
+
+from finch_middleware.errors import SchemaMismatch, StorageUnavailable
+from finch_middleware.storage.sqlalchemy import SQLAlchemyStorage
+from finch_middleware.testing.sample_records import (
+    all_at_once,
+    an_attempt,
+    key_of,
+)
+from tests.storage.on_servers.conftest import on
+from tests.storage.servers import Server
+
+
+def test_missing_tables_are_reported_with_the_mend(url: str, prefix: str) -> None:
+    storage = SQLAlchemyStorage(url, table_prefix=prefix)
+
+    with pytest.raises(SchemaMismatch, match="finch-middleware create-tables"):
+        storage.check()
+    with pytest.raises(StorageUnavailable) as refused:
+        storage.claim(an_attempt())
+
+    assert refused.value.reason == "schema_mismatch"
+
+
+def test_tables_made_meanwhile_are_found(url: str, prefix: str) -> None:
+    storage = SQLAlchemyStorage(url, table_prefix=prefix)
+    with pytest.raises(SchemaMismatch):
+        storage.check()
+
+    SQLAlchemyStorage(url, table_prefix=prefix).create_tables()
+
+    storage.check()
+    assert storage.claim(an_attempt()) is None
+
+
+def test_tables_are_made_once_by_many(url: str, prefix: str) -> None:
+    storages = [SQLAlchemyStorage(url, table_prefix=prefix) for _ in range(4)]
+
+    all_at_once(lambda storage: storage.create_tables(), storages)
+
+    storages[0].check()
+
+
+def test_older_tables_get_the_missing_columns(url: str, prefix: str, operator: Engine) -> None:
+    SQLAlchemyStorage(url, table_prefix=prefix).create_tables()
+    SQLAlchemyStorage(url, table_prefix=prefix).claim(an_attempt())
+    with operator.connect() as connection:
+        connection.execute(text(f"ALTER TABLE {prefix}attempts DROP COLUMN request_id"))
+    storage = SQLAlchemyStorage(url, table_prefix=prefix)
+
+    with pytest.raises(SchemaMismatch, match="request_id"):
+        storage.check()
+    storage.create_tables()
+
+    assert storage.attempt(key_of("code")) == an_attempt()
+    assert storage.claim(an_attempt("other", request_id="request")) is None
+
+
+@pytest.mark.parametrize("lost", ["index", "column"])
+def test_two_codes_of_a_flow_never_win_where_its_index_is_lost(
+    url: str, prefix: str, operator: Engine, lost: str
+) -> None:
+    SQLAlchemyStorage(url, table_prefix=prefix).create_tables()
+    attempts, name = f"{prefix}attempts", f"{prefix}attempts_of_flow"
+    of_table = f" ON {attempts}" if url.startswith("mysql") else ""
+    with operator.connect() as connection:
+        connection.execute(text(f"DROP INDEX {name}{of_table}"))
+        if lost == "column":
+            connection.execute(text(f"ALTER TABLE {attempts} DROP COLUMN flow_key"))
+    storage = SQLAlchemyStorage(url, table_prefix=prefix)
+
+    with pytest.raises(SchemaMismatch, match=r"flow.*finch-middleware create-tables"):
+        storage.check()
+    storage.create_tables()
+
+    assert storage.claim(an_attempt(flow_key=key_of("flow"))) is None
+    assert storage.claim(an_attempt("other", flow_key=key_of("flow"))) is not None
+    storage.close()
+
+
+def test_table_without_its_primary_key_is_refused(url: str, prefix: str, operator: Engine) -> None:
+    SQLAlchemyStorage(url, table_prefix=prefix).create_tables()
+    drop = {
+        "postgresql": f"DROP CONSTRAINT {prefix}attempts_pkey",
+        "mysql": "DROP PRIMARY KEY",
+    }
+    with operator.connect() as connection:
+        connection.execute(text(f"ALTER TABLE {prefix}attempts {on(url, drop)}"))
+    storage = SQLAlchemyStorage(url, table_prefix=prefix)
+
+    with pytest.raises(SchemaMismatch, match=r"primary key \(code_key\)"):
+        storage.check()
+
+    storage.close()
+
+
+def test_table_without_transactions_is_refused(
+    mysql: Server, make_empty: Callable[[str], str]
+) -> None:
+    storage = SQLAlchemyStorage(make_empty(mysql.url), table_prefix="myisam_")
+    storage.create_tables()
+    engine = create_engine(mysql.url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text("ALTER TABLE myisam_connections ENGINE=Aria"))
+
+    with pytest.raises(SchemaMismatch, match="ENGINE=InnoDB"):
+        storage.check()
+
+    storage.metadata.drop_all(engine)
+    storage.close()
+
+
+def test_table_of_another_program_is_refused(url: str, prefix: str, operator: Engine) -> None:
+    with operator.connect() as connection:
+        connection.execute(text(f"CREATE TABLE {prefix}attempts (id INTEGER)"))
+
+    with pytest.raises(SchemaMismatch, match="table_prefix"):
+        SQLAlchemyStorage(url, table_prefix=prefix).create_tables()
+
+
+def test_tables_may_live_in_a_schema_of_their_own(
+    postgresql: Server, make_empty: Callable[[str], str]
+) -> None:
+    url = make_empty(postgresql.url)
+    engine = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    storage = SQLAlchemyStorage(url, schema="payroll")
+    with engine.connect() as connection:
+        connection.execute(text("CREATE SCHEMA payroll"))
+
+    storage.create_tables()
+    won = storage.claim(an_attempt()) is None
+
+    assert won
+    assert SQLAlchemyStorage(url).attempt(key_of("code")) is None
+    with engine.connect() as connection:
+        connection.execute(text("DROP SCHEMA payroll CASCADE"))
+
+
+@pytest.mark.usefixtures("impatient")
+def test_making_tables_behind_somebody_who_makes_them_is_busy(url: str, operator: Engine) -> None:
+    lock = {
+        "postgresql": f"SELECT pg_advisory_lock({0x66696E63685F6D69})",
+        "mysql": "SELECT GET_LOCK('finch_middleware', 0)",
+    }
+    with operator.connect() as connection:
+        connection.execute(text(on(url, lock)))
+
+        with pytest.raises(StorageUnavailable) as refused:
+            SQLAlchemyStorage(url).create_tables()
+
+    assert refused.value.reason == "busy"
