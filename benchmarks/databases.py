@@ -1,4 +1,4 @@
-"""Empty databases for benchmarks: an SQLite file, a private PostgreSQL, or one that is named."""
+"""Empty databases for benchmarks: an SQLite file, a private server, or one that is named."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from contextlib import contextmanager
 
 from tests.storage import servers
 
-HELP = "sqlite, postgresql (a private one of each, which goes again), or the URL of an empty one"
+HELP = (
+    "sqlite, postgresql, mysql, redis (a private one of each, which goes again), "
+    "or the URL of an empty one"
+)
+_SERVERS = {"postgresql": servers.postgresql, "mysql": servers.mysql, "redis": servers.redis}
 
 
 @contextmanager
@@ -17,8 +21,8 @@ def named(name: str) -> Iterator[str]:
     if name == "sqlite":
         with tempfile.TemporaryDirectory() as folder:
             yield f"sqlite:///{folder}/finch.db"
-    elif name == "postgresql":
-        with servers.postgresql() as server:
+    elif name in _SERVERS:
+        with _SERVERS[name]() as server:
             yield server.url
     else:
         yield name

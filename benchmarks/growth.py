@@ -3,7 +3,8 @@ What a storage costs as it grows: ``python -m benchmarks.growth sqlite --to 1000
 
 At each size, from a thousand connections by tens, with as many settled attempts beside them:
 the median and the 99th percentile of what a callback and an application ask, and the bytes on
-disk. Rows are written in bulk; what is measured goes through `SQLAlchemyStorage` as always.
+disk, of Redis those in memory. Rows are written in bulk; what is measured goes through the
+storage as always.
 """
 
 from __future__ import annotations
@@ -11,20 +12,23 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from pathlib import Path
+from typing import Any, ClassVar
 
-from sqlalchemy import Engine, create_engine, insert, text
-from sqlalchemy.engine import make_url
+from redis import Redis
+from sqlalchemy import create_engine, insert, text
 
 from benchmarks import databases
 from finch_middleware import FinchConnect
 from finch_middleware.options import new_key
 from finch_middleware.records import Attempt, AttemptState, StoredConnection
 from finch_middleware.secret import Secret
+from finch_middleware.storage.redis import RedisStorage
+from finch_middleware.storage.redis_plan import COMPARE_AND_WRITE, Names, Plan
 from finch_middleware.storage.sqlalchemy import SQLAlchemyStorage
 
 _CHUNK = 5_000
@@ -48,13 +52,12 @@ class Cost:
     slow: float
 
 
-class Subject:
+class Subject(ABC):
     """A storage that grows."""
 
-    def __init__(self, url: str) -> None:
-        self.storage = SQLAlchemyStorage(url)
-        self.storage.create_tables()
-        self._engine = create_engine(url)
+    storage: SQLAlchemyStorage | RedisStorage
+
+    def __init__(self) -> None:
         finch = FinchConnect(
             client_id="client",
             client_secret="s3cret",
@@ -69,16 +72,22 @@ class Subject:
 
     def grow(self, *, to: int) -> None:
         """Write connections and settled attempts until there are so many of each."""
-        tables = self.storage.metadata.tables
         for start in range(self.size, to, _CHUNK):
-            part = range(start, min(start + _CHUNK, to))
-            with self._engine.begin() as connection:
-                rows = [self.connection(i).as_row() for i in part]
-                connection.execute(insert(tables["finch_connections"]), rows)
-                rows = [self.attempt(i).as_row() for i in part]
-                connection.execute(insert(tables["finch_attempts"]), rows)
+            self.write(range(start, min(start + _CHUNK, to)))
         self.size = to
-        settle(self._engine)
+        self.calm()
+
+    @abstractmethod
+    def write(self, numbers: range) -> None:
+        """Write the connections and attempts of these numbers."""
+
+    @abstractmethod
+    def calm(self) -> None:
+        """Let the database do now what it would do later in the background."""
+
+    @abstractmethod
+    def bytes_kept(self) -> int:
+        """Of connections, attempts and their indexes."""
 
     def connection(self, number: int) -> StoredConnection:
         """The connection of that number; three belong to each customer."""
@@ -143,23 +152,78 @@ class Subject:
         self.storage.check()
         return [_cost(name, work, times=times) for name, work in self.operations()]
 
-    def bytes_on_disk(self) -> int:
-        """Of both tables and their indexes."""
-        if self._engine.dialect.name == "postgresql":
-            question = "SELECT sum(pg_total_relation_size(relid)) FROM pg_stat_user_tables"
-            with self._engine.connect() as connection:
-                return int(connection.execute(text(question)).scalar_one())
-        return Path(make_url(self._engine.url).database or "").stat().st_size
+
+class InSQL(Subject):
+    """In the tables of a database."""
+
+    _SIZE: ClassVar = {
+        "postgresql": "SELECT sum(pg_total_relation_size(relid)) FROM pg_stat_user_tables",
+        "mysql": "SELECT sum(data_length + index_length) FROM information_schema.tables"
+        " WHERE table_schema = database()",
+        "sqlite": "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()",
+    }
+    _CALM: ClassVar = {
+        "postgresql": "ANALYZE",
+        "mysql": "ANALYZE TABLE finch_attempts, finch_connections",
+        "sqlite": "PRAGMA wal_checkpoint(TRUNCATE)",
+    }
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self.storage = self._sql = SQLAlchemyStorage(url)
+        self._sql.create_tables()
+        self._engine = create_engine(url)
+
+    def write(self, numbers: range) -> None:
+        tables = self._sql.metadata.tables
+        with self._engine.begin() as connection:
+            rows = [self.connection(i).as_row() for i in numbers]
+            connection.execute(insert(tables["finch_connections"]), rows)
+            rows = [self.attempt(i).as_row() for i in numbers]
+            connection.execute(insert(tables["finch_attempts"]), rows)
+
+    def calm(self) -> None:
+        self._asked(self._CALM)
+
+    def bytes_kept(self) -> int:
+        return int(self._asked(self._SIZE))
+
+    def _asked(self, questions: dict[str, str]) -> Any:
+        with self._engine.connect() as connection:
+            connection = connection.execution_options(isolation_level="AUTOCOMMIT")
+            result = connection.execute(text(questions[self._engine.dialect.name]))
+            return result.scalar() if result.returns_rows else None
 
 
-def settle(engine: Engine) -> None:
-    """Let the database do now what it would do later in the background."""
-    with engine.connect() as connection:
-        connection = connection.execution_options(isolation_level="AUTOCOMMIT")
-        if engine.dialect.name == "sqlite":
-            connection.execute(text("PRAGMA wal_checkpoint(TRUNCATE)"))
-        else:
-            connection.execute(text("ANALYZE"))
+class InRedis(Subject):
+    """In the memory of a Redis."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self._redis = RedisStorage(url)
+        self.storage = self._redis
+        self._client = Redis.from_url(url)
+        self._empty = self._memory()
+
+    def write(self, numbers: range) -> None:
+        names = Names("{finch}:")
+        with self._client.pipeline(transaction=False) as pipe:
+            for number in numbers:
+                plan = Plan(names)
+                plan.put_attempt(self.attempt(number), over=None)
+                plan.put_connection(self.connection(number), over=None)
+                pipe.eval(COMPARE_AND_WRITE, len(plan.keys), *plan.keys, plan.as_json())
+            pipe.execute()
+
+    def calm(self) -> None:
+        """It leaves nothing for later."""
+
+    def bytes_kept(self) -> int:
+        return self._memory() - self._empty
+
+    def _memory(self) -> int:
+        found: Any = self._client.info("memory")
+        return int(found["used_memory"])
 
 
 def _cost(name: str, work: Callable[[int], object], *, times: int) -> Cost:
@@ -179,11 +243,13 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=200)
     given = parser.parse_args()
     with databases.named(given.database) as url:
-        subject, size = Subject(url), 1_000
+        in_redis = url.startswith(("redis", "unix"))
+        subject: Subject = InRedis(url) if in_redis else InSQL(url)
+        size = 1_000
         while size <= given.to:
             subject.grow(to=size)
-            disk = subject.bytes_on_disk()
-            print(f"{size} connections and attempts, {disk / size:.0f} bytes for a pair of them")
+            pair = subject.bytes_kept() / size
+            print(f"{size} connections and attempts, {pair:.0f} bytes for a pair of them")
             for cost in subject.measured(times=given.times):
                 print(f"  {cost.name:<14} {cost.median:8.2f} ms  {cost.slow:8.2f} ms", flush=True)
             size *= 10

@@ -90,7 +90,20 @@ PARTS = {
     "return_to": Part(file="return_to.py", tests=("tests/test_return_to.py",)),
     "binding": Part(file="binding.py", tests=("tests/test_binding.py",)),
     "flow": Part(file="flow.py", tests=_STORY, selection=_MEMORY_ALONE),
-    "redeem": Part(file="redeem.py", tests=_STORY, selection=_MEMORY_ALONE),
+    "redeem": Part(
+        file="redeem.py",
+        tests=(
+            *_STORY,
+            "tests/test_redeem.py",
+            "tests/test_recovery.py",
+            "tests/story/test_afterwards.py",
+            "tests/story/test_clocks.py",
+            "tests/story/test_parallel.py",
+            "tests/story/test_tabs.py",
+            "tests/story/test_waiting.py",
+        ),
+        selection=_MEMORY_ALONE,
+    ),
     "repeats": Part(file="repeats.py", tests=_STORY, selection=_MEMORY_ALONE),
     "spool": Part(
         file="spool.py",

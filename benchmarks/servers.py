@@ -38,8 +38,9 @@ if TYPE_CHECKING:
 _HERE = Path(__file__).resolve().parent.parent
 _BROWSERS = 32
 _PATIENCE_SECONDS = 30
-# What a worker may open beyond what it held half-way: one connection to SQLite, which has three.
-_FILES_MORE = 3
+# What a worker may open beyond what it held half-way: two connections to SQLite, of two files and
+# a log each, because its threads do not all meet in the first half.
+_FILES_MORE = 6
 
 #: Server: its command line behind the interpreter's folder; {port} is filled in.
 SERVERS = {
