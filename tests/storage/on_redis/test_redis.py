@@ -144,6 +144,17 @@ def test_client_of_the_application_stays_open_when_the_storage_is_closed(url: st
         assert client.connection_pool._available_connections
 
 
+def test_server_tells_an_operator_how_it_is_set_up(storage: RedisStorage, client: Client) -> None:
+    told = storage.describe()
+
+    assert list(told) == [
+        "appendonly yes",
+        "appendfsync always",
+        "maxmemory-policy noeviction",
+        "keys {finch}:*",
+    ]
+
+
 # Keys
 
 

@@ -20,7 +20,22 @@ from finch_middleware.testing.sample_records import (
     an_attempt,
     key_of,
 )
+from tests.storage.on_servers.conftest import on
 from tests.storage.servers import Server
+
+
+def test_server_tells_an_operator_what_it_is(url: str) -> None:
+    storage = SQLAlchemyStorage(url)
+
+    told = storage.describe()
+
+    version, *settings = told
+    assert version.split()[0] == on(url, {"postgresql": "PostgreSQL", "mysql": "MySQL"})
+    assert (
+        on(url, {"postgresql": "fsync on", "mysql": "innodb_flush_log_at_trx_commit 1"}) in settings
+    )
+    assert settings[-2:] == ["finch_attempts", "finch_connections"]
+    storage.close()
 
 
 def test_two_durable_commits_a_callback(url: str) -> None:
