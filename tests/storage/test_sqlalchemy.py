@@ -188,6 +188,15 @@ def test_driver_that_we_do_not_know_gets_no_options_of_another(drivername: str) 
     assert options == {"pool_pre_ping": True}
 
 
+def test_older_driver_of_postgresql_gets_the_limits_and_no_option_of_the_newer() -> None:
+    url = make_url("postgresql+psycopg2://user@host/db")
+
+    given = dialect_of("postgresql", url=url).engine_options()["connect_args"]
+
+    assert given["tcp_user_timeout"] == 3000
+    assert "prepare_threshold" not in given
+
+
 def test_storage_that_nobody_holds_is_collected(tmp_path: Path) -> None:
     storage = SQLAlchemyStorage(f"sqlite:///{tmp_path}/finch.db")
     storage.check()

@@ -259,6 +259,18 @@ def test_forget_leaves_what_owes_again_by_the_time_it_looks(
     assert storage.attempt(key_of("code")) == an_attempt()
 
 
+def test_attempt_that_goes_between_the_looks_at_index_and_record_is_left_out(
+    storage: RedisStorage, client: Client
+) -> None:
+    storage.claim(an_attempt("gone"))
+    storage.claim(an_attempt("stays"))
+    client.delete(storage._names.attempt(key_of("gone")))
+
+    found = storage.unsettled(leased_before=NOON.replace(year=2030))
+
+    assert list(found) == [an_attempt("stays")]
+
+
 def test_scan_goes_on_behind_a_batch_that_was_deleted_meanwhile(
     storage: RedisStorage, client: Client
 ) -> None:

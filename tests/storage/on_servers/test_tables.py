@@ -86,6 +86,21 @@ def test_two_codes_of_a_flow_never_win_where_its_index_is_lost(
     storage.close()
 
 
+def test_index_that_only_makes_a_search_fast_is_not_asked_for(
+    url: str, prefix: str, operator: Engine
+) -> None:
+    SQLAlchemyStorage(url, table_prefix=prefix).create_tables()
+    of_table = f" ON {prefix}attempts" if url.startswith("mysql") else ""
+    with operator.connect() as connection:
+        connection.execute(text(f"DROP INDEX {prefix}attempts_owing{of_table}"))
+    storage = SQLAlchemyStorage(url, table_prefix=prefix)
+
+    storage.check()
+
+    assert storage.claim(an_attempt()) is None
+    storage.close()
+
+
 def test_table_without_its_primary_key_is_refused(url: str, prefix: str, operator: Engine) -> None:
     SQLAlchemyStorage(url, table_prefix=prefix).create_tables()
     drop = {
