@@ -89,7 +89,11 @@ PARTS = {
     "vault": Part(file="vault.py", tests=("tests/test_vault.py", "tests/test_vault_provider.py")),
     "return_to": Part(file="return_to.py", tests=("tests/test_return_to.py",)),
     "binding": Part(file="binding.py", tests=("tests/test_binding.py",)),
-    "flow": Part(file="flow.py", tests=_STORY, selection=_MEMORY_ALONE),
+    "flow": Part(
+        file="flow.py",
+        tests=(*_STORY, "tests/test_redeem.py", "tests/story/test_clocks.py"),
+        selection=_MEMORY_ALONE,
+    ),
     "redeem": Part(
         file="redeem.py",
         tests=(

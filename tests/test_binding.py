@@ -345,6 +345,17 @@ def test_another_page_posts_nothing_with_or_without_a_state(
     assert bound(clock, returned, [a_ticket(clock)], request=request) == "cross_site"
 
 
+@pytest.mark.parametrize("mode", ["no-cors", "navigate", "cors", None])
+def test_what_another_page_loads_as_an_image_ends_no_flow(clock: Clock, mode: str | None) -> None:
+    ticket = a_ticket(clock)
+    request = CallbackRequest(headers={"Sec-Fetch-Mode": mode} if mode else {})
+
+    found = bound(clock, Return(code=CODE, state=ticket.state), [ticket], request=request)
+
+    assert (found == "cross_site") is (mode == "no-cors")
+    assert isinstance(found, Binding) is (mode != "no-cors")
+
+
 def test_a_binding_shows_no_state(clock: Clock) -> None:
     ticket = a_ticket(clock)
 

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
-from finch_middleware import CallbackRequest, Connected, Failed, FinchConnect
+from finch_middleware import (
+    CallbackRequest,
+    Connected,
+    Failed,
+    FinchConnect,
+    Finishing,
+    keeping,
+)
 from finch_middleware.records import Attempt
+from finch_middleware.storage.memory import MemoryStorage
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.story.oracle import code_key
+from tests.story.troubled_storage import TroubledStorage
 from tests.threats.desk import begun, component
 
 
@@ -84,3 +94,24 @@ def test_a_kept_token_has_its_instant_and_owes_nothing_once_the_hook_ran(
     assert attempt.settled_at == clock()
     assert attempt.notified is True
     assert len(told) == hook
+
+
+def test_a_spooled_token_keeps_finchs_id_at_once_and_on_a_reload(
+    fake: FakeFinch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeping, "SETTLE_PAUSES", (0.0, 0.0, 0.0))
+    storage = TroubledStorage(MemoryStorage())
+    finch, code = component(fake, storage=storage, spool=tmp_path / "spool"), _code(fake)
+    held = begun(finch, fake, return_to="/settings")
+    query = f"code={code}&state={held.state}"
+    request = CallbackRequest(query_string=query, headers={"Cookie": held.cookie})
+    storage.down("settle")
+
+    first, again = finch.finish(request), finch.finish(request)
+
+    assert isinstance(first, Finishing)
+    assert isinstance(again, Finishing)
+    assert (first.spooled, again.spooled) == (True, True)
+    assert first.request_id == again.request_id
+    assert first.request_id is not None
+    assert first.return_to == again.return_to == "/settings"
