@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 from tests.storage.servers import Server
 
 _COMMIT = b"COMMIT\x00"
+_WRITES, _READS = b"BEGIN ISOLATION", b"BEGIN READ ONLY"
 
 
 class CuttingProxy:
@@ -36,7 +37,7 @@ class CuttingProxy:
         return f"postgresql+psycopg://finch@127.0.0.1:{port}/postgres?sslmode=disable"
 
     def cut_at_commit(self, *, forwarded: bool) -> None:
-        """Cut the line at the next COMMIT: once it is done, or before the server hears of it."""
+        """Cut the line at a writer's next COMMIT: once it is done, or before the server hears it."""
         self.cut = False
         self._forwarded = forwarded
 
@@ -76,9 +77,11 @@ class CuttingProxy:
     def _to_server(
         self, client: socket.socket, server: socket.socket, cut: threading.Event
     ) -> None:
+        writing = False
         with contextlib.suppress(OSError):
             while sent := client.recv(65536):
-                if _COMMIT in sent and self._forwarded is not None:
+                writing = (writing or _WRITES in sent) and _READS not in sent
+                if writing and _COMMIT in sent and self._forwarded is not None:
                     forwarded, self._forwarded = self._forwarded, None
                     self.cut = True
                     cut.set()
