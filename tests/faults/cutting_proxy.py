@@ -37,7 +37,7 @@ class CuttingProxy:
         return f"postgresql+psycopg://finch@127.0.0.1:{port}/postgres?sslmode=disable"
 
     def cut_at_commit(self, *, forwarded: bool) -> None:
-        """Cut the line at a writer's next COMMIT: once it is done, or before the server hears it."""
+        """Cut the line at a writer's next COMMIT: once it is done, or before the server knows."""
         self.cut = False
         self._forwarded = forwarded
 
