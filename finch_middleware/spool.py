@@ -41,15 +41,17 @@ class Spool:
         self._folder = folder
         self._told: set[str] = set()
 
-    def prove(self) -> None:
+    def prove(self, *, make: bool = True) -> None:
         """
         Return when an entry could be written now. Without a folder there is nothing to prove.
+
+        *make*: a folder that is not there yet is made; an operator's would be another user's.
 
         Raises:
             SpoolUnavailable: The folder cannot be made or written, or the disk is full; or
                 others may write into it.
         """
-        if self._folder is None:
+        if self._folder is None or not (make or self._folder.is_dir()):
             return
         self._refuse_open_folder(self._folder)
         self._written(

@@ -20,7 +20,7 @@ from finch_middleware.cli.deployment import (
     without_password,
 )
 from finch_middleware.connect import FinchConnect
-from finch_middleware.errors import CannotOpen, KeyUnavailable, StorageFault
+from finch_middleware.errors import CannotOpen, KeyUnavailable, SpoolUnavailable, StorageFault
 from finch_middleware.records import AttemptState
 from finch_middleware.rotation import Census
 
@@ -69,6 +69,7 @@ def command(as_json: bool, everything: bool, application: str | None) -> None:
 def findings(finch: FinchConnect, *, url: str | None, limit: int | None) -> Iterator[Finding]:
     """All that can be said, in the order in which a callback needs it."""
     yield _of_key(finch)
+    yield from _of_spool(finch)
     storage = _of_storage(finch, url=url)
     yield storage
     if storage.verdict == "wrong":
@@ -87,6 +88,14 @@ def _of_key(finch: FinchConnect) -> Finding:
     except (CannotOpen, KeyUnavailable) as error:
         return Finding(verdict="wrong", about="key", text=str(error))
     return Finding(verdict="ok", about="key", text=f"{finch.vault.key_id} seals and opens")
+
+
+def _of_spool(finch: FinchConnect) -> Iterator[Finding]:
+    """What is wrong with the folder; what waits in it is counted with the rest."""
+    try:
+        finch.spool.prove(make=False)
+    except SpoolUnavailable as error:
+        yield Finding(verdict="wrong", about="spool", text=str(error))
 
 
 def _of_storage(finch: FinchConnect, *, url: str | None) -> Finding:

@@ -157,12 +157,30 @@ def test_tokens_that_wait_in_the_spool_are_counted(deployment: Deployment) -> No
     finch: Any = deployment.finch
     [stored] = finch.storage.scan(after=None, limit=1)
     waiting = an_attempt("spooled", client_id="client").settled(AttemptState.STORED, at=NOON)
-    finch.recovery._spool.put(waiting, stored)
+    finch.spool.put(waiting, stored)
 
     said = found(deployment)
 
     [(verdict, text)] = said["spool"]
     assert (verdict, text.split()[0]) == ("look", "1")
+
+
+def test_a_spool_that_others_may_write_is_wrong(deployment: Deployment) -> None:
+    finch: Any = deployment.finch
+    finch.spool.prove()
+    [folder] = deployment.folder.glob("*spool*")
+    folder.chmod(0o777)
+
+    said = found(deployment, status=1)
+
+    assert [verdict for verdict, _ in said["spool"]] == ["wrong", "ok"]
+    assert "chmod 700" in said["spool"][0][1]
+
+
+def test_a_spool_that_is_not_there_yet_is_not_made_by_an_operator(deployment: Deployment) -> None:
+    found(deployment)
+
+    assert not list(deployment.folder.glob("*spool*"))
 
 
 def test_a_storage_that_is_away_is_wrong_and_ends_it(deployment: Deployment) -> None:
