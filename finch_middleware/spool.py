@@ -15,6 +15,7 @@ from finch_middleware.records import Attempt, StoredConnection, row_from_json, r
 from finch_middleware.storage import Storage
 
 _SUFFIX = ".json"
+_UNSTORABLE = "finch.spool.unstorable"
 # What one entry takes at the most, written and removed again to see that the disk has room.
 _PROBE_BYTES = 4096
 _WRITABLE_BY_OTHERS = 0o022
@@ -39,7 +40,7 @@ class Spool:
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
-        self._told: set[str] = set()
+        self._told: set[tuple[str, str]] = set()
 
     def prove(self, *, make: bool = True) -> None:
         """
@@ -105,7 +106,7 @@ class Spool:
         for entry in self.entries():
             if limit is not None and drained >= limit:
                 return
-            if limit is not None and self._name(entry) in self._told:
+            if limit is not None and (_UNSTORABLE, self._name(entry)) in self._told:
                 continue  # it was refused before; only an operator's drain tries all again
             if entry.attempt.client_id == client_id and self._settled(entry, storage):
                 drained += 1
@@ -125,7 +126,7 @@ class Spool:
             pass
         else:
             return True
-        self._tell("finch.spool.unstorable", self._name(entry))
+        self._tell(_UNSTORABLE, self._name(entry))
         return False
 
     def _refuse_open_folder(self, folder: Path) -> None:
@@ -159,8 +160,8 @@ class Spool:
 
     def _tell(self, name: str, file: str) -> None:
         """Report a file that an operator has to look at; once, not at every visit."""
-        if file not in self._told:
-            self._told.add(file)
+        if (name, file) not in self._told:
+            self._told.add((name, file))
             logger.error("%s file=%r", name, file, extra={"finch": {"name": name, "file": file}})
 
     def _name(self, entry: Entry) -> str:
