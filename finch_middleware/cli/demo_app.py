@@ -153,7 +153,7 @@ class DemoApp:
         html = _template().substitute(
             banner=_banner(banner, reference=reference),
             button="Connect again" if connections else "Connect payroll",
-            connections="".join(map(_listed, connections)) or _NO_CONNECTION,
+            connections="".join(map(_listed, connections)) or _none(banner),
             csrf_token=escape(visitor.csrf_token),
             employer=escape(EMPLOYERS[visitor.employer_id]),
             nonce=nonce,
@@ -169,7 +169,10 @@ class DemoApp:
             raise ServiceUnavailable("The database is away. Please try again.") from None
 
 
-_NO_CONNECTION = '<li class="none">No payroll is connected yet.</li>'
+def _none(banner: str) -> str:
+    """Nothing where a token is still on its way: the banner says so."""
+    said = banner == "finishing"
+    return "" if said else '<li class="none">No payroll is connected yet.</li>'
 
 
 def _proven(request: Request, visitor: Visitor) -> bool:

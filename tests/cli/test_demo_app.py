@@ -117,6 +117,11 @@ def test_a_banner_says_how_it_ended_and_nothing_that_a_stranger_wrote(
     assert "<b>" not in page.text
 
 
+def test_a_token_on_its_way_is_not_called_nothing(stage: Stage, browser: Browser) -> None:
+    assert browser.get(f"{stage.address}/?finch=finishing").marked("none") == ""
+    assert browser.get(f"{stage.address}/?finch=declined").marked("none") != ""
+
+
 def test_the_notice_is_escaped(stage: Stage, browser: Browser) -> None:
     assert "A &lt;test&gt;." in browser.get(stage.address).text
 
