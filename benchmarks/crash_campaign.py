@@ -31,14 +31,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from benchmarks.crash_worker import away_after_claim, component, no_pauses, returning
+from benchmarks.crash_tracing import let_go, tracing
+from benchmarks.crash_worker import away_after_claim, component, no_pauses, returning, vault_of
 from finch_middleware import Event, FinchConnect
-from finch_middleware.options import Key, new_key
+from finch_middleware.options import new_key
 from finch_middleware.records import Attempt, AttemptState
 from finch_middleware.secret import Secret
 from finch_middleware.storage.sqlalchemy import SQLAlchemyStorage
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch, IssuedCode
-from finch_middleware.vault import KeyedHash, Vault
+from finch_middleware.vault import KeyedHash
 from tests.storage import servers
 
 #: Behind every lease; and behind that of a sweep which itself ran late.
@@ -103,7 +104,7 @@ class Campaign:
             "reports": str(folder / "reports"),
         }
         self._given = given
-        self._vault = _vault_of(given)
+        self._vault = vault_of(given)
         self._now = component(given, storage=away_after_claim(given["storage"]))
         self._later = component(
             given,
@@ -140,7 +141,7 @@ class Campaign:
         Each with its name, and with its number among those of the name, which strace counts.
         """
         trace = self._folder / "trace"
-        self._run(lambda pid: _tracing(pid, "-o", str(trace)))
+        self._run(lambda pid: tracing(pid, "-o", str(trace)))
         seen: Counter[str] = Counter()
         calls = []
         for name in _CALL.findall(trace.read_text(errors="replace")):
@@ -152,14 +153,14 @@ class Campaign:
         """How long a worker takes from its gate to its end, nobody killing it."""
         took = []
         for _ in range(5):
-            self._run(_let_go)
+            self._run(let_go)
             took.append(self._took)
         return sorted(took)[2]
 
     def kill_at(self, name: str, number: int) -> None:
         """Kill a worker as it enters its system call of that name, the *number*-th time."""
         inject = f"inject={name}:signal=KILL:when={number}"
-        self._run(lambda pid: _tracing(pid, "-e", inject, "-o", "/dev/null"))
+        self._run(lambda pid: tracing(pid, "-e", inject, "-o", "/dev/null"))
 
     def answered(self, *injections: str, only: str | None = None) -> str:
         """
@@ -170,7 +171,7 @@ class Campaign:
         options = [part for each in injections for part in ("-e", f"inject={each}")]
         if only is not None:
             options += ["-P", str(self._folder / only)]
-        return self.accompanied(lambda pid: _tracing(pid, *options, "-o", "/dev/null"))
+        return self.accompanied(lambda pid: tracing(pid, *options, "-o", "/dev/null"))
 
     def accompanied(
         self, companion: Callable[[int], contextlib.AbstractContextManager[None]]
@@ -198,7 +199,7 @@ class Campaign:
 
     def kill_after(self, seconds: float) -> None:
         """Kill a worker that long after it passed its gate."""
-        self._run(_let_go, dies_after=seconds)
+        self._run(let_go, dies_after=seconds)
 
     def _run(
         self,
@@ -317,38 +318,6 @@ class Campaign:
         if not line:
             raise RuntimeError("the process that forks the workers has died")
         return line.strip()
-
-
-def _vault_of(given: dict[str, str]) -> Vault:
-    """As an operator opens what is in quarantine."""
-    key_id, _, material = given["key"].partition(":")
-    return Vault(client_id=given["client_id"], key=Key(key_id=key_id, material=Secret(material)))
-
-
-@contextlib.contextmanager
-def _let_go(worker: int) -> Iterator[None]:
-    yield
-
-
-@contextlib.contextmanager
-def _tracing(worker: int, *options: str) -> Iterator[None]:
-    """strace on the worker, attached when the block begins."""
-    command = ["strace", "-f", "-qq", *options, "-p", str(worker)]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as tracer:
-        until = time.monotonic() + _PATIENCE_SECONDS
-        while not _traced(worker):
-            if tracer.poll() is not None or time.monotonic() > until:
-                raise RuntimeError("strace cannot attach to a worker")
-            time.sleep(0.001)
-        yield
-
-
-def _traced(worker: int) -> bool:
-    """Whether strace has it; or had it, where the very first call was its last."""
-    try:
-        return "TracerPid:\t0\n" not in Path(f"/proc/{worker}/status").read_text()
-    except OSError:
-        return True
 
 
 @contextlib.contextmanager

@@ -20,7 +20,10 @@ from typing import Any
 from finch_middleware import CallbackRequest, Event, FinchConnect, keeping
 from finch_middleware.assembly import storage_of
 from finch_middleware.errors import StorageUnavailable
+from finch_middleware.options import Key
+from finch_middleware.secret import Secret
 from finch_middleware.storage.dialects.sqlite import SQLite
+from finch_middleware.vault import Vault
 
 #: By whose clock the sweep of the scenario "swept" runs.
 SWEPT_LATER = timedelta(minutes=5)
@@ -50,6 +53,12 @@ def component(given: dict[str, str], **more: Any) -> FinchConnect:
         spool=given["spool"],
         **{"storage": given["storage"], "on_connected": _noting(given["notified"]), **more},
     )
+
+
+def vault_of(given: dict[str, str]) -> Vault:
+    """As an operator opens what is in quarantine."""
+    key_id, _, material = given["key"].partition(":")
+    return Vault(client_id=given["client_id"], key=Key(key_id=key_id, material=Secret(material)))
 
 
 def _noting(path: str) -> Callable[[Any], None]:
