@@ -120,7 +120,9 @@ ROWS = tuple(
             (
                 "The code leaks by Referer, history or cache.",
                 "303 to a clean address on success and on a decline; `no-store`, `no-referrer` "
-                "and nothing loaded from elsewhere in every answer.",
+                "and nothing loaded from elsewhere in every answer. A failure's page with the "
+                "button that starts again says `strict-origin`: its form has to name our origin, "
+                "and never names a path or query.",
             ),
             (
                 "Secrets in logs, tracebacks, error reports, pickles, database errors.",
