@@ -1,10 +1,11 @@
 """
 A storage of your own, here over the Django ORM: its tables, its transactions, its database.
 
-Put the two models into an application of your project, run ``manage.py makemigrations`` and
-``migrate``, and give Finch ``"storage": DjangoStorage(), "spool": "/var/lib/app/finch-spool"``.
-Rows hold a record as one text, and columns for what is searched. docs/storage.md says what each
-method promises; the kit, `finch_middleware.testing.StorageContract`, checks it.
+The two models stand in ``django_project/payroll/models.py``. Put them into an application of your
+project, run ``manage.py makemigrations`` and ``migrate``, and give Finch
+``"storage": DjangoStorage(), "spool": "/var/lib/app/finch-spool"``. A row holds its record as one
+text, and columns for what is searched. docs/storage.md says what each method promises; the kit,
+`finch_middleware.testing.StorageContract`, checks it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar
 
-from django.db import Error, IntegrityError, connections, models, transaction
+from django.db import Error, IntegrityError, connections, transaction
+from django.db.models import Model, Q, QuerySet
+from payroll.models import FinchAttempt, FinchConnection
 
 from finch_middleware.errors import SchemaMismatch, StorageUnavailable
 from finch_middleware.records import (
@@ -32,34 +35,9 @@ from finch_middleware.storage.precedence import gives_way, replaces
 R = TypeVar("R", Attempt, StoredConnection)
 
 
-class FinchAttempt(models.Model):
-    code_key: Any = models.CharField(max_length=64, primary_key=True)
-    flow_key: Any = models.CharField(max_length=64, null=True, unique=True)
-    attempt_id: Any = models.CharField(max_length=64)
-    state: Any = models.CharField(max_length=16, db_index=True)
-    notified: Any = models.BooleanField()
-    leased_until: Any = models.DateTimeField()
-    settled_at: Any = models.DateTimeField(null=True, db_index=True)
-    row: Any = models.TextField()
-
-    class Meta:
-        app_label = "payroll"
-
-
-class FinchConnection(models.Model):
-    connection_key: Any = models.CharField(max_length=64, primary_key=True)
-    customer_key: Any = models.CharField(max_length=64, db_index=True)
-    obtained_at: Any = models.DateTimeField()
-    row: Any = models.TextField()
-
-    class Meta:
-        app_label = "payroll"
-
-
 def confirmed(method: Callable[..., Any]) -> Callable[..., Any]:
     """Lets nothing escape but `StorageUnavailable`, and no parameter of a statement with it."""
 
-    @functools.wraps(method)
     def call(*args: Any, **kwargs: Any) -> Any:
         for _ in range(3):
             try:
@@ -76,8 +54,6 @@ def confirmed(method: Callable[..., Any]) -> Callable[..., Any]:
 class DjangoStorage:
     """The methods of `finch_middleware.Storage`, on the database called *using*."""
 
-    in_process = False  # other processes see the same rows
-
     def __init__(self, using: str = "default") -> None:
         self._using = using
         self._attempts = FinchAttempt.objects.using(using)
@@ -86,8 +62,8 @@ class DjangoStorage:
         self._alone = functools.partial(transaction.atomic, using=using, durable=True)
 
     def check(self) -> None:
-        tables = connections[self._using].introspection.table_names()
-        if not {FinchAttempt._meta.db_table, FinchConnection._meta.db_table} <= set(tables):
+        tables = set(connections[self._using].introspection.table_names())
+        if not {FinchAttempt._meta.db_table, FinchConnection._meta.db_table} <= tables:
             raise SchemaMismatch("the tables are missing: run `manage.py migrate`")
         self._attempts.filter(code_key="").delete()  # whether it may write
 
@@ -105,8 +81,7 @@ class DjangoStorage:
         with self._alone():
             if connection is not None:
                 self._keep_newest(connection)
-            holder = self._of_flow(attempt)
-            if holder is not None and holder.code_key != attempt.code_key:
+            if self._of_flow(attempt) is not None:
                 attempt = replace(attempt, flow_key=None)
             found = self._attempts.filter(code_key=attempt.code_key.hex())
             standing = _first(Attempt, found.select_for_update())
@@ -120,8 +95,8 @@ class DjangoStorage:
         self._attempts.filter(state=AttemptState.CLAIMED, **mine).delete()
 
     def unsettled(self, *, leased_before: datetime) -> Sequence[Attempt]:
-        untold = models.Q(notified=False) & ~models.Q(state=AttemptState.QUARANTINED)
-        owing = self._attempts.filter(models.Q(state=AttemptState.CLAIMED) | untold)
+        untold = Q(notified=False) & ~Q(state=AttemptState.QUARANTINED)
+        owing = self._attempts.filter(Q(state=AttemptState.CLAIMED) | untold)
         return _read(Attempt, owing.filter(leased_until__lt=leased_before))
 
     def quarantined(self) -> Sequence[Attempt]:
@@ -145,30 +120,27 @@ class DjangoStorage:
     def swap(self, old: StoredConnection, new: StoredConnection) -> bool:
         with self._alone():
             found = self._of_id(old.connection_id)
-            if _first(StoredConnection, found.select_for_update()) != old:
-                return False
-            return found.update(**_columns(FinchConnection, new)) == 1
+            stands = _first(StoredConnection, found.select_for_update()) == old
+            return stands and found.update(**_columns(FinchConnection, new)) == 1
 
     def forget(self, *, settled_before: datetime) -> int:
-        done = self._attempts.filter(settled_at__lt=settled_before, notified=True).exclude(
-            state__in=(AttemptState.CLAIMED, AttemptState.QUARANTINED)
-        )
+        owing = Q(notified=False) | Q(state__in=(AttemptState.CLAIMED, AttemptState.QUARANTINED))
+        done = self._attempts.filter(~owing, settled_at__lt=settled_before)
         some = list(done.values_list("code_key", flat=True)[:500])
         return done.filter(code_key__in=some).delete()[0]
 
-    def _of_id(self, connection_id: str) -> models.QuerySet[FinchConnection]:
+    def _of_id(self, connection_id: str) -> QuerySet[FinchConnection]:
         return self._connections.filter(connection_key=connection_key(connection_id).hex())
 
     def _of_flow(self, attempt: Attempt) -> Attempt | None:
-        flow_key = attempt.flow_key.hex() if attempt.flow_key is not None else "none"
-        return _first(Attempt, self._attempts.filter(flow_key=flow_key))
+        held = self._attempts.filter(flow_key=(attempt.flow_key or b"").hex())
+        return _first(Attempt, held.exclude(code_key=attempt.code_key.hex()))
 
     def _keep_newest(self, new: StoredConnection) -> None:
         columns = _columns(FinchConnection, new)
         self._connections.bulk_create([FinchConnection(**columns)], ignore_conflicts=True)
-        old = _first(StoredConnection, self._of_id(new.connection_id).select_for_update())
-        if old is None:
-            raise IntegrityError  # one was there, and has been deleted meanwhile
+        # None where it was deleted meanwhile, which is a ValueError here: nothing is confirmed.
+        [old] = _read(StoredConnection, self._of_id(new.connection_id).select_for_update())
         if replaces(new, old=old):
             self._of_id(new.connection_id).update(**columns)
 
@@ -178,11 +150,10 @@ for _name, _method in list(vars(DjangoStorage).items()):
         setattr(DjangoStorage, _name, confirmed(_method))
 
 
-def _columns(model: type[models.Model], record: Attempt | StoredConnection) -> dict[str, Any]:
+def _columns(model: type[Model], record: Attempt | StoredConnection) -> dict[str, Any]:
     row = record.as_row()
     plain = {name: v.hex() if isinstance(v, bytes) else v for name, v in row.items()}
-    names = plain.keys() & {field.name for field in model._meta.fields}
-    return {name: plain[name] for name in names} | {"row": row_to_json(row)}
+    return {each.name: plain.get(each.name, row_to_json(row)) for each in model._meta.fields}
 
 
 def _read(kind: type[R], found: Iterable[Any]) -> list[R]:

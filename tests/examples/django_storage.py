@@ -21,27 +21,14 @@ from django.conf import settings
 from django.db import connections, transaction
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-sys.path.insert(0, str(EXAMPLES))
-OPTIONS = {
-    # A claim that is overtaken while it waits would be refused without waiting.
-    "transaction_mode": "IMMEDIATE",
-    "timeout": 20,
-    "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
-}
-DATABASE = {"ENGINE": "django.db.backends.sqlite3", "OPTIONS": OPTIONS}
-settings.configure(
-    DATABASES={
-        name: {**DATABASE, "NAME": os.environ["DJANGO_DATABASE"]} for name in ("default", "other")
-    },
-    USE_TZ=True,
-)
+sys.path[:0] = [str(EXAMPLES), str(EXAMPLES / "django_project")]
+os.environ["DJANGO_SETTINGS_MODULE"] = "payroll.own_database"
+# A second way into the same file, as another process has one.
+settings.DATABASES["other"] = settings.DATABASES["default"]
 django.setup()
 
-from custom_storage import (  # noqa: E402  # models want their settings first
-    DjangoStorage,
-    FinchAttempt,
-    FinchConnection,
-)
+from custom_storage import DjangoStorage  # noqa: E402  # models want their settings first
+from payroll.models import FinchAttempt, FinchConnection  # noqa: E402
 
 from finch_middleware.errors import SchemaMismatch, StorageUnavailable  # noqa: E402
 from finch_middleware.records import AttemptState  # noqa: E402
