@@ -141,13 +141,14 @@ class Recovery:
 
     def quarantined(self) -> list[Attempt]:
         """
-        The attempts that hold a token which nobody could be given.
+        The attempts that hold a token which nobody could be given, the oldest first.
 
         Raises:
             StorageFault: The storage is away.
         """
         found = self._storage.quarantined()
-        return [each for each in found if each.client_id == self._settings.client_id]
+        mine = (each for each in found if each.client_id == self._settings.client_id)
+        return sorted(mine, key=lambda each: each.claimed_at)
 
     def complete(self, attempt: Attempt) -> bool:
         """

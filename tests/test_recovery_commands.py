@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from click.testing import CliRunner, Result
 from finch_middleware import Connection
 from finch_middleware.assembly import storage_of
 from finch_middleware.cli import recover, sweep
+from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.left_behind import left_behind, quarantined, spooled, standing
 from tests.site import KEY, Site
@@ -95,9 +97,10 @@ def test_recover_brings_spooled_tokens_home(
 
 
 def test_recover_completes_what_finch_explains_and_says_what_stays(
-    fake: FakeFinch, site: Site, command_line: Callable[..., Result]
+    fake: FakeFinch, site: Site, command_line: Callable[..., Result], clock: Clock
 ) -> None:
     quarantined(fake, site, customer_id=None)
+    clock.move(timedelta(seconds=1))
     quarantined(fake, site, customer_id="victim", connection_id="c-0")
     fake.script("introspect", *[Behaviour.normal(), Behaviour.error(500)])
 

@@ -9,6 +9,7 @@ No key expires: what is no longer needed goes with `forget`.
 from __future__ import annotations
 
 import dataclasses
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -106,6 +107,8 @@ class RedisStorage:
         if isinstance(url_or_client, str):
             url, accepted = without_option(url_or_client)
             self._client = _client(url)
+            # A client of ours ends with us; the application's is the application's to end.
+            weakref.finalize(self, self._client.close)
             accept_data_loss = accept_data_loss or accepted
         self._shared = not isinstance(url_or_client, str)
         self._script = self._client.register_script(COMPARE_AND_WRITE)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import gc
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -58,7 +60,24 @@ def _unconfirmed(storage: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
 
 
 def _on_cluster(url: str) -> Storage:
-    return RedisStorage(RedisCluster.from_url(url))
+    client = RedisCluster.from_url(url)
+    storage = RedisStorage(client)
+    weakref.finalize(storage, client.close)
+    return storage
+
+
+def test_a_storage_that_nobody_holds_any_more_closes_its_connections(url: str) -> None:
+    with Redis.from_url(url) as client:
+        before = len(client.client_list())
+        storage = RedisStorage(url)
+        storage.check()
+        meanwhile = len(client.client_list())
+
+        del storage
+        gc.collect()
+
+        assert meanwhile > before
+        assert len(client.client_list()) == before
 
 
 class TestClientOfTheApplication(StorageContract):
