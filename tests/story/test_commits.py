@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.pool import NullPool
 
 from finch_middleware.storage.sqlalchemy import SQLAlchemyStorage
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
@@ -22,7 +23,8 @@ def statements() -> list[str]:
 
 @pytest.fixture
 def engine(tmp_path: Path, statements: list[str]) -> Iterator[Engine]:
-    engine = create_engine(f"sqlite:///{tmp_path}/traced.db")
+    # Nothing is kept: the accounting after a story asks the storage once more.
+    engine = create_engine(f"sqlite:///{tmp_path}/traced.db", poolclass=NullPool)
 
     @event.listens_for(engine, "connect")
     def trace(connection: Any, record: Any) -> None:
