@@ -221,6 +221,41 @@ def test_an_entry_that_the_storage_never_takes_is_passed_over_in_passing(
     assert len(names(folder)) == 1
 
 
+def test_an_entry_that_the_database_cannot_hold_does_not_stop_the_others(
+    spool: Spool, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Choosy(MemoryStorage):
+        def settle(self, attempt: Attempt, connection: StoredConnection | None = None) -> bool:
+            if attempt.code_key == key_of("bad"):
+                raise StorageUnavailable("unstorable")
+            return super().settle(attempt, connection)
+
+    spool.put(stored("bad"), a_connection())
+    spool.put(stored("good"), a_connection())
+
+    drained = list(spool.drain(Choosy(), client_id=OURS))
+
+    assert [entry.attempt.code_key for entry in drained] == [key_of("good")]
+    assert ["finch.spool.unstorable" in r.getMessage() for r in caplog.records] == [True]
+    assert len(names(folder)) == 1
+
+
+def test_an_entry_whose_file_cannot_be_removed_is_told_of(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    spool.put(stored(), a_connection())
+
+    def refused(path: Path, missing_ok: bool = False) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(Path, "unlink", refused)
+
+    drained = [each for _ in "ab" for each in spool.drain(MemoryStorage(), client_id=OURS)]
+
+    assert len(drained) == 2
+    assert ["finch.spool.not_removed" in r.getMessage() for r in caplog.records] == [True]
+
+
 def test_a_schema_that_does_not_fit_is_the_storages_fault_and_not_the_entrys(
     spool: Spool, folder: Path
 ) -> None:

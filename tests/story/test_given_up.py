@@ -6,8 +6,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from finch_middleware import flow
-from finch_middleware.testing.fake_finch import FakeFinch
+from finch_middleware import flow, redeem
+from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.site import CALLBACK, Browser, Site
 from tests.story.oracle import code_of
 from tests.story.troubled_storage import TroubledStorage
@@ -47,3 +47,18 @@ def test_what_was_given_up_is_remembered_within_bounds(
     assert refusals == [503, 503]
     assert "finch=connected" in answer.location
     assert fake.ledger.calls("token") == 1
+
+
+def test_what_was_released_is_remembered_within_bounds(
+    fake: FakeFinch, site: Site, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redeem, "RELEASED_LIMIT", 1)
+    callback = fake.allow(browser.location())
+    fake.script("token", *[Behaviour.error(402, name="payment_required")] * 2)
+
+    refusals = [browser.get(callback).status for _ in range(2)]
+    answer = browser.get(callback)
+
+    assert refusals == [503, 503]
+    assert "finch=connected" in answer.location
+    assert len(site.finch._flow._redeemer._released) == 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import gc
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -74,7 +73,6 @@ def test_a_storage_that_nobody_holds_any_more_closes_its_connections(url: str) -
         meanwhile = len(client.client_list())
 
         del storage
-        gc.collect()
 
         assert meanwhile > before
         assert len(client.client_list()) == before
