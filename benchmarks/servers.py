@@ -39,10 +39,8 @@ _HERE = Path(__file__).resolve().parent.parent
 _BROWSERS = 32
 _PATIENCE_SECONDS = 30
 # What a worker may open beyond what it held half-way: two connections to SQLite, of two files and
-# a log each, because its threads do not all meet in the first half. Few callbacks do not bring
-# them together at all: then each of its eight may still open one.
-_FILES_MORE, _FILES_MORE_OF_FEW = 6, 24
-_FEW = 600
+# a log each, because its threads do not all meet in the first half.
+_FILES_MORE = 6
 
 #: Server: its command line behind the interpreter's folder; {port} is filled in.
 SERVERS = {
@@ -161,14 +159,13 @@ class Run:
                 self.figures.faults.append(f"{issued.customer_id} has not exactly its connection")
             if issued.presented != 1:
                 self.figures.faults.append(f"a code was presented {issued.presented} times")
-        more = _FILES_MORE if self.figures.callbacks >= _FEW else _FILES_MORE_OF_FEW
         if len(self.figures.files) > 2:
             halfway, end = (
                 self.figures.files[len(self.figures.files) // 2 - 1],
                 self.figures.files[-1],
             )
             if len(halfway) != len(end) or any(
-                after > before + more for before, after in zip(halfway, end, strict=True)
+                after > before + _FILES_MORE for before, after in zip(halfway, end, strict=True)
             ):
                 self.figures.faults.append("a worker holds more files than half-way")
 
