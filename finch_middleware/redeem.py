@@ -177,11 +177,12 @@ class Redeemer:
         if grant.connection_id is None or grant.customer_id not in binding.customers:
             return self._quarantined(attempt, grant, binding=binding)
         flow = binding.ended_by(grant.customer_id)
-        obtained_at = self._obtained_at(attempt, known)
+        now = self._now()
+        obtained_at = self._obtained_at(attempt, known, now=now)
         stored = self.sealed(attempt, grant, grant.connection_id, grant.customer_id, at=obtained_at)
         settled = attempt.settled(
             AttemptState.STORED,
-            at=self._now(),
+            at=now,
             flow_key=flow.key if flow else None,
             bound_to=binding.keys(grant.customer_id),
             customer_id=grant.customer_id,
@@ -198,9 +199,10 @@ class Redeemer:
             self._events.of_attempt("finch.products.fewer", logging.WARNING, settled)
         return outcome
 
-    def _obtained_at(self, attempt: Attempt, known: Sequence[StoredConnection]) -> datetime:
+    def _obtained_at(
+        self, attempt: Attempt, known: Sequence[StoredConnection], *, now: datetime
+    ) -> datetime:
         """Now, or right after what stood before: a clock set back must not bury a newer token."""
-        now = self._now()
         newest = max((each.obtained_at for each in known), default=None)
         if newest is None or newest < now:
             return now
