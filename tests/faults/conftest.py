@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -103,8 +102,6 @@ def storage_on() -> Iterator[Callable[[servers.Server], Storage]]:
     yield storage_on
     for each in opened:
         each.close()
-    # What a driver leaves unclosed is to be seen here, and not in whatever test comes next.
-    gc.collect()
 
 
 @pytest.fixture(scope="module")

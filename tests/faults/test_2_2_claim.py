@@ -22,11 +22,6 @@ from tests.storage.servers import Server
 from tests.story.oracle import attempt_of, code_of, tokens_of
 from tests.story.troubled_storage import TroubledStorage
 
-# PyMySQL leaves its socket unclosed where nobody listens.
-pymysql_leaves_sockets = pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnraisableExceptionWarning"
-)
-
 AWAY: dict[str, tuple[str, troubles.Trouble]] = {
     "postgresql-stopped": ("postgresql", troubles.gone),
     "postgresql-read-only": ("postgresql", troubles.postgresql_read_only),
@@ -48,7 +43,6 @@ def refused_at_the_claim(answer: Answer, site: Site) -> bool:
     return said == (503, "5", "finch.storage.unavailable")
 
 
-@pymysql_leaves_sockets
 @pytest.mark.parametrize("name", AWAY)
 def test_claim_storage_down_spends_nothing_and_a_reload_connects(
     fake: FakeFinch,
@@ -94,7 +88,6 @@ def test_claim_storage_down_connections_that_the_server_ended_are_not_noticed(
     assert fake.ledger.calls("token") == 1
 
 
-@pymysql_leaves_sockets
 @pytest.mark.parametrize("name", HANGING)
 @pytest.mark.usefixtures("impatient")
 def test_claim_storage_hangs_is_answered_in_time_and_a_reload_connects(

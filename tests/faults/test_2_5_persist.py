@@ -30,11 +30,6 @@ from tests.storage.servers import Server
 from tests.story.oracle import attempt_of, code_key, code_of, tokens_of
 from tests.story.troubled_storage import TroubledStorage
 
-# PyMySQL leaves its socket unclosed where nobody listens.
-pymysql_leaves_sockets = pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnraisableExceptionWarning"
-)
-
 
 @contextmanager
 def between_claim_and_settling(
@@ -96,7 +91,6 @@ def test_persist_transient_error_of_a_server_that_restarts_is_not_seen(
     assert tokens_of(site, "acme") == list(fake.ledger.tokens)
 
 
-@pymysql_leaves_sockets
 @pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize("kind", ["postgresql", "mysql", "redis"])
 def test_persist_storage_down_for_good_spools_and_says_finishing(
@@ -369,7 +363,7 @@ def test_persist_killed_on_a_server_loses_nothing_unseen(
     server: Server = request.getfixturevalue(kind)
     storage_on(server)
 
-    figures = at_every_call(scenario, step=60, url=server.url)
+    figures = at_every_call(scenario, step=30, url=server.url)
 
     assert not figures.faults, str(figures)
     assert figures.runs["killed"] > 2

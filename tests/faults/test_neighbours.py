@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from importlib.util import find_spec
 
 import pytest
@@ -13,13 +12,11 @@ from tests.storage.servers import Missing
 
 
 @pytest.mark.parametrize("storage", sorted(load.GOODBYES))
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_database_that_comes_and_goes_costs_no_code_and_no_token(storage: str) -> None:
     try:
         figures = load.measured(storage, seconds=6, rate=10)
     except Missing as missing:
         absent(storage, str(missing))
-    gc.collect()  # what PyMySQL leaves unclosed, before another test sees it
 
     assert figures.faults == []
     assert figures.downs

@@ -316,10 +316,6 @@ def _postgresql_programs() -> Path:
 
 def _answers(kind: str, **where: Any) -> bool:
     """Whether a server of that kind takes a connection there."""
-    path = where.get("unix_socket") or where.get("unix_socket_path")
-    with socket.socket(socket.AF_UNIX) as probe:
-        if path and probe.connect_ex(path) != 0:
-            return False  # PyMySQL, and redis-py 5, would leave a socket of their own unclosed
     try:
         if kind == "postgresql":
             import psycopg

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -217,8 +216,6 @@ def _wait_until(fact: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-# redis-py 5 leaves its socket unclosed where nobody listens.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_server_that_went_away_is_unavailable_until_it_is_back(
     storage: RedisStorage, redis: Server
 ) -> None:
@@ -230,15 +227,12 @@ def test_server_that_went_away_is_unavailable_until_it_is_back(
     with pytest.raises(StorageUnavailable) as refused:
         storage.attempt(key_of("code"))
     redis.start()
-    gc.collect()
 
     assert refused.value.reason == "unavailable"
     assert refused.value.__context__ is None
     assert storage.attempt(key_of("code")) == an_attempt()
 
 
-# redis-py 5 leaves its socket unclosed where nobody listens.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_what_was_confirmed_survives_a_kill(storage: RedisStorage, redis: Server) -> None:
     if not redis.owned:
         pytest.skip("not our server to kill")
