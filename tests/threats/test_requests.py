@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 from urllib.parse import quote
 from wsgiref.validate import validator
 
 import pytest
 
-from finch_middleware import FinchMiddleware
+from finch_middleware import ConnectSession, FinchError, FinchMiddleware
 from finch_middleware.testing.fake_finch import FakeFinch
 from tests.site import CALLBACK, NAVIGATION, SAME_ORIGIN_FETCH
 from tests.threats.desk import begun, component, returned
@@ -135,25 +136,74 @@ def _check_unreflected(answer: Answered, marker: str) -> None:
     assert "default-src 'none'" in answer.all("Content-Security-Policy")[0]
 
 
+_ODD = ["\r\nX-Injected: 1", "\x00", "\xff", "\u2028", "%0d%0a", "\t", "\x7f", "é", " "]
+
+
+def _odd_headers(draw: random.Random) -> dict[str, str]:
+    return {
+        name: "".join(draw.choices([*_ODD, "a", "b"], k=4)).encode().decode("latin-1")
+        for name in ("Referer", "Origin", "Accept", "X-Forwarded-Host", "User-Agent", "Host")
+    }
+
+
+def _check_headers(headers: Iterable[tuple[str, str]]) -> None:
+    for name, value in headers:
+        assert re.fullmatch(r"[\x20-\x7e]*", name + value)
+
+
 def test_t11_no_header_ever_holds_a_control_or_an_8_bit_character(fake: FakeFinch) -> None:
     finch = component(fake, brand="Ünïcøde & <Co>\r\nX: y")
     app = validator(FinchMiddleware(_application, finch))
     draw = random.Random(11)
-    odd = ["\r\nX-Injected: 1", "\x00", "\xff", "\u2028", "%0d%0a", "\t", "\x7f", "é", " "]
 
     for _ in range(300):
-        held = begun(finch, fake, return_to=draw.choice(["/é", "/a?b=ü", "/%C3%A9# "]))
-        headers = {
-            name: "".join(draw.choices([*odd, "a", "b"], k=4)).encode().decode("latin-1")
-            for name in ("Referer", "Origin", "Accept", "X-Forwarded-Host", "User-Agent", "Host")
-        }
-        query = f"state={held.state}&error={quote(draw.choice(odd))}"
-        environ = environ_of(CALLBACK, query=query, headers={**headers, "Cookie": held.cookie})
-        answer = call(app, environ)
+        held = begun(finch, fake, return_to=draw.choice(["/é", "/a?b=ü", "/%C3%A9# "]))
+        query = f"state={held.state}&error={quote(draw.choice(_ODD))}"
+        headers = {**_odd_headers(draw), "Cookie": held.cookie}
+        answer = call(app, environ_of(CALLBACK, query=query, headers=headers))
 
         assert answer.status in (303, 400)
-        for name, value in answer.headers:
-            assert re.fullmatch(r"[\x20-\x7e]*", name + value)
+        _check_headers(answer.headers)
+
+
+def test_t11_no_header_of_a_begun_flow_does_either(fake: FakeFinch) -> None:
+    finch = component(fake)
+    draw = random.Random(12)
+
+    for number in range(300):
+        customer_id, tail = "acmé-" + draw.choice("äß日"), draw.choice(["", "%0d%0a", "%C3%A9"])
+        session = ConnectSession("s", f"{fake.connect_origin}/authorize?session=s{tail}")
+        environ = environ_of("/connect", headers=_odd_headers(draw), method="POST")
+        answer = finch.begin(
+            customer_id=customer_id,
+            customer_name="Ünïcøde & <Co>\u2028",
+            flow="embedded" if number % 3 == 0 else "redirect",
+            session=session,
+            request=environ,
+            return_to=draw.choice(["/é", "/a?b=ü", "/%C3%A9# "]),
+        )
+
+        assert answer.status_code in (200, 303)
+        _check_headers(answer.headers.to_wsgi_list())
+
+
+@pytest.mark.parametrize("odd", ["\r\nX-Injected: 1", "\n", "\x00", "\x7f"])
+@pytest.mark.parametrize("argument", ["customer_id", "return_to", "session"])
+def test_t11_a_control_among_what_begins_a_flow_is_refused(
+    fake: FakeFinch, argument: str, odd: str
+) -> None:
+    finch = component(fake)
+    url = f"{fake.connect_origin}/authorize?session=s"
+    given: dict[str, Any] = {
+        "customer_id": "acme",
+        "customer_name": "Acme",
+        "return_to": "/",
+        "session": ConnectSession("s", url),
+    }
+    given[argument] = ConnectSession("s", url + odd) if argument == "session" else f"/a{odd}"
+
+    with pytest.raises(FinchError):
+        finch.begin(**given)
 
 
 DUPLICATES = [
