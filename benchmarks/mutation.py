@@ -125,9 +125,24 @@ PARTS = {
         ),
         selection=_MEMORY_ALONE,
     ),
+    "keeping": Part(
+        file="keeping.py",
+        tests=(
+            "tests/test_keeping.py",
+            "tests/test_redeem.py",
+            "tests/story/test_ended_workers.py",
+            "tests/story/test_hooks.py",
+            "tests/story/test_storage_faults.py",
+        ),
+        selection=_MEMORY_ALONE,
+    ),
     "spool": Part(
         file="spool.py",
-        tests=("tests/test_spool.py", "tests/story/test_storage_faults.py"),
+        tests=(
+            "tests/test_spool.py",
+            "tests/story/test_ended_workers.py",
+            "tests/story/test_storage_faults.py",
+        ),
         selection=_MEMORY_ALONE,
     ),
     "precedence": Part(file="storage/precedence.py", tests=("tests/storage/test_memory.py",)),

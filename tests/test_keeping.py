@@ -1,0 +1,160 @@
+"""Where the end of an attempt lasts, how often that is tried, and what is told of it."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from finch_middleware import Event, keeping
+from finch_middleware.errors import StorageUnavailable
+from finch_middleware.events import Events
+from finch_middleware.keeping import SETTLE_PAUSES, SETTLE_TRIES_SECONDS, Keeping
+from finch_middleware.records import Attempt, AttemptState, StoredConnection
+from finch_middleware.spool import Spool
+from finch_middleware.storage.memory import MemoryStorage
+from finch_middleware.testing.sample_records import NOON, a_connection, an_attempt
+from tests.story.troubled_storage import TroubledStorage
+
+AWAY = ("finch.storage.unavailable", logging.ERROR, "StorageUnavailable")
+RETRIED = ("finch.storage.retried", logging.WARNING, "StorageUnavailable")
+SPOOLED = ("finch.token.spooled", logging.ERROR, None)
+LOST = ("finch.token.lost", logging.CRITICAL, None)
+
+
+class Desk:
+    """
+    A keeping on a troubled memory, and everything that it said and did.
+
+    Attributes:
+        now: The seconds that its clock shows; they pass while it pauses, and in no other way.
+    """
+
+    def __init__(self, *, spool: Path | None, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.storage = TroubledStorage(MemoryStorage())
+        self.events: list[Event] = []
+        self.pauses: list[float] = []
+        self.now = 0.0
+        time = SimpleNamespace(sleep=self._pause, monotonic=lambda: self.now)
+        monkeypatch.setattr(keeping, "time", time)
+        events = Events(client_id="client", on_event=self.events.append)
+        self.spool = Spool(spool)
+        self.keeping = Keeping(storage=self.storage, spool=self.spool, events=events)
+
+    @property
+    def told(self) -> list[tuple[str, int, str | None]]:
+        return [(event.name, event.level, event.reason) for event in self.events]
+
+    def _pause(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        self.now += seconds
+
+    def stands(self) -> StoredConnection | None:
+        return self.storage.real.get(a_connection().connection_id)
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    return Desk(spool=tmp_path / "spool", monkeypatch=monkeypatch)
+
+
+@pytest.fixture
+def settled() -> Attempt:
+    return an_attempt().settled(AttemptState.STORED, at=NOON)
+
+
+def test_what_the_storage_takes_at_once_is_worth_no_word(desk: Desk, settled: Attempt) -> None:
+    assert desk.keeping.secure(settled, a_connection()) == "stored"
+
+    assert desk.stands() == a_connection()
+    assert desk.told == []
+    assert desk.pauses == [0.0]
+
+
+def test_what_it_takes_at_the_last_try_is_told_once(desk: Desk, settled: Attempt) -> None:
+    desk.storage.down("settle", times=2)
+
+    assert desk.keeping.secure(settled, a_connection()) == "stored"
+
+    assert desk.stands() == a_connection()
+    assert desk.told == [RETRIED]
+    assert desk.pauses == list(SETTLE_PAUSES)
+
+
+def test_what_it_never_takes_goes_into_the_spool(desk: Desk, settled: Attempt) -> None:
+    desk.storage.down("settle")
+
+    assert desk.keeping.secure(settled, a_connection()) == "spooled"
+
+    assert desk.told == [AWAY, SPOOLED]
+    assert desk.storage.calls == ["settle"] * len(SETTLE_PAUSES)
+    [entry] = desk.spool.entries()
+    assert (entry.attempt, entry.connection) == (settled, a_connection())
+
+
+def test_the_word_is_the_name_of_the_last_fault(desk: Desk, settled: Attempt) -> None:
+    desk.storage.down("settle", times=2)
+    desk.storage.raises("settle", ZeroDivisionError("a storage should not"))
+
+    assert desk.keeping.secure(settled, a_connection()) == "spooled"
+
+    assert desk.told[0] == ("finch.storage.unavailable", logging.ERROR, "ZeroDivisionError")
+
+
+def test_without_a_spool_the_loss_is_reported(
+    settled: Attempt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = Desk(spool=None, monkeypatch=monkeypatch)
+    desk.storage.down("settle")
+
+    assert desk.keeping.secure(settled, a_connection()) == "lost"
+
+    assert desk.told == [AWAY, LOST]
+    assert {event.attempt_id for event in desk.events} == {settled.attempt_id}
+
+
+def test_a_worker_that_is_ended_leaves_its_token_in_the_spool(desk: Desk, settled: Attempt) -> None:
+    def end() -> None:
+        raise SystemExit(1)
+
+    desk.storage.first("settle", end)
+
+    with pytest.raises(SystemExit):
+        desk.keeping.secure(settled, a_connection())
+
+    assert desk.told == [("finch.storage.unavailable", logging.ERROR, "SystemExit"), SPOOLED]
+    [entry] = desk.spool.entries()
+    assert (entry.attempt, entry.connection) == (settled, a_connection())
+
+
+@pytest.mark.parametrize(("late", "tries"), [(0.0, 2), (0.1, 1)])
+def test_no_try_begins_once_the_time_for_them_is_over(
+    desk: Desk, settled: Attempt, late: float, tries: int
+) -> None:
+    def hang() -> None:
+        desk.now += SETTLE_TRIES_SECONDS + late
+        raise StorageUnavailable("busy")
+
+    desk.storage.first("settle", hang)
+    desk.storage.down("settle")
+
+    assert desk.keeping.secure(settled, a_connection()) == "spooled"
+
+    assert desk.storage.calls == ["settle"] * tries
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_an_end_without_a_token_is_tried_once_and_never_spooled(
+    desk: Desk, settled: Attempt, away: bool
+) -> None:
+    if away:
+        desk.storage.raises("settle", StorageUnavailable("full"))
+
+    assert desk.keeping.note(settled) is not away
+
+    assert desk.told == ([AWAY] if away else [])
+    assert desk.storage.calls == ["settle"]
+    assert desk.pauses == [0.0]
+    assert not list(desk.spool.entries())
