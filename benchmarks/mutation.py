@@ -111,17 +111,9 @@ PARTS = {
     "repeats": Part(
         file="repeats.py",
         tests=(
-            "tests/test_flow.py",
-            "tests/test_redeem.py",
+            "tests/test_repeats.py",
             "tests/story/test_repeats.py",
             "tests/story/test_waiting.py",
-            "tests/story/test_parallel.py",
-            "tests/story/test_tabs.py",
-            "tests/story/test_login.py",
-            "tests/story/test_ended_workers.py",
-            "tests/story/test_given_up.py",
-            "tests/story/test_finch_faults.py",
-            "tests/story/test_storage_faults.py",
         ),
         selection=_MEMORY_ALONE,
     ),

@@ -200,7 +200,7 @@ class Spool:
         else:
             return
         with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
+            part.unlink()
         raise failure
 
 

@@ -152,7 +152,7 @@ def test_an_end_without_a_token_is_tried_once_and_never_spooled(
     if away:
         desk.storage.raises("settle", StorageUnavailable("full"))
 
-    assert desk.keeping.note(settled) is not away
+    assert desk.keeping.note(settled) is (not away)
 
     assert desk.told == ([AWAY] if away else [])
     assert desk.storage.calls == ["settle"]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import stat
 from datetime import timedelta
 from pathlib import Path
@@ -50,6 +51,14 @@ class AwayStorage(MemoryStorage):
 
 def names(folder: Path) -> list[str]:
     return sorted(each.name for each in folder.iterdir())
+
+
+def told(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
+    """The name and file of each report, which its line and its fields say alike."""
+    reports = [(each.finch["name"], each.finch["file"]) for each in caplog.records]  # type: ignore[attr-defined]  # our own
+    lines = [each.getMessage() for each in caplog.records]
+    assert lines == [f"{name} file={file!r}" for name, file in reports]
+    return reports
 
 
 @pytest.mark.parametrize("connection", [a_connection("c-1"), None], ids=["with", "without"])
@@ -160,14 +169,48 @@ def test_a_proof_needs_the_room_of_an_entry(spool: Spool, monkeypatch: pytest.Mo
     assert sizes == [4096]
 
 
+def test_no_two_proofs_write_to_the_same_file(
+    spool: Spool, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    real = os.open
+
+    def seen(path: Any, *how: Any) -> int:
+        opened.append(str(path))
+        return real(path, *how)
+
+    folder.mkdir(parents=True, mode=0o700)
+    monkeypatch.setattr(os, "open", seen)
+    for _ in range(2):
+        spool.prove()
+
+    assert len(set(opened)) == 2
+    own = re.escape(f"{folder}/..probe-{os.getpid()}-")
+    assert all(re.fullmatch(own + r"[0-9a-f]{12}\.part", each) for each in opened)
+
+
+def test_a_folder_that_another_process_makes_at_the_same_moment_is_taken(
+    spool: Spool, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, looks = Path.is_dir, iter([False])  # as it was a moment ago
+
+    folder.mkdir(parents=True, mode=0o700)
+    monkeypatch.setattr(Path, "is_dir", lambda path: next(looks, real(path)))
+
+    spool.put(stored(), None)
+
+    assert names(folder) == [f"{key_of('code').hex()}.json"]
+
+
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o720, 0o702])
 def test_a_folder_that_others_may_write_is_refused(spool: Spool, folder: Path, mode: int) -> None:
     folder.mkdir(parents=True)
     folder.chmod(mode)
 
-    with pytest.raises(SpoolUnavailable, match="chmod 700") as refused:
+    with pytest.raises(SpoolUnavailable) as refused:
         spool.prove()
 
+    assert str(refused.value) == "the spool is not this user's alone: chmod 700, or chown it"
     assert refused.value.reason == "not_private"
     assert names(folder) == []
 
@@ -240,6 +283,44 @@ def test_an_entry_that_the_database_cannot_hold_does_not_stop_the_others(
     assert len(names(folder)) == 1
 
 
+def test_in_passing_an_entry_that_was_refused_before_lets_the_next_one_by(
+    spool: Spool, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = sorted(["one", "two"], key=key_of)
+
+    class Choosy(MemoryStorage):
+        def settle(self, attempt: Attempt, connection: StoredConnection | None = None) -> bool:
+            if attempt.code_key == key_of(first):
+                raise StorageUnavailable("unstorable")
+            return super().settle(attempt, connection)
+
+    storage = Choosy()
+    spool.put(stored(first), a_connection())
+    assert list(spool.drain(storage, client_id=OURS, limit=1)) == []
+    spool.put(stored(second), a_connection())
+
+    [drained] = spool.drain(storage, client_id=OURS, limit=1)
+
+    assert drained.attempt.code_key == key_of(second)
+    assert told(caplog) == [("finch.spool.unstorable", f"{key_of(first).hex()}.json")]
+
+
+def test_a_file_that_another_process_removed_while_it_was_settled_is_no_fault(
+    spool: Spool, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Racing(MemoryStorage):
+        def settle(self, attempt: Attempt, connection: StoredConnection | None = None) -> bool:
+            for file in folder.iterdir():
+                file.unlink()
+            return super().settle(attempt, connection)
+
+    spool.put(stored(), a_connection())
+
+    assert len(list(spool.drain(Racing(), client_id=OURS))) == 1
+
+    assert told(caplog) == []
+
+
 def test_an_entry_whose_file_cannot_be_removed_is_told_of(
     spool: Spool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -253,7 +334,7 @@ def test_an_entry_whose_file_cannot_be_removed_is_told_of(
     drained = [each for _ in "ab" for each in spool.drain(MemoryStorage(), client_id=OURS)]
 
     assert len(drained) == 2
-    assert ["finch.spool.not_removed" in r.getMessage() for r in caplog.records] == [True]
+    assert told(caplog) == [("finch.spool.not_removed", f"{key_of('code').hex()}.json")]
 
 
 def test_a_schema_that_does_not_fit_is_the_storages_fault_and_not_the_entrys(
@@ -381,9 +462,8 @@ def test_a_corrupt_file_stays_where_it_is_is_reported_once_and_stops_nobody(
     assert [each.attempt for each in drained] == [stored("whole")]
     assert names(folder) == [spoilt.name]
     assert spoilt.read_bytes() == content
-    told = [record for record in caplog.records if "finch.spool.unreadable" in record.message]
-    assert [record.levelno for record in told] == [logging.ERROR]
-    assert spoilt.name in told[0].message
+    assert told(caplog) == [("finch.spool.unreadable", spoilt.name)]
+    assert caplog.records[0].levelno == logging.ERROR
 
 
 def test_a_file_under_the_name_of_another_code_is_not_drained(
@@ -397,7 +477,7 @@ def test_a_file_under_the_name_of_another_code_is_not_drained(
 
     assert drained == []
     assert moved.exists()
-    assert "finch.spool.unreadable" in caplog.text
+    assert told(caplog) == [("finch.spool.unreadable", moved.name)]
 
 
 def test_a_file_that_another_process_has_drained_meanwhile_is_no_fault(
@@ -500,9 +580,10 @@ def test_without_a_folder_nothing_is_taken_and_nothing_waits() -> None:
     spool = Spool(None)
 
     spool.prove()
-    with pytest.raises(SpoolUnavailable):
+    with pytest.raises(SpoolUnavailable) as refused:
         spool.put(stored(), None)
 
+    assert (str(refused.value), refused.value.reason) == ("there is no spool", "none")
     assert spool.entry(key_of("code")) is None
     assert list(spool.entries()) == []
     assert list(spool.drain(AwayStorage(), client_id=OURS)) == []

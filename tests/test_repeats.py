@@ -1,0 +1,326 @@
+"""What the loser of a claim is told, for how long it waits, and whom it asks meanwhile."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from finch_middleware import Connected, Event, Failed, Finishing, Invalid, Repeated, repeats
+from finch_middleware.binding import Binding
+from finch_middleware.events import Events
+from finch_middleware.records import Attempt, AttemptState
+from finch_middleware.repeats import WAIT_SECONDS, WAITING_THREADS, Repeats
+from finch_middleware.storage.memory import MemoryStorage
+from finch_middleware.testing.clock import Clock
+from finch_middleware.testing.sample_records import an_attempt, key_of
+from finch_middleware.tickets import REPLAY_WINDOW
+from finch_middleware.visit import Visit
+
+OWN = Binding(
+    kind="redirect",
+    live=(),
+    customers=frozenset({"acme"}),
+    names=((key_of("ticket"), "acme"),),
+    flow_key=None,
+    return_to="/of-the-binding",
+)
+VISIT = Visit(reference="VISIT", return_to="/of-the-visit", began=0.0)
+
+
+class Desk:
+    """
+    Repeats on a memory whose claim stands; its clock moves by what it sleeps.
+
+    Attributes:
+        slept: The pauses that were made, in seconds.
+        awake: Called after each.
+        known: What the process remembers of released attempts.
+        notified: Attempts whose hook was run.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.clock = Clock()
+        self.storage = MemoryStorage()
+        self.events: list[Event] = []
+        self.slept: list[float] = []
+        self.awake: Callable[[], object] = lambda: None
+        self.known: dict[str, Failed] = {}
+        self.notified: list[str] = []
+        time = SimpleNamespace(sleep=self._sleep, monotonic=lambda: sum(self.slept))
+        monkeypatch.setattr(repeats, "time", time)
+        named: Any = SimpleNamespace(
+            clock=self.clock,
+            released=lambda attempt: self.known.get(attempt.attempt_id),
+            notify=lambda attempt: self.notified.append(attempt.attempt_id),
+            interrupted=self._interrupted,
+        )
+        self.repeats = Repeats(
+            settings=named,
+            storage=self.storage,
+            redeemer=named,
+            recovery=named,
+            events=Events(client_id="client", on_event=self.events.append),
+        )
+        self.claimed = self.an_attempt()
+        assert self.storage.claim(self.claimed) is None
+
+    def an_attempt(self, **changes: Any) -> Attempt:
+        now = self.clock()
+        times = {"claimed_at": now, "leased_until": now + timedelta(seconds=60)}
+        return an_attempt(**{**times, "return_to": None, **changes})
+
+    def settle(self, state: AttemptState, **changes: Any) -> Attempt:
+        settled = self.claimed.settled(state, at=self.clock(), **changes)
+        self.storage.settle(settled)
+        return settled
+
+    def answer(self, standing: Attempt | None = None, **given: Any) -> Any:
+        asked = {"code_key": key_of("code"), "binding": OWN, "visit": VISIT, **given}
+        return self.repeats.answer(standing or self.claimed, **asked)
+
+    @property
+    def told(self) -> list[tuple[str, int, str | None, str | None, str | None]]:
+        return [
+            (each.name, each.level, each.reason, each.reference, each.attempt_id)
+            for each in self.events
+        ]
+
+    def _sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.clock.move(timedelta(seconds=seconds))
+        self.awake()
+
+    def _interrupted(self, attempt: Attempt) -> Attempt:
+        ended = attempt.settled(AttemptState.FAILED, at=self.clock(), reason="interrupted")
+        self.storage.settle(ended)
+        return ended
+
+
+@pytest.fixture
+def desk(monkeypatch: pytest.MonkeyPatch) -> Desk:
+    return Desk(monkeypatch)
+
+
+def rejected(reason: str) -> tuple[str, int, str, str, str]:
+    """What is told of a request that is refused."""
+    return ("finch.callback.rejected", logging.WARNING, reason, "VISIT", "attempt-code")
+
+
+JOINED = ("finch.callback.joined", logging.INFO, None, "VISIT", "attempt-code")
+REFUSED = Invalid(reference="VISIT", return_to="/of-the-visit", reason="already_used")
+
+
+def test_a_second_code_of_a_flow_is_refused(desk: Desk) -> None:
+    answer = desk.answer(code_key=key_of("second"))
+
+    assert answer == Invalid(reference="VISIT", return_to="/of-the-visit", reason="code_mismatch")
+    assert desk.told == [rejected("code_mismatch")]
+    assert desk.slept == []
+
+
+def test_a_code_of_somebody_else_is_refused(desk: Desk) -> None:
+    other = Binding(
+        kind="redirect",
+        live=(),
+        customers=frozenset(),
+        names=((key_of("other"), "acme"),),
+        flow_key=None,
+        return_to="/",
+    )
+
+    assert desk.answer(binding=other) == REFUSED
+
+    assert desk.told == [rejected("already_used")]
+    assert desk.slept == []
+
+
+def test_the_answer_is_asked_for_ever_more_slowly_until_the_wait_is_over(desk: Desk) -> None:
+    answer = desk.answer()
+
+    assert answer == Finishing(reference="REF-1", return_to="/of-the-binding", spooled=False)
+    assert desk.told == [JOINED]
+    assert desk.slept[:6] == pytest.approx([0.05, 0.075, 0.1125, 0.16875, 0.25, 0.25])
+    assert WAIT_SECONDS <= sum(desk.slept) < WAIT_SECONDS + 0.25
+
+
+def test_the_wait_is_over_at_its_second(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(repeats, "WAIT_SECONDS", 0.05)
+
+    assert isinstance(desk.answer(), Finishing)
+
+    assert desk.slept == [0.05]
+
+
+def test_no_more_than_eight_wait_at_once(desk: Desk) -> None:
+    depth, deepest = 0, 0
+
+    def another() -> None:
+        nonlocal depth, deepest
+        depth += 1
+        deepest = max(deepest, depth)
+        desk.answer()
+        depth -= 1
+
+    desk.awake = another
+
+    assert isinstance(desk.answer(), Finishing)
+
+    # The pause of the eighth lets in a ninth, which makes none.
+    assert deepest == WAITING_THREADS
+    desk.awake = lambda: None
+    desk.slept.clear()
+    desk.answer()
+    assert desk.slept
+
+
+@pytest.mark.parametrize("request_id", [None, "finch-1"])
+def test_whoever_waited_gets_what_the_first_got(desk: Desk, request_id: str | None) -> None:
+    desk.awake = lambda: desk.settle(
+        AttemptState.STORED,
+        return_to="/settings",
+        connection_id="connection",
+        customer_id="acme",
+        request_id=request_id,
+    )
+
+    assert desk.answer() == Repeated(
+        first=Connected(
+            reference="REF-1",
+            return_to="/settings",
+            request_id=request_id,
+            connection_id="connection",
+            customer_id="acme",
+        )
+    )
+
+    assert desk.slept == [0.05]
+    assert desk.notified == []
+
+
+def test_what_was_released_is_told_as_the_first_was(desk: Desk) -> None:
+    first = Failed(reference="FIRST", return_to="/", reason="throttled", retry_after=4)
+    desk.known[desk.claimed.attempt_id] = first
+    desk.awake = lambda: desk.storage.release(desk.claimed)
+
+    assert desk.answer() == Repeated(first=first)
+
+
+def test_what_another_process_released_may_be_tried_again(desk: Desk) -> None:
+    desk.awake = lambda: desk.storage.release(desk.claimed)
+
+    assert desk.answer() == VISIT.failed("unreachable")
+
+
+@pytest.mark.parametrize("seconds", [60, 61])
+def test_an_attempt_is_interrupted_once_its_lease_is_over(desk: Desk, seconds: int) -> None:
+    desk.clock.move(timedelta(seconds=seconds))
+
+    answer = desk.answer()
+
+    # At the lease's last instant its owner may still be at work: one pause, and it is over.
+    assert desk.slept == ([0.05] if seconds == 60 else [])
+    assert answer == Repeated(
+        first=Failed(reference="REF-1", return_to="/of-the-visit", reason="interrupted")
+    )
+
+
+def test_an_end_that_was_forgotten_meanwhile_is_told_all_the_same(desk: Desk) -> None:
+    desk.clock.move(timedelta(seconds=61))
+    desk.storage.release(desk.claimed)
+    desk.storage.settle = lambda *record: True  # type: ignore[method-assign]  # keeps nothing
+
+    assert desk.answer() == Repeated(
+        first=Failed(reference="REF-1", return_to="/of-the-visit", reason="interrupted")
+    )
+
+
+def test_an_owner_that_came_back_in_that_moment_is_believed(desk: Desk) -> None:
+    standing = desk.claimed
+    desk.clock.move(timedelta(seconds=61))
+    desk.settle(AttemptState.STORED, connection_id="connection", customer_id="acme")
+
+    assert isinstance(desk.answer(standing).first, Connected)
+
+
+def test_what_settling_gave_to_another_customer_is_told_to_nobody_else(desk: Desk) -> None:
+    desk.awake = lambda: desk.settle(AttemptState.STORED, bound_to=(key_of("other"),))
+
+    assert desk.answer() == REFUSED
+
+    assert desk.told == [JOINED, rejected("already_used")]
+
+
+@pytest.mark.parametrize("return_to", [None, "/settings"])
+@pytest.mark.parametrize(
+    ("state", "reason", "told"),
+    [
+        (AttemptState.FAILED, "code_rejected", "code_rejected"),
+        (AttemptState.AMBIGUOUS, None, "ambiguous"),
+    ],
+)
+def test_a_failure_is_told_again(
+    desk: Desk, state: AttemptState, reason: str | None, told: str, return_to: str | None
+) -> None:
+    standing = desk.settle(state, reason=reason, return_to=return_to, request_id="finch-1")
+
+    assert desk.answer(standing) == Repeated(
+        first=Failed(
+            reference="REF-1",
+            return_to=return_to or "/of-the-visit",
+            request_id="finch-1",
+            reason=told,
+        )
+    )
+
+
+def test_a_quarantined_token_is_told_as_the_first_time(desk: Desk) -> None:
+    standing = desk.settle(AttemptState.QUARANTINED, reason="other_customer", request_id="finch-1")
+
+    assert desk.answer(standing) == Repeated(
+        first=Invalid(
+            reference="REF-1",
+            return_to="/of-the-visit",
+            request_id="finch-1",
+            reason="customer_unconfirmed",
+        )
+    )
+
+
+@pytest.mark.parametrize("late", [timedelta(0), timedelta(microseconds=1)])
+@pytest.mark.parametrize("settled", [True, False])
+def test_a_connection_is_told_of_until_its_window_ends(
+    desk: Desk, late: timedelta, settled: bool
+) -> None:
+    standing = desk.settle(AttemptState.STORED, customer_id=None, connection_id=None)
+    if not settled:  # as an earlier version may have left it: its claim says when
+        standing = standing.settled(AttemptState.STORED, at=None)
+    desk.clock.move(REPLAY_WINDOW + late)
+
+    answer = desk.answer(standing)
+
+    if late:
+        assert answer == REFUSED
+        assert desk.told == [rejected("already_used")]
+    else:
+        assert answer == Repeated(
+            first=Connected(
+                reference="REF-1", return_to="/of-the-visit", connection_id="", customer_id=""
+            )
+        )
+
+
+@pytest.mark.parametrize(("seconds", "hooks"), [(60, 0), (61, 1)])
+def test_a_hook_that_is_still_owed_runs_once_the_lease_is_over(
+    desk: Desk, seconds: int, hooks: int
+) -> None:
+    standing = desk.settle(AttemptState.STORED, connection_id="connection", customer_id="acme")
+    desk.clock.move(timedelta(seconds=seconds))
+
+    desk.answer(standing)
+
+    assert desk.notified == ["attempt-code"] * hooks
