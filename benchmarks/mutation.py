@@ -91,21 +91,12 @@ PARTS = {
     "binding": Part(file="binding.py", tests=("tests/test_binding.py",)),
     "flow": Part(
         file="flow.py",
-        tests=(*_STORY, "tests/test_redeem.py", "tests/story/test_clocks.py"),
+        tests=(*_STORY, "tests/story/test_clocks.py"),
         selection=_MEMORY_ALONE,
     ),
     "redeem": Part(
         file="redeem.py",
-        tests=(
-            *_STORY,
-            "tests/test_redeem.py",
-            "tests/test_recovery.py",
-            "tests/story/test_afterwards.py",
-            "tests/story/test_clocks.py",
-            "tests/story/test_parallel.py",
-            "tests/story/test_tabs.py",
-            "tests/story/test_waiting.py",
-        ),
+        tests=("tests/test_redeem.py", "tests/story/test_hooks.py"),
         selection=_MEMORY_ALONE,
     ),
     "repeats": Part(
@@ -121,9 +112,7 @@ PARTS = {
         file="keeping.py",
         tests=(
             "tests/test_keeping.py",
-            "tests/test_redeem.py",
             "tests/story/test_ended_workers.py",
-            "tests/story/test_hooks.py",
             "tests/story/test_storage_faults.py",
         ),
         selection=_MEMORY_ALONE,

@@ -11,16 +11,18 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from finch_middleware import Event, FinchConnect
+from finch_middleware import Event, FinchConnect, keeping
 from finch_middleware.errors import SchemaMismatch
 from finch_middleware.flow import STORAGE_RETRY_AFTER_SECONDS
-from finch_middleware.messages import Declined, Failed, Invalid, Outcome
+from finch_middleware.messages import Declined, Failed, Finishing, Invalid, Outcome
 from finch_middleware.options import new_key, wrapped_key
 from finch_middleware.records import LEASE, Attempt, ConnectSession
 from finch_middleware.request import CallbackRequest
 from finch_middleware.storage.memory import MemoryStorage
 from finch_middleware.testing.clock import Clock
+from finch_middleware.testing.fake_finch import FakeFinch
 from tests.story.troubled_storage import TroubledStorage
+from tests.threats.desk import begun, component
 
 CUSTOMERS = frozenset({"beta", "acme"})
 CODE = CallbackRequest(query_string="code=the-code")
@@ -254,3 +256,25 @@ def test_a_claim_that_lands_after_its_request_gave_up_is_freed_by_the_next(
         "storage_unavailable",
         "unreachable",
     ]
+
+
+def test_a_spooled_token_keeps_finchs_id_at_once_and_on_a_reload(
+    fake: FakeFinch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeping, "SETTLE_PAUSES", (0.0, 0.0, 0.0))
+    storage = TroubledStorage(MemoryStorage())
+    finch = component(fake, storage=storage, spool=tmp_path / "spool")
+    code = fake.issue_code(customer_id="acme", redirect_uri="http://localhost/finch/callback")
+    held = begun(finch, fake, return_to="/settings")
+    query = f"code={code}&state={held.state}"
+    request = CallbackRequest(query_string=query, headers={"Cookie": held.cookie})
+    storage.down("settle")
+
+    first, again = finch.finish(request), finch.finish(request)
+
+    assert isinstance(first, Finishing)
+    assert isinstance(again, Finishing)
+    assert (first.spooled, again.spooled) == (True, True)
+    assert first.request_id == again.request_id
+    assert first.request_id is not None
+    assert first.return_to == again.return_to == "/settings"
