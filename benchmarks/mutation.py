@@ -96,7 +96,7 @@ PARTS = {
     ),
     "redeem": Part(
         file="redeem.py",
-        tests=("tests/test_redeem.py", "tests/story/test_hooks.py"),
+        tests=("tests/test_redeem.py", "tests/test_redeem_hook.py", "tests/story/test_hooks.py"),
         selection=_MEMORY_ALONE,
     ),
     "repeats": Part(

@@ -1,0 +1,144 @@
+"""A redeemer with a claim in hand: everything real but Finch's answer."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from finch_middleware import Connection, Event
+from finch_middleware.binding import Binding, LiveFlow
+from finch_middleware.errors import (
+    FinchFault,
+)
+from finch_middleware.events import Events
+from finch_middleware.keeping import Keeping
+from finch_middleware.options import Key, new_key
+from finch_middleware.records import Attempt, Grant, StoredConnection
+from finch_middleware.redeem import Redeemer
+from finch_middleware.secret import Secret
+from finch_middleware.spool import Spool
+from finch_middleware.storage.memory import MemoryStorage
+from finch_middleware.testing.clock import Clock
+from finch_middleware.testing.sample_records import an_attempt, key_of
+from finch_middleware.tickets import Tickets
+from finch_middleware.vault import Vault
+from tests.story.troubled_storage import TroubledStorage
+
+WITHIN = timedelta(seconds=12)
+CODE = Secret("the-code")
+
+#: What is heard when a token of `a_grant` is stored.
+STORED = ("finch.connection.stored", logging.INFO, None, "finch-1")
+
+
+def a_grant(**changes: Any) -> Grant:
+    given = {
+        "access_token": Secret("the-token"),
+        "answer": Secret('{"access_token": "the-token"}'),
+        "connection_id": "connection",
+        "customer_id": "acme",
+        "provider_id": "gusto",
+        "products": ("company", "directory"),
+        "client_type": "sandbox",
+        "connection_type": "provider",
+        "request_id": "finch-1",
+    }
+    return Grant(**{**given, **changes})
+
+
+class Desk:
+    """
+    A redeemer with a claim in hand.
+
+    Attributes:
+        asked: The arguments of each exchange.
+        told: What `on_connected` was given.
+    """
+
+    def __init__(self, *, spool: Path | None = None, hook: bool = True) -> None:
+        self.clock = Clock()
+        self.storage = TroubledStorage(MemoryStorage())
+        self.events: list[Event] = []
+        self.asked: list[tuple[Secret, str | None, timedelta]] = []
+        self.told: list[Connection] = []
+        self.answer: Grant | FinchFault = a_grant()
+        self.vault = Vault(
+            client_id="client",
+            key=Key(key_id="k1", material=Secret(new_key("k1").partition(":")[2])),
+        )
+        self.tickets = Tickets(vault=self.vault, secure=True)
+        self.settings: Any = SimpleNamespace(
+            client_id="client",
+            redirect_uri="https://app.example.com/finch/callback",
+            products=("company", "directory"),
+            return_to="/of-the-settings",
+            clock=self.clock,
+            on_connected=self.told.append if hook else None,
+        )
+        api: Any = SimpleNamespace(exchange=self._exchange)
+        events = Events(client_id="client", on_event=self.events.append)
+        self.spool = Spool(spool)
+        self.redeemer = Redeemer(
+            settings=self.settings,
+            api=api,
+            vault=self.vault,
+            tickets=self.tickets,
+            storage=self.storage,
+            keeping=Keeping(storage=self.storage, spool=self.spool, events=events),
+            events=events,
+        )
+        now = self.clock()
+        self.attempt = an_attempt(claimed_at=now, leased_until=now + timedelta(seconds=60))
+        assert self.storage.claim(self.attempt) is None
+        self.clock.move(timedelta(seconds=1))
+
+    def redeem(
+        self, binding: Binding | None = None, *, known: tuple[StoredConnection, ...] = ()
+    ) -> Any:
+        return self.redeemer.redeem(
+            self.attempt, CODE, binding=binding or self.binding(), known=known, within=WITHIN
+        )
+
+    def flow(self, customer_id: str = "acme") -> LiveFlow:
+        ticket = self.tickets.issue(
+            customer_id=customer_id,
+            return_to="/of-the-ticket",
+            kind="redirect",
+            at=self.clock(),
+            life=timedelta(hours=1),
+        )
+        return LiveFlow(ticket=ticket, key=key_of(f"flow of {customer_id}"))
+
+    def binding(self, *flows: LiveFlow, **changes: Any) -> Binding:
+        given = {
+            "kind": "redirect",
+            "live": flows,
+            "customers": frozenset({"acme", "umbrella"}),
+            "names": ((key_of("ticket"), "acme"), (key_of("other"), "umbrella")),
+            "flow_key": None,
+            "return_to": "/of-the-binding",
+        }
+        return Binding(**{**given, **changes})
+
+    @property
+    def standing(self) -> Attempt | None:
+        return self.storage.real.attempt(self.attempt.code_key)
+
+    @property
+    def connection(self) -> StoredConnection | None:
+        return self.storage.real.get("connection")
+
+    def heard(self) -> list[tuple[str, int, str | None, str | None]]:
+        """The events, each of which must say whose attempt it is about."""
+        assert {each.attempt_id for each in self.events} <= {self.attempt.attempt_id}
+        assert {each.reference for each in self.events} <= {self.attempt.reference}
+        return [(each.name, each.level, each.reason, each.request_id) for each in self.events]
+
+    def _exchange(self, code: Secret, *, redirect_uri: str | None, within: timedelta) -> Grant:
+        self.asked.append((code, redirect_uri, within))
+        if isinstance(self.answer, FinchFault):
+            raise self.answer
+        return self.answer

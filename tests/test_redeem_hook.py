@@ -1,0 +1,100 @@
+"""The application's `on_connected`: at least once for a stored token, and then owed no more."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from finch_middleware import Connection
+from finch_middleware.records import Attempt, AttemptState
+from tests.redeeming import STORED, Desk
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+def test_the_hook_is_given_the_connection_as_it_stands(desk: Desk) -> None:
+    desk.redeem()
+
+    [connection] = desk.told
+    assert (connection.connection_id, connection.customer_id) == ("connection", "acme")
+    assert connection.access_token.reveal() == "the-token"
+
+
+def owed(desk: Desk, **changes: Any) -> Attempt:
+    """An attempt whose hook is still to be run, with its connection in the storage."""
+    desk.redeem()
+    desk.told.clear()
+    assert desk.standing is not None
+    values = {"notified": False, **changes}
+    return desk.standing.settled(AttemptState.STORED, at=desk.standing.settled_at, **values)
+
+
+def test_a_hook_that_is_owed_is_run_and_noted(desk: Desk) -> None:
+    attempt = owed(desk)
+    desk.clock.move(timedelta(minutes=5))
+
+    assert desk.redeemer.notify(attempt) is True
+
+    assert [each.connection_id for each in desk.told] == ["connection"]
+    assert desk.standing is not None
+    assert (desk.standing.notified, desk.standing.settled_at) == (True, attempt.settled_at)
+
+
+@pytest.mark.parametrize("changes", [{"notified": True}, {"connection_id": None}])
+def test_a_hook_that_is_not_owed_is_not_run(desk: Desk, changes: dict[str, Any]) -> None:
+    attempt = owed(desk, **changes)
+
+    assert desk.redeemer.notify(attempt) is False
+
+    assert desk.told == []
+
+
+def test_without_a_hook_nothing_is_owed() -> None:
+    desk = Desk(hook=False)
+
+    assert desk.redeemer.notify(owed(desk)) is False
+
+    assert desk.heard() == [STORED]
+
+
+def test_a_connection_that_is_gone_is_told_of_to_nobody_and_is_not_owed(desk: Desk) -> None:
+    attempt = owed(desk)
+    desk.storage.real.delete("connection")
+
+    assert desk.redeemer.notify(attempt) is False
+
+    assert desk.told == []
+    assert desk.standing is not None
+    assert desk.standing.notified is True
+
+
+def _raise(connection: Connection) -> None:
+    raise ZeroDivisionError("the application's own")
+
+
+def test_a_hook_that_raises_stays_owed(desk: Desk) -> None:
+    attempt = owed(desk)
+    raising: Callable[[Connection], None] = _raise
+    desk.settings.on_connected = raising
+    desk.events.clear()
+
+    assert desk.redeemer.notify(attempt) is False
+
+    assert desk.heard() == [("finch.hook.failed", logging.ERROR, "on_connected", "finch-1")]
+
+
+def test_a_hook_whose_run_cannot_be_noted_may_run_again(desk: Desk) -> None:
+    attempt = owed(desk)
+    desk.storage.down("settle", times=1)
+
+    assert desk.redeemer.notify(attempt) is False
+    assert desk.redeemer.notify(attempt) is True
+
+    assert len(desk.told) == 2
