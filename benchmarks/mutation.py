@@ -121,6 +121,7 @@ PARTS = {
         file="spool.py",
         tests=(
             "tests/test_spool.py",
+            "tests/test_spool_drain.py",
             "tests/story/test_ended_workers.py",
             "tests/story/test_storage_faults.py",
         ),

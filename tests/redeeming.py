@@ -10,9 +10,7 @@ from typing import Any
 
 from finch_middleware import Connection, Event
 from finch_middleware.binding import Binding, LiveFlow
-from finch_middleware.errors import (
-    FinchFault,
-)
+from finch_middleware.errors import FinchFault
 from finch_middleware.events import Events
 from finch_middleware.keeping import Keeping
 from finch_middleware.options import Key, new_key

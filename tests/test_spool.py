@@ -1,24 +1,22 @@
+"""How an entry gets onto the disk, and when it may not."""
+
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import re
 import stat
-from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from finch_middleware.errors import SchemaMismatch, SpoolUnavailable, StorageUnavailable
-from finch_middleware.records import Attempt, AttemptState, StoredConnection
+from finch_middleware.errors import SpoolUnavailable
+from finch_middleware.records import StoredConnection
 from finch_middleware.spool import Entry, Spool
-from finch_middleware.storage.memory import MemoryStorage
-from finch_middleware.testing.sample_records import NOON, a_connection, an_attempt, key_of
-
-OURS = an_attempt().client_id
+from finch_middleware.testing.sample_records import a_connection, key_of
+from tests.spooling import OURS, AwayStorage, names, stored
 
 
 @pytest.fixture
@@ -29,36 +27,6 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def spool(folder: Path) -> Spool:
     return Spool(folder)
-
-
-def stored(code: str = "code", **changes: Any) -> Attempt:
-    return an_attempt(code).settled(AttemptState.STORED, at=NOON, connection_id="c-1", **changes)
-
-
-class AwayStorage(MemoryStorage):
-    """A storage that takes *good* writes and is away then."""
-
-    def __init__(self, good: int = 0) -> None:
-        super().__init__()
-        self.good = good
-
-    def settle(self, attempt: Attempt, connection: StoredConnection | None = None) -> bool:
-        if self.good == 0:
-            raise StorageUnavailable
-        self.good -= 1
-        return super().settle(attempt, connection)
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(each.name for each in folder.iterdir())
-
-
-def told(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
-    """The name and file of each report, which its line and its fields say alike."""
-    reports = [(each.finch["name"], each.finch["file"]) for each in caplog.records]  # type: ignore[attr-defined]  # our own
-    lines = [each.getMessage() for each in caplog.records]
-    assert lines == [f"{name} file={file!r}" for name, file in reports]
-    return reports
 
 
 @pytest.mark.parametrize("connection", [a_connection("c-1"), None], ids=["with", "without"])
@@ -239,245 +207,6 @@ def test_a_folder_of_another_user_is_taken_by_root_alone(
 
     with refused:
         spool._refuse_open_folder(folder)
-
-
-def test_an_entry_that_the_storage_never_takes_is_passed_over_in_passing(
-    spool: Spool, folder: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    class Broken(MemoryStorage):
-        asked = 0
-
-        def settle(self, attempt: Attempt, connection: StoredConnection | None = None) -> bool:
-            self.asked += 1
-            raise RuntimeError("a driver's own")
-
-    storage = Broken()
-    spool.put(stored(), a_connection())
-
-    in_passing = [list(spool.drain(storage, client_id=OURS, limit=1)) for _ in range(3)]
-    asked = storage.asked
-    by_an_operator = list(spool.drain(storage, client_id=OURS))
-
-    assert (in_passing, by_an_operator) == ([[], [], []], [])
-    assert (asked, storage.asked) == (1, 2)
-    assert len(caplog.records) == 1
-    assert len(names(folder)) == 1
-
-
-def test_an_entry_that_the_database_cannot_hold_does_not_stop_the_others(
-    spool: Spool, folder: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    class Choosy(MemoryStorage):
-        def settle(self, attempt: Attempt, connection: StoredConnection | None = None) -> bool:
-            if attempt.code_key == key_of("bad"):
-                raise StorageUnavailable("unstorable")
-            return super().settle(attempt, connection)
-
-    spool.put(stored("bad"), a_connection())
-    spool.put(stored("good"), a_connection())
-
-    drained = list(spool.drain(Choosy(), client_id=OURS))
-
-    assert [entry.attempt.code_key for entry in drained] == [key_of("good")]
-    assert ["finch.spool.unstorable" in r.getMessage() for r in caplog.records] == [True]
-    assert len(names(folder)) == 1
-
-
-def test_in_passing_an_entry_that_was_refused_before_lets_the_next_one_by(
-    spool: Spool, caplog: pytest.LogCaptureFixture
-) -> None:
-    first, second = sorted(["one", "two"], key=key_of)
-
-    class Choosy(MemoryStorage):
-        def settle(self, attempt: Attempt, connection: StoredConnection | None = None) -> bool:
-            if attempt.code_key == key_of(first):
-                raise StorageUnavailable("unstorable")
-            return super().settle(attempt, connection)
-
-    storage = Choosy()
-    spool.put(stored(first), a_connection())
-    assert list(spool.drain(storage, client_id=OURS, limit=1)) == []
-    spool.put(stored(second), a_connection())
-
-    [drained] = spool.drain(storage, client_id=OURS, limit=1)
-
-    assert drained.attempt.code_key == key_of(second)
-    assert told(caplog) == [("finch.spool.unstorable", f"{key_of(first).hex()}.json")]
-
-
-def test_a_file_that_another_process_removed_while_it_was_settled_is_no_fault(
-    spool: Spool, folder: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    class Racing(MemoryStorage):
-        def settle(self, attempt: Attempt, connection: StoredConnection | None = None) -> bool:
-            for file in folder.iterdir():
-                file.unlink()
-            return super().settle(attempt, connection)
-
-    spool.put(stored(), a_connection())
-
-    assert len(list(spool.drain(Racing(), client_id=OURS))) == 1
-
-    assert told(caplog) == []
-
-
-def test_an_entry_whose_file_cannot_be_removed_is_told_of(
-    spool: Spool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    spool.put(stored(), a_connection())
-
-    def refused(path: Path, missing_ok: bool = False) -> None:
-        raise OSError(30, "Read-only file system")
-
-    monkeypatch.setattr(Path, "unlink", refused)
-
-    drained = [each for _ in "ab" for each in spool.drain(MemoryStorage(), client_id=OURS)]
-
-    assert len(drained) == 2
-    assert told(caplog) == [("finch.spool.not_removed", f"{key_of('code').hex()}.json")]
-
-
-def test_a_schema_that_does_not_fit_is_the_storages_fault_and_not_the_entrys(
-    spool: Spool, folder: Path
-) -> None:
-    class Old(MemoryStorage):
-        def settle(self, attempt: Attempt, connection: StoredConnection | None = None) -> bool:
-            raise SchemaMismatch("old")
-
-    spool.put(stored(), a_connection())
-
-    with pytest.raises(SchemaMismatch):
-        list(spool.drain(Old(), client_id=OURS))
-
-    assert len(names(folder)) == 1
-
-
-def test_an_entry_of_a_later_version_is_left_where_it_is(
-    spool: Spool, folder: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    spool.put(stored(), a_connection())
-    (file,) = folder.iterdir()
-    file.write_text(file.read_text().replace("stored", "of tomorrow"))
-
-    waiting = list(spool.entries())
-
-    assert waiting == []
-    assert ["finch.spool.unreadable" in r.getMessage() for r in caplog.records] == [True]
-    assert file.exists()
-
-
-def test_draining_brings_every_entry_home_once(spool: Spool, folder: Path) -> None:
-    storage = MemoryStorage()
-    for number in range(3):
-        spool.put(stored(str(number)), a_connection(f"c-{number}"))
-
-    first, second = (
-        list(spool.drain(storage, client_id=OURS)),
-        list(spool.drain(storage, client_id=OURS)),
-    )
-
-    assert {entry.attempt.attempt_id for entry in first} == {f"attempt-{n}" for n in range(3)}
-    assert second == []
-    assert names(folder) == []
-    assert all(storage.get(f"c-{number}") == a_connection(f"c-{number}") for number in range(3))
-    assert storage.attempt(key_of("1")) == stored("1")
-
-
-def test_draining_takes_no_more_than_its_limit(spool: Spool, folder: Path) -> None:
-    for number in range(3):
-        spool.put(stored(str(number)), a_connection(f"c-{number}"))
-
-    drained = list(spool.drain(MemoryStorage(), client_id=OURS, limit=2))
-
-    assert len(drained) == 2
-    assert len(names(folder)) == 1
-
-
-def test_an_entry_that_was_settled_but_not_removed_changes_nothing_more(spool: Spool) -> None:
-    storage = MemoryStorage()
-    entry = Entry(attempt=stored(), connection=a_connection())
-    storage.settle(entry.attempt, entry.connection)
-    spool.put(entry.attempt, entry.connection)
-
-    drained = list(spool.drain(storage, client_id=OURS))
-
-    assert drained == [entry]
-    assert storage.get("connection") == a_connection()
-
-
-def test_a_newer_token_is_never_replaced_by_a_spooled_one(spool: Spool) -> None:
-    storage = MemoryStorage()
-    newer = a_connection("c-1", obtained_at=NOON + timedelta(seconds=1), attempt_id="later")
-    storage.settle(stored("later"), newer)
-    spool.put(stored(), a_connection("c-1"))
-
-    drained = list(spool.drain(storage, client_id=OURS))
-
-    assert len(drained) == 1
-    assert storage.get("c-1") == newer
-    assert storage.attempt(key_of("code")) == stored()
-
-
-def test_what_the_storage_does_not_take_goes_on_waiting(spool: Spool, folder: Path) -> None:
-    for number in range(3):
-        spool.put(stored(str(number)), a_connection(f"c-{number}"))
-
-    with pytest.raises(StorageUnavailable):
-        list(spool.drain(AwayStorage(good=1), client_id=OURS))
-
-    assert len(names(folder)) == 2
-
-
-CORRUPT = {
-    "empty": b"",
-    "cut": None,
-    "not JSON": b"{",
-    "a list": b"[]",
-    "a number": b"5",
-    "a text": b'"x"',
-    "an empty object": b"{}",
-    "no connection": b'{"attempt": "{}"}',
-    "an attempt that is no text": b'{"attempt": 5, "connection": null}',
-    "an attempt that is no object": b'{"attempt": "[]", "connection": null}',
-    "an attempt without columns": b'{"attempt": "{}", "connection": null}',
-    "binary": bytes(range(256)),
-    "nested": b"[" * 100_000,
-}
-
-
-@pytest.mark.parametrize("content", CORRUPT.values(), ids=CORRUPT)
-def test_a_corrupt_file_stays_where_it_is_is_reported_once_and_stops_nobody(
-    spool: Spool, folder: Path, content: bytes | None, caplog: pytest.LogCaptureFixture
-) -> None:
-    spool.put(stored("whole"), a_connection("c-1"))
-    spool.put(stored("spoilt"), a_connection("c-2"))
-    spoilt = folder / f"{key_of('spoilt').hex()}.json"
-    content = spoilt.read_bytes()[:-20] if content is None else content
-    spoilt.write_bytes(content)
-
-    entry = spool.entry(key_of("spoilt"))
-    drained = [each for _ in range(3) for each in spool.drain(MemoryStorage(), client_id=OURS)]
-
-    assert entry is None
-    assert [each.attempt for each in drained] == [stored("whole")]
-    assert names(folder) == [spoilt.name]
-    assert spoilt.read_bytes() == content
-    assert told(caplog) == [("finch.spool.unreadable", spoilt.name)]
-    assert caplog.records[0].levelno == logging.ERROR
-
-
-def test_a_file_under_the_name_of_another_code_is_not_drained(
-    spool: Spool, folder: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    spool.put(stored(), a_connection())
-    (file,) = folder.iterdir()
-    moved = file.rename(folder / f"{key_of('other').hex()}.json")
-
-    drained = list(spool.drain(MemoryStorage(), client_id=OURS))
-
-    assert drained == []
-    assert moved.exists()
-    assert told(caplog) == [("finch.spool.unreadable", moved.name)]
 
 
 def test_a_file_that_another_process_has_drained_meanwhile_is_no_fault(
