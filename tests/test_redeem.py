@@ -50,10 +50,10 @@ def test_a_token_ends_its_flow(desk: Desk) -> None:
     assert outcome == Connected(
         reference="REF-1",
         return_to="/of-the-ticket",
-        request_id="finch-1",
         connection_id="connection",
         customer_id="acme",
     )
+    assert outcome.request_id == "finch-1"
     assert desk.heard() == [STORED]
     assert desk.standing == desk.attempt.settled(
         AttemptState.STORED,
@@ -177,10 +177,10 @@ def test_an_unspent_code_is_free_again(desk: Desk, reason: str, level: int) -> N
     assert failed == Failed(
         reference="REF-1",
         return_to="/of-the-binding",
-        request_id="finch-2",
         reason=reason,
         retry_after=7,
     )
+    assert failed.request_id == "finch-2"
     assert desk.standing is None
     assert desk.redeemer.released(desk.attempt) == failed
     assert desk.redeemer.released(an_attempt("other")) is None
@@ -241,9 +241,10 @@ def test_a_spent_code_has_its_end(
 ) -> None:
     desk.answer = fault("said_so", request_id="finch-2")
 
-    assert desk.redeem() == Failed(
-        reference="REF-1", return_to="/of-the-binding", request_id="finch-2", reason=reason
-    )
+    outcome = desk.redeem()
+
+    assert outcome == Failed(reference="REF-1", return_to="/of-the-binding", reason=reason)
+    assert outcome.request_id == "finch-2"
 
     assert desk.standing == desk.attempt.settled(
         state,
@@ -270,12 +271,14 @@ def test_a_token_of_nobody_waits_for_an_operator(
     desk = Desk(hook=hook)
     desk.answer = a_grant(**changes)
 
-    assert desk.redeem() == Invalid(
+    outcome = desk.redeem()
+
+    assert outcome == Invalid(
         reference="REF-1",
         return_to="/of-the-binding",
-        request_id="finch-1",
         reason="customer_unconfirmed",
     )
+    assert outcome.request_id == "finch-1"
 
     standing = desk.standing
     assert standing is not None
@@ -309,9 +312,8 @@ def test_a_spooled_token_ends_its_flow_as_well(tmp_path: Path) -> None:
 
     outcome = desk.redeem(desk.binding(flow))
 
-    assert outcome == Finishing(
-        reference="REF-1", return_to="/of-the-ticket", request_id="finch-1", spooled=True
-    )
+    assert outcome == Finishing(reference="REF-1", return_to="/of-the-ticket", spooled=True)
+    assert outcome.request_id == "finch-1"
     [cookie] = outcome.cookies
     assert spent_ticket(desk, cookie)[0] == flow.ticket.flow_id
     assert desk.told == []
@@ -325,11 +327,13 @@ def test_a_lost_token_is_said_to_be_lost(desk: Desk, customer_id: str) -> None:
     desk.storage.down("settle")
     desk.answer = a_grant(customer_id=customer_id)
 
-    assert desk.redeem() == Failed(
+    outcome = desk.redeem()
+
+    assert outcome == Failed(
         reference="REF-1",
         return_to="/of-the-binding",
-        request_id="finch-1",
         reason="token_lost",
     )
+    assert outcome.request_id == "finch-1"
 
     assert ("finch.token.lost", logging.CRITICAL, None, "finch-1") in desk.heard()
