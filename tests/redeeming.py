@@ -89,7 +89,11 @@ class Desk:
             events=events,
         )
         now = self.clock()
-        self.attempt = an_attempt(claimed_at=now, leased_until=now + timedelta(seconds=60))
+        self.attempt = an_attempt(
+            claimed_at=now,
+            leased_until=now + timedelta(seconds=60),
+            bound_to=(key_of("ticket"), key_of("other")),
+        )
         assert self.storage.claim(self.attempt) is None
         self.clock.move(timedelta(seconds=1))
 

@@ -41,7 +41,9 @@ def test_finch_is_asked_once_with_what_the_flow_needs(
     assert desk.asked == [(CODE, redirect_uri, WITHIN)]
 
 
-def test_a_token_ends_its_flow(desk: Desk) -> None:
+@pytest.mark.parametrize("hook", [True, False])
+def test_a_token_ends_its_flow(hook: bool) -> None:
+    desk = Desk(hook=hook)
     older, flow = desk.flow("umbrella"), desk.flow()
     now = desk.clock()
 
