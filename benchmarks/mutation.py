@@ -127,18 +127,21 @@ PARTS = {
         ),
         selection=_MEMORY_ALONE,
     ),
-    "precedence": Part(file="storage/precedence.py", tests=("tests/storage/test_memory.py",)),
+    "precedence": Part(
+        file="storage/precedence.py",
+        tests=("tests/storage/test_precedence.py", "tests/storage/test_memory.py"),
+    ),
     "memory": Part(file="storage/memory.py", tests=("tests/storage/test_memory.py",)),
     "sqlalchemy": Part(
         file="storage/sqlalchemy.py",
         tests=("tests/storage/test_sqlalchemy.py", "tests/storage/test_sqlite.py"),
-        functions=("claim", "_claim"),
+        functions=("claim", "_claim", "_standing"),
         selection="claim or flow or code or busy",
     ),
     "redis": Part(
         file="storage/redis.py",
         tests=("tests/storage/on_redis/test_redis.py",),
-        functions=("claim", "_claim"),
+        functions=("claim", "_standing"),
         selection="claim or flow or code or busy",
     ),
 }
