@@ -93,12 +93,11 @@ class Flow:
             FinchUnavailable, StorageUnavailable, SpoolUnavailable, KeyUnavailable: Nobody is
                 sent anywhere.
         """
-        spa_origins = self._settings.spa_origins
-        opening.checked(spa_origins=spa_origins)
+        opening.checked(self._settings)
         now = self._settings.clock()
         ticket = self._tickets.issue(
             customer_id=opening.customer_id,
-            return_to=place(opening.return_to, spa_origins=spa_origins),
+            return_to=place(opening.return_to, spa_origins=self._settings.spa_origins),
             kind=opening.flow,
             at=now,
             life=opening.expires_in,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
@@ -49,12 +49,13 @@ class Opening:
     when_connected: Literal["reauthenticate", "raise"] = "reauthenticate"
     session: ConnectSession | None = None
 
-    def checked(self, *, spa_origins: Collection[str] = ()) -> Opening:
+    def checked(self, settings: Settings) -> Opening:
         """
         This opening, if it can be carried out.
 
         Raises:
-            UsageError: One of its arguments is out of bounds; return_to must be a local path.
+            UsageError: One of its arguments is out of bounds; return_to must be a local path, and
+                a session of the application's own must lead to Finch Connect.
         """
         name = self.customer_name
         if not (isinstance(name, str) and 1 <= len(name) <= NAME_LIMIT):
@@ -66,7 +67,10 @@ class Opening:
         life = self.expires_in
         if not (isinstance(life, timedelta) and _MINUTE <= life <= _LIFE_LIMIT):
             raise UsageError("expires_in must be a timedelta of one minute to 90 days")
-        place(self.return_to, spa_origins=spa_origins)
+        place(self.return_to, spa_origins=settings.spa_origins)
+        # The address opens the session, so it is not repeated.
+        if self.session and not _connect_parts(self.session, settings.connect_origin):
+            raise UsageError(f"the connect_url of session must lead to {settings.connect_origin}")
         return self
 
     def session_fields(self, settings: Settings) -> dict[str, object]:
@@ -123,15 +127,17 @@ def connect_location(session: ConnectSession, state: Secret, *, connect_origin: 
     Raises:
         FinchUnavailable: The session leads elsewhere than to *connect_origin*.
     """
-    parts = _plain_parts(session.connect_url)
-    if parts is None or origin_of(parts) != connect_origin:
+    parts = _connect_parts(session, connect_origin)
+    if parts is None:
         raise FinchUnavailable("bad_response", request_id=session.request_id)
     query = f"{parts.query}&state={state.reveal()}".lstrip("&")
     return parts._replace(query=query, fragment="").geturl()
 
 
-def _plain_parts(url: str) -> SplitResult | None:
-    """The parts of *url*, where a browser and urlsplit cannot differ about its host."""
+def _connect_parts(session: ConnectSession, connect_origin: str) -> SplitResult | None:
+    """The parts of its address, if that leads to *connect_origin* as every reader reads it."""
+    url = session.connect_url
+    # What a browser and urlsplit could take for different hosts leads nowhere.
     if not isinstance(url, str) or not _PLAIN_URL.fullmatch(url):
         return None
     try:
@@ -139,4 +145,4 @@ def _plain_parts(url: str) -> SplitResult | None:
         _ = parts.port  # read here, because only reading it checks it
     except ValueError:
         return None
-    return None if "@" in parts.netloc else parts
+    return parts if "@" not in parts.netloc and origin_of(parts) == connect_origin else None

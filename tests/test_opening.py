@@ -53,7 +53,7 @@ def opening(**changes: Any) -> Opening:
 def test_what_can_be_carried_out_is_taken(changes: dict[str, Any]) -> None:
     asked = opening(**changes)
 
-    assert asked.checked() is asked
+    assert asked.checked(settings()) is asked
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_what_can_be_carried_out_is_taken(changes: dict[str, Any]) -> None:
 )
 def test_what_is_out_of_bounds_is_an_error_of_the_caller(changes: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
-        opening(**changes).checked()
+        opening(**changes).checked(settings())
 
 
 def test_a_session_asks_for_what_is_configured() -> None:
@@ -200,3 +200,8 @@ def test_a_session_that_leads_elsewhere_is_not_followed(url: Any) -> None:
 
     assert (fault.value.reason, fault.value.request_id) == ("bad_response", "r-1")
     assert "evil" not in str(fault.value)
+    with pytest.raises(
+        UsageError, match=f"connect_url of session must lead to {ORIGIN}"
+    ) as refused:
+        opening(session=session).checked(settings())
+    assert "evil" not in str(refused.value)
