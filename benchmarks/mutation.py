@@ -40,6 +40,8 @@ pytest_add_cli_args=
     no:randomly
     -p
     no:cacheprovider
+    -o
+    timeout=30
     -k
     {selection}
 track_dependencies=false
@@ -131,7 +133,11 @@ PARTS = {
         file="storage/precedence.py",
         tests=("tests/storage/test_precedence.py", "tests/storage/test_memory.py"),
     ),
-    "memory": Part(file="storage/memory.py", tests=("tests/storage/test_memory.py",)),
+    "memory": Part(
+        file="storage/memory.py",
+        tests=("tests/storage/test_memory.py",),
+        functions=("claim", "settle", "release", "_flow_holder", "_put", "_drop", "_keep_newest"),
+    ),
     "sqlalchemy": Part(
         file="storage/sqlalchemy.py",
         tests=("tests/storage/test_sqlalchemy.py", "tests/storage/test_sqlite.py"),
@@ -142,7 +148,7 @@ PARTS = {
         file="storage/redis.py",
         tests=("tests/storage/on_redis/test_redis.py",),
         functions=("claim", "_standing"),
-        selection="claim or flow or code or busy",
+        selection="claim or flow or code or plan",
     ),
 }
 
