@@ -150,7 +150,10 @@ class Vault:
 
     def _refused_lately(self, key_id: str) -> str:
         # Anybody may send a cookie that names a key of ours: no call of the provider for each.
-        until, reason = self._refusals.get(key_id, (0.0, ""))
+        refusal = self._refusals.get(key_id)
+        if refusal is None:
+            return ""
+        until, reason = refusal
         return reason if time.monotonic() < until else ""
 
     def _refused(self, key_id: str) -> str:
@@ -222,10 +225,9 @@ def _parts(sealed: str) -> tuple[str, bytes]:
     if form != FORMAT or not sealed.isascii():
         return "", b""
     try:
-        payload = base64.b64decode(
-            encoded + "=" * (-len(encoded) % 4), altchars=b"-_", validate=True
-        )
+        payload = base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4))
     except ValueError:
         return "", b""
-    # Base64 has spare bits at the end; only the spelling that we write is ours.
+    # Base64 has spare bits at the end, and that reader skips what is none: only the spelling that
+    # we write is ours.
     return (key_id, payload) if _encode(payload) == encoded else ("", b"")
