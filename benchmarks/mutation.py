@@ -1,7 +1,7 @@
 """
 How many small faults the tests would notice: mutation testing of what guards a token.
 
-    python -m benchmarks.mutation               every part, an hour on two processors
+    python -m benchmarks.mutation               every part, a quarter of an hour on two processors
     python -m benchmarks.mutation vault flow    these alone
     python -m benchmarks.mutation --show vault  with the difference that each survivor makes
 
