@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import weakref
 from collections.abc import Callable
 from datetime import timedelta
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from finch_middleware import Connected, Event, Failed, Finishing, Invalid, Repeated, repeats
+from finch_middleware import Connected, Event, Failed, Finishing, Invalid, Repeated, forks, repeats
 from finch_middleware.binding import Binding
 from finch_middleware.events import Events
 from finch_middleware.records import Attempt, AttemptState
@@ -175,6 +176,20 @@ def test_no_more_than_eight_wait_at_once(desk: Desk) -> None:
     desk.awake = lambda: None
     desk.slept.clear()
     desk.answer()
+    assert desk.slept
+
+
+def test_in_a_forked_child_every_place_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forks, "_RENEWALS", weakref.WeakKeyDictionary())
+    desk = Desk(monkeypatch)
+    while desk.repeats._waiting.acquire(blocking=False):
+        pass
+    desk.answer()
+    assert desk.slept == []
+
+    forks._forked()
+    desk.answer()
+
     assert desk.slept
 
 
