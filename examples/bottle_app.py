@@ -7,7 +7,7 @@ from typing import Any
 from wsgiref.types import WSGIApplication
 
 from bare import SignedSessions
-from bottle import Bottle, HTTPResponse, abort, request  # type: ignore[import-untyped]  # no types
+from bottle import Bottle, HTTPResponse, abort, request
 from shared import EMPLOYERS, connections_now, forged, home_page, serve, signed_in
 
 from finch_middleware import FinchConnect, Response

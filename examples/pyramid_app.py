@@ -5,12 +5,12 @@ from __future__ import annotations
 import secrets
 from typing import Any
 
-from pyramid.config import Configurator  # type: ignore[import-untyped]  # Pyramid has no types
-from pyramid.exceptions import BadCSRFToken  # type: ignore[import-untyped]  # no types
-from pyramid.httpexceptions import HTTPForbidden, HTTPSeeOther  # type: ignore[import-untyped]  # no types
-from pyramid.request import Request  # type: ignore[import-untyped]  # no types
-from pyramid.response import Response  # type: ignore[import-untyped]  # no types
-from pyramid.session import SignedCookieSessionFactory  # type: ignore[import-untyped]  # no types
+from pyramid.config import Configurator
+from pyramid.exceptions import BadCSRFToken
+from pyramid.httpexceptions import HTTPForbidden, HTTPSeeOther
+from pyramid.request import Request
+from pyramid.response import Response
+from pyramid.session import SignedCookieSessionFactory
 from shared import EMPLOYERS, connections_now, home_page, serve, signed_in
 
 from finch_middleware import CallbackRequest, Customer, FinchConnect

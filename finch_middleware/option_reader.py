@@ -332,7 +332,7 @@ def _aware(clock: Callable[[], object]) -> bool:
     try:
         now = clock()
         return isinstance(now, datetime) and now.utcoffset() is not None
-    except Exception:  # the application's own code
+    except Exception:  # the application's own code: what raises, whatever it raises, is no clock
         return False
 
 

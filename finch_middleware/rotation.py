@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, TypeVar
 
 from finch_middleware.errors import CannotOpen, StorageUnavailable
@@ -171,7 +172,7 @@ class Rotation:
         """Every connection that can be read; the names of the others go to *unreadable*."""
         after: str | None = None
         while True:
-            batch, left_out = _patiently(lambda: survey(self._storage, after=after, limit=BATCH))  # noqa: B023  # called at once
+            batch, left_out = _patiently(partial(survey, self._storage, after=after, limit=BATCH))
             unreadable.update(left_out)
             if not batch:
                 return

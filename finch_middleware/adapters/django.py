@@ -134,7 +134,7 @@ def to_django(response: Response) -> HttpResponse:
         answer = HttpResponse(response.get_data(), status=response.status_code)
     if "Content-Type" not in response.headers:
         del answer.headers["Content-Type"]
-    for name in response.headers.keys():  # noqa: SIM118 - werkzeug's Headers iterate over pairs
+    for name, _ in response.headers:
         if name.lower() != "set-cookie":
             answer.headers[name] = ", ".join(response.headers.getlist(name))
     for header in response.headers.getlist("Set-Cookie"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from payroll.settings import *  # noqa: F403  # the project's, and more
+from payroll.settings import *  # noqa: F403  # Django's way: the project's settings, all of them, and more
 from payroll.settings import INSTALLED_APPS as _APPS
 
 INSTALLED_APPS = [*_APPS, "payroll"]
