@@ -34,12 +34,12 @@ from pathlib import Path
 from benchmarks.crash_tracing import let_go, tracing
 from benchmarks.crash_worker import away_after_claim, component, no_pauses, returning, vault_of
 from finch_middleware import Event, FinchConnect
-from finch_middleware.options import new_key
-from finch_middleware.records import Attempt, AttemptState
+from finch_middleware.attempts import Attempt, AttemptState
+from finch_middleware.crypto.keys import new_key
+from finch_middleware.crypto.vault import KeyedHash
 from finch_middleware.secret import Secret
-from finch_middleware.storage.sqlalchemy import SQLAlchemyStorage
+from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch, IssuedCode
-from finch_middleware.vault import KeyedHash
 from tests.storage import servers
 
 #: Behind every lease; and behind that of a sweep which itself ran late.
@@ -184,7 +184,7 @@ class Campaign:
         """A component of the same configuration on another database."""
         return component({**self._given, "storage": url})
 
-    def code_key(self) -> bytes:
+    def code_hash(self) -> bytes:
         """That of the code which the last worker was given."""
         return self._code_key(self._fake.ledger.codes[-1])
 

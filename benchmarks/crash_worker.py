@@ -19,11 +19,11 @@ from typing import Any
 
 from finch_middleware import CallbackRequest, Event, FinchConnect, keeping
 from finch_middleware.assembly import storage_of
+from finch_middleware.crypto.keys import Key
+from finch_middleware.crypto.vault import Vault
 from finch_middleware.errors import StorageUnavailable
-from finch_middleware.options import Key
 from finch_middleware.secret import Secret
-from finch_middleware.storage.dialects.sqlite import SQLite
-from finch_middleware.vault import Vault
+from finch_middleware.storage.sql.dialects.sqlite import SQLite
 
 #: By whose clock the sweep of the scenario "swept" runs.
 SWEPT_LATER = timedelta(minutes=5)

@@ -24,12 +24,13 @@ from sqlalchemy import create_engine, insert, text
 
 from benchmarks import databases
 from finch_middleware import FinchConnect
-from finch_middleware.options import new_key
-from finch_middleware.records import Attempt, AttemptState, StoredConnection
+from finch_middleware.attempts import Attempt, AttemptState
+from finch_middleware.crypto.keys import new_key
+from finch_middleware.records import StoredConnection
 from finch_middleware.secret import Secret
-from finch_middleware.storage.redis import RedisStorage
-from finch_middleware.storage.redis_plan import COMPARE_AND_WRITE, Names, Plan
-from finch_middleware.storage.sqlalchemy import SQLAlchemyStorage
+from finch_middleware.storage.redis.plan import COMPARE_AND_WRITE, Names, Plan
+from finch_middleware.storage.redis.storage import RedisStorage
+from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 
 _CHUNK = 5_000
 _NOW = datetime.now(UTC)
@@ -67,7 +68,7 @@ class Subject(ABC):
             key=new_key("k1"),
         )
         # Every row has ciphertext of the same length; nobody opens it here.
-        self._sealed = finch.vault.seal_answer(_ANSWER, connection_id="c", customer_id="c")
+        self._sealed = finch.vault.seal_grant(_ANSWER, connection_id="c", customer_id="c")
         self.size = 0
 
     def grow(self, *, to: int) -> None:
@@ -109,8 +110,8 @@ class Subject(ABC):
         """The attempt that brought it."""
         return Attempt(
             attempt_id=f"{number:032}",
-            code_key=sha256(b"code%d" % number).digest(),
-            flow_key=sha256(b"flow%d" % number).digest(),
+            code_hash=sha256(b"code%d" % number).digest(),
+            flow_hash=sha256(b"flow%d" % number).digest(),
             bound_to=(sha256(b"flow%d" % number).digest(),),
             client_id="client",
             customer_ids=(f"customer-{number // 3:07}",),
@@ -137,7 +138,7 @@ class Subject(ABC):
 
         yield "claim", claim
         yield "settle", settled
-        yield "attempt", lambda turn: storage.attempt(self.attempt(pick[turn]).code_key)
+        yield "attempt", lambda turn: storage.attempt(self.attempt(pick[turn]).code_hash)
         yield "get", lambda turn: storage.get(self.connection(pick[turn]).connection_id)
         yield "for_customer", lambda turn: storage.for_customer(f"customer-{pick[turn] // 3:07}")
         yield (

@@ -26,12 +26,12 @@ from typing import Any, get_args
 
 from finch_middleware import CallbackRequest, Event, FinchConnect
 from finch_middleware.assembly import storage_of
-from finch_middleware.messages import Connected, Failed, Finishing, Outcome, Repeated, Retry
-from finch_middleware.options import new_key
-from finch_middleware.records import AttemptState
+from finch_middleware.attempts import AttemptState
+from finch_middleware.crypto.keys import new_key
+from finch_middleware.crypto.vault import KeyedHash
+from finch_middleware.outcomes import Connected, Failed, Finishing, Outcome, Repeated, Retry
 from finch_middleware.secret import Secret
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch, IssuedCode
-from finch_middleware.vault import KeyedHash
 from tests.storage import servers
 
 #: How each database is ended without a goodbye; PostgreSQL's is `pg_ctl stop -m immediate`.
@@ -236,7 +236,7 @@ class Load:
 def _storage(url: str) -> Any:
     if not url.startswith("unix:"):
         return storage_of(url)
-    from finch_middleware.storage.redis import RedisStorage
+    from finch_middleware.storage.redis.storage import RedisStorage
 
     return RedisStorage(url)
 

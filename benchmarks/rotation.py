@@ -31,11 +31,12 @@ from sqlalchemy import create_engine, insert
 
 from benchmarks import databases
 from finch_middleware import FinchConnect
+from finch_middleware.attempts import Attempt, AttemptState
+from finch_middleware.crypto.keys import new_key
 from finch_middleware.errors import FinchError
-from finch_middleware.options import new_key
-from finch_middleware.records import Attempt, AttemptState, StoredConnection
+from finch_middleware.records import StoredConnection
 from finch_middleware.secret import Secret
-from finch_middleware.storage.sqlalchemy import SQLAlchemyStorage
+from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 
 _CHUNK = 5_000
 # Between one person and the next; without it SQLite's writers starve each other by themselves.
@@ -110,9 +111,7 @@ def row(finch: FinchConnect, number: int, *, token: str, at: datetime) -> Stored
         client_type="production",
         connection_type="provider",
         status="connected",
-        sealed=finch.vault.seal_answer(
-            answer, connection_id=name, customer_id=f"customer-{number}"
-        ),
+        sealed=finch.vault.seal_grant(answer, connection_id=name, customer_id=f"customer-{number}"),
         obtained_at=at,
         attempt_id=f"first-{number}",
     )
@@ -141,7 +140,7 @@ def _first(number: int) -> Attempt:
     """The attempt that brought the connection of that number."""
     return Attempt(
         attempt_id=f"first-{number}",
-        code_key=number.to_bytes(32),
+        code_hash=number.to_bytes(32),
         client_id="client",
         customer_ids=(f"customer-{number}",),
         state=AttemptState.STORED,
@@ -193,7 +192,7 @@ def _reauthenticated(
     token, now = f"token-{nonce.hex()}", datetime.now(UTC)
     attempt = Attempt(
         attempt_id=nonce.hex(),
-        code_key=nonce * 2,
+        code_hash=nonce * 2,
         client_id="client",
         customer_ids=(f"customer-{number}",),
         reference="BENCHMRK",

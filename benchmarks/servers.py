@@ -29,7 +29,7 @@ from urllib.parse import urlsplit
 from werkzeug.wrappers import Request, Response
 
 from finch_middleware import FinchConnect, FinchMiddleware
-from finch_middleware.options import new_key
+from finch_middleware.crypto.keys import new_key
 from finch_middleware.testing.fake_finch import FakeFinch
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from typing import Any
 from werkzeug.test import EnvironBuilder
 
 from finch_middleware import CallbackRequest, Connected, FinchConnect, FinchMiddleware
-from finch_middleware.options import new_key
+from finch_middleware.crypto.keys import new_key
 from finch_middleware.secret import Secret
 from finch_middleware.testing import FakeFinch
 

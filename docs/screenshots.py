@@ -31,7 +31,7 @@ from finch_middleware import (
     Invalid,
     Outcome,
 )
-from finch_middleware.options import new_key
+from finch_middleware.crypto.keys import new_key
 from finch_middleware.testing import FakeFinch, add_connection
 
 sys.path.append(str(Path(__file__).parents[1] / "examples"))  # the page that they share

@@ -20,16 +20,10 @@ from django.db import Error, IntegrityError, connections, transaction
 from django.db.models import Model, Q, QuerySet
 from payroll.models import FinchAttempt, FinchConnection
 
+from finch_middleware.attempts import Attempt, AttemptState
 from finch_middleware.errors import SchemaMismatch, StorageUnavailable
-from finch_middleware.records import (
-    Attempt,
-    AttemptState,
-    StoredConnection,
-    connection_key,
-    row_from_json,
-    row_to_json,
-)
-from finch_middleware.records import customer_key as key_of_customer
+from finch_middleware.records import StoredConnection, connection_hash, row_from_json, row_to_json
+from finch_middleware.records import customer_hash as key_of_customer
 from finch_middleware.storage.precedence import gives_way, replaces
 
 R = TypeVar("R", Attempt, StoredConnection)
@@ -65,25 +59,25 @@ class DjangoStorage:
         tables = set(connections[self._using].introspection.table_names())
         if not {FinchAttempt._meta.db_table, FinchConnection._meta.db_table} <= tables:
             raise SchemaMismatch("the tables are missing: run `manage.py migrate`")
-        self._attempts.filter(code_key="").delete()  # whether it may write
+        self._attempts.filter(code_hash="").delete()  # whether it may write
 
     def claim(self, attempt: Attempt) -> Attempt | None:
         with self._alone():
-            standing = self.attempt(attempt.code_key) or self._of_flow(attempt)
+            standing = self.attempt(attempt.code_hash) or self._of_flow(attempt)
             if standing is None:  # two may think so: the unique keys let one of them
                 self._attempts.create(**_columns(FinchAttempt, attempt))
             return standing
 
-    def attempt(self, code_key: bytes) -> Attempt | None:
-        return _first(Attempt, self._attempts.filter(code_key=code_key.hex()))
+    def attempt(self, code_hash: bytes) -> Attempt | None:
+        return _first(Attempt, self._attempts.filter(code_hash=code_hash.hex()))
 
     def settle(self, attempt: Attempt, connection: StoredConnection | None = None) -> bool:
         with self._alone():
             if connection is not None:
                 self._keep_newest(connection)
             if self._of_flow(attempt) is not None:
-                attempt = replace(attempt, flow_key=None)
-            found = self._attempts.filter(code_key=attempt.code_key.hex())
+                attempt = replace(attempt, flow_hash=None)
+            found = self._attempts.filter(code_hash=attempt.code_hash.hex())
             standing = _first(Attempt, found.select_for_update())
             if standing is not None and not gives_way(standing, to=attempt):
                 return standing == attempt
@@ -91,7 +85,7 @@ class DjangoStorage:
             return True
 
     def release(self, attempt: Attempt) -> None:
-        mine = {"code_key": attempt.code_key.hex(), "attempt_id": attempt.attempt_id}
+        mine = {"code_hash": attempt.code_hash.hex(), "attempt_id": attempt.attempt_id}
         self._attempts.filter(state=AttemptState.CLAIMED, **mine).delete()
 
     def unsettled(self, *, leased_before: datetime) -> Sequence[Attempt]:
@@ -106,15 +100,15 @@ class DjangoStorage:
         return _first(StoredConnection, self._of_id(connection_id))
 
     def for_customer(self, customer_id: str) -> Sequence[StoredConnection]:
-        found = self._connections.filter(customer_key=key_of_customer(customer_id).hex())
+        found = self._connections.filter(customer_hash=key_of_customer(customer_id).hex())
         return _read(StoredConnection, found.order_by("-obtained_at"))
 
     def delete(self, connection_id: str) -> bool:
         return self._of_id(connection_id).delete()[0] == 1
 
     def scan(self, *, after: str | None, limit: int) -> Sequence[StoredConnection]:
-        start = "" if after is None else connection_key(after).hex()
-        found = self._connections.filter(connection_key__gt=start).order_by("connection_key")
+        start = "" if after is None else connection_hash(after).hex()
+        found = self._connections.filter(connection_key__gt=start).order_by("connection_hash")
         return _read(StoredConnection, found[:limit])
 
     def swap(self, old: StoredConnection, new: StoredConnection) -> bool:
@@ -126,15 +120,15 @@ class DjangoStorage:
     def forget(self, *, settled_before: datetime) -> int:
         owing = Q(notified=False) | Q(state__in=(AttemptState.CLAIMED, AttemptState.QUARANTINED))
         done = self._attempts.filter(~owing, settled_at__lt=settled_before)
-        some = list(done.values_list("code_key", flat=True)[:500])
+        some = list(done.values_list("code_hash", flat=True)[:500])
         return done.filter(code_key__in=some).delete()[0]
 
     def _of_id(self, connection_id: str) -> QuerySet[FinchConnection]:
-        return self._connections.filter(connection_key=connection_key(connection_id).hex())
+        return self._connections.filter(connection_hash=connection_hash(connection_id).hex())
 
     def _of_flow(self, attempt: Attempt) -> Attempt | None:
-        held = self._attempts.filter(flow_key=(attempt.flow_key or b"").hex())
-        return _first(Attempt, held.exclude(code_key=attempt.code_key.hex()))
+        held = self._attempts.filter(flow_hash=(attempt.flow_hash or b"").hex())
+        return _first(Attempt, held.exclude(code_hash=attempt.code_hash.hex()))
 
     def _keep_newest(self, new: StoredConnection) -> None:
         columns = _columns(FinchConnection, new)

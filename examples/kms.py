@@ -20,7 +20,7 @@ import sys
 
 import requests
 
-from finch_middleware.options import wrapped_key
+from finch_middleware.crypto.keys import wrapped_key
 
 
 class TransitKeys:

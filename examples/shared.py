@@ -22,7 +22,7 @@ from wsgiref.types import WSGIApplication
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from finch_middleware import Connection, Customer, FinchConnect, FinchError, FinchRefused
-from finch_middleware.options import new_key
+from finch_middleware.crypto.keys import new_key
 from finch_middleware.testing.fake_finch import FakeFinch
 
 if TYPE_CHECKING:

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from finch_middleware.access_log import RedactCallback
-    from finch_middleware.adapters.wsgi import FinchMiddleware
+    from finch_middleware.adapters.access_log import RedactCallback
+    from finch_middleware.config.customers import Customer
     from finch_middleware.connect import FinchConnect
-    from finch_middleware.customers import Customer
+    from finch_middleware.crypto.keys import KeyProvider
     from finch_middleware.errors import (
         AlreadyConnected,
-        Away,
         CannotOpen,
         ConfigurationError,
         FinchError,
@@ -23,10 +22,12 @@ if TYPE_CHECKING:
         KeyUnavailable,
         SpoolUnavailable,
         StorageUnavailable,
+        Unavailable,
         UsageError,
     )
-    from finch_middleware.events import Event
-    from finch_middleware.messages import (
+    from finch_middleware.hooks import Event
+    from finch_middleware.middleware import FinchMiddleware
+    from finch_middleware.outcomes import (
         Connected,
         Declined,
         Failed,
@@ -36,43 +37,42 @@ if TYPE_CHECKING:
         Repeated,
         Response,
     )
-    from finch_middleware.options import KeyProvider
     from finch_middleware.records import AccessToken, Connection, ConnectSession
-    from finch_middleware.request import CallbackRequest
     from finch_middleware.secret import Secret
-    from finch_middleware.storage import Storage
+    from finch_middleware.storage.protocol import Storage
+    from finch_middleware.web.request import CallbackRequest
 
 #: Public name: the module that has it, loaded when the name is first asked for (PEP 562).
 _HOMES = {
     "AccessToken": "records",
     "AlreadyConnected": "errors",
-    "Away": "errors",
-    "CallbackRequest": "request",
+    "Unavailable": "errors",
+    "CallbackRequest": "web.request",
     "CannotOpen": "errors",
     "ConfigurationError": "errors",
     "ConnectSession": "records",
-    "Connected": "messages",
+    "Connected": "outcomes",
     "Connection": "records",
-    "Customer": "customers",
-    "Declined": "messages",
-    "Event": "events",
-    "Failed": "messages",
+    "Customer": "config.customers",
+    "Declined": "outcomes",
+    "Event": "hooks",
+    "Failed": "outcomes",
     "FinchConnect": "connect",
     "FinchError": "errors",
-    "FinchMiddleware": "adapters.wsgi",
+    "FinchMiddleware": "middleware",
     "FinchRefused": "errors",
     "FinchUnavailable": "errors",
-    "Finishing": "messages",
-    "Invalid": "messages",
-    "KeyProvider": "options",
+    "Finishing": "outcomes",
+    "Invalid": "outcomes",
+    "KeyProvider": "crypto.keys",
     "KeyUnavailable": "errors",
-    "Outcome": "messages",
-    "RedactCallback": "access_log",
-    "Repeated": "messages",
-    "Response": "messages",
+    "Outcome": "outcomes",
+    "RedactCallback": "adapters.access_log",
+    "Repeated": "outcomes",
+    "Response": "outcomes",
     "Secret": "secret",
     "SpoolUnavailable": "errors",
-    "Storage": "storage",
+    "Storage": "storage.protocol",
     "StorageUnavailable": "errors",
     "UsageError": "errors",
 }
@@ -80,7 +80,6 @@ _HOMES = {
 __all__ = [
     "AccessToken",
     "AlreadyConnected",
-    "Away",
     "CallbackRequest",
     "CannotOpen",
     "ConfigurationError",
@@ -108,6 +107,7 @@ __all__ = [
     "SpoolUnavailable",
     "Storage",
     "StorageUnavailable",
+    "Unavailable",
     "UsageError",
 ]
 

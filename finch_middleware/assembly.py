@@ -10,21 +10,21 @@ from functools import cached_property
 from typing import Any, cast
 
 from finch_middleware.binding import Binder
+from finch_middleware.callback import Flow
+from finch_middleware.config.settings import Settings
 from finch_middleware.connections import Connections
+from finch_middleware.crypto.vault import KeyedHash, Vault
+from finch_middleware.duplicates import Duplicates
 from finch_middleware.errors import ConfigurationError
-from finch_middleware.events import Events
-from finch_middleware.finch_api import FinchApi
-from finch_middleware.flow import Flow
+from finch_middleware.exchange import Exchange
+from finch_middleware.finch.client import FinchClient
+from finch_middleware.hooks import Events
 from finch_middleware.keeping import Keeping
-from finch_middleware.recovery import Recovery
-from finch_middleware.redeem import Redeemer
-from finch_middleware.repeats import Repeats
-from finch_middleware.rotation import Rotation
-from finch_middleware.settings import Settings
-from finch_middleware.spool import Spool
-from finch_middleware.storage import Storage
+from finch_middleware.operations.recovery import Recovery
+from finch_middleware.operations.rotation import Rotation
+from finch_middleware.storage.protocol import Storage
+from finch_middleware.storage.spool import Spool
 from finch_middleware.tickets import Tickets
-from finch_middleware.vault import KeyedHash, Vault
 
 
 class Assembly:
@@ -100,8 +100,8 @@ class Assembly:
         return vault
 
     @cached_property
-    def _redeemer(self) -> Redeemer:
-        return Redeemer(
+    def _redeemer(self) -> Exchange:
+        return Exchange(
             settings=self._settings,
             api=self._api,
             vault=self.vault,
@@ -112,8 +112,8 @@ class Assembly:
         )
 
     @cached_property
-    def _repeats(self) -> Repeats:
-        return Repeats(
+    def _repeats(self) -> Duplicates:
+        return Duplicates(
             settings=self._settings,
             storage=self.storage,
             redeemer=self._redeemer,
@@ -122,8 +122,8 @@ class Assembly:
         )
 
     @cached_property
-    def _api(self) -> FinchApi:
-        return FinchApi(
+    def _api(self) -> FinchClient:
+        return FinchClient(
             client_id=self._client_id,
             client_secret=self._settings.client_secret,
             api_url=self._settings.api_url,
@@ -164,9 +164,9 @@ def _opened(storage: str) -> Storage:
 
         return MemoryStorage()
     if storage.startswith(("redis:", "rediss:", "unix:")):
-        from finch_middleware.storage.redis import RedisStorage
+        from finch_middleware.storage.redis.storage import RedisStorage
 
         return RedisStorage(storage)
-    from finch_middleware.storage.sqlalchemy import SQLAlchemyStorage
+    from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 
     return SQLAlchemyStorage(storage)

@@ -5,23 +5,23 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from finch_middleware.addresses import browser_path
-from finch_middleware.customers import Customer, customer_ids
+from finch_middleware.config.customers import Customer, customer_ids
+from finch_middleware.config.settings import Settings
+from finch_middleware.config.urls import browser_path
 from finch_middleware.errors import (
     AlreadyConnected,
-    Away,
     FinchError,
     FinchRefused,
     ReturnFault,
     SchemaMismatch,
+    Unavailable,
     UsageError,
 )
-from finch_middleware.events import Events
-from finch_middleware.messages import Response
-from finch_middleware.pages import Pages
-from finch_middleware.request import CallbackRequest
-from finch_middleware.settings import Settings
+from finch_middleware.hooks import Events
+from finch_middleware.outcomes import Response
 from finch_middleware.visit import Visit
+from finch_middleware.web.pages import Pages
+from finch_middleware.web.request import CallbackRequest
 
 
 class BeginPage:
@@ -51,7 +51,7 @@ class BeginPage:
             return self._begun(request)
         except ReturnFault as fault:
             return self._rejected(request, reason=fault.reason)
-        except Away as away:
+        except Unavailable as away:
             return away.response()
         except (AlreadyConnected, FinchRefused) as refusal:
             return self._failed(request, refusal, reason="client_rejected")

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from finch_middleware.config.options import FlowKind
+from finch_middleware.config.settings import Settings
+from finch_middleware.crypto.vault import KeyedHash
 from finch_middleware.errors import ReturnFault
-from finch_middleware.options import FlowKind
-from finch_middleware.request import CallbackRequest
-from finch_middleware.returns import Return
-from finch_middleware.settings import Settings
 from finch_middleware.tickets import Ticket, expired, with_state
-from finch_middleware.vault import KeyedHash
+from finch_middleware.web.params import Return
+from finch_middleware.web.request import CallbackRequest
 
 #: The customers that the request's login may act for; empty: signed out; None: nobody asked.
 SignedIn = frozenset[str] | None
@@ -40,7 +40,7 @@ class Binding:
         customers: Whose code it may be. Empty: it can only be the repeat of an earlier return.
         names: Keyed hashes of flows and customers that the request brought, each with the
             customer it stands for.
-        flow_key: The flow's key, where a state named it.
+        flow_hash: The flow's key, where a state named it.
         return_to: Where the person goes on, until the customer is known.
     """
 
@@ -48,7 +48,7 @@ class Binding:
     live: tuple[LiveFlow, ...]
     customers: frozenset[str]
     names: tuple[tuple[bytes, str], ...]
-    flow_key: bytes | None
+    flow_hash: bytes | None
     return_to: str
 
     def keys(self, customer_id: str | None = None) -> tuple[bytes, ...]:
@@ -92,7 +92,7 @@ class Binder:
             return self._by_state(request, returned, tickets=tickets, signed_in=signed_in)
         return self._by_browser(returned, tickets=tickets, signed_in=signed_in)
 
-    def _flow_key(self, ticket: Ticket) -> bytes:
+    def _flow_hash(self, ticket: Ticket) -> bytes:
         return self._hash("flow", ticket.flow_id)
 
     def _names_one(self, returned: Return, tickets: Sequence[Ticket]) -> bool:
@@ -114,7 +114,7 @@ class Binder:
             raise ReturnFault("expired")
         self._refuse_cross_site(request, kind=ticket.kind)
         mine = _of_login([ticket], signed_in)
-        return self._bound(mine, kind=ticket.kind, flow_key=self._flow_key(ticket))
+        return self._bound(mine, kind=ticket.kind, flow_hash=self._flow_hash(ticket))
 
     def _by_browser(
         self, returned: Return, *, tickets: Sequence[Ticket], signed_in: SignedIn
@@ -129,7 +129,7 @@ class Binder:
         usable = [ticket for ticket in redirects if not expired(ticket, at=now)]
         if not usable:
             raise ReturnFault("expired")
-        return self._bound(_of_login(usable, signed_in), kind="redirect", flow_key=None)
+        return self._bound(_of_login(usable, signed_in), kind="redirect", flow_hash=None)
 
     def _by_login(
         self, request: CallbackRequest, *, tickets: Sequence[Ticket], signed_in: SignedIn
@@ -146,17 +146,17 @@ class Binder:
             and ticket.customer_id in signed_in
             and not expired(ticket, at=now)
         ]
-        return self._bound(mine, kind=kind, flow_key=None, logins=signed_in)
+        return self._bound(mine, kind=kind, flow_hash=None, logins=signed_in)
 
     def _bound(
         self,
         tickets: Sequence[Ticket],
         *,
         kind: FlowKind,
-        flow_key: bytes | None,
+        flow_hash: bytes | None,
         logins: frozenset[str] = frozenset(),
     ) -> Binding:
-        flows = [LiveFlow(ticket=ticket, key=self._flow_key(ticket)) for ticket in tickets]
+        flows = [LiveFlow(ticket=ticket, key=self._flow_hash(ticket)) for ticket in tickets]
         live = tuple(flow for flow in flows if not flow.ticket.spent)
         names = [(flow.key, flow.ticket.customer_id) for flow in flows]
         names += [(self._hash("customer", each), each) for each in sorted(logins)]
@@ -165,7 +165,7 @@ class Binder:
             live=live,
             customers=logins or frozenset(flow.ticket.customer_id for flow in live),
             names=tuple(names),
-            flow_key=flow_key,
+            flow_hash=flow_hash,
             return_to=tickets[0].return_to if tickets else self._settings.return_to,
         )
 

@@ -13,25 +13,25 @@ from datetime import timedelta
 from typing import Literal, Unpack, cast
 
 from finch_middleware.assembly import Assembly
+from finch_middleware.begin import Opening
 from finch_middleware.begin_page import BeginPage, browser_path_of
-from finch_middleware.customers import Customers, customer_ids
+from finch_middleware.config.customers import Customers, customer_ids
+from finch_middleware.config.options import FlowKind, Options, options_from_env
+from finch_middleware.config.settings import Settings
 from finch_middleware.errors import (
-    Away,
     ConfigurationError,
     FinchFault,
     KeyUnavailable,
     StorageFault,
+    Unavailable,
 )
-from finch_middleware.messages import FAILED_REASONS, Failed, Outcome, Response
-from finch_middleware.opening import Opening
-from finch_middleware.options import FlowKind, Options, options_from_env
-from finch_middleware.pages import Pages
+from finch_middleware.outcomes import FAILED_REASONS, Failed, Outcome, Response
 from finch_middleware.records import ConnectSession
-from finch_middleware.request import CallbackRequest
-from finch_middleware.responders import with_cookies, with_cors
-from finch_middleware.settings import Settings
-from finch_middleware.storage import Storage
+from finch_middleware.storage.protocol import Storage
 from finch_middleware.visit import Visit
+from finch_middleware.web.headers import with_cookies, with_cors
+from finch_middleware.web.pages import Pages
+from finch_middleware.web.request import CallbackRequest
 
 _HOUR = timedelta(hours=1)
 
@@ -148,7 +148,7 @@ class FinchConnect:
         understood = CallbackRequest.of(request) if request is not None else None
         try:
             opened = self._flow.begin(opening, request=understood)
-        except Away as away:
+        except Unavailable as away:
             failed = self._away(away, return_to=return_to)
             request = understood or CallbackRequest()
             away.answer = functools.partial(self._pages.respond, failed, request)
@@ -224,7 +224,7 @@ class FinchConnect:
             )
             return None
 
-    def _away(self, away: Away, *, return_to: str) -> Failed:
+    def _away(self, away: Unavailable, *, return_to: str) -> Failed:
         """What the page says, and the log under the same reference."""
         failed = Visit.now(return_to=return_to).failed(
             _reason_of(away), retry_after=getattr(away, "retry_after", None)
@@ -268,8 +268,8 @@ def _configured(options: Options) -> tuple[Settings, Pages]:
     return settings, pages
 
 
-def _reason_of(away: Away) -> str:
-    """What the page of an `Away` says: one of FAILED_REASONS."""
+def _reason_of(away: Unavailable) -> str:
+    """What the page of an `Unavailable` says: one of FAILED_REASONS."""
     if isinstance(away, StorageFault):
         return "storage_unavailable"
     if isinstance(away, KeyUnavailable):

@@ -7,12 +7,12 @@ import re
 from collections.abc import Mapping
 from datetime import timedelta
 
+from finch_middleware.crypto.vault import Vault
 from finch_middleware.errors import StorageUnavailable
-from finch_middleware.finch_api import FinchApi
+from finch_middleware.finch.client import FinchClient
 from finch_middleware.records import Connection, StoredConnection
 from finch_middleware.secret import Secret
-from finch_middleware.storage import Storage
-from finch_middleware.vault import Vault
+from finch_middleware.storage.protocol import Storage
 
 DEADLINE = timedelta(seconds=10)
 # A row that changes under each of so many tries is being written by somebody's loop.
@@ -23,7 +23,7 @@ _WORD = re.compile(r"[a-z_]{1,64}")
 class Connections:
     """The stored connections of one client_id. Listing decrypts nothing and asks nobody."""
 
-    def __init__(self, *, client_id: str, storage: Storage, vault: Vault, api: FinchApi) -> None:
+    def __init__(self, *, client_id: str, storage: Storage, vault: Vault, api: FinchClient) -> None:
         self._client_id = client_id
         self._storage = storage
         self._vault = vault
@@ -118,7 +118,7 @@ class Connections:
         return row.client_id == self._client_id and row.customer_id == customer_id
 
     def _connection(self, row: StoredConnection) -> Connection:
-        return Connection.of(row, lambda: self._vault.open_answer(row))
+        return Connection.of(row, lambda: self._vault.open_grant(row))
 
 
 def _status(told: Mapping[str, object]) -> str | None:

@@ -105,7 +105,7 @@ class ReturnFault(FinchError):
         super().__init__(f"not a trustworthy return from Finch Connect: {reason}")
 
 
-class Away(FinchError):
+class Unavailable(FinchError):
     """
     Something that `begin` needs is away. `response()` tells the person so.
 
@@ -150,7 +150,7 @@ class FinchFault(FinchError):
         super().__init__(f"Finch: {reason} ({answered}, request id {request_id or 'none'})")
 
 
-class FinchUnavailable(FinchFault, Away):
+class FinchUnavailable(FinchFault, Unavailable):
     """
     Finch provably did nothing: no byte was sent, or it said so. Trying again is safe.
 
@@ -214,7 +214,7 @@ class StorageFault(FinchError):
     code = "storage_fault"
 
 
-class StorageUnavailable(StorageFault, Away):
+class StorageUnavailable(StorageFault, Unavailable):
     """
     The storage did not confirm a read or a write.
 
@@ -235,7 +235,7 @@ class SchemaMismatch(StorageFault):
     code = "schema_mismatch"
 
 
-class SpoolUnavailable(Away):
+class SpoolUnavailable(Unavailable):
     """
     The spool's folder cannot be written: no token would survive an absent storage.
 
@@ -250,7 +250,7 @@ class SpoolUnavailable(Away):
         super().__init__(message)
 
 
-class KeyUnavailable(Away):
+class KeyUnavailable(Unavailable):
     """
     The key provider did not unwrap a key: nothing can be sealed or opened with it now.
 

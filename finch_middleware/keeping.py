@@ -7,11 +7,12 @@ import time
 from collections.abc import Sequence
 from typing import Literal
 
+from finch_middleware.attempts import Attempt
 from finch_middleware.errors import SpoolUnavailable
-from finch_middleware.events import Events
-from finch_middleware.records import Attempt, StoredConnection
-from finch_middleware.spool import Spool
-from finch_middleware.storage import Storage
+from finch_middleware.hooks import Events
+from finch_middleware.records import StoredConnection
+from finch_middleware.storage.protocol import Storage
+from finch_middleware.storage.spool import Spool
 
 #: Pauses, in seconds, before each try to settle.
 SETTLE_PAUSES = (0.0, 0.2, 0.8)

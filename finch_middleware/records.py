@@ -8,8 +8,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from enum import StrEnum
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from finch_middleware.errors import StorageUnavailable
@@ -20,18 +19,13 @@ T = TypeVar("T")
 #: One record as a storage holds it: column name to plain value.
 Row = dict[str, str | bytes | bool | datetime | None]
 
-#: How long a claim's owner may take; longer than any server lets a request run.
-LEASE = timedelta(seconds=60)
 
-_HASH_BYTES = 32
-
-
-def connection_key(connection_id: str) -> bytes:
+def connection_hash(connection_id: str) -> bytes:
     """The 32 bytes under which a storage files a connection: no collation or length matters."""
     return hashlib.sha256(b"connection\x00" + connection_id.encode()).digest()
 
 
-def customer_key(customer_id: str) -> bytes:
+def customer_hash(customer_id: str) -> bytes:
     """The 32 bytes under which a storage finds a customer's connections."""
     return hashlib.sha256(b"customer\x00" + customer_id.encode()).digest()
 
@@ -118,8 +112,8 @@ class StoredConnection:
     def as_row(self) -> Row:
         """The record as plain columns, its two keys among them."""
         return {
-            "connection_key": connection_key(self.connection_id),
-            "customer_key": customer_key(self.customer_id),
+            "connection_hash": connection_hash(self.connection_id),
+            "customer_hash": customer_hash(self.customer_id),
             "connection_id": self.connection_id,
             "customer_id": self.customer_id,
             "client_id": self.client_id,
@@ -141,7 +135,7 @@ class StoredConnection:
         Raises:
             StorageUnavailable: ``unreadable``: a later version wrote it, or somebody altered it.
         """
-        return _readable(cls._from_row, row)
+        return readable(cls._from_row, row)
 
     @classmethod
     def _from_row(cls, row: Mapping[str, Any]) -> StoredConnection:
@@ -152,113 +146,7 @@ class StoredConnection:
         return cls(**values)
 
 
-class AttemptState(StrEnum):
-    """
-    Where an attempt to exchange a code stands.
-
-    CLAIMED is the only state in which Finch may be asked. STORED and QUARANTINED hold a token;
-    FAILED and AMBIGUOUS do not, and differ in whether Finch may have minted one unseen.
-    """
-
-    CLAIMED = "claimed"
-    STORED = "stored"
-    QUARANTINED = "quarantined"
-    FAILED = "failed"
-    AMBIGUOUS = "ambiguous"
-
-    @property
-    def holds_token(self) -> bool:
-        return self in (AttemptState.STORED, AttemptState.QUARANTINED)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
-    """
-    The one right to present a code to Finch, and what became of it.
-
-    Attributes:
-        attempt_id: Random; tells our own claim from another's.
-        code_key: Keyed hash of the code, 32 bytes: the primary key.
-        flow_key: Keyed hash of the flow that the code was returned to, once that is certain.
-            Unique where it is not None.
-        bound_to: Keyed hashes of the flows (or customers) that brought the code. A later
-            request is a repeat of this one if it brings any of them.
-        customer_ids: The customers whose code it may be.
-        reference: What the person was told and the log says.
-        leased_until: Until then the claim's owner is at work; later it was interrupted.
-        customer_id, connection_id, return_to: The answer, once stored.
-        reason: Why it failed, or why the token was quarantined.
-        request_id: Finch-Request-Id of the exchange.
-        sealed: The token of a quarantined attempt.
-        notified: False while the application's `on_connected`, or the report of an interruption,
-            is still owed.
-    """
-
-    attempt_id: str
-    code_key: bytes
-    flow_key: bytes | None = None
-    bound_to: tuple[bytes, ...] = ()
-    client_id: str
-    customer_ids: tuple[str, ...]
-    state: AttemptState = AttemptState.CLAIMED
-    reference: str
-    claimed_at: datetime
-    leased_until: datetime
-    settled_at: datetime | None = None
-    customer_id: str | None = None
-    connection_id: str | None = None
-    return_to: str | None = None
-    reason: str | None = None
-    request_id: str | None = None
-    sealed: SealedToken | None = None
-    notified: bool = True
-
-    def settled(self, state: AttemptState, *, at: datetime, **changes: Any) -> Attempt:
-        """This attempt at its end."""
-        return dataclasses.replace(self, state=state, settled_at=at, **changes)
-
-    def repeats(self, keys: tuple[bytes, ...]) -> bool:
-        """Whether a request that brings *keys* comes from where this attempt came from."""
-        return not set(keys).isdisjoint(self.bound_to)
-
-    def as_row(self) -> Row:
-        """The record as plain columns."""
-        row: Row = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        row["bound_to"] = b"".join(self.bound_to)
-        row["customer_ids"] = json.dumps(self.customer_ids, ensure_ascii=False)
-        row["state"] = self.state.value
-        row["sealed"] = self.sealed.text if self.sealed else None
-        return row
-
-    @classmethod
-    def from_row(cls, row: Mapping[str, Any]) -> Attempt:
-        """
-        The record that `as_row` described.
-
-        Raises:
-            StorageUnavailable: ``unreadable``: a later version wrote it, or somebody altered it.
-        """
-        return _readable(cls._from_row, row)
-
-    @classmethod
-    def _from_row(cls, row: Mapping[str, Any]) -> Attempt:
-        values = {f.name: row[f.name] for f in dataclasses.fields(cls)}
-        bound_to = bytes(row["bound_to"])
-        values["code_key"] = bytes(row["code_key"])
-        values["flow_key"] = None if row["flow_key"] is None else bytes(row["flow_key"])
-        values["bound_to"] = tuple(
-            bound_to[i : i + _HASH_BYTES] for i in range(0, len(bound_to), _HASH_BYTES)
-        )
-        values["customer_ids"] = tuple(json.loads(row["customer_ids"]))
-        values["state"] = AttemptState(row["state"])
-        values["sealed"] = SealedToken(text=row["sealed"]) if row["sealed"] else None
-        values["notified"] = bool(row["notified"])
-        for name in ("claimed_at", "leased_until", "settled_at"):
-            values[name] = row[name].astimezone(UTC) if row[name] is not None else None
-        return cls(**values)
-
-
-def _readable(read: Callable[[Mapping[str, Any]], T], row: Mapping[str, Any]) -> T:
+def readable(read: Callable[[Mapping[str, Any]], T], row: Mapping[str, Any]) -> T:
     try:
         return read(row)
     except (LookupError, ValueError, TypeError, AttributeError):

@@ -17,11 +17,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from finch_middleware.config.options import FlowKind
+from finch_middleware.crypto.vault import Vault
 from finch_middleware.errors import CannotOpen, KeyUnavailable, UsageError
-from finch_middleware.messages import SetCookie
-from finch_middleware.options import FlowKind
+from finch_middleware.outcomes import SetCookie
 from finch_middleware.secret import Secret
-from finch_middleware.vault import Vault
 
 CUSTOMER_ID_LIMIT_BYTES = 255
 TICKETS_IN_A_BROWSER = 5

@@ -7,7 +7,7 @@ import os
 import time
 from dataclasses import dataclass
 
-from finch_middleware.messages import Failed, Invalid
+from finch_middleware.outcomes import Failed, Invalid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html.parser import HTMLParser
 from typing import Any
 
-from finch_middleware.messages import (
+from finch_middleware.outcomes import (
     FAILED_REASONS,
     INVALID_REASONS,
     Connected,
@@ -17,7 +17,7 @@ from finch_middleware.messages import (
     Repeated,
     Response,
 )
-from finch_middleware.request import CallbackRequest
+from finch_middleware.web.request import CallbackRequest
 
 COMMON: dict[str, Any] = {"reference": "7K3Q9XWD", "return_to": "/settings?tab=payroll#finch"}
 CONNECTED = Connected(connection_id="c-1", customer_id="acme", **COMMON)

@@ -5,20 +5,20 @@ from __future__ import annotations
 import json
 from datetime import timedelta
 
-from finch_middleware.finch_api import FinchApi
+from finch_middleware.finch.client import FinchClient
+from finch_middleware.finch.transport import Deadline, FinchResponse, NoResponse, Request, Transport
 from finch_middleware.records import Grant
 from finch_middleware.secret import Secret
-from finch_middleware.transport import Answer, Deadline, NoAnswer, Request, Transport
 from tests.odd_server import OddServer, authority, raw_answer
 
 SECOND = timedelta(seconds=1)
 SLACK_SECONDS = 0.25
 
-UNREACHABLE = NoAnswer(began=False, reason="unreachable", again=True)
-DISTRUSTED = NoAnswer(began=False, reason="unreachable", again=False)
-TIMEOUT = NoAnswer(began=True, reason="timeout")
-RESET = NoAnswer(began=True, reason="reset")
-TOO_LARGE = NoAnswer(began=True, reason="too_large")
+UNREACHABLE = NoResponse(began=False, reason="unreachable", again=True)
+DISTRUSTED = NoResponse(began=False, reason="unreachable", again=False)
+TIMEOUT = NoResponse(began=True, reason="timeout")
+RESET = NoResponse(began=True, reason="reset")
+TOO_LARGE = NoResponse(began=True, reason="too_large")
 
 
 def ask(
@@ -28,15 +28,15 @@ def ask(
     transport: Transport | None = None,
     body: bytes | None = b'{"code": "x"}',
     host: str = "127.0.0.1",
-) -> Answer | NoAnswer:
+) -> FinchResponse | NoResponse:
     url = server.url.replace("127.0.0.1", host) + "/auth/token"
     headers = {"Accept-Encoding": "identity"}
     request = Request(method="POST" if body else "GET", url=url, headers=headers, body=body)
     return (transport or Transport()).send(request, deadline=Deadline(within))
 
 
-def answered(result: Answer | NoAnswer) -> Answer:
-    assert isinstance(result, Answer), result
+def answered(result: FinchResponse | NoResponse) -> FinchResponse:
+    assert isinstance(result, FinchResponse), result
     return result
 
 
@@ -65,9 +65,9 @@ GRANT: dict[str, object] = {
 }
 
 
-def api_of(server: OddServer, *, secret: str = CLIENT_SECRET, path: str = "") -> FinchApi:
+def api_of(server: OddServer, *, secret: str = CLIENT_SECRET, path: str = "") -> FinchClient:
     """Finch's API, played by *server*."""
-    return FinchApi(
+    return FinchClient(
         client_id="client-1",
         client_secret=Secret(secret),
         api_url=server.url + path,
@@ -90,7 +90,7 @@ INVALID_CLIENT = finch_error("401 Unauthorized", "invalid_client_error")
 
 
 def exchanged(
-    api: FinchApi, *, redirect_uri: str | None = None, within: timedelta = 5 * SECOND
+    api: FinchClient, *, redirect_uri: str | None = None, within: timedelta = 5 * SECOND
 ) -> Grant:
     """The grant for the one code."""
     return api.exchange(Secret(CODE), redirect_uri=redirect_uri, within=within)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from finch_middleware.records import Attempt
+from finch_middleware.attempts import Attempt
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.site import Browser, Site
 from tests.story.oracle import attempt_of, code_of

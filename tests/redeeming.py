@@ -9,20 +9,21 @@ from types import SimpleNamespace
 from typing import Any
 
 from finch_middleware import Connection, Event
+from finch_middleware.attempts import Attempt
 from finch_middleware.binding import Binding, LiveFlow
+from finch_middleware.crypto.keys import Key, new_key
+from finch_middleware.crypto.vault import Vault
 from finch_middleware.errors import FinchFault
-from finch_middleware.events import Events
+from finch_middleware.exchange import Exchange
+from finch_middleware.hooks import Events
 from finch_middleware.keeping import Keeping
-from finch_middleware.options import Key, new_key
-from finch_middleware.records import Attempt, Grant, StoredConnection
-from finch_middleware.redeem import Redeemer
+from finch_middleware.records import Grant, StoredConnection
 from finch_middleware.secret import Secret
-from finch_middleware.spool import Spool
 from finch_middleware.storage.memory import MemoryStorage
+from finch_middleware.storage.spool import Spool
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.sample_records import an_attempt, key_of
 from finch_middleware.tickets import Tickets
-from finch_middleware.vault import Vault
 from tests.story.troubled_storage import TroubledStorage
 
 WITHIN = timedelta(seconds=12)
@@ -79,7 +80,7 @@ class Desk:
         api: Any = SimpleNamespace(exchange=self._exchange)
         events = Events(client_id="client", on_event=self.events.append)
         self.spool = Spool(spool)
-        self.redeemer = Redeemer(
+        self.redeemer = Exchange(
             settings=self.settings,
             api=api,
             vault=self.vault,
@@ -120,14 +121,14 @@ class Desk:
             "live": flows,
             "customers": frozenset({"acme", "umbrella"}),
             "names": ((key_of("ticket"), "acme"), (key_of("other"), "umbrella")),
-            "flow_key": None,
+            "flow_hash": None,
             "return_to": "/of-the-binding",
         }
         return Binding(**{**given, **changes})
 
     @property
     def standing(self) -> Attempt | None:
-        return self.storage.real.attempt(self.attempt.code_key)
+        return self.storage.real.attempt(self.attempt.code_hash)
 
     @property
     def connection(self) -> StoredConnection | None:

@@ -18,8 +18,9 @@ from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Request, Response
 
 from finch_middleware import Event, FinchConnect, FinchMiddleware
-from finch_middleware.errors import Away
-from finch_middleware.options import Options, new_key
+from finch_middleware.config.options import Options
+from finch_middleware.crypto.keys import new_key
+from finch_middleware.errors import Unavailable
 from finch_middleware.testing.fake_finch import FakeFinch
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ class Site:
             return self.finch.begin(
                 customer_id=customer_id, customer_name="Acme Inc.", request=environ, **self.opening
             )
-        except Away as away:
+        except Unavailable as away:
             return away.response()
 
 

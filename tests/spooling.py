@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from finch_middleware.attempts import Attempt, AttemptState
 from finch_middleware.errors import StorageUnavailable
-from finch_middleware.records import Attempt, AttemptState, StoredConnection
+from finch_middleware.records import StoredConnection
 from finch_middleware.storage.memory import MemoryStorage
 from finch_middleware.testing.sample_records import NOON, an_attempt
 

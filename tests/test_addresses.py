@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from finch_middleware.addresses import browser_path, wsgi_path
+from finch_middleware.config.urls import browser_path, wsgi_path
 
 
 @pytest.mark.parametrize(

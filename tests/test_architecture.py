@@ -22,20 +22,20 @@ LAYERS = """
     cli
     testing
     __init__
-    adapters
+    adapters | middleware
     connect
     assembly
-    flow | begin_page
-    repeats
-    recovery | rotation
-    redeem
+    callback | begin_page
+    duplicates
+    operations
+    exchange
     binding | connections | keeping
-    tickets | opening | returns | spool | pages
-    settings | vault | finch_api | visit
-    option_reader
-    options | answers | responders
-    transport | customers | return_to | request | storage | messages | events | texts
-    addresses | access_log | forks
+    begin | tickets
+    web | finch | storage | visit
+    hooks
+    config | forks
+    crypto
+    attempts | outcomes
     records
     secret | errors
 """
@@ -47,40 +47,29 @@ LEVEL = {
 
 #: The one home of each library: the names of LAYERS, or a file, that may import it.
 HOMES = {
-    "requests": {"transport"},
-    "urllib3": {"transport"},
-    "cryptography": {"vault"},
-    "sqlalchemy": {
-        "storage.sqlalchemy",
-        "storage.database",
-        "storage.schema",
-        "storage.statements",
-        "storage.dialects",
-    },
+    "requests": {"finch.transport"},
+    "urllib3": {"finch.transport"},
+    "cryptography": {"crypto.vault"},
+    "sqlalchemy": {"storage.sql"},
     "redis": {"storage.redis"},
     "click": {"cli"},
     "rich": {"cli"},
     "django": {"adapters.django"},
     "starlette": {"adapters.asgi"},
     "pytest": {"testing"},
-    "werkzeug": {"request", "messages", "responders", "adapters", "cli", "testing"},
+    "werkzeug": {"web", "outcomes", "adapters", "cli", "testing"},
 }
 #: Who may name a storage backend: it knows every concrete class, or makes one for a test.
 KNOWS_BACKENDS = {"assembly", "cli", "testing", "storage"}
 
 #: The families: their members never import each other. A file is a member of its own, or one of
 #: the parts that a single member alone may use, or shared by all and importing none of them.
-FAMILIES = ["storage", "storage.dialects", "adapters", "cli"]
+FAMILIES = ["storage", "storage.sql.dialects", "adapters", "cli"]
 PARTS = {
-    "redis_plan": "redis",
-    "database": "sqlalchemy",
-    "schema": "sqlalchemy",
-    "statements": "sqlalchemy",
-    "dialects": "sqlalchemy",
     "threads": "asgi",
     **{path.stem: "demo" for path in (PACKAGE / "cli").glob("demo_*.py")},
 }
-SHARED = {"precedence", "deployment", "serving"}
+SHARED = {"precedence", "protocol", "spool", "deployment", "serving"}
 
 Import = tuple[str, str]
 
@@ -175,7 +164,8 @@ def test_the_names_of_parts_and_shared_files_are_those_of_files() -> None:
 
 
 def test_only_the_assembly_knows_a_storage_backend() -> None:
-    knowing = {family(module) for module, name in OURS if name.startswith("storage.")}
+    backends = ("storage.memory", "storage.sql", "storage.redis")
+    knowing = {family(module) for module, name in OURS if name.startswith(backends)}
 
     assert "assembly" in knowing
     assert knowing <= KNOWS_BACKENDS

@@ -10,16 +10,17 @@ from typing import Any, cast
 import pytest
 
 from finch_middleware.binding import Binder, Binding, SignedIn
+from finch_middleware.config.options import FlowKind, Options
+from finch_middleware.config.settings import Settings
+from finch_middleware.crypto.keys import Key, new_key
+from finch_middleware.crypto.vault import KeyedHash, Vault
 from finch_middleware.errors import ReturnFault
-from finch_middleware.options import FlowKind, Key, Options, new_key
-from finch_middleware.request import CallbackRequest
-from finch_middleware.returns import Return
 from finch_middleware.secret import Secret
-from finch_middleware.settings import Settings
-from finch_middleware.storage import Storage
+from finch_middleware.storage.protocol import Storage
 from finch_middleware.testing.clock import Clock
 from finch_middleware.tickets import SKEW, Ticket, Tickets
-from finch_middleware.vault import KeyedHash, Vault
+from finch_middleware.web.params import Return
+from finch_middleware.web.request import CallbackRequest
 
 HOUR = timedelta(hours=1)
 ORIGIN = "https://app.example.com"
@@ -98,7 +99,7 @@ def test_a_state_binds_to_its_own_ticket_alone(clock: Clock) -> None:
 
     assert found.customers == {"acme"}
     assert [flow.ticket for flow in found.live] == [first]
-    assert found.flow_key == HASH("flow", first.flow_id)
+    assert found.flow_hash == HASH("flow", first.flow_id)
     assert found.names == ((HASH("flow", first.flow_id), "acme"),)
     assert (found.kind, found.return_to) == ("redirect", "/acme")
 
@@ -133,7 +134,7 @@ def test_without_a_state_every_live_redirect_of_the_browser_counts(clock: Clock)
     assert found.customers == {"old", "new"}
     assert [flow.ticket.customer_id for flow in found.live] == ["new", "old"]
     assert [customer for _, customer in found.names] == ["spent", "new", "old"]
-    assert found.flow_key is None
+    assert found.flow_hash is None
     assert found.kind == "redirect"
 
 
@@ -269,7 +270,7 @@ def test_a_login_decides_alone_where_the_application_opens_connect(
     assert found.customers == {"acme", "beta"}
     assert found.names == ((HASH("customer", "acme"), "acme"), (HASH("customer", "beta"), "beta"))
     assert found.kind == kind
-    assert (found.live, found.flow_key, found.return_to) == ((), None, "/home")
+    assert (found.live, found.flow_hash, found.return_to) == ((), None, "/home")
 
 
 def test_a_login_brings_its_tickets_of_the_configured_kind_along(clock: Clock) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from finch_middleware import ConfigurationError, FinchConnect
 from finch_middleware.assembly import storage_of
-from finch_middleware.storage.redis import RedisStorage
+from finch_middleware.storage.redis.storage import RedisStorage
 
 
 def test_faults_of_settings_and_of_pages_are_reported_in_one_error() -> None:

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from finch_middleware.connections import Connections
+from finch_middleware.crypto.keys import Key, new_key
+from finch_middleware.crypto.vault import Vault
 from finch_middleware.errors import CannotOpen, StorageUnavailable
-from finch_middleware.finch_api import FinchApi
-from finch_middleware.options import Key, new_key
+from finch_middleware.finch.client import FinchClient
 from finch_middleware.records import Connection, StoredConnection
 from finch_middleware.secret import Secret
 from finch_middleware.storage.memory import MemoryStorage
 from finch_middleware.testing.sample_records import NOON, a_connection, an_attempt
-from finch_middleware.vault import Vault
 
 TOKEN = "t0k3n-c4n4ry"
 ANSWER = Secret(json.dumps({"access_token": TOKEN, "customer_name": "Acme", "entity_ids": ["e-1"]}))
@@ -27,7 +27,7 @@ def a_vault() -> Vault:
 
 
 VAULT = a_vault()
-NO_API = FinchApi(client_id="client", client_secret=Secret("-"), api_url="http://127.0.0.1:9")
+NO_API = FinchClient(client_id="client", client_secret=Secret("-"), api_url="http://127.0.0.1:9")
 
 
 class CountingVault(Vault):
@@ -35,15 +35,15 @@ class CountingVault(Vault):
 
     opened = 0
 
-    def open_answer(self, stored: StoredConnection) -> Secret:
+    def open_grant(self, stored: StoredConnection) -> Secret:
         self.opened += 1
-        return VAULT.open_answer(stored)
+        return VAULT.open_grant(stored)
 
 
 def sealed_row(
     connection_id: str, *, customer_id: str = "acme", **changes: Any
 ) -> StoredConnection:
-    token = VAULT.seal_answer(ANSWER, connection_id=connection_id, customer_id=customer_id)
+    token = VAULT.seal_grant(ANSWER, connection_id=connection_id, customer_id=customer_id)
     return a_connection(connection_id, customer_id=customer_id, sealed=token, **changes)
 
 
@@ -123,7 +123,7 @@ def test_each_connection_opens_its_own_token(
 ) -> None:
     for number in range(3):
         answer = Secret(json.dumps({"access_token": f"token-{number}"}))
-        token = VAULT.seal_answer(answer, connection_id=f"c-{number}", customer_id="acme")
+        token = VAULT.seal_grant(answer, connection_id=f"c-{number}", customer_id="acme")
         keep(storage, a_connection(f"c-{number}", sealed=token))
 
     found = connections.for_customer("acme")
@@ -149,12 +149,12 @@ def test_a_row_that_was_moved_to_another_customer_is_listed_but_does_not_open(
 
 
 def test_a_storage_that_is_away_says_so(caplog: pytest.LogCaptureFixture) -> None:
-    class Away(MemoryStorage):
+    class Unavailable(MemoryStorage):
         def get(self, connection_id: str) -> StoredConnection | None:
             raise StorageUnavailable
 
     caplog.set_level(logging.DEBUG)
-    connections = Connections(client_id="client", storage=Away(), vault=VAULT, api=NO_API)
+    connections = Connections(client_id="client", storage=Unavailable(), vault=VAULT, api=NO_API)
 
     with pytest.raises(StorageUnavailable):
         connections.get("c-1", customer_id="acme")

@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from finch_middleware import Customer, UsageError
-from finch_middleware.customers import customer_ids
+from finch_middleware.config.customers import customer_ids
 
 ACME = Customer(id="acme", name="Acme Inc.", email="payroll@acme.example")
 

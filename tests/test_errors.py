@@ -24,14 +24,14 @@ from finch_middleware.errors import (
     StorageUnavailable,
     UsageError,
 )
-from finch_middleware.messages import Response
+from finch_middleware.outcomes import Response
 
 CLASSES = [
     cast("type[FinchError]", each)
     for _, each in inspect.getmembers(errors, inspect.isclass)
     if each.__module__ == errors.__name__
 ]
-AWAY: dict[str, Callable[[], errors.Away]] = {
+AWAY: dict[str, Callable[[], errors.Unavailable]] = {
     "finch": lambda: FinchUnavailable("unreachable"),
     "storage": lambda: StorageUnavailable("busy"),
     "spool": lambda: SpoolUnavailable("full", reason="unwritable"),
@@ -67,7 +67,7 @@ def test_the_tree_at_the_top_draws_every_error_in_its_place() -> None:
         drawn[name] = branch[-1][1] if branch else "Exception"
         branch.append((depth, name))
 
-    apart = {"Away"}  # a duty that three of them share, no branch of its own
+    apart = {"Unavailable"}  # a duty that three of them share, no branch of its own
     for each in CLASSES:
         if each.__name__ not in apart:
             assert drawn[each.__name__] in {base.__name__ for base in each.__mro__[1:]}

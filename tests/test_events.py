@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from finch_middleware.events import REFUSED_LINES_LIMIT, Event, Events
+from finch_middleware.hooks import REFUSED_LINES_LIMIT, Event, Events
 
 
 def test_an_event_is_one_log_line_with_its_fields_apart(caplog: pytest.LogCaptureFixture) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from finch_middleware.messages import FAILED_REASONS, INVALID_REASONS, Retry
+from finch_middleware.outcomes import FAILED_REASONS, INVALID_REASONS, Retry
 
 README = Path(__file__).parent.parent / "README.md"
 REASONS = {**INVALID_REASONS, **FAILED_REASONS}

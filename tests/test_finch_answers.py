@@ -10,12 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from finch_middleware.answers import completed_grant
 from finch_middleware.errors import (
     BadResponse,
     ExchangeAmbiguous,
     FinchFault,
 )
+from finch_middleware.finch.responses import completed_grant
 from finch_middleware.records import Grant
 from finch_middleware.secret import Secret
 from tests.asking import (

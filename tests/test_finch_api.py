@@ -137,7 +137,7 @@ def busy(wait: str) -> bytes:
         (finch_error("408 Timeout", "timeout"), BadResponse, "refused"),
         (finch_error("409 Conflict", "conflict"), BadResponse, "refused"),
         (finch_error("429 Slow", "rate_limit_exceeded_error"), FinchUnavailable, "throttled"),
-        (raw_answer(b"", "Location: /x", status="307 Away"), BadResponse, "redirected"),
+        (raw_answer(b"", "Location: /x", status="307 Unavailable"), BadResponse, "redirected"),
         (raw_answer(b"", status="304 Same"), BadResponse, "redirected"),
         (finch_error("500 Oops", "server_error"), ExchangeAmbiguous, "server_error"),
         (HTML, ExchangeAmbiguous, "server_error"),

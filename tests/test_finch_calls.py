@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import responses
 
-from finch_middleware import finch_api
 from finch_middleware.errors import (
     AlreadyConnected,
     ConfigurationError,
@@ -20,7 +19,8 @@ from finch_middleware.errors import (
     FinchRefused,
     FinchUnavailable,
 )
-from finch_middleware.finch_api import FinchApi
+from finch_middleware.finch import client as finch_api
+from finch_middleware.finch.client import FinchClient
 from finch_middleware.records import ConnectSession
 from finch_middleware.secret import Secret
 from tests.asking import (
@@ -114,7 +114,7 @@ SUCCESS = json_answer({"status": "success"})
 CALLS = ["create_session", "reauthenticate", "introspect", "disconnect"]
 
 
-def make(call: str, api: FinchApi, *, within: timedelta = 5 * SECOND) -> object:
+def make(call: str, api: FinchClient, *, within: timedelta = 5 * SECOND) -> object:
     about: object = Secret(TOKEN) if call in ("introspect", "disconnect") else FIELDS
     return getattr(api, call)(about, within=within)
 
@@ -132,7 +132,11 @@ def make(call: str, api: FinchApi, *, within: timedelta = 5 * SECOND) -> object:
         (finch_error("500 Oops", "server_error"), FinchUnavailable, "server_error"),
         (raw_answer(b"", "Retry-After: 99", status="503 Busy"), FinchUnavailable, "throttled"),
         (raw_answer(b"", "Retry-After: soon", status="503 Busy"), FinchUnavailable, "server_error"),
-        (raw_answer(b"", "Location: /x", status="302 Away"), FinchUnavailable, "bad_response"),
+        (
+            raw_answer(b"", "Location: /x", status="302 Away"),
+            FinchUnavailable,
+            "bad_response",
+        ),
         (raw_answer(b"<html>", status="404 Lost"), FinchUnavailable, "bad_response"),
         (raw_answer(b"<html>"), FinchUnavailable, "bad_response"),
         (raw_answer(b"[]"), FinchUnavailable, "bad_response"),
@@ -259,13 +263,13 @@ def test_a_token_that_no_header_takes_is_not_sent() -> None:
 )
 def test_an_api_url_that_is_not_safe_is_refused(api_url: str) -> None:
     with pytest.raises(ConfigurationError, match="api_url"):
-        FinchApi(client_id="c", client_secret=Secret("s"), api_url=api_url)
+        FinchClient(client_id="c", client_secret=Secret("s"), api_url=api_url)
 
 
 def test_making_the_client_does_no_io(tmp_path: Path) -> None:
     absent = str(tmp_path / "absent.pem")
 
-    api = FinchApi(client_id="c", client_secret=Secret("s"), ca_bundle=absent)
+    api = FinchClient(client_id="c", client_secret=Secret("s"), ca_bundle=absent)
 
     with pytest.raises(FinchError, match="unreachable"):
         exchanged(api, within=SECOND)
@@ -288,7 +292,7 @@ def test_an_uninstalled_checkout_says_so(monkeypatch: pytest.MonkeyPatch) -> Non
 @responses.activate
 def test_an_applications_tests_can_play_finch_with_responses() -> None:
     responses.post("https://api.tryfinch.com/auth/token", json=GRANT)
-    api = FinchApi(client_id="client-1", client_secret=Secret(CLIENT_SECRET))
+    api = FinchClient(client_id="client-1", client_secret=Secret(CLIENT_SECRET))
 
     grant = exchanged(api)
 

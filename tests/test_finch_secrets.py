@@ -53,7 +53,7 @@ ENDS: list[tuple[type[FinchError], Behaviour]] = [
     (BadResponse, answering(raw_answer(SPILLED[:-1]))),
     (BadResponse, answering(raw_answer(SPILLED * 900))),
     (BadResponse, answering(raw_answer(SPILLED, "Content-Encoding: gzip"))),
-    (BadResponse, answering(raw_answer(b"", f"Location: /{TOKEN}", status="307 Away"))),
+    (BadResponse, answering(raw_answer(b"", f"Location: /{TOKEN}", status="307 Unavailable"))),
     (BadResponse, answering(SHOUTED)),
 ]
 OTHER_ENDS: list[tuple[type[FinchError], str, Behaviour]] = [

@@ -12,15 +12,16 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from finch_middleware import Event, FinchConnect, keeping
+from finch_middleware.attempts import LEASE, Attempt
+from finch_middleware.callback import STORAGE_RETRY_AFTER_SECONDS
+from finch_middleware.crypto.keys import new_key, wrapped_key
 from finch_middleware.errors import SchemaMismatch
-from finch_middleware.flow import STORAGE_RETRY_AFTER_SECONDS
-from finch_middleware.messages import Declined, Failed, Finishing, Invalid, Outcome, Repeated
-from finch_middleware.options import new_key, wrapped_key
-from finch_middleware.records import LEASE, Attempt, ConnectSession
-from finch_middleware.request import CallbackRequest
+from finch_middleware.outcomes import Declined, Failed, Finishing, Invalid, Outcome, Repeated
+from finch_middleware.records import ConnectSession
 from finch_middleware.storage.memory import MemoryStorage
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import FakeFinch
+from finch_middleware.web.request import CallbackRequest
 from tests.story.troubled_storage import TroubledStorage
 from tests.threats.desk import begun, component
 
@@ -208,11 +209,11 @@ def test_a_claim_says_who_may_have_the_code_and_until_when(
     assert first.client_id == "client"
     assert first.customer_ids == ("acme", "beta")
     assert len(first.bound_to) == 2
-    assert first.flow_key is None
+    assert first.flow_hash is None
     assert (first.claimed_at, first.leased_until) == (clock(), clock() + LEASE)
     assert timedelta(seconds=60) == LEASE
     assert [each.reference for each in storage.claims] == [each.reference for each in outcomes]
-    assert first.code_key == second.code_key
+    assert first.code_hash == second.code_hash
     assert first.attempt_id != second.attempt_id
     assert len(first.attempt_id) == 32
 
@@ -235,8 +236,8 @@ def test_a_claim_by_a_state_takes_its_flow_and_its_failure_leads_back_there(
     away = finch.finish(callback)
 
     [claim] = storage.claims
-    assert claim.flow_key is not None
-    assert claim.bound_to == (claim.flow_key,)
+    assert claim.flow_hash is not None
+    assert claim.bound_to == (claim.flow_hash,)
     assert isinstance(away, Failed)
     assert away.return_to == "/settings"
 

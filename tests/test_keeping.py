@@ -9,12 +9,13 @@ from types import SimpleNamespace
 import pytest
 
 from finch_middleware import Event, keeping
+from finch_middleware.attempts import Attempt, AttemptState
 from finch_middleware.errors import StorageUnavailable
-from finch_middleware.events import Events
+from finch_middleware.hooks import Events
 from finch_middleware.keeping import SETTLE_PAUSES, SETTLE_TRIES_SECONDS, Keeping
-from finch_middleware.records import Attempt, AttemptState, StoredConnection
-from finch_middleware.spool import Spool
+from finch_middleware.records import StoredConnection
 from finch_middleware.storage.memory import MemoryStorage
+from finch_middleware.storage.spool import Spool
 from finch_middleware.testing.sample_records import NOON, a_connection, an_attempt
 from tests.story.troubled_storage import TroubledStorage
 

@@ -7,13 +7,14 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 from ada_url import URL
 
+from finch_middleware.begin import Opening, connect_location
+from finch_middleware.config.options import Options
+from finch_middleware.config.settings import Settings
+from finch_middleware.crypto.keys import new_key
 from finch_middleware.errors import FinchUnavailable, UsageError
-from finch_middleware.opening import Opening, connect_location
-from finch_middleware.options import Options, new_key
 from finch_middleware.records import ConnectSession
 from finch_middleware.secret import Secret
-from finch_middleware.settings import Settings
-from finch_middleware.storage import Storage
+from finch_middleware.storage.protocol import Storage
 
 ORIGIN = "https://connect.tryfinch.com"
 STATE = Secret("abcdefghijklmnopqrstu_")

@@ -13,13 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finch_middleware.addresses import is_loopback, origin_of
+from finch_middleware.config.options import STORAGE_SCHEMES, Options
+from finch_middleware.config.settings import Settings
+from finch_middleware.config.urls import is_loopback, origin_of
+from finch_middleware.crypto.keys import new_key
 from finch_middleware.errors import ConfigurationError
-from finch_middleware.options import STORAGE_SCHEMES, Options, new_key
 from finch_middleware.secret import Secret
-from finch_middleware.settings import Settings
-from finch_middleware.storage import Storage
 from finch_middleware.storage.memory import MemoryStorage
+from finch_middleware.storage.protocol import Storage
 from tests.odd_server import authority
 
 KEY, OLDER = new_key("k1"), new_key("k0")

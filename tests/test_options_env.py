@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from finch_middleware.options import ENVIRONMENT, new_key, options_from_env
-from finch_middleware.settings import Settings
-from finch_middleware.storage import Storage
+from finch_middleware.config.options import ENVIRONMENT, options_from_env
+from finch_middleware.config.settings import Settings
+from finch_middleware.crypto.keys import new_key
+from finch_middleware.storage.protocol import Storage
 from tests.test_options import KEY, OLDER
 
 EVERY_VARIABLE = {

@@ -11,17 +11,17 @@ from wsgiref.validate import validator
 
 import pytest
 
-from finch_middleware.messages import (
+from finch_middleware.outcomes import (
     Invalid,
     Outcome,
     Response,
     SetCookie,
 )
-from finch_middleware.pages import Pages
 from finch_middleware.records import ConnectSession
-from finch_middleware.request import CallbackRequest
-from finch_middleware.responders import with_cookies
 from finch_middleware.secret import Secret
+from finch_middleware.web.headers import with_cookies
+from finch_middleware.web.pages import Pages
+from finch_middleware.web.request import CallbackRequest
 from tests.answers import (
     COMMON,
     EVERY,

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from finch_middleware.errors import ConfigurationError
-from finch_middleware.messages import (
+from finch_middleware.outcomes import (
     Declined,
     Invalid,
     Outcome,
 )
-from finch_middleware.pages import Pages
-from finch_middleware.texts import TEXTS
+from finch_middleware.web.pages import Pages
+from finch_middleware.web.texts import TEXTS
 from tests.answers import (
     STAYING,
     UNTRUSTED,

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from finch_middleware.messages import (
+from finch_middleware.outcomes import (
     Connected,
     Failed,
     Finishing,
@@ -20,10 +20,10 @@ from finch_middleware.messages import (
     Retry,
     SetCookie,
 )
-from finch_middleware.pages import Pages
 from finch_middleware.records import ConnectSession
-from finch_middleware.request import CallbackRequest
 from finch_middleware.secret import Secret
+from finch_middleware.web.pages import Pages
+from finch_middleware.web.request import CallbackRequest
 from tests.answers import (
     COMMON,
     CONNECTED,

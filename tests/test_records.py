@@ -9,14 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from finch_middleware.attempts import Attempt, AttemptState
 from finch_middleware.records import (
-    Attempt,
-    AttemptState,
     Connection,
     SealedToken,
     StoredConnection,
-    connection_key,
-    customer_key,
+    connection_hash,
+    customer_hash,
     row_from_json,
     row_to_json,
 )
@@ -34,8 +33,8 @@ _sealed = st.builds(SealedToken, text=_texts.filter(bool))
 _attempts = st.builds(
     Attempt,
     attempt_id=_texts,
-    code_key=_keys,
-    flow_key=st.none() | _keys,
+    code_hash=_keys,
+    flow_hash=st.none() | _keys,
     bound_to=st.lists(_keys).map(tuple),
     client_id=_texts,
     customer_ids=st.lists(_texts).map(tuple),
@@ -118,8 +117,8 @@ def test_anything_but_a_row_is_refused(line: str) -> None:
 
 @given(_texts)
 def test_keys_are_32_bytes_and_told_apart_by_purpose(text: str) -> None:
-    assert len(connection_key(text)) == len(customer_key(text)) == 32
-    assert connection_key(text) != customer_key(text)
+    assert len(connection_hash(text)) == len(customer_hash(text)) == 32
+    assert connection_hash(text) != customer_hash(text)
 
 
 @pytest.mark.parametrize(
@@ -212,4 +211,4 @@ def test_connection_says_what_its_row_says() -> None:
 def test_customers_of_a_connection_are_found_by_a_key_of_their_own() -> None:
     row = a_connection("acme", customer_id="acme").as_row()
 
-    assert row["connection_key"] != row["customer_key"]
+    assert row["connection_hash"] != row["customer_hash"]

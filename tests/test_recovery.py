@@ -12,13 +12,13 @@ import pytest
 
 from finch_middleware import Connection
 from finch_middleware.assembly import storage_of
-from finch_middleware.records import AttemptState
+from finch_middleware.attempts import AttemptState
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import FakeFinch
 from tests.left_behind import left_behind, quarantined, spooled, standing
 from tests.site import Browser, Site
 from tests.story.conftest import options_of, servers_in_use  # noqa: F401  # a fixture
-from tests.story.oracle import attempt_of, code_key, code_of, tokens_of
+from tests.story.oracle import attempt_of, code_hash, code_of, tokens_of
 from tests.story.troubled_storage import TroubledStorage
 
 LEASE = timedelta(seconds=61)
@@ -125,7 +125,7 @@ def test_a_sweep_brings_every_spooled_token_home(
 
     swept = site.finch.recovery.sweep()
 
-    assert {each.code_key for each in swept.drained} == {code_key(fake, code) for code in codes}
+    assert {each.code_hash for each in swept.drained} == {code_hash(fake, code) for code in codes}
     assert sorted(tokens_of(site, "acme") + tokens_of(site, "umbrella")) == sorted(
         fake.ledger.tokens
     )
@@ -215,7 +215,8 @@ def test_attempts_are_forgotten_in_passing_a_batch_an_hour_until_none_is_left(
     fake: FakeFinch, site: Site, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for backend in ("sqlalchemy", "redis"):
-        monkeypatch.setattr(f"finch_middleware.storage.{backend}._BATCH", 1)
+        module = {"sqlalchemy": "sql", "redis": "redis"}[backend]
+        monkeypatch.setattr(f"finch_middleware.storage.{module}.storage._BATCH", 1)
     browsers = [Browser(site) for _ in range(2)]
     codes = [code_of(callback) for callback in map(fake.allow, map(Browser.location, browsers))]
     for browser, code in zip(browsers, codes, strict=True):

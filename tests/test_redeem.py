@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from finch_middleware import Connected, Failed, Finishing, Invalid, keeping
-from finch_middleware import redeem as redeem_module
+from finch_middleware import exchange as redeem_module
+from finch_middleware.attempts import AttemptState
 from finch_middleware.errors import (
     BadResponse,
     CodeRejected,
@@ -18,7 +19,7 @@ from finch_middleware.errors import (
     FinchFault,
     FinchUnavailable,
 )
-from finch_middleware.records import AttemptState, StoredConnection
+from finch_middleware.records import StoredConnection
 from finch_middleware.testing.sample_records import a_connection, an_attempt, key_of
 from finch_middleware.tickets import REPLAY_WINDOW, Ticket
 from tests.redeeming import CODE, STORED, WITHIN, Desk, a_grant
@@ -60,7 +61,7 @@ def test_a_token_ends_its_flow(hook: bool) -> None:
     assert desk.standing == desk.attempt.settled(
         AttemptState.STORED,
         at=now,
-        flow_key=flow.key,
+        flow_hash=flow.key,
         bound_to=(key_of("ticket"),),
         customer_id="acme",
         connection_id="connection",
@@ -84,7 +85,7 @@ def test_a_token_without_a_flow_goes_where_the_binding_says(desk: Desk) -> None:
 
     assert (outcome.return_to, outcome.cookies) == ("/of-the-binding", ())
     assert desk.standing is not None
-    assert (desk.standing.return_to, desk.standing.flow_key) == ("/of-the-binding", None)
+    assert (desk.standing.return_to, desk.standing.flow_hash) == ("/of-the-binding", None)
 
 
 @pytest.mark.parametrize("return_to", ["", None])
@@ -97,7 +98,7 @@ def test_the_row_holds_all_that_finch_said_and_the_token_only_sealed(desk: Desk)
 
     row = desk.connection
     assert row is not None
-    assert desk.vault.open_answer(row).reveal() == '{"access_token": "the-token"}'
+    assert desk.vault.open_grant(row).reveal() == '{"access_token": "the-token"}'
     assert row == StoredConnection(
         connection_id="connection",
         customer_id="acme",

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from finch_middleware import Connection
-from finch_middleware.records import Attempt, AttemptState
+from finch_middleware.attempts import Attempt, AttemptState
 from tests.redeeming import STORED, Desk
 
 

@@ -11,11 +11,20 @@ from typing import Any
 
 import pytest
 
-from finch_middleware import Connected, Event, Failed, Finishing, Invalid, Repeated, forks, repeats
+from finch_middleware import (
+    Connected,
+    Event,
+    Failed,
+    Finishing,
+    Invalid,
+    Repeated,
+    duplicates,
+    forks,
+)
+from finch_middleware.attempts import Attempt, AttemptState
 from finch_middleware.binding import Binding
-from finch_middleware.events import Events
-from finch_middleware.records import Attempt, AttemptState
-from finch_middleware.repeats import WAIT_SECONDS, WAITING_THREADS, Repeats
+from finch_middleware.duplicates import WAIT_SECONDS, WAITING_THREADS, Duplicates
+from finch_middleware.hooks import Events
 from finch_middleware.storage.memory import MemoryStorage
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.sample_records import an_attempt, key_of
@@ -27,7 +36,7 @@ OWN = Binding(
     live=(),
     customers=frozenset({"acme"}),
     names=((key_of("ticket"), "acme"),),
-    flow_key=None,
+    flow_hash=None,
     return_to="/of-the-binding",
 )
 VISIT = Visit(reference="VISIT", return_to="/of-the-visit", began=0.0)
@@ -35,7 +44,7 @@ VISIT = Visit(reference="VISIT", return_to="/of-the-visit", began=0.0)
 
 class Desk:
     """
-    Repeats on a memory whose claim stands; its clock moves by what it sleeps.
+    Duplicates on a memory whose claim stands; its clock moves by what it sleeps.
 
     Attributes:
         slept: The pauses that were made, in seconds.
@@ -53,14 +62,14 @@ class Desk:
         self.known: dict[str, Failed] = {}
         self.notified: list[str] = []
         time = SimpleNamespace(sleep=self._sleep, monotonic=lambda: sum(self.slept))
-        monkeypatch.setattr(repeats, "time", time)
+        monkeypatch.setattr(duplicates, "time", time)
         named: Any = SimpleNamespace(
             clock=self.clock,
             released=lambda attempt: self.known.get(attempt.attempt_id),
             notify=lambda attempt: self.notified.append(attempt.attempt_id),
             interrupted=self._interrupted,
         )
-        self.repeats = Repeats(
+        self.repeats = Duplicates(
             settings=named,
             storage=self.storage,
             redeemer=named,
@@ -81,7 +90,7 @@ class Desk:
         return settled
 
     def answer(self, standing: Attempt | None = None, **given: Any) -> Any:
-        asked = {"code_key": key_of("code"), "binding": OWN, "visit": VISIT, **given}
+        asked = {"code_hash": key_of("code"), "binding": OWN, "visit": VISIT, **given}
         return self.repeats.answer(standing or self.claimed, **asked)
 
     @property
@@ -117,7 +126,7 @@ REFUSED = Invalid(reference="VISIT", return_to="/of-the-visit", reason="already_
 
 
 def test_a_second_code_of_a_flow_is_refused(desk: Desk) -> None:
-    answer = desk.answer(code_key=key_of("second"))
+    answer = desk.answer(code_hash=key_of("second"))
 
     assert answer == Invalid(reference="VISIT", return_to="/of-the-visit", reason="code_mismatch")
     assert desk.told == [rejected("code_mismatch")]
@@ -130,7 +139,7 @@ def test_a_code_of_somebody_else_is_refused(desk: Desk) -> None:
         live=(),
         customers=frozenset(),
         names=((key_of("other"), "acme"),),
-        flow_key=None,
+        flow_hash=None,
         return_to="/",
     )
 
@@ -150,7 +159,7 @@ def test_the_answer_is_asked_for_ever_more_slowly_until_the_wait_is_over(desk: D
 
 
 def test_the_wait_is_over_at_its_second(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(repeats, "WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(duplicates, "WAIT_SECONDS", 0.05)
 
     assert isinstance(desk.answer(), Finishing)
 

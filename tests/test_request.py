@@ -14,10 +14,10 @@ from urllib.parse import urlencode, urlsplit
 import pytest
 from werkzeug.test import EnvironBuilder
 
-from finch_middleware import request as request_module
 from finch_middleware.errors import ReturnFault, UsageError
-from finch_middleware.request import BODY_LIMIT_BYTES, CallbackRequest
-from finch_middleware.returns import recognised
+from finch_middleware.web import request as request_module
+from finch_middleware.web.params import recognised
+from finch_middleware.web.request import BODY_LIMIT_BYTES, CallbackRequest
 from tests.site import CALLBACK, Site
 
 CODE = "6d1fd0f0-5a1e-4e2a-9a5f-0c3c1f1f7a10"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from finch_middleware.request import CallbackRequest
+from finch_middleware.web.request import CallbackRequest
 
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"

@@ -17,8 +17,8 @@ from ada_url import URL
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from finch_middleware.config.return_to import LIMIT_BYTES, local_path, place
 from finch_middleware.errors import UsageError
-from finch_middleware.return_to import LIMIT_BYTES, local_path, place
 
 SITE = "https://app.example.com"
 CALLBACK = f"{SITE}/finch/callback"

@@ -10,9 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from finch_middleware.errors import ReturnFault
-from finch_middleware.messages import INVALID_REASONS
-from finch_middleware.request import CallbackRequest
-from finch_middleware.returns import Return, recognised
+from finch_middleware.outcomes import INVALID_REASONS
+from finch_middleware.web.params import Return, recognised
+from finch_middleware.web.request import CallbackRequest
 
 CODE = "6d1fd0f0-5a1e-4e2a-9a5f-0c3c1f1f7a10"
 STATE = "abcdefghijklmnopqrstu_"

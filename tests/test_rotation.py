@@ -15,20 +15,21 @@ from typing import Any
 import pytest
 
 from benchmarks.rotation import Trial, tried
-from finch_middleware import rotation
+from finch_middleware.attempts import Attempt, AttemptState
 from finch_middleware.connect import FinchConnect
+from finch_middleware.crypto.keys import new_key
+from finch_middleware.crypto.vault import Vault
 from finch_middleware.errors import StorageUnavailable
-from finch_middleware.options import new_key
-from finch_middleware.records import Attempt, AttemptState, SealedToken, StoredConnection
-from finch_middleware.rotation import Rotated, Rotation
+from finch_middleware.operations import rotation
+from finch_middleware.operations.rotation import Rotated, Rotation
+from finch_middleware.records import SealedToken, StoredConnection
 from finch_middleware.secret import Secret
-from finch_middleware.spool import Spool
-from finch_middleware.storage import Storage
 from finch_middleware.storage.memory import MemoryStorage
+from finch_middleware.storage.protocol import Storage
+from finch_middleware.storage.spool import Spool
 from finch_middleware.testing.fake_finch import FakeFinch
 from finch_middleware.testing.rows import add_connection
 from finch_middleware.testing.sample_records import NOON, an_attempt
-from finch_middleware.vault import Vault
 from tests.site import CALLBACK, Browser, Site
 from tests.storage import servers
 from tests.story.test_parallel import _Place, _port, _worker
@@ -190,7 +191,7 @@ def test_a_quarantined_token_that_is_completed_meanwhile_stays_completed(
     rotated = ended(connect(interfering, key=NEW, accepted_keys=(OLD,)))
 
     assert rotated.resealed == 0
-    assert interfering.attempt(attempt.code_key) == completed
+    assert interfering.attempt(attempt.code_hash) == completed
 
 
 def test_a_quarantined_token_that_does_not_open_is_left_and_counted(
@@ -202,7 +203,7 @@ def test_a_quarantined_token_that_does_not_open_is_left_and_counted(
     rotated = ended(after)
 
     assert (rotated.resealed, rotated.unopened) == (0, {"k0": 1})
-    assert storage.attempt(attempt.code_key) == attempt
+    assert storage.attempt(attempt.code_hash) == attempt
 
 
 def test_what_is_under_the_present_key_is_not_written_again(
@@ -269,7 +270,7 @@ class Endless(MemoryStorage):
 
     def _row(self, number: int) -> StoredConnection:
         name = f"{number}"
-        sealed = self._vault.seal_answer(Secret("{}"), connection_id=name, customer_id="acme")
+        sealed = self._vault.seal_grant(Secret("{}"), connection_id=name, customer_id="acme")
         return StoredConnection(
             connection_id=name,
             customer_id="acme",

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
+from finch_middleware.config.options import Options
+from finch_middleware.config.settings import Settings
+from finch_middleware.crypto.keys import new_key
 from finch_middleware.errors import ConfigurationError
-from finch_middleware.options import Options, new_key
 from finch_middleware.secret import Secret
-from finch_middleware.settings import Settings
-from finch_middleware.storage import Storage
+from finch_middleware.storage.protocol import Storage
 from finch_middleware.testing.clock import Clock
 from tests.odd_server import authority
 

@@ -14,7 +14,7 @@ import pytest
 
 from finch_middleware.errors import SpoolUnavailable
 from finch_middleware.records import StoredConnection
-from finch_middleware.spool import Entry, Spool
+from finch_middleware.storage.spool import Entry, Spool
 from finch_middleware.testing.sample_records import a_connection, key_of
 from tests.spooling import OURS, AwayStorage, names, stored
 
@@ -37,7 +37,7 @@ def test_an_entry_comes_back_as_it_was_put(
 
     spool.put(attempt, connection)
 
-    assert spool.entry(attempt.code_key) == Entry(attempt=attempt, connection=connection)
+    assert spool.entry(attempt.code_hash) == Entry(attempt=attempt, connection=connection)
     assert list(spool.entries()) == [Entry(attempt=attempt, connection=connection)]
     assert spool.entry(key_of("another")) is None
 
@@ -83,7 +83,7 @@ def test_an_entry_is_on_disk_before_it_has_its_name_and_then_so_is_the_name(
 
     spool.put(attempt, a_connection())
 
-    name = f"{attempt.code_key.hex()}.json"
+    name = f"{attempt.code_hash.hex()}.json"
     assert calls == [
         ("fsync", str(folder.parent)),
         ("fsync", str(folder / f".{name}.part")),

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from finch_middleware.attempts import Attempt
 from finch_middleware.errors import SchemaMismatch, StorageUnavailable
-from finch_middleware.records import Attempt, StoredConnection
-from finch_middleware.spool import Entry, Spool
+from finch_middleware.records import StoredConnection
 from finch_middleware.storage.memory import MemoryStorage
+from finch_middleware.storage.spool import Entry, Spool
 from finch_middleware.testing.sample_records import NOON, a_connection, key_of
 from tests.spooling import OURS, AwayStorage, names, stored, told
 
@@ -54,7 +55,7 @@ def test_an_entry_that_the_database_cannot_hold_does_not_stop_the_others(
 ) -> None:
     class Choosy(MemoryStorage):
         def settle(self, attempt: Attempt, connection: StoredConnection | None = None) -> bool:
-            if attempt.code_key == key_of("bad"):
+            if attempt.code_hash == key_of("bad"):
                 raise StorageUnavailable("unstorable")
             return super().settle(attempt, connection)
 
@@ -63,7 +64,7 @@ def test_an_entry_that_the_database_cannot_hold_does_not_stop_the_others(
 
     drained = list(spool.drain(Choosy(), client_id=OURS))
 
-    assert [entry.attempt.code_key for entry in drained] == [key_of("good")]
+    assert [entry.attempt.code_hash for entry in drained] == [key_of("good")]
     assert ["finch.spool.unstorable" in r.getMessage() for r in caplog.records] == [True]
     assert len(names(folder)) == 1
 
@@ -75,7 +76,7 @@ def test_in_passing_an_entry_that_was_refused_before_lets_the_next_one_by(
 
     class Choosy(MemoryStorage):
         def settle(self, attempt: Attempt, connection: StoredConnection | None = None) -> bool:
-            if attempt.code_key == key_of(first):
+            if attempt.code_hash == key_of(first):
                 raise StorageUnavailable("unstorable")
             return super().settle(attempt, connection)
 
@@ -86,7 +87,7 @@ def test_in_passing_an_entry_that_was_refused_before_lets_the_next_one_by(
 
     [drained] = spool.drain(storage, client_id=OURS, limit=1)
 
-    assert drained.attempt.code_key == key_of(second)
+    assert drained.attempt.code_hash == key_of(second)
     assert told(caplog) == [("finch.spool.unstorable", f"{key_of(first).hex()}.json")]
 
 

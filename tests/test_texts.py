@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from finch_middleware.errors import ConfigurationError
-from finch_middleware.messages import (
+from finch_middleware.outcomes import (
     FAILED_REASONS,
     INVALID_REASONS,
 )
-from finch_middleware.pages import Pages
-from finch_middleware.texts import TEXTS
+from finch_middleware.web.pages import Pages
+from finch_middleware.web.texts import TEXTS
 from tests.answers import (
     UNREACHABLE,
     UNTRUSTED,

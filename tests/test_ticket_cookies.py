@@ -6,9 +6,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from finch_middleware.request import CallbackRequest
+from finch_middleware.crypto.vault import Vault
 from finch_middleware.tickets import with_state
-from finch_middleware.vault import Vault
+from finch_middleware.web.request import CallbackRequest
 from tests.test_tickets import NOW, TICKETS, a_ticket, ids, pair
 
 odd_text = st.text(st.characters(max_codepoint=255, exclude_characters=";\r\n"), max_size=60)

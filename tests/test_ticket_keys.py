@@ -6,11 +6,11 @@ import base64
 
 import pytest
 
+from finch_middleware.crypto.keys import Key, new_key
+from finch_middleware.crypto.vault import Vault
 from finch_middleware.errors import KeyUnavailable
-from finch_middleware.options import Key, new_key
 from finch_middleware.secret import Secret
 from finch_middleware.tickets import Tickets
-from finch_middleware.vault import Vault
 from tests.test_tickets import a_ticket, cookies_of, ids
 
 

@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from finch_middleware.config.options import FlowKind
+from finch_middleware.crypto.keys import Key, new_key
+from finch_middleware.crypto.vault import Vault
 from finch_middleware.errors import UsageError
-from finch_middleware.messages import SetCookie
-from finch_middleware.options import FlowKind, Key, new_key
+from finch_middleware.outcomes import SetCookie
 from finch_middleware.secret import Secret
 from finch_middleware.tickets import (
     CUSTOMER_ID_LIMIT_BYTES,
@@ -23,7 +25,6 @@ from finch_middleware.tickets import (
     expired,
     with_state,
 )
-from finch_middleware.vault import Vault
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)
 HOUR = timedelta(hours=1)

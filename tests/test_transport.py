@@ -11,8 +11,8 @@ from datetime import timedelta
 
 import pytest
 
-from finch_middleware import transport
-from finch_middleware.transport import Answer, Deadline, NoAnswer, Request, Transport
+from finch_middleware.finch import transport
+from finch_middleware.finch.transport import Deadline, FinchResponse, NoResponse, Request, Transport
 from tests.asking import (
     RESET,
     SECOND,
@@ -58,7 +58,7 @@ def test_plain_http_on_a_tls_port_began_and_broke() -> None:
 
         result = ask(server)
 
-    assert isinstance(result, NoAnswer)
+    assert isinstance(result, NoResponse)
     assert result.began
 
 
@@ -313,7 +313,7 @@ def test_a_body_encoded_as_identity_is_read() -> None:
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_a_redirect_is_not_followed(status: int) -> None:
     with OddServer(answering(raw_answer(b"{}"))) as target:
-        redirect = raw_answer(b"", f"Location: {target.url}/x", status=f"{status} Away")
+        redirect = raw_answer(b"", f"Location: {target.url}/x", status=f"{status} Unavailable")
         with OddServer(answering(redirect)) as server:
             result = answered(ask(server))
 
@@ -344,7 +344,7 @@ def test_the_body_of_a_servers_own_error_is_not_waited_for() -> None:
 def test_a_request_and_an_answer_do_not_show_what_they_carry() -> None:
     headers = {"Authorization": "canary"}
     request = Request(method="POST", url="https://x.example", headers=headers, body=b"canary")
-    answer = Answer(status=200, headers=headers, body=b"canary")
+    answer = FinchResponse(status=200, headers=headers, body=b"canary")
 
     shown = repr([request, answer])
 

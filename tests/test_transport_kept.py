@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import pytest
 
-from finch_middleware import transport
-from finch_middleware.transport import Answer, Transport
+from finch_middleware.finch import transport
+from finch_middleware.finch.transport import FinchResponse, Transport
 from tests.asking import (
     SECOND,
     answered,
@@ -110,7 +110,7 @@ def test_many_threads_get_each_their_own_answer() -> None:
         for turn in range(20):
             body = b"%d/%d" % (number, turn)
             result = ask(server, transport=one, body=body, within=20 * SECOND)
-            if not isinstance(result, Answer) or result.body != body:
+            if not isinstance(result, FinchResponse) or result.body != body:
                 wrong.append((body, result))
 
     with OddServer(echo) as server:
@@ -132,7 +132,7 @@ def test_a_fork_shares_neither_connection_nor_context() -> None:
 
         ended = in_child(
             lambda: (
-                isinstance(ask(server, transport=client), Answer)
+                isinstance(ask(server, transport=client), FinchResponse)
                 and client._adapter() is not inherited
                 and list(client._adapters) == [os.getpid()]
             )
@@ -162,7 +162,7 @@ def test_a_fork_while_the_context_is_being_made_does_not_hang_the_child(
         begun.wait(30)
         monkeypatch.setattr(transport, "_tls_context", make)
 
-        ended = in_child(lambda: isinstance(ask(server, transport=client), Answer))
+        ended = in_child(lambda: isinstance(ask(server, transport=client), FinchResponse))
         forked.set()
         other.join()
 

@@ -14,11 +14,12 @@ from pathlib import Path
 import pytest
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
-from finch_middleware import FinchConnect, transport
+from finch_middleware import FinchConnect
 from finch_middleware.errors import ConfigurationError
-from finch_middleware.finch_api import FinchApi
+from finch_middleware.finch import transport
+from finch_middleware.finch.client import FinchClient
+from finch_middleware.finch.transport import Transport
 from finch_middleware.secret import Secret
-from finch_middleware.transport import Transport
 from tests.asking import (
     DISTRUSTED,
     SECOND,
@@ -207,7 +208,7 @@ PASSWORD = "c4n4ry"
     "refused",
     [
         lambda: Transport(proxy=Secret(f"http://user:{PASSWORD}@proxy:port")),
-        lambda: FinchApi(
+        lambda: FinchClient(
             client_id="c",
             client_secret=Secret("s"),
             api_url="http://finch.example",
@@ -228,7 +229,7 @@ def test_no_refusal_shows_the_password_of_a_proxy(refused: Callable[[], object])
 SEND = """
 import sys
 from datetime import timedelta
-from finch_middleware.transport import Deadline, Request, Transport
+from finch_middleware.finch.transport import Deadline, Request, Transport
 
 url, bundle = sys.argv[1:]
 request = Request(method="GET", url=url, headers={"X": "y"})

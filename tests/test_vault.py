@@ -10,12 +10,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from finch_middleware.crypto.keys import Key, new_key
+from finch_middleware.crypto.vault import KeyedHash, Vault, pack
 from finch_middleware.errors import CannotOpen
-from finch_middleware.options import Key, new_key
 from finch_middleware.records import SealedToken
 from finch_middleware.secret import Secret
 from finch_middleware.testing.sample_records import a_connection
-from finch_middleware.vault import KeyedHash, Vault, pack
 
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 ANY_TEXT = st.text(st.characters(codec=None, exclude_categories=()))
@@ -176,24 +176,24 @@ def test_no_row_opens_in_the_place_of_another() -> None:
         for number in range(12)
     ]
     sealed = [
-        VAULT.seal_answer(PLAIN, connection_id=row.connection_id, customer_id=row.customer_id)
+        VAULT.seal_grant(PLAIN, connection_id=row.connection_id, customer_id=row.customer_id)
         for row in rows
     ]
 
     for (here, row), (there, token) in itertools.product(enumerate(rows), enumerate(sealed)):
         moved = a_connection(row.connection_id, customer_id=row.customer_id, sealed=token)
         if here == there:
-            assert VAULT.open_answer(moved) == PLAIN
+            assert VAULT.open_grant(moved) == PLAIN
         else:
             with pytest.raises(CannotOpen):
-                VAULT.open_answer(moved)
+                VAULT.open_grant(moved)
 
 
 def test_a_row_handed_to_another_customer_does_not_open() -> None:
-    token = VAULT.seal_answer(PLAIN, connection_id="c", customer_id="acme")
+    token = VAULT.seal_grant(PLAIN, connection_id="c", customer_id="acme")
 
     with pytest.raises(CannotOpen):
-        VAULT.open_answer(a_connection("c", customer_id="evil", sealed=token))
+        VAULT.open_grant(a_connection("c", customer_id="evil", sealed=token))
 
 
 @given(st.text())
@@ -292,7 +292,7 @@ def test_it_does_not_prove_what_does_not_work(
 
 
 def test_a_sealed_answer_knows_its_key() -> None:
-    token = VAULT.seal_answer(PLAIN, connection_id="c", customer_id="acme")
+    token = VAULT.seal_grant(PLAIN, connection_id="c", customer_id="acme")
 
     assert token.key_id == "k1"
     assert SealedToken(text="rubbish").key_id == ""

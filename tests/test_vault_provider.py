@@ -7,10 +7,10 @@ import time
 
 import pytest
 
+from finch_middleware.crypto.keys import KEY_BYTES, Key, new_key
+from finch_middleware.crypto.vault import Vault
 from finch_middleware.errors import CannotOpen, KeyUnavailable
-from finch_middleware.options import KEY_BYTES, Key, new_key
 from finch_middleware.secret import Secret
-from finch_middleware.vault import Vault
 from tests.test_finch_secrets import shown_by
 
 PLAIN = Secret("the-token-itself")
@@ -166,7 +166,7 @@ def test_a_provider_that_failed_is_left_alone_for_a_while() -> None:
 
 
 def test_a_provider_that_failed_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("finch_middleware.vault._LEFT_ALONE_SECONDS", 0.1)
+    monkeypatch.setattr("finch_middleware.crypto.vault._LEFT_ALONE_SECONDS", 0.1)
     provider = Reversing(TimeoutError())
     vault = Vault(client_id="client", key=wrapped(K1), key_provider=provider)
     refusal_of(vault)

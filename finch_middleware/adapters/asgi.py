@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 
 from finch_middleware.adapters.threads import Threads
 from finch_middleware.connect import FinchConnect
-from finch_middleware.messages import Response
-from finch_middleware.repeats import WAITING_THREADS
-from finch_middleware.request import BODY_LIMIT_BYTES
+from finch_middleware.duplicates import WAITING_THREADS
+from finch_middleware.outcomes import Response
+from finch_middleware.web.request import BODY_LIMIT_BYTES
 
 if TYPE_CHECKING:
     from starlette.responses import Response as StarletteResponse

@@ -35,10 +35,10 @@ from django.urls import Resolver404, resolve
 from django.views.decorators.csrf import csrf_exempt
 from werkzeug.wrappers import Response
 
+from finch_middleware.config.options import Options
 from finch_middleware.connect import FinchConnect
 from finch_middleware.errors import ConfigurationError
 from finch_middleware.forks import renew_in_children
-from finch_middleware.options import Options
 
 CustomerOf = Callable[[HttpRequest], str | Collection[str] | None]
 View = Callable[[HttpRequest], HttpResponse]

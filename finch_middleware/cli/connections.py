@@ -15,7 +15,7 @@ from finch_middleware.cli.deployment import of_application, taking_application, 
 from finch_middleware.connect import FinchConnect
 from finch_middleware.errors import CannotOpen, KeyUnavailable
 from finch_middleware.records import StoredConnection
-from finch_middleware.storage import survey
+from finch_middleware.storage.protocol import survey
 
 _BATCH = 500
 _COLUMNS = ("connection_id", "customer_id", "provider_id", "status", "obtained_at")
@@ -151,7 +151,7 @@ def _one(finch: FinchConnect, connection_id: str) -> StoredConnection:
 
 def _opens(finch: FinchConnect, stored: StoredConnection) -> bool:
     try:
-        finch.vault.open_answer(stored)
+        finch.vault.open_grant(stored)
     except (CannotOpen, KeyUnavailable):
         return False
     return True

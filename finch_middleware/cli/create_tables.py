@@ -9,9 +9,9 @@ import click
 from finch_middleware.assembly import storage_of
 from finch_middleware.cli import Fault
 from finch_middleware.cli.deployment import of_application, taking_application, without_password
-from finch_middleware.option_reader import OptionReader
-from finch_middleware.storage import Storage
-from finch_middleware.storage.sqlalchemy import SQLAlchemyStorage
+from finch_middleware.config.option_reader import OptionReader
+from finch_middleware.storage.protocol import Storage
+from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 
 _NOT_SQL = ("memory:", "redis:", "rediss:", "unix:")
 

@@ -23,7 +23,7 @@ from finch_middleware.cli.demo_tour import Scene, Tour
 from finch_middleware.cli.demo_traces import Traces
 from finch_middleware.cli.deployment import without_password
 from finch_middleware.cli.serving import until_interrupted, wait_while
-from finch_middleware.options import new_key
+from finch_middleware.crypto.keys import new_key
 
 _REAL_PORT = 5000
 _FAKE_NOTICE = "A demo of finch-middleware with a fake Finch. Nothing here is real."

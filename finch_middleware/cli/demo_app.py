@@ -29,7 +29,7 @@ from werkzeug.exceptions import (
 from werkzeug.wrappers import Request, Response
 
 from finch_middleware import CannotOpen, Connection, FinchConnect, StorageUnavailable
-from finch_middleware.errors import Away, FinchRefused
+from finch_middleware.errors import FinchRefused, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -114,7 +114,7 @@ class DemoApp:
                 customer_name=EMPLOYERS[visitor.employer_id],
                 return_to="/",
             )
-        except Away as away:
+        except Unavailable as away:
             logger.warning("Connect was not opened: %s", away)
             return away.response()
         except FinchRefused as refused:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from finch_middleware.storage import Storage
+from finch_middleware.storage.protocol import Storage
 
 Row = dict[str, object]
 

@@ -13,7 +13,7 @@ import click
 
 from finch_middleware.cli import Fault
 from finch_middleware.connect import FinchConnect
-from finch_middleware.recovery import Swept
+from finch_middleware.operations.recovery import Swept
 
 #: Names of unreadable rows that fit a line.
 _NAMED = 5

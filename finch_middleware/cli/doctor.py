@@ -13,6 +13,7 @@ from typing import Literal
 
 import click
 
+from finch_middleware.attempts import AttemptState
 from finch_middleware.cli.deployment import (
     of_application,
     taking_application,
@@ -21,8 +22,7 @@ from finch_middleware.cli.deployment import (
 )
 from finch_middleware.connect import FinchConnect
 from finch_middleware.errors import CannotOpen, KeyUnavailable, SpoolUnavailable, StorageFault
-from finch_middleware.records import AttemptState
-from finch_middleware.rotation import Census
+from finch_middleware.operations.rotation import Census
 
 #: Connections that are counted by default. Storages list them by a hash, so they are a sample.
 _ENOUGH = 100_000

@@ -6,9 +6,9 @@ import sys
 
 import click
 
+from finch_middleware.config.option_reader import OptionReader
+from finch_middleware.crypto.keys import new_key
 from finch_middleware.errors import ConfigurationError
-from finch_middleware.option_reader import OptionReader
-from finch_middleware.options import new_key
 
 _ADVICE = """
 This is the only copy. Keep it where your other secrets are, and give it to the application as

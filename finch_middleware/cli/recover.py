@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
+from finch_middleware.attempts import Attempt
 from finch_middleware.cli.deployment import of_application, summary, taking_application
 from finch_middleware.connect import FinchConnect
 from finch_middleware.errors import CannotOpen, FinchFault
-from finch_middleware.records import Attempt
 
 
 @click.command()

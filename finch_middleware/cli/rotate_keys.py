@@ -9,7 +9,7 @@ import click
 
 from finch_middleware.cli.deployment import of_application, taking_application, unreadable
 from finch_middleware.connect import FinchConnect
-from finch_middleware.rotation import Rotated
+from finch_middleware.operations.rotation import Rotated
 
 # Plain lines go to logs: one for each so many rows.
 _ROWS_A_LINE = 10_000

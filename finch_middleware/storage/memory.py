@@ -7,8 +7,9 @@ import threading
 from collections.abc import Sequence
 from datetime import datetime
 
+from finch_middleware.attempts import Attempt, AttemptState
 from finch_middleware.forks import renew_in_children
-from finch_middleware.records import Attempt, AttemptState, StoredConnection, connection_key
+from finch_middleware.records import StoredConnection, connection_hash
 from finch_middleware.storage.precedence import forgettable, gives_way, owes, replaces
 
 
@@ -36,15 +37,15 @@ class MemoryStorage:
     def claim(self, attempt: Attempt) -> Attempt | None:
         """None for the one caller that won, for all others the attempt that stands."""
         with self._lock:
-            standing = self._attempts.get(attempt.code_key) or self._flow_holder(attempt)
+            standing = self._attempts.get(attempt.code_hash) or self._flow_holder(attempt)
             if standing is None:
                 self._put(attempt)
             return standing
 
-    def attempt(self, code_key: bytes) -> Attempt | None:
+    def attempt(self, code_hash: bytes) -> Attempt | None:
         """The attempt that stands for this code."""
         with self._lock:
-            return self._attempts.get(code_key)
+            return self._attempts.get(code_hash)
 
     def settle(self, attempt: Attempt, connection: StoredConnection | None = None) -> bool:
         """Write the end of an attempt and the connection that it brought, as `Storage` says."""
@@ -52,8 +53,8 @@ class MemoryStorage:
             if connection is not None:
                 self._keep_newest(connection)
             if self._flow_holder(attempt) is not None:
-                attempt = dataclasses.replace(attempt, flow_key=None)
-            standing = self._attempts.get(attempt.code_key)
+                attempt = dataclasses.replace(attempt, flow_hash=None)
+            standing = self._attempts.get(attempt.code_hash)
             if standing is not None and not gives_way(standing, to=attempt):
                 return standing == attempt
             self._put(attempt)
@@ -62,11 +63,11 @@ class MemoryStorage:
     def release(self, attempt: Attempt) -> None:
         """Remove the claim, if it is still this attempt's and still claimed."""
         with self._lock:
-            standing = self._attempts.get(attempt.code_key)
+            standing = self._attempts.get(attempt.code_hash)
             if standing is None or standing.attempt_id != attempt.attempt_id:
                 return
             if standing.state is AttemptState.CLAIMED:
-                self._drop(attempt.code_key)
+                self._drop(attempt.code_hash)
 
     def unsettled(self, *, leased_before: datetime) -> Sequence[Attempt]:
         """Attempts that owe something and whose lease ended before that instant."""
@@ -83,7 +84,7 @@ class MemoryStorage:
     def get(self, connection_id: str) -> StoredConnection | None:
         """That connection, whoever it belongs to."""
         with self._lock:
-            return self._connections.get(connection_key(connection_id))
+            return self._connections.get(connection_hash(connection_id))
 
     def for_customer(self, customer_id: str) -> Sequence[StoredConnection]:
         """A customer's connections, the newest `obtained_at` first."""
@@ -95,18 +96,18 @@ class MemoryStorage:
     def delete(self, connection_id: str) -> bool:
         """Remove a connection. Whether there was one."""
         with self._lock:
-            return self._connections.pop(connection_key(connection_id), None) is not None
+            return self._connections.pop(connection_hash(connection_id), None) is not None
 
     def scan(self, *, after: str | None, limit: int) -> Sequence[StoredConnection]:
         """Up to *limit* connections behind connection id *after*, in the order of their keys."""
-        start = b"" if after is None else connection_key(after)
+        start = b"" if after is None else connection_hash(after)
         with self._lock:
             keys = sorted(key for key in self._connections if key > start)
             return [self._connections[key] for key in keys[:limit]]
 
     def swap(self, old: StoredConnection, new: StoredConnection) -> bool:
         """Replace *old* by *new* if it still stands exactly so. Whether it did."""
-        key = connection_key(old.connection_id)
+        key = connection_hash(old.connection_id)
         with self._lock:
             if self._connections.get(key) != old:
                 return False
@@ -124,25 +125,25 @@ class MemoryStorage:
 
     def _flow_holder(self, attempt: Attempt) -> Attempt | None:
         """The attempt on another code that holds this one's flow."""
-        code_key = self._flows.get(attempt.flow_key) if attempt.flow_key is not None else None
-        if code_key is None or code_key == attempt.code_key:
+        code_hash = self._flows.get(attempt.flow_hash) if attempt.flow_hash is not None else None
+        if code_hash is None or code_hash == attempt.code_hash:
             return None
-        return self._attempts[code_key]
+        return self._attempts[code_hash]
 
     def _put(self, attempt: Attempt) -> None:
-        if attempt.code_key in self._attempts:
-            self._drop(attempt.code_key)
-        self._attempts[attempt.code_key] = attempt
-        if attempt.flow_key is not None:
-            self._flows[attempt.flow_key] = attempt.code_key
+        if attempt.code_hash in self._attempts:
+            self._drop(attempt.code_hash)
+        self._attempts[attempt.code_hash] = attempt
+        if attempt.flow_hash is not None:
+            self._flows[attempt.flow_hash] = attempt.code_hash
 
-    def _drop(self, code_key: bytes) -> None:
-        flow_key = self._attempts.pop(code_key).flow_key
-        if flow_key is not None:
-            del self._flows[flow_key]
+    def _drop(self, code_hash: bytes) -> None:
+        flow_hash = self._attempts.pop(code_hash).flow_hash
+        if flow_hash is not None:
+            del self._flows[flow_hash]
 
     def _keep_newest(self, connection: StoredConnection) -> None:
-        key = connection_key(connection.connection_id)
+        key = connection_hash(connection.connection_id)
         old = self._connections.get(key)
         if old is None or replaces(connection, old=old):
             self._connections[key] = connection

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from finch_middleware.records import Attempt, AttemptState, StoredConnection
+from finch_middleware.attempts import Attempt, AttemptState
+from finch_middleware.records import StoredConnection
 
 
 def gives_way(standing: Attempt, *, to: Attempt) -> bool:

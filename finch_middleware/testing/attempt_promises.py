@@ -7,8 +7,8 @@ from datetime import timedelta
 
 import pytest
 
-from finch_middleware.records import Attempt, AttemptState
-from finch_middleware.storage import Storage
+from finch_middleware.attempts import Attempt, AttemptState
+from finch_middleware.storage.protocol import Storage
 from finch_middleware.testing.sample_records import (
     NOON,
     a_connection,
@@ -125,40 +125,40 @@ class SettlePromises:
 
     def test_flow_is_taken_when_the_attempt_settles(self, storage: Storage) -> None:
         storage.claim(an_attempt())
-        done = _ended(_STORED, flow_key=key_of("flow"))
+        done = _ended(_STORED, flow_hash=key_of("flow"))
 
         storage.settle(done)
 
-        assert storage.claim(an_attempt("other", flow_key=key_of("flow"))) == done
+        assert storage.claim(an_attempt("other", flow_hash=key_of("flow"))) == done
 
     def test_flow_of_the_claim_stays_with_its_end(self, storage: Storage) -> None:
-        storage.claim(an_attempt(flow_key=key_of("flow")))
-        done = _ended(_STORED, flow_key=key_of("flow"))
+        storage.claim(an_attempt(flow_hash=key_of("flow")))
+        done = _ended(_STORED, flow_hash=key_of("flow"))
 
         assert storage.settle(done) is True
         assert storage.attempt(key_of("code")) == done
 
     def test_flow_that_the_end_does_not_name_is_free_again(self, storage: Storage) -> None:
-        storage.claim(an_attempt(flow_key=key_of("flow")))
+        storage.claim(an_attempt(flow_hash=key_of("flow")))
 
         storage.settle(_ended(_FAILED))
 
-        assert storage.claim(an_attempt("other", flow_key=key_of("flow"))) is None
+        assert storage.claim(an_attempt("other", flow_hash=key_of("flow"))) is None
 
     @pytest.mark.parametrize("claimed", [True, False])
     def test_flow_that_is_another_s_is_left_out(self, storage: Storage, claimed: bool) -> None:
-        holder = an_attempt("holder", flow_key=key_of("flow"))
+        holder = an_attempt("holder", flow_hash=key_of("flow"))
         storage.claim(holder)
         if claimed:
             storage.claim(an_attempt())
 
-        assert storage.settle(_ended(_STORED, flow_key=key_of("flow"))) is True
+        assert storage.settle(_ended(_STORED, flow_hash=key_of("flow"))) is True
         assert storage.attempt(key_of("code")) == _ended(_STORED)
-        assert storage.attempt(holder.code_key) == holder
+        assert storage.attempt(holder.code_hash) == holder
 
     def test_settling_twice_without_the_flow_is_settling_once(self, storage: Storage) -> None:
-        storage.claim(an_attempt("holder", flow_key=key_of("flow")))
-        end = _ended(_FAILED, flow_key=key_of("flow"))
+        storage.claim(an_attempt("holder", flow_hash=key_of("flow")))
+        end = _ended(_FAILED, flow_hash=key_of("flow"))
         storage.settle(end)
 
         assert storage.settle(end) is True
@@ -166,15 +166,15 @@ class SettlePromises:
     def test_of_many_ends_racing_for_a_flow_exactly_one_has_it(self, storage: Storage) -> None:
         for turn in range(_ROUNDS):
             flow = key_of(f"flow {turn}")
-            racing = [_ended(_STORED, f"{turn} {i}", flow_key=flow) for i in range(_THREADS)]
+            racing = [_ended(_STORED, f"{turn} {i}", flow_hash=flow) for i in range(_THREADS)]
             for each in racing:
-                storage.claim(dataclasses.replace(each, state=_CLAIMED, flow_key=None))
+                storage.claim(dataclasses.replace(each, state=_CLAIMED, flow_hash=None))
 
             answers = all_at_once(storage.settle, racing)
 
-            standing = [storage.attempt(each.code_key) for each in racing]
+            standing = [storage.attempt(each.code_hash) for each in racing]
             assert answers == [True] * _THREADS
-            assert [each.flow_key for each in standing if each].count(flow) == 1
+            assert [each.flow_hash for each in standing if each].count(flow) == 1
             assert {each.state for each in standing if each} == {_STORED}
 
     def test_of_a_token_and_an_ambiguous_end_racing_the_token_stands(
@@ -272,13 +272,13 @@ class SweepPromises:
     """What is still owed, and what may be forgotten."""
 
     def test_release_makes_the_code_and_its_flow_free_again(self, storage: Storage) -> None:
-        mine = an_attempt(flow_key=key_of("flow"))
+        mine = an_attempt(flow_hash=key_of("flow"))
         storage.claim(mine)
 
         storage.release(mine)
 
-        assert storage.attempt(mine.code_key) is None
-        assert storage.claim(an_attempt("other", flow_key=key_of("flow"))) is None
+        assert storage.attempt(mine.code_hash) is None
+        assert storage.claim(an_attempt("other", flow_hash=key_of("flow"))) is None
         assert storage.claim(an_attempt(attempt_id="second")) is None
 
     def test_release_leaves_the_claim_of_another_attempt(self, storage: Storage) -> None:
@@ -287,7 +287,7 @@ class SweepPromises:
 
         storage.release(an_attempt(attempt_id="mine"))
 
-        assert storage.attempt(standing.code_key) == standing
+        assert storage.attempt(standing.code_hash) == standing
 
     @pytest.mark.parametrize("state", [_STORED, _QUARANTINED, _FAILED, _AMBIGUOUS])
     def test_release_leaves_what_is_settled(self, storage: Storage, state: AttemptState) -> None:
@@ -356,12 +356,12 @@ class SweepPromises:
 
         assert storage.forget(settled_before=_LATER) == 0
         assert storage.forget(settled_before=_LATER + timedelta(days=1)) == int(goes)
-        assert storage.attempt(kept.code_key) == (None if goes else kept)
+        assert storage.attempt(kept.code_hash) == (None if goes else kept)
         assert storage.get("connection") == a_connection()
 
     def test_forgotten_flow_is_free_again(self, storage: Storage) -> None:
-        storage.settle(_ended(_STORED, flow_key=key_of("flow")))
+        storage.settle(_ended(_STORED, flow_hash=key_of("flow")))
 
         storage.forget(settled_before=_LATER + timedelta(days=1))
 
-        assert storage.claim(an_attempt("other", flow_key=key_of("flow"))) is None
+        assert storage.claim(an_attempt("other", flow_hash=key_of("flow"))) is None

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from finch_middleware.records import AttemptState, StoredConnection
-from finch_middleware.storage import Storage
+from finch_middleware.attempts import AttemptState
+from finch_middleware.records import StoredConnection
+from finch_middleware.storage.protocol import Storage
 from finch_middleware.testing.sample_records import (
     NOON,
     a_connection,

@@ -37,7 +37,7 @@ def fake_finch() -> Iterator[FakeFinch]:
 def finch(fake_finch: FakeFinch) -> FinchConnect:
     """A FinchConnect wired to `fake_finch`, with a storage in memory and a key of its own."""
     from finch_middleware.connect import FinchConnect
-    from finch_middleware.options import new_key
+    from finch_middleware.crypto.keys import new_key
 
     return FinchConnect(
         client_id=fake_finch.client_id,

@@ -7,8 +7,9 @@ import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
+from finch_middleware.attempts import Attempt, AttemptState
 from finch_middleware.connect import FinchConnect
-from finch_middleware.records import Attempt, AttemptState, Connection, StoredConnection
+from finch_middleware.records import Connection, StoredConnection
 from finch_middleware.secret import Secret
 
 
@@ -39,7 +40,7 @@ def add_connection(
     }
     attempt = Attempt(
         attempt_id=uuid.uuid4().hex,
-        code_key=uuid.uuid4().bytes * 2,
+        code_hash=uuid.uuid4().bytes * 2,
         client_id=finch.client_id,
         customer_ids=(customer_id,),
         reference="TESTTEST",
@@ -54,7 +55,7 @@ def add_connection(
         products=tuple(products),
         client_type="sandbox",
         connection_type="provider",
-        sealed=finch.vault.seal_answer(
+        sealed=finch.vault.seal_grant(
             Secret(json.dumps(answer)), connection_id=connection_id, customer_id=customer_id
         ),
         obtained_at=now,

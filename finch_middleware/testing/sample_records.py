@@ -10,7 +10,8 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any, TypeVar
 
-from finch_middleware.records import Attempt, SealedToken, StoredConnection
+from finch_middleware.attempts import Attempt
+from finch_middleware.records import SealedToken, StoredConnection
 
 T = TypeVar("T")
 
@@ -32,7 +33,7 @@ def an_attempt(code: str = "code", **changes: Any) -> Attempt:
     """A fresh claim on *code* by an attempt of the same name, with *changes*."""
     values: dict[str, Any] = {
         "attempt_id": f"attempt-{code}",
-        "code_key": key_of(code),
+        "code_hash": key_of(code),
         "bound_to": (key_of("ticket"),),
         "client_id": "client",
         "customer_ids": ("acme",),

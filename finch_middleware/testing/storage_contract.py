@@ -25,8 +25,8 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from finch_middleware.records import AttemptState
-from finch_middleware.storage import Storage
+from finch_middleware.attempts import AttemptState
+from finch_middleware.storage.protocol import Storage
 from finch_middleware.testing.attempt_promises import SettlePromises, SweepPromises
 from finch_middleware.testing.connection_promises import ConnectionPromises
 from finch_middleware.testing.sample_records import (
@@ -78,7 +78,7 @@ def _table(rows: Mapping[str, object]) -> list[object]:
 
 
 class StorageContract(SettlePromises, SweepPromises, ConnectionPromises, TroublePromises):
-    """What every storage promises; see `finch_middleware.storage.Storage`."""
+    """What every storage promises; see `finch_middleware.storage.protocol.Storage`."""
 
     @pytest.fixture
     def storage(self) -> Storage:
@@ -101,10 +101,10 @@ class StorageContract(SettlePromises, SweepPromises, ConnectionPromises, Trouble
         assert list(storage.unsettled(leased_before=datetime.max.replace(tzinfo=UTC))) == []
 
     def test_first_claim_of_a_code_wins(self, storage: Storage) -> None:
-        mine = an_attempt(flow_key=key_of("flow"))
+        mine = an_attempt(flow_hash=key_of("flow"))
 
         assert storage.claim(mine) is None
-        assert storage.attempt(mine.code_key) == mine
+        assert storage.attempt(mine.code_hash) == mine
 
     def test_unknown_code_has_no_attempt(self, storage: Storage) -> None:
         assert storage.attempt(key_of("never seen")) is None
@@ -114,23 +114,23 @@ class StorageContract(SettlePromises, SweepPromises, ConnectionPromises, Trouble
         storage.claim(first)
 
         assert storage.claim(an_attempt(attempt_id="second", reference="REF-2")) == first
-        assert storage.attempt(first.code_key) == first
+        assert storage.attempt(first.code_hash) == first
 
     def test_second_code_of_a_flow_gets_the_first(self, storage: Storage) -> None:
-        first = an_attempt("one", flow_key=key_of("flow"))
-        second = an_attempt("two", flow_key=key_of("flow"))
+        first = an_attempt("one", flow_hash=key_of("flow"))
+        second = an_attempt("two", flow_hash=key_of("flow"))
         storage.claim(first)
 
         assert storage.claim(second) == first
-        assert storage.attempt(second.code_key) is None
+        assert storage.attempt(second.code_hash) is None
 
     def test_code_decides_before_the_flow(self, storage: Storage) -> None:
-        of_code = an_attempt("code", flow_key=key_of("its own flow"))
-        of_flow = an_attempt("other", flow_key=key_of("flow"))
+        of_code = an_attempt("code", flow_hash=key_of("its own flow"))
+        of_flow = an_attempt("other", flow_hash=key_of("flow"))
         storage.claim(of_code)
         storage.claim(of_flow)
 
-        assert storage.claim(an_attempt("code", flow_key=key_of("flow"))) == of_code
+        assert storage.claim(an_attempt("code", flow_hash=key_of("flow"))) == of_code
 
     def test_claims_without_a_flow_do_not_meet(self, storage: Storage) -> None:
         assert storage.claim(an_attempt("one")) is None
@@ -151,12 +151,12 @@ class StorageContract(SettlePromises, SweepPromises, ConnectionPromises, Trouble
 
             [winner] = [mine for mine, answer in zip(racing, answers, strict=True) if not answer]
             assert [answer for answer in answers if answer] == [winner] * (_THREADS - 1)
-            assert storage.attempt(winner.code_key) == winner
+            assert storage.attempt(winner.code_hash) == winner
 
     def test_of_many_codes_racing_for_a_flow_exactly_one_wins(self, storage: Storage) -> None:
         for turn in range(_ROUNDS):
             flow = key_of(f"flow {turn}")
-            racing = [an_attempt(f"{turn} {i}", flow_key=flow) for i in range(_THREADS)]
+            racing = [an_attempt(f"{turn} {i}", flow_hash=flow) for i in range(_THREADS)]
 
             answers = all_at_once(storage.claim, racing)
 
@@ -187,7 +187,7 @@ class StorageContract(SettlePromises, SweepPromises, ConnectionPromises, Trouble
     def test_keys_are_compared_byte_by_byte(
         self, storage: Storage, keys: tuple[bytes, bytes]
     ) -> None:
-        one, two = (an_attempt(f"{i}", code_key=key, flow_key=key) for i, key in enumerate(keys))
+        one, two = (an_attempt(f"{i}", code_hash=key, flow_hash=key) for i, key in enumerate(keys))
 
         assert storage.claim(one) is None
         assert storage.claim(two) is None
@@ -202,7 +202,7 @@ class StorageContract(SettlePromises, SweepPromises, ConnectionPromises, Trouble
         kept = kept.settled(_STORED, at=_LATER, reason=text, request_id=text, **names)
         storage.settle(kept, stored)
 
-        assert storage.attempt(kept.code_key) == kept
+        assert storage.attempt(kept.code_hash) == kept
         assert storage.get(text) == stored
         assert list(storage.for_customer(text)) == [stored]
 
@@ -211,7 +211,7 @@ class StorageContract(SettlePromises, SweepPromises, ConnectionPromises, Trouble
         kept = an_attempt(claimed_at=instant, leased_until=instant).settled(_FAILED, at=instant)
         storage.settle(kept, a_connection(obtained_at=instant))
 
-        back, connection = storage.attempt(kept.code_key), storage.get("connection")
+        back, connection = storage.attempt(kept.code_hash), storage.get("connection")
 
         assert back is not None
         assert connection is not None
@@ -225,14 +225,14 @@ class StorageContract(SettlePromises, SweepPromises, ConnectionPromises, Trouble
         kept = an_attempt(state=state, notified=False)
         storage.settle(kept)
 
-        assert storage.attempt(kept.code_key) == kept
+        assert storage.attempt(kept.code_hash) == kept
 
     def test_large_sealed_tokens_come_back_whole(self, storage: Storage) -> None:
         large = sealed("A" * 65_536)
         kept = an_attempt().settled(_QUARANTINED, at=_LATER, sealed=large)
         storage.settle(kept, a_connection(sealed=large))
 
-        assert storage.attempt(kept.code_key) == kept
+        assert storage.attempt(kept.code_hash) == kept
         assert storage.get("connection") == a_connection(sealed=large)
 
     def test_many_bindings_and_customers_come_back_in_order(self, storage: Storage) -> None:
@@ -242,13 +242,13 @@ class StorageContract(SettlePromises, SweepPromises, ConnectionPromises, Trouble
         )
         storage.claim(kept)
 
-        assert storage.attempt(kept.code_key) == kept
+        assert storage.attempt(kept.code_hash) == kept
 
     def test_attempt_without_bindings_comes_back(self, storage: Storage) -> None:
         kept = an_attempt(bound_to=(), customer_ids=())
         storage.claim(kept)
 
-        assert storage.attempt(kept.code_key) == kept
+        assert storage.attempt(kept.code_hash) == kept
 
     def test_connection_of_one_handle_is_seen_by_another(
         self, storage: Storage, reopen: Callable[[], Storage]

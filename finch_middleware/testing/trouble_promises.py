@@ -11,9 +11,9 @@ from multiprocessing.synchronize import Barrier
 
 import pytest
 
+from finch_middleware.attempts import AttemptState
 from finch_middleware.errors import StorageUnavailable
-from finch_middleware.records import AttemptState
-from finch_middleware.storage import Storage
+from finch_middleware.storage.protocol import Storage
 from finch_middleware.testing.sample_records import NOON, a_connection, an_attempt, key_of
 
 _PROCESSES = 4
@@ -58,13 +58,13 @@ class TroublePromises:
     def test_claim_whose_answer_was_lost_stands_and_is_known_again(
         self, storage: Storage, unconfirmed: Callable[[], AbstractContextManager[None]]
     ) -> None:
-        mine = an_attempt(flow_key=key_of("flow"))
+        mine = an_attempt(flow_hash=key_of("flow"))
         storage.check()
 
         with unconfirmed(), pytest.raises(StorageUnavailable):
             storage.claim(mine)
 
-        assert storage.attempt(mine.code_key) == mine
+        assert storage.attempt(mine.code_hash) == mine
         assert storage.claim(an_attempt(attempt_id="second")) == mine
 
     def test_end_whose_answer_was_lost_is_written_again_without_harm(
@@ -78,7 +78,7 @@ class TroublePromises:
         again = storage.settle(done, a_connection())
 
         assert again is True
-        assert storage.attempt(done.code_key) == done
+        assert storage.attempt(done.code_hash) == done
         assert storage.get("connection") == a_connection()
 
     def test_connections_that_were_cut_are_replaced(
@@ -89,9 +89,9 @@ class TroublePromises:
 
         cut_connections()
         with suppress(StorageUnavailable):
-            storage.attempt(mine.code_key)
+            storage.attempt(mine.code_hash)
 
-        assert storage.attempt(mine.code_key) == mine
+        assert storage.attempt(mine.code_hash) == mine
         assert storage.claim(an_attempt(attempt_id="second")) == mine
         assert storage.claim(an_attempt("other")) is None
 
@@ -107,7 +107,7 @@ class TroublePromises:
 
         taken = _taken(lambda: storage.settle(kept, stored))
 
-        assert storage.attempt(kept.code_key) == (kept if taken else None)
+        assert storage.attempt(kept.code_hash) == (kept if taken else None)
         assert storage.get(text) == (stored if taken else None)
         assert list(storage.for_customer(text)) == ([stored] if taken else [])
         assert storage.claim(an_attempt("next")) is None

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from finch_middleware import Customer
-from finch_middleware.options import new_key
+from finch_middleware.crypto.keys import new_key
 from finch_middleware.testing.fake_finch import FakeFinch
 
 

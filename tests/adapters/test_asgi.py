@@ -12,7 +12,7 @@ from werkzeug.wrappers import Response
 
 from finch_middleware import Customer, FinchConnect
 from finch_middleware.adapters.asgi import FinchASGIMiddleware, environ_of, to_starlette
-from finch_middleware.options import new_key
+from finch_middleware.crypto.keys import new_key
 from finch_middleware.testing import FakeFinch
 
 

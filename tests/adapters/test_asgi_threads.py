@@ -15,7 +15,7 @@ import pytest
 from finch_middleware import FinchConnect
 from finch_middleware.adapters import asgi
 from finch_middleware.adapters.asgi import FinchASGIMiddleware
-from finch_middleware.repeats import WAITING_THREADS
+from finch_middleware.duplicates import WAITING_THREADS
 from finch_middleware.testing import FakeFinch
 from finch_middleware.testing.fake_finch import Behaviour
 

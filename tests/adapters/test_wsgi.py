@@ -16,7 +16,7 @@ import pytest
 from werkzeug.test import run_wsgi_app
 
 from finch_middleware import FinchConnect, FinchMiddleware
-from finch_middleware.options import new_key
+from finch_middleware.crypto.keys import new_key
 from finch_middleware.testing.fake_finch import FakeFinch
 from tests.site import Browser, Site
 from tests.story.ways import allowed, connected, every_way

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finch_middleware import Customer, FinchConnect, FinchMiddleware
-from finch_middleware.options import new_key
+from finch_middleware.crypto.keys import new_key
 from finch_middleware.testing.fake_finch import FakeFinch
 
 if TYPE_CHECKING:

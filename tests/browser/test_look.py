@@ -18,7 +18,8 @@ import pytest
 
 from finch_middleware import FinchConnect, FinchMiddleware
 from finch_middleware.cli.demo_app import DemoApp
-from finch_middleware.messages import (
+from finch_middleware.crypto.keys import new_key
+from finch_middleware.outcomes import (
     FAILED_REASONS,
     INVALID_REASONS,
     Failed,
@@ -26,11 +27,10 @@ from finch_middleware.messages import (
     Invalid,
     Outcome,
 )
-from finch_middleware.options import new_key
-from finch_middleware.pages import Pages
-from finch_middleware.request import CallbackRequest
 from finch_middleware.testing import add_connection
 from finch_middleware.testing.fake_finch import FakeFinch
+from finch_middleware.web.pages import Pages
+from finch_middleware.web.request import CallbackRequest
 from tests.browser.kit import sync_api
 from tests.browser.pages import CALLBACK, Latecomer
 from tests.browser.serving import example, served

@@ -18,7 +18,7 @@ import pytest
 from werkzeug.http import parse_cookie
 
 from finch_middleware import FinchConnect
-from finch_middleware.options import new_key
+from finch_middleware.crypto.keys import new_key
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.browser.kit import sync_api
 from tests.browser.serving import example

@@ -15,7 +15,7 @@ from finch_middleware import (
     Outcome,
     RedactCallback,
 )
-from finch_middleware.options import wrapped_key
+from finch_middleware.crypto.keys import wrapped_key
 from finch_middleware.secret import Secret
 from finch_middleware.testing.fake_finch import Behaviour
 from tests.canaries.scenarios import blocked
@@ -135,7 +135,7 @@ def _event(scene: Scene) -> Any:
 PUBLIC: dict[str, Callable[[Scene], object]] = {
     "AccessToken": lambda scene: _connection(scene).access_token,
     "AlreadyConnected": lambda scene: _scripted(scene, status=400, when_connected="raise"),
-    "Away": _no_storage,
+    "Unavailable": _no_storage,
     "CallbackRequest": lambda scene: _request(scene, _allowed(scene)),
     "CannotOpen": _tampered,
     "ConfigurationError": _misconfigured,

@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from finch_middleware import Event
 from finch_middleware.assembly import storage_of
-from finch_middleware.options import new_key
+from finch_middleware.crypto.keys import new_key
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import FakeFinch
 from tests.canaries.harvest import (

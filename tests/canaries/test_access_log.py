@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.serving import make_server
 
-from finch_middleware.access_log import RedactCallback, redacted
+from finch_middleware.adapters.access_log import RedactCallback, redacted
 from finch_middleware.testing.fake_finch import FakeFinch
 from tests.canaries.spellings import hits
 from tests.site import Browser, Site

@@ -12,7 +12,7 @@ from redis import Redis
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
-from finch_middleware.storage.sqlalchemy import SQLAlchemyStorage
+from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 from tests.canaries.planted import SECRET
 from tests.canaries.scenarios import ALL
 from tests.canaries.scene import Scene

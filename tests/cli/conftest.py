@@ -14,7 +14,7 @@ from finch_middleware.cli.demo_app import EMPLOYERS, DemoApp
 from finch_middleware.cli.demo_processes import CALLBACK_PATH
 from finch_middleware.cli.demo_tour import Scene
 from finch_middleware.cli.demo_traces import Traces
-from finch_middleware.options import new_key
+from finch_middleware.crypto.keys import new_key
 from finch_middleware.testing.fake_finch import FakeFinch
 
 KEY = new_key("k1")

@@ -14,9 +14,10 @@ from typing import Any
 from click.testing import CliRunner, Result
 
 from finch_middleware import FinchConnect
+from finch_middleware.attempts import Attempt, AttemptState
 from finch_middleware.cli import main
-from finch_middleware.options import new_key
-from finch_middleware.records import Attempt, AttemptState, SealedToken
+from finch_middleware.crypto.keys import new_key
+from finch_middleware.records import SealedToken
 from finch_middleware.secret import Secret
 from finch_middleware.testing.rows import add_connection
 from finch_middleware.testing.sample_records import an_attempt

@@ -13,9 +13,9 @@ from sqlalchemy.pool import NullPool
 
 from finch_middleware.cli import main
 from finch_middleware.cli.deployment import without_password
+from finch_middleware.crypto.keys import new_key
 from finch_middleware.errors import SchemaMismatch
-from finch_middleware.options import new_key
-from finch_middleware.storage.sqlalchemy import SQLAlchemyStorage
+from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 from tests.cli.running import run
 from tests.storage import servers
 
@@ -103,7 +103,7 @@ def test_a_prefix_of_its_own_is_named_in_the_refusal_and_by_the_option(
 _APPLICATION = """
 from sqlalchemy import create_engine
 from finch_middleware import FinchConnect
-from finch_middleware.storage.sqlalchemy import SQLAlchemyStorage
+from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 
 finch = FinchConnect(
     client_id="client", client_secret="s3cret", products=["company"], spool=None,

@@ -11,7 +11,7 @@ from finch_middleware.cli.demo_browser import Deviation
 from finch_middleware.cli.demo_report import Fact, Report, Step
 from finch_middleware.cli.demo_tour import Tour
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
-from finch_middleware.texts import TEXTS
+from finch_middleware.web.texts import TEXTS
 from tests.cli.conftest import KEY, Stage
 
 
@@ -156,7 +156,7 @@ def test_a_row_that_a_refused_callback_leaves_is_a_deviation(stage: Stage, told:
         if step.title.startswith("The same callback"):
             with closing(sqlite3.connect(stage.database)) as connection, connection:
                 connection.execute(
-                    "INSERT INTO finch_connections SELECT randomblob(32), customer_key, "
+                    "INSERT INTO finch_connections SELECT randomblob(32), customer_hash, "
                     "'another', customer_id, client_id, provider_id, products, client_type, "
                     "connection_type, status, sealed, obtained_at, attempt_id "
                     "FROM finch_connections"

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from finch_middleware.attempts import Attempt
 from finch_middleware.cli.demo_traces import Traces, shortened
-from finch_middleware.records import Attempt, SealedToken, StoredConnection
-from finch_middleware.storage import Storage
+from finch_middleware.records import SealedToken, StoredConnection
 from finch_middleware.storage.memory import MemoryStorage
-from finch_middleware.storage.sqlalchemy import SQLAlchemyStorage
+from finch_middleware.storage.protocol import Storage
+from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -40,7 +41,7 @@ def store(storage: Storage, *connections: StoredConnection) -> None:
     for number, connection in enumerate(connections):
         claimed = Attempt(
             attempt_id=f"attempt-{number}",
-            code_key=bytes([number]) * 32,
+            code_hash=bytes([number]) * 32,
             client_id=connection.client_id,
             customer_ids=(connection.customer_id,),
             reference="ABCDEFGH",

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from finch_middleware.attempts import AttemptState
 from finch_middleware.errors import StorageUnavailable
-from finch_middleware.records import AttemptState, SealedToken
-from finch_middleware.storage.sqlalchemy import SQLAlchemyStorage
+from finch_middleware.records import SealedToken
+from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 from finch_middleware.testing.sample_records import NOON, a_connection, an_attempt
 from tests.cli.deployment import NEW, OLD, Deployment
 from tests.storage import servers
@@ -219,7 +220,7 @@ def test_a_count_that_stopped_says_so(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("finch_middleware.cli.doctor._ENOUGH", 2)
-    monkeypatch.setattr("finch_middleware.rotation.BATCH", 2)
+    monkeypatch.setattr("finch_middleware.operations.rotation.BATCH", 2)
     deployment.connect("one", "two", "three")
 
     some, everything = found(deployment), deployment.run("doctor", "--all")

@@ -12,7 +12,7 @@ import pytest
 
 from finch_middleware import FinchConnect, FinchRefused
 from finch_middleware.cli.demo_browser import Browser
-from finch_middleware.options import new_key
+from finch_middleware.crypto.keys import new_key
 from tests.cli.running import run, running
 
 _READY = r"(Ctrl-C) stops it"

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from finch_middleware.attempts import AttemptState
 from finch_middleware.cli import rotate_keys
-from finch_middleware.records import AttemptState
 from finch_middleware.testing.sample_records import NOON, an_attempt
 from tests.cli.deployment import NEW, OLD, Deployment
 from tests.cli.running import environ, running
@@ -137,7 +137,7 @@ def test_a_log_gets_plain_lines(
     before: Deployment, after: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rotate_keys, "_ROWS_A_LINE", 2)
-    monkeypatch.setattr("finch_middleware.rotation.BATCH", 1)
+    monkeypatch.setattr("finch_middleware.operations.rotation.BATCH", 1)
     before.connect("one", "two", "three", "four")
 
     told = after.run("rotate-keys")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from finch_middleware.options import new_key
+from finch_middleware.crypto.keys import new_key
 from finch_middleware.testing import FakeFinch
 
 

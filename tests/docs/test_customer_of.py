@@ -13,7 +13,7 @@ import pytest
 from werkzeug.test import EnvironBuilder
 
 from finch_middleware import CallbackRequest, FinchConnect, FinchMiddleware
-from finch_middleware.options import new_key
+from finch_middleware.crypto.keys import new_key
 from finch_middleware.testing.fake_finch import FakeFinch
 from tests.docs.asking import asking
 from tests.docs.snippets import ROOT, page, section, snippets

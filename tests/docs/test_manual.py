@@ -16,10 +16,10 @@ import pytest
 from finch_middleware import errors
 from finch_middleware.adapters.asgi import THREADS
 from finch_middleware.cli import COMMANDS
-from finch_middleware.messages import FAILED_REASONS, INVALID_REASONS, Retry
-from finch_middleware.pages import _PLACEHOLDERS
+from finch_middleware.outcomes import FAILED_REASONS, INVALID_REASONS, Retry
 from finch_middleware.testing import Behaviour, FakeFinch
-from finch_middleware.texts import TEXTS
+from finch_middleware.web.pages import _PLACEHOLDERS
+from finch_middleware.web.texts import TEXTS
 from tests.docs.snippets import DOCS, ROOT, page, snippets
 
 pytest_plugins = ["pytester"]

@@ -11,9 +11,10 @@ from typing import Any, Protocol
 
 import pytest
 
-from finch_middleware.options import ENVIRONMENT, KeyProvider, Options
-from finch_middleware.request import CallbackRequest
+from finch_middleware.config.options import ENVIRONMENT, Options
+from finch_middleware.crypto.keys import KeyProvider
 from finch_middleware.testing import FakeFinch
+from finch_middleware.web.request import CallbackRequest
 from tests.docs.snippets import DOCUMENTS, ROOT, page, section, snippets
 
 pytest_plugins = ["pytester"]

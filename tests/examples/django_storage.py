@@ -30,9 +30,9 @@ django.setup()
 from custom_storage import DjangoStorage  # noqa: E402  # models want their settings first
 from payroll.models import FinchAttempt, FinchConnection  # noqa: E402
 
+from finch_middleware.attempts import AttemptState  # noqa: E402
 from finch_middleware.errors import SchemaMismatch, StorageUnavailable  # noqa: E402
-from finch_middleware.records import AttemptState  # noqa: E402
-from finch_middleware.storage import Storage  # noqa: E402
+from finch_middleware.storage.protocol import Storage  # noqa: E402
 from finch_middleware.testing import FakeFinch, StorageContract  # noqa: E402
 from finch_middleware.testing.sample_records import NOON, an_attempt, key_of  # noqa: E402
 from tests.site import Browser, Site  # noqa: E402

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from finch_middleware.storage import Storage
+from finch_middleware.storage.protocol import Storage
 from tests.examples.finch_lines import code_lines
 from tests.examples.running import EXAMPLES
 

@@ -18,8 +18,8 @@ import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from finch_middleware import KeyUnavailable
+from finch_middleware.crypto.keys import new_key, wrapped_key
 from finch_middleware.errors import ConfigurationError
-from finch_middleware.options import new_key, wrapped_key
 from finch_middleware.testing.fake_finch import FakeFinch
 from tests.examples.running import EXAMPLES
 from tests.site import CALLBACK, Browser, Site, log_text
@@ -93,7 +93,7 @@ def service() -> Iterator[KeyService]:
 @pytest.fixture
 def provider(service: KeyService, monkeypatch: pytest.MonkeyPatch) -> Any:
     # A test does not wait until a service that was away is asked again.
-    monkeypatch.setattr("finch_middleware.vault._LEFT_ALONE_SECONDS", 0.0)
+    monkeypatch.setattr("finch_middleware.crypto.vault._LEFT_ALONE_SECONDS", 0.0)
     monkeypatch.syspath_prepend(str(EXAMPLES))
     from kms import TransitKeys
 

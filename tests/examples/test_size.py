@@ -64,7 +64,7 @@ import secrets
 import os  #
 from django.urls import path
 from finch_middleware import (  #
-    Away,  #
+    Unavailable,  #
     FinchConnect,  #
 )  #
 from shared import home_page, listed
@@ -86,7 +86,7 @@ def create_app():
         name = os.environ["NAME"]  #
         try:  #
             return converted(finch.begin(name))  #
-        except Away as away:  #
+        except Unavailable as away:  #
             return converted(away.response())  #
 
     @route("/other")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from finch_middleware.options import new_key
+from finch_middleware.crypto.keys import new_key
 from finch_middleware.testing.fake_finch import FakeFinch
 from tests.examples.running import COMMANDS, EXAMPLES, Running, free_port
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.crash_campaign import Campaign
-from finch_middleware import repeats
-from finch_middleware.records import AttemptState
-from finch_middleware.storage import Storage
+from finch_middleware import duplicates as repeats
+from finch_middleware.attempts import AttemptState
+from finch_middleware.storage.protocol import Storage
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.faults import troubles
 from tests.faults.cutting_proxy import CuttingProxy

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from benchmarks.crash_campaign import Campaign
-from finch_middleware.records import AttemptState
+from finch_middleware.attempts import AttemptState
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.odd_server import OddServer, authority
 from tests.site import NAVIGATION, SAME_ORIGIN_FETCH, Answer, Browser, Site

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from finch_middleware.records import AttemptState
+from finch_middleware.attempts import AttemptState
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.site import SAME_ORIGIN_FETCH, Browser, Site
 from tests.story.oracle import attempt_of, code_of, nothing_stored, tokens_of

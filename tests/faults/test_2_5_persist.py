@@ -13,21 +13,23 @@ from pathlib import Path
 import pytest
 
 from benchmarks.crash_campaign import SCENARIOS, Campaign, at_every_call, at_random, running
-from finch_middleware import FinchConnect, keeping, vault
+from finch_middleware import FinchConnect, keeping
+from finch_middleware.attempts import Attempt, AttemptState
+from finch_middleware.crypto import vault
+from finch_middleware.crypto.keys import wrapped_key
+from finch_middleware.crypto.vault import Vault
 from finch_middleware.errors import CannotOpen, StorageUnavailable
-from finch_middleware.options import wrapped_key
-from finch_middleware.records import Attempt, AttemptState, StoredConnection
-from finch_middleware.storage import Storage
+from finch_middleware.records import StoredConnection
+from finch_middleware.storage.protocol import Storage
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
-from finch_middleware.vault import Vault
 from tests.faults import troubles
 from tests.faults.cutting_proxy import CuttingProxy
 from tests.faults.disks import filled, mounted, read_only
 from tests.faults.power import Disk, standing_still_at_each_sync
 from tests.site import CALLBACK, KEY, Answer, Browser, Site
 from tests.storage.servers import Server
-from tests.story.oracle import attempt_of, code_key, code_of, tokens_of
+from tests.story.oracle import attempt_of, code_hash, code_of, tokens_of
 from tests.story.troubled_storage import TroubledStorage
 
 
@@ -118,7 +120,7 @@ def test_persist_storage_down_for_good_spools_and_says_finishing(
     reload = browser.get(callback)
 
     assert answer.location.startswith("/settings?finch=finishing")
-    assert waiting == [code_key(fake, code_of(callback)).hex()]
+    assert waiting == [code_hash(fake, code_of(callback)).hex()]
     assert len(site.named("finch.token.spooled")) == 1
     assert "finch=connected" in reload.location
     assert tokens_of(site, "acme") == list(fake.ledger.tokens)
@@ -298,7 +300,7 @@ def test_persist_old_spool_entry_does_not_replace_a_newer_token(
     callback = fake.allow(browser.location())
     troubled.down("settle", times=3)
     browser.get(callback)
-    waiting = site.finch.recovery._spool.entry(code_key(fake, code_of(callback)))
+    waiting = site.finch.recovery._spool.entry(code_hash(fake, code_of(callback)))
     assert waiting is not None
     clock.move(clock().resolution * 1_000_000)
     browser.get(fake.allow(browser.location()))
@@ -384,7 +386,7 @@ def _power_losses(scenario: str, folder: Path) -> tuple[str, list[str]]:
 
         def lose_power() -> None:
             finch = campaign.reopened(disk.after_power_loss())
-            claimed = finch.storage.attempt(campaign.code_key()) is not None
+            claimed = finch.storage.attempt(campaign.code_hash()) is not None
             if campaign.fake.ledger.codes[-1].presented and not claimed:
                 faults.append(f"sync {disk.syncs}: Finch has the code, and no claim is left")
             if "connected" in (campaign.folder / "answer").read_text():

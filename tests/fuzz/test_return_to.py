@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finch_middleware import FinchMiddleware, UsageError
-from finch_middleware.return_to import local_path, place
+from finch_middleware.config.return_to import local_path, place
 from finch_middleware.testing.fake_finch import FakeFinch
 from tests.fuzz.seeds import seeded
 from tests.threats.desk import begun, component, returned

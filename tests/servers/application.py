@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from finch_middleware import Customer, FinchConnect, FinchMiddleware
 from finch_middleware.adapters.asgi import FinchASGIMiddleware
-from finch_middleware.options import new_key
+from finch_middleware.crypto.keys import new_key
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment

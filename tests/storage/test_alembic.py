@@ -13,7 +13,7 @@ from alembic.operations import Operations
 from sqlalchemy import Column, Engine, Integer, MetaData, Table, create_engine, text
 from sqlalchemy.pool import NullPool
 
-from finch_middleware.storage.sqlalchemy import SQLAlchemyStorage
+from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 from finch_middleware.testing.sample_records import an_attempt, key_of
 from tests.storage.servers import Server
 
@@ -102,9 +102,9 @@ def test_tables_that_a_migration_made_are_tables_of_ours(engine: Engine) -> None
                     operations.invoke(each)
 
     storage.check()
-    assert storage.claim(an_attempt(flow_key=key_of("flow"))) is None
-    assert storage.claim(an_attempt("other", flow_key=key_of("flow"))) == an_attempt(
-        flow_key=key_of("flow")
+    assert storage.claim(an_attempt(flow_hash=key_of("flow"))) is None
+    assert storage.claim(an_attempt("other", flow_hash=key_of("flow"))) == an_attempt(
+        flow_hash=key_of("flow")
     )
     assert differences(engine, storage.metadata) == []
 

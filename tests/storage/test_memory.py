@@ -7,8 +7,8 @@ import threading
 
 import pytest
 
-from finch_middleware.storage import Storage
 from finch_middleware.storage.memory import MemoryStorage
+from finch_middleware.storage.protocol import Storage
 from finch_middleware.testing.sample_records import an_attempt
 from finch_middleware.testing.storage_contract import StorageContract
 

@@ -7,7 +7,7 @@ from itertools import product
 
 import pytest
 
-from finch_middleware.records import AttemptState
+from finch_middleware.attempts import AttemptState
 from finch_middleware.storage.precedence import gives_way, replaces
 from finch_middleware.testing.sample_records import NOON, a_connection, an_attempt
 

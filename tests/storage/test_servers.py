@@ -9,8 +9,8 @@ from contextlib import AbstractContextManager
 import pytest
 from sqlalchemy import create_engine
 
-from finch_middleware.storage import Storage
-from finch_middleware.storage.sqlalchemy import SQLAlchemyStorage
+from finch_middleware.storage.protocol import Storage
+from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 from finch_middleware.testing.storage_contract import StorageContract
 from tests.storage.test_storage_contract import RACES
 

@@ -14,11 +14,11 @@ from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError, TimeoutError
 
+from finch_middleware.attempts import AttemptState
 from finch_middleware.errors import ConfigurationError, StorageUnavailable
-from finch_middleware.records import AttemptState
-from finch_middleware.storage import sqlalchemy
-from finch_middleware.storage.dialects import Fault, dialect_of
-from finch_middleware.storage.sqlalchemy import SQLAlchemyStorage
+from finch_middleware.storage.sql import storage as sqlalchemy
+from finch_middleware.storage.sql.dialects import Fault, dialect_of
+from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 from finch_middleware.testing.sample_records import NOON, a_connection, an_attempt, key_of, sealed
 
 

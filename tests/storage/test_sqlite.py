@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Engine, create_engine, event, text
 
+from finch_middleware.attempts import AttemptState
 from finch_middleware.errors import SchemaMismatch, StorageUnavailable
-from finch_middleware.records import AttemptState
-from finch_middleware.storage import Storage, database, dialects
-from finch_middleware.storage.dialects import sqlite
-from finch_middleware.storage.sqlalchemy import SQLAlchemyStorage
+from finch_middleware.storage.protocol import Storage, database, dialects
+from finch_middleware.storage.sql.dialects import sqlite
+from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 from finch_middleware.testing.sample_records import (
     NOON,
     a_connection,
@@ -124,9 +124,9 @@ def test_a_callback_costs_two_commits(engine: Engine) -> None:
     statements: list[str] = []
     event.listen(engine, "before_cursor_execute", lambda *call: statements.append(str(call[2])))
 
-    storage.claim(an_attempt(flow_key=key_of("flow")))
+    storage.claim(an_attempt(flow_hash=key_of("flow")))
     storage.settle(
-        an_attempt(flow_key=key_of("flow")).settled(AttemptState.STORED, at=NOON), a_connection()
+        an_attempt(flow_hash=key_of("flow")).settled(AttemptState.STORED, at=NOON), a_connection()
     )
 
     assert statements.count("COMMIT") == 2
@@ -415,14 +415,14 @@ def test_tables_of_an_older_version_get_the_missing_columns(url: str, path: Path
 def test_index_that_somebody_dropped_is_made_again_before_two_codes_of_a_flow_win(
     url: str, path: Path
 ) -> None:
-    first = an_attempt(flow_key=key_of("flow"))
+    first = an_attempt(flow_hash=key_of("flow"))
     SQLAlchemyStorage(url).claim(first)
     with sqlite3.connect(path) as operator:
         operator.execute("DROP INDEX finch_attempts_of_flow")
         operator.execute("DROP INDEX finch_attempts_owing")
     operator.close()
 
-    second = SQLAlchemyStorage(url).claim(an_attempt("other", flow_key=key_of("flow")))
+    second = SQLAlchemyStorage(url).claim(an_attempt("other", flow_hash=key_of("flow")))
 
     assert second == first
 
@@ -432,23 +432,23 @@ def test_index_over_some_rows_only_does_not_pass_for_one(url: str, path: Path) -
     with sqlite3.connect(path) as operator:
         operator.execute("DROP INDEX finch_attempts_of_flow")
         operator.execute(
-            "CREATE UNIQUE INDEX theirs ON finch_attempts (flow_key) WHERE state = 'stored'"
+            "CREATE UNIQUE INDEX theirs ON finch_attempts (flow_hash) WHERE state = 'stored'"
         )
     operator.close()
     storage = SQLAlchemyStorage(url)
-    storage.claim(an_attempt(flow_key=key_of("flow")))
+    storage.claim(an_attempt(flow_hash=key_of("flow")))
 
-    assert storage.claim(an_attempt("other", flow_key=key_of("flow"))) is not None
+    assert storage.claim(an_attempt("other", flow_hash=key_of("flow"))) is not None
 
 
 def test_rows_in_the_way_of_an_index_are_refused_and_named_by_their_table(
     url: str, path: Path
 ) -> None:
-    SQLAlchemyStorage(url).claim(an_attempt(flow_key=key_of("flow")))
+    SQLAlchemyStorage(url).claim(an_attempt(flow_hash=key_of("flow")))
     SQLAlchemyStorage(url).claim(an_attempt("other"))
     with sqlite3.connect(path) as operator:
         operator.execute("DROP INDEX finch_attempts_of_flow")
-        operator.execute("UPDATE finch_attempts SET flow_key = x'00'")
+        operator.execute("UPDATE finch_attempts SET flow_hash = x'00'")
     operator.close()
 
     with pytest.raises(SchemaMismatch, match="rows of finch_attempts") as refused:

@@ -9,9 +9,10 @@ from datetime import datetime
 
 import pytest
 
-from finch_middleware.records import Attempt, AttemptState, StoredConnection, connection_key
-from finch_middleware.storage import Storage
+from finch_middleware.attempts import Attempt, AttemptState
+from finch_middleware.records import StoredConnection, connection_hash
 from finch_middleware.storage.memory import MemoryStorage
+from finch_middleware.storage.protocol import Storage
 from finch_middleware.testing.sample_records import an_attempt
 from finch_middleware.testing.storage_contract import StorageContract
 
@@ -24,7 +25,7 @@ class ChecksThenActs(MemoryStorage):
     """Looks, lets others run, then writes what it decided: the habit that the contract is for."""
 
     def claim(self, attempt: Attempt) -> Attempt | None:
-        standing = self.attempt(attempt.code_key) or self._flow_holder(attempt)
+        standing = self.attempt(attempt.code_hash) or self._flow_holder(attempt)
         time.sleep(0)
         if standing is None:
             self._put(attempt)
@@ -33,7 +34,7 @@ class ChecksThenActs(MemoryStorage):
     def settle(self, attempt: Attempt, connection: StoredConnection | None = None) -> bool:
         if connection is not None:
             self._settle_connection(connection)
-        holder, standing = self._flow_holder(attempt), self.attempt(attempt.code_key)
+        holder, standing = self._flow_holder(attempt), self.attempt(attempt.code_hash)
         time.sleep(0.001)
         if standing is not None and standing.state is not AttemptState.CLAIMED:
             return False
@@ -45,14 +46,14 @@ class ChecksThenActs(MemoryStorage):
         old = self.get(connection.connection_id)
         time.sleep(0.001)
         if old is None or old.obtained_at < connection.obtained_at:
-            self._connections[connection_key(connection.connection_id)] = connection
+            self._connections[connection_hash(connection.connection_id)] = connection
 
     def swap(self, old: StoredConnection, new: StoredConnection) -> bool:
         standing = self.get(old.connection_id)
         time.sleep(0.001)
         if standing != old:
             return False
-        self._connections[connection_key(old.connection_id)] = new
+        self._connections[connection_hash(old.connection_id)] = new
         return True
 
 
@@ -85,8 +86,8 @@ class ForgetsEverything(MemoryStorage):
 
 
 class RoundsInstants(MemoryStorage):
-    def attempt(self, code_key: bytes) -> Attempt | None:
-        found = super().attempt(code_key)
+    def attempt(self, code_hash: bytes) -> Attempt | None:
+        found = super().attempt(code_hash)
         if found is None:
             return None
         row = found.as_row() | {"claimed_at": found.claimed_at.replace(microsecond=0)}
@@ -95,7 +96,7 @@ class RoundsInstants(MemoryStorage):
 
 class ReleasesAnything(MemoryStorage):
     def release(self, attempt: Attempt) -> None:
-        self._attempts.pop(attempt.code_key, None)
+        self._attempts.pop(attempt.code_hash, None)
 
 
 class IgnoresCase(MemoryStorage):

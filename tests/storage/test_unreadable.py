@@ -12,12 +12,12 @@ from redis import Redis
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
+from finch_middleware.attempts import AttemptState
 from finch_middleware.errors import StorageUnavailable
-from finch_middleware.records import AttemptState
-from finch_middleware.storage import survey
 from finch_middleware.storage.memory import MemoryStorage
-from finch_middleware.storage.redis import RedisStorage
-from finch_middleware.storage.sqlalchemy import SQLAlchemyStorage
+from finch_middleware.storage.protocol import survey
+from finch_middleware.storage.redis.storage import RedisStorage
+from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 from finch_middleware.testing.sample_records import NOON, a_connection, an_attempt, key_of
 
 Spoil = Callable[[str, str], None]

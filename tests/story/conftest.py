@@ -14,7 +14,7 @@ from sqlalchemy.pool import NullPool
 
 from finch_middleware.assembly import storage_of
 from finch_middleware.storage.memory import MemoryStorage
-from finch_middleware.storage.sqlalchemy import SQLAlchemyStorage
+from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 from finch_middleware.testing.fake_finch import FakeFinch
 from tests.site import KEY, Site, log_text
 from tests.storage import servers

@@ -11,10 +11,10 @@ from urllib.parse import parse_qs, urlsplit
 
 from werkzeug.wrappers import Response
 
-from finch_middleware.records import Attempt
+from finch_middleware.attempts import Attempt
+from finch_middleware.crypto.vault import KeyedHash
 from finch_middleware.secret import Secret
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
-from finch_middleware.vault import KeyedHash
 from tests.site import Answer, Site
 from tests.story.troubled_storage import TroubledStorage
 
@@ -59,7 +59,7 @@ def exchanges(fake: FakeFinch) -> list[dict[str, Any]]:
     return [json.loads(seen.body) for seen in fake.ledger.requests if seen.endpoint == "token"]
 
 
-def code_key(fake: FakeFinch, code: str) -> bytes:
+def code_hash(fake: FakeFinch, code: str) -> bytes:
     """The name of *code* in storage and spool."""
     secret = Secret(fake.client_secret)
     return KeyedHash(client_id=fake.client_id, client_secret=secret)("code", code)
@@ -69,7 +69,7 @@ def attempt_of(site: Site, fake: FakeFinch, code: str) -> Attempt | None:
     """The attempt that stands for *code*."""
     storage = site.finch.storage
     real = storage.real if isinstance(storage, TroubledStorage) else storage
-    return real.attempt(code_key(fake, code))
+    return real.attempt(code_hash(fake, code))
 
 
 def tokens_of(site: Site, customer_id: str) -> list[str]:
@@ -103,7 +103,7 @@ def unaccounted(fake: FakeFinch, sites: list[Site], *, folder: Path) -> list[str
     return [
         issued.connection_id
         for issued in minted
-        if not any(folder.rglob(f"{code_key(fake, issued.code).hex()}.json"))
+        if not any(folder.rglob(f"{code_hash(fake, issued.code).hex()}.json"))
         and not any(_accounts(attempt_of(site, fake, issued.code), reported) for site in sites)
     ]
 

@@ -18,7 +18,7 @@ from finch_middleware import (
     FinchRefused,
     UsageError,
 )
-from finch_middleware.errors import Away
+from finch_middleware.errors import Unavailable
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.site import CALLBACK, SAME_ORIGIN_FETCH, Browser, Site
@@ -295,7 +295,7 @@ def test_all_faults_of_a_configuration_are_told_at_once(
 def test_the_page_of_one_absence_can_be_made_again(fake: FakeFinch, site: Site) -> None:
     fake.stop()
 
-    with pytest.raises(Away) as caught:
+    with pytest.raises(Unavailable) as caught:
         _begin(site)
 
     pages = [caught.value.response().get_data(as_text=True) for _ in range(2)]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from finch_middleware import flow
+from finch_middleware import callback as flow
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.site import Browser, Site

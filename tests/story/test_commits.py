@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.pool import NullPool
 
-from finch_middleware.storage.sqlalchemy import SQLAlchemyStorage
+from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.site import Browser, Site
 

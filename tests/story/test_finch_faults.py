@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-from finch_middleware.records import AttemptState
+from finch_middleware.attempts import AttemptState
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.site import SAME_ORIGIN_FETCH, Answer, Browser, Site
 from tests.story.oracle import (

@@ -6,7 +6,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from finch_middleware import flow, redeem
+from finch_middleware import callback as flow
+from finch_middleware import exchange as redeem
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.site import CALLBACK, Browser, Site
 from tests.story.oracle import code_of

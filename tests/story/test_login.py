@@ -12,7 +12,7 @@ from werkzeug.wrappers import Request
 from finch_middleware import Connected, FinchConnect
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import FakeFinch
-from finch_middleware.texts import TEXTS
+from finch_middleware.web.texts import TEXTS
 from tests.site import CALLBACK, NAVIGATION, Answer, Browser, Site
 from tests.story.oracle import attempt_of, code_of, exchanges, nothing_stored, tokens_of
 from tests.story.ways import allowed, connected, every_way

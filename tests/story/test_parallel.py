@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from finch_middleware import repeats
+from finch_middleware import duplicates as repeats
 from finch_middleware.storage.memory import MemoryStorage
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.site import CALLBACK, KEY, Answer, Browser, Site

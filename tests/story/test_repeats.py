@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from finch_middleware.records import AttemptState
+from finch_middleware.attempts import AttemptState
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.site import CALLBACK, SAME_ORIGIN_FETCH, Browser, Site

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from finch_middleware import keeping
+from finch_middleware.attempts import AttemptState
 from finch_middleware.errors import SchemaMismatch
-from finch_middleware.records import AttemptState
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.site import SAME_ORIGIN_FETCH, Answer, Browser, Site

@@ -10,7 +10,7 @@ from functools import partial
 
 import pytest
 
-from finch_middleware import repeats
+from finch_middleware import duplicates as repeats
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.site import CALLBACK, SAME_ORIGIN_FETCH, Answer, Browser, Site

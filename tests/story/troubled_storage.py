@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from finch_middleware.errors import StorageUnavailable
-from finch_middleware.storage import Storage
+from finch_middleware.storage.protocol import Storage
 
 
 def _passed_on(name: str) -> Callable[..., Any]:

@@ -9,7 +9,7 @@ from redis import Redis
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
-from finch_middleware.storage.sqlalchemy import SQLAlchemyStorage
+from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 from finch_middleware.testing.fake_finch import FakeFinch
 from tests.storage import servers
 

@@ -8,7 +8,7 @@ from typing import Any, Unpack
 from urllib.parse import parse_qs, urlsplit
 
 from finch_middleware import ConnectSession, FinchConnect
-from finch_middleware.options import FlowKind, Options
+from finch_middleware.config.options import FlowKind, Options
 from finch_middleware.testing.fake_finch import FakeFinch
 from tests.site import CALLBACK, KEY
 from tests.threats.wsgi import Answered, call, environ_of

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from werkzeug.wrappers import Request, Response
 
 from finch_middleware import Event, FinchConnect, FinchMiddleware
-from finch_middleware.access_log import RedactCallback
+from finch_middleware.adapters.access_log import RedactCallback
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment

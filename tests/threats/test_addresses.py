@@ -10,7 +10,8 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 
-from finch_middleware import Customer, FinchMiddleware, repeats
+from finch_middleware import Customer, FinchMiddleware
+from finch_middleware import duplicates as repeats
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.answers import Page
 from tests.site import CALLBACK, NAVIGATION, Answer, Browser, Site

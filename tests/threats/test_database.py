@@ -15,14 +15,14 @@ from urllib.parse import parse_qs, quote, urlsplit
 import pytest
 
 from finch_middleware.assembly import storage_of
+from finch_middleware.crypto.keys import Key
+from finch_middleware.crypto.vault import Vault
 from finch_middleware.errors import CannotOpen
-from finch_middleware.options import Key
 from finch_middleware.records import SealedToken, StoredConnection
 from finch_middleware.secret import Secret
-from finch_middleware.storage import Storage
 from finch_middleware.storage.memory import MemoryStorage
+from finch_middleware.storage.protocol import Storage
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
-from finch_middleware.vault import Vault
 from tests.canaries.spellings import hits
 from tests.site import KEY, Browser, Site
 from tests.story.troubled_storage import TroubledStorage
@@ -87,7 +87,7 @@ def _rows(vault: Vault, count: int) -> list[StoredConnection]:
             products=("company",),
             client_type="production",
             connection_type="provider",
-            sealed=vault.seal_answer(
+            sealed=vault.seal_grant(
                 Secret(json.dumps({"access_token": secrets.token_hex(8)})),
                 connection_id=f"connection-{number}",
                 customer_id=f"customer-{number}",
@@ -101,7 +101,7 @@ def _rows(vault: Vault, count: int) -> list[StoredConnection]:
 
 def _opens(vault: Vault, row: StoredConnection) -> bool:
     try:
-        vault.open_answer(row)
+        vault.open_grant(row)
     except CannotOpen:
         return False
     return True

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from finch_middleware.errors import FinchFault
-from finch_middleware.finch_api import FinchApi
+from finch_middleware.finch.client import FinchClient
 from finch_middleware.secret import Secret
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.odd_server import Line, OddServer, authority, raw_answer, stall
@@ -111,11 +111,11 @@ STALLS: dict[str, Callable[[Line], None]] = {
 }
 
 
-def _api(url: str, **options: str) -> FinchApi:
-    return FinchApi(client_id="c", client_secret=Secret("s"), api_url=url, **options)
+def _api(url: str, **options: str) -> FinchClient:
+    return FinchClient(client_id="c", client_secret=Secret("s"), api_url=url, **options)
 
 
-def _seconds_until_refused(api: FinchApi) -> float:
+def _seconds_until_refused(api: FinchClient) -> float:
     began = time.monotonic()
     with pytest.raises(FinchFault):
         api.exchange(Secret("code-1"), redirect_uri=None, within=_DEADLINE)
@@ -166,7 +166,7 @@ import re, sys
 from pathlib import Path
 from datetime import timedelta
 from finch_middleware.errors import FinchFault
-from finch_middleware.finch_api import FinchApi
+from finch_middleware.finch.client import FinchClient
 from finch_middleware.secret import Secret
 
 def peak_kib():
@@ -175,7 +175,7 @@ def peak_kib():
 
 def ask(url):
     client_id, secret = sys.argv[3:]
-    api = FinchApi(client_id=client_id, client_secret=Secret(secret), api_url=url)
+    api = FinchClient(client_id=client_id, client_secret=Secret(secret), api_url=url)
     try:
         api.exchange(Secret(sys.argv[2]), redirect_uri=None, within=timedelta(seconds=5))
     except FinchFault as fault:
@@ -270,11 +270,11 @@ _TRUSTING = """
 import sys
 from datetime import timedelta
 from finch_middleware.errors import FinchFault
-from finch_middleware.finch_api import FinchApi
+from finch_middleware.finch.client import FinchClient
 from finch_middleware.secret import Secret
 
 bundle = sys.argv[2] if len(sys.argv) > 2 else None
-api = FinchApi(client_id="c", client_secret=Secret("s"), api_url=sys.argv[1], ca_bundle=bundle)
+api = FinchClient(client_id="c", client_secret=Secret("s"), api_url=sys.argv[1], ca_bundle=bundle)
 try:
     api.exchange(Secret("code-1"), redirect_uri=None, within=timedelta(seconds=5))
 except FinchFault as fault:

@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
-from finch_middleware.storage.sqlalchemy import SQLAlchemyStorage
+from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.canaries.harvest import files_of
 from tests.canaries.scene import query_of
@@ -41,7 +41,7 @@ def storage_options(server: servers.Server, prefix: str) -> dict[str, Any]:
     """A storage on that server, empty."""
     storage: Any
     if server.url.startswith(("redis", "unix")):
-        from finch_middleware.storage.redis import RedisStorage
+        from finch_middleware.storage.redis.storage import RedisStorage
 
         storage = RedisStorage(server.url, prefix=f"{{{prefix}}}:")
     else:

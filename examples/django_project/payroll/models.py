@@ -10,8 +10,8 @@ from django.db import models
 class FinchAttempt(models.Model):
     """The one right to present a code, and what became of it."""
 
-    code_key: Any = models.CharField(max_length=64, primary_key=True)
-    flow_key: Any = models.CharField(max_length=64, null=True, unique=True)
+    code_hash: Any = models.CharField(max_length=64, primary_key=True)
+    flow_hash: Any = models.CharField(max_length=64, null=True, unique=True)
     attempt_id: Any = models.CharField(max_length=64)
     state: Any = models.CharField(max_length=16, db_index=True)
     notified: Any = models.BooleanField()
@@ -23,7 +23,7 @@ class FinchAttempt(models.Model):
 class FinchConnection(models.Model):
     """A connected payroll: what it is listed by, and its sealed token."""
 
-    connection_key: Any = models.CharField(max_length=64, primary_key=True)
-    customer_key: Any = models.CharField(max_length=64, db_index=True)
+    connection_hash: Any = models.CharField(max_length=64, primary_key=True)
+    customer_hash: Any = models.CharField(max_length=64, db_index=True)
     obtained_at: Any = models.DateTimeField()
     row: Any = models.TextField()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from finch_middleware.storage.redis import RedisStorage
+from finch_middleware.storage.redis.storage import RedisStorage
 from tests.storage.servers import Server
 
 # The same client serves both ways of use, and its types say so at every call.

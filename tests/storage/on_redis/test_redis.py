@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from redis import Redis, RedisCluster
 
+from finch_middleware.attempts import AttemptState
 from finch_middleware.errors import ConfigurationError, SchemaMismatch, StorageUnavailable
-from finch_middleware.records import AttemptState
-from finch_middleware.storage import Storage
-from finch_middleware.storage.redis import RedisStorage
+from finch_middleware.storage.protocol import Storage
+from finch_middleware.storage.redis.storage import RedisStorage
 from finch_middleware.testing.sample_records import NOON, a_connection, an_attempt, key_of
 from finch_middleware.testing.storage_contract import StorageContract
 from tests.storage import servers
@@ -207,7 +207,7 @@ def test_nothing_is_left_when_everything_is_removed(storage: RedisStorage, clien
     _fill(storage)
 
     storage.forget(settled_before=NOON.replace(year=2030))
-    storage.release(an_attempt("claimed", flow_key=key_of("flow of claimed")))
+    storage.release(an_attempt("claimed", flow_hash=key_of("flow of claimed")))
     storage.delete("connection")
 
     assert client.keys() == []
@@ -232,10 +232,10 @@ def test_no_key_expires(storage: RedisStorage, client: Client) -> None:
 
 
 def _fill(storage: RedisStorage) -> None:
-    done = an_attempt("stored", flow_key=key_of("flow")).settled(AttemptState.STORED, at=NOON)
+    done = an_attempt("stored", flow_hash=key_of("flow")).settled(AttemptState.STORED, at=NOON)
     storage.claim(an_attempt("stored"))
     storage.settle(done, a_connection())
-    storage.claim(an_attempt("claimed", flow_key=key_of("flow of claimed")))
+    storage.claim(an_attempt("claimed", flow_hash=key_of("flow of claimed")))
 
 
 # Races
@@ -260,7 +260,7 @@ def test_plan_that_always_comes_too_late_is_given_up(
 
     for call in (storage.claim, storage.settle):
         with pytest.raises(StorageUnavailable) as refused:
-            call(an_attempt(flow_key=key_of("flow")))
+            call(an_attempt(flow_hash=key_of("flow")))
 
         assert refused.value.reason == "busy"
 

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 import pytest
 from redis import Redis
 
+from finch_middleware.attempts import AttemptState
 from finch_middleware.errors import ConfigurationError, SchemaMismatch, StorageUnavailable
-from finch_middleware.records import AttemptState
-from finch_middleware.storage import redis as module
-from finch_middleware.storage.redis import RedisStorage
+from finch_middleware.storage.redis import storage as module
+from finch_middleware.storage.redis.storage import RedisStorage
 from finch_middleware.testing.sample_records import NOON, a_connection, an_attempt, key_of, sealed
 from tests.storage.on_redis.conftest import Client
 from tests.storage.servers import Server

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.pool import NullPool
 
-from finch_middleware.storage import dialects
+from finch_middleware.storage.sql import dialects
 from tests.storage.servers import Server
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.exc import OperationalError
 
 from finch_middleware.errors import StorageUnavailable
-from finch_middleware.storage.sqlalchemy import SQLAlchemyStorage
+from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 from finch_middleware.testing.sample_records import (
     a_connection,
     all_at_once,

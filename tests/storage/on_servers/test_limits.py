@@ -11,9 +11,9 @@ from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
+from finch_middleware.attempts import AttemptState
 from finch_middleware.errors import SchemaMismatch, StorageUnavailable
-from finch_middleware.records import AttemptState
-from finch_middleware.storage.sqlalchemy import SQLAlchemyStorage
+from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 from finch_middleware.testing.sample_records import (
     NOON,
     a_connection,
@@ -45,9 +45,9 @@ def test_two_durable_commits_a_callback(url: str) -> None:
     statements: list[str] = []
     event.listen(engine, "before_cursor_execute", lambda *call: statements.append(str(call[2])))
 
-    storage.claim(an_attempt(flow_key=key_of("flow")))
+    storage.claim(an_attempt(flow_hash=key_of("flow")))
     storage.settle(
-        an_attempt(flow_key=key_of("flow")).settled(AttemptState.STORED, at=NOON), a_connection()
+        an_attempt(flow_hash=key_of("flow")).settled(AttemptState.STORED, at=NOON), a_connection()
     )
 
     assert statements.count("COMMIT") == 2

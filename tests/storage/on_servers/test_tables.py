@@ -9,7 +9,7 @@ from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.pool import NullPool
 
 from finch_middleware.errors import SchemaMismatch, StorageUnavailable
-from finch_middleware.storage.sqlalchemy import SQLAlchemyStorage
+from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 from finch_middleware.testing.sample_records import (
     all_at_once,
     an_attempt,
@@ -74,15 +74,15 @@ def test_two_codes_of_a_flow_never_win_where_its_index_is_lost(
     with operator.connect() as connection:
         connection.execute(text(f"DROP INDEX {name}{of_table}"))
         if lost == "column":
-            connection.execute(text(f"ALTER TABLE {attempts} DROP COLUMN flow_key"))
+            connection.execute(text(f"ALTER TABLE {attempts} DROP COLUMN flow_hash"))
     storage = SQLAlchemyStorage(url, table_prefix=prefix)
 
     with pytest.raises(SchemaMismatch, match=r"flow.*finch-middleware create-tables"):
         storage.check()
     storage.create_tables()
 
-    assert storage.claim(an_attempt(flow_key=key_of("flow"))) is None
-    assert storage.claim(an_attempt("other", flow_key=key_of("flow"))) is not None
+    assert storage.claim(an_attempt(flow_hash=key_of("flow"))) is None
+    assert storage.claim(an_attempt("other", flow_hash=key_of("flow"))) is not None
     storage.close()
 
 
@@ -111,7 +111,7 @@ def test_table_without_its_primary_key_is_refused(url: str, prefix: str, operato
         connection.execute(text(f"ALTER TABLE {prefix}attempts {on(url, drop)}"))
     storage = SQLAlchemyStorage(url, table_prefix=prefix)
 
-    with pytest.raises(SchemaMismatch, match=r"primary key \(code_key\)"):
+    with pytest.raises(SchemaMismatch, match=r"primary key \(code_hash\)"):
         storage.check()
 
     storage.close()

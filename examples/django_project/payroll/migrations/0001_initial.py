@@ -12,8 +12,8 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="FinchAttempt",
             fields=[
-                ("code_key", models.CharField(max_length=64, primary_key=True, serialize=False)),
-                ("flow_key", models.CharField(max_length=64, null=True, unique=True)),
+                ("code_hash", models.CharField(max_length=64, primary_key=True, serialize=False)),
+                ("flow_hash", models.CharField(max_length=64, null=True, unique=True)),
                 ("attempt_id", models.CharField(max_length=64)),
                 ("state", models.CharField(db_index=True, max_length=16)),
                 ("notified", models.BooleanField()),
@@ -26,10 +26,10 @@ class Migration(migrations.Migration):
             name="FinchConnection",
             fields=[
                 (
-                    "connection_key",
+                    "connection_hash",
                     models.CharField(max_length=64, primary_key=True, serialize=False),
                 ),
-                ("customer_key", models.CharField(db_index=True, max_length=64)),
+                ("customer_hash", models.CharField(db_index=True, max_length=64)),
                 ("obtained_at", models.DateTimeField()),
                 ("row", models.TextField()),
             ],

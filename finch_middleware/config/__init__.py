@@ -1,0 +1,1 @@
+"""What an application configures: options, their rules, and the rules about URLs."""

@@ -1,0 +1,233 @@
+"""
+Seals and opens: AES-256-GCM, with the key that seals and those that only open.
+
+A sealed text reads ``fm1.<key id>.<base64url of nonce and ciphertext>``. Its associated data
+binds the format, the key id, the purpose, the client_id and the caller's context, so that a
+value moved elsewhere does not open. Every purpose has a key of its own (HKDF-SHA256, RFC 5869);
+nonces are 96 random bits (NIST SP 800-38D, 8.2.2: at most 2**32 values under one key).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import os
+import time
+from collections.abc import Sequence
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from finch_middleware.crypto.keys import KEY_BYTES, Key, KeyProvider
+from finch_middleware.errors import CannotOpen, KeyUnavailable
+from finch_middleware.records import SealedToken, StoredConnection
+from finch_middleware.secret import Secret
+
+FORMAT = "fm1"
+_NONCE_BYTES = 12
+# As long as a person is told to wait before a reload.
+_LEFT_ALONE_SECONDS = 5.0
+_PURPOSES = ("connection", "quarantine", "ticket", "canary")
+
+
+def pack(*parts: bytes) -> bytes:
+    """*parts* in one, each behind its length: no two lists of parts give the same bytes."""
+    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+
+
+class Vault:
+    """
+    The keys of one client_id, at hand in memory.
+
+    Thread-safe; holds no descriptor and no state that a fork could share by mistake. With a
+    *key_provider* each key is unwrapped when it is first needed, and never asked for again;
+    one that it did not unwrap is asked for again after five seconds.
+
+    Attributes:
+        key_id: The key that seals.
+    """
+
+    def __init__(
+        self,
+        *,
+        client_id: str,
+        key: Key,
+        accepted_keys: Sequence[Key] = (),
+        key_provider: KeyProvider | None = None,
+    ) -> None:
+        self._client_id = client_id
+        self.key_id = key.key_id
+        self._provider = key_provider
+        self._keys = {each.key_id: each for each in (key, *accepted_keys)}
+        self._ciphers: dict[str, dict[str, AESGCM]] = {}
+        self._refusals: dict[str, tuple[float, str]] = {}
+        if key_provider is None:
+            for key_id in self._keys:
+                self._unlock(key_id)
+
+    def seal(self, text: Secret, *, purpose: str, context: Sequence[str] = ()) -> str:
+        """
+        *text*, sealed for one purpose and place.
+
+        Raises:
+            KeyUnavailable: The provider does not unwrap the key, and never did.
+        """
+        nonce = os.urandom(_NONCE_BYTES)
+        bound = self._bound(self.key_id, purpose, context)
+        cipher = self._unlocked(self.key_id)[purpose]
+        sealed = nonce + cipher.encrypt(nonce, _bytes(text.reveal()), bound)
+        return f"{FORMAT}.{self.key_id}.{_encode(sealed)}"
+
+    def open(self, sealed: str, *, purpose: str, context: Sequence[str] = ()) -> Secret:
+        """
+        What was sealed for exactly this purpose and context.
+
+        Raises:
+            CannotOpen: Altered, cut, moved, or sealed with a key that is not one of ours.
+            KeyUnavailable: The provider does not unwrap that key now.
+        """
+        key_id, payload = _parts(sealed)
+        cipher = self._unlocked(key_id).get(purpose) if key_id in self._keys else None
+        if cipher is None or len(payload) < _NONCE_BYTES:
+            raise CannotOpen(key_id=key_id or None)
+        bound = self._bound(key_id, purpose, context)
+        try:
+            opened = cipher.decrypt(payload[:_NONCE_BYTES], payload[_NONCE_BYTES:], bound)
+            return Secret(opened.decode(errors="surrogatepass"))
+        except InvalidTag:
+            refusal = CannotOpen(key_id=key_id)
+        raise refusal
+
+    def seal_grant(self, answer: Secret, *, connection_id: str, customer_id: str) -> SealedToken:
+        """Finch's answer, sealed for the row of that connection and customer."""
+        context = (connection_id, customer_id)
+        return SealedToken(text=self.seal(answer, purpose="connection", context=context))
+
+    def open_grant(self, stored: StoredConnection) -> Secret:
+        """
+        The answer of a row, if it is still the row that it was sealed for.
+
+        Raises:
+            CannotOpen: As `open`.
+        """
+        context = (stored.connection_id, stored.customer_id)
+        return self.open(stored.sealed.text, purpose="connection", context=context)
+
+    def knows(self, key_id: str) -> bool:
+        """Whether that key is the present one or an accepted one."""
+        return key_id in self._keys
+
+    def needs_rewrap(self, sealed: str) -> bool:
+        """Whether it was sealed with another key than the one that seals now."""
+        return _parts(sealed)[0] != self.key_id
+
+    def prove(self) -> None:
+        """
+        Show that sealing works now: what is sealed opens again.
+
+        Raises:
+            CannotOpen, KeyUnavailable: It does not, and no code may be spent.
+        """
+        canary = Secret("canary")
+        if self.open(self.seal(canary, purpose="canary"), purpose="canary") != canary:
+            raise CannotOpen(key_id=self.key_id)
+
+    def _unlocked(self, key_id: str) -> dict[str, AESGCM]:
+        """The ciphers of a key of ours, by purpose."""
+        if key_id not in self._ciphers:
+            # Two threads may both ask the provider: no lock is worth less than a second call.
+            self._unlock(key_id)
+        return self._ciphers[key_id]
+
+    def _unlock(self, key_id: str) -> None:
+        """Have the ciphers of that key at hand. Raises KeyUnavailable, whose frames hold no key."""
+        reason = self._refused_lately(key_id) or self._refused(key_id)
+        if reason:
+            raise KeyUnavailable(key_id=key_id, reason=reason)
+
+    def _refused_lately(self, key_id: str) -> str:
+        # Anybody may send a cookie that names a key of ours: no call of the provider for each.
+        refusal = self._refusals.get(key_id)
+        if refusal is None:
+            return ""
+        until, reason = refusal
+        return reason if time.monotonic() < until else ""
+
+    def _refused(self, key_id: str) -> str:
+        """Why the key is not to be had; empty once its ciphers are at hand. Raises nothing."""
+        given = base64.b64decode(self._keys[key_id].material.reveal())
+        try:
+            material = given if self._provider is None else self._provider.unwrap(given)
+            self._ciphers[key_id] = _ciphers(material)
+        except Exception as error:  # whatever the client of a key service raises
+            # Its name alone: such an error may hold the key, or our credentials.
+            reason = "not a key" if isinstance(error, _NotAKey) else type(error).__name__
+        else:
+            return ""
+        self._refusals[key_id] = (time.monotonic() + _LEFT_ALONE_SECONDS, reason)
+        return reason
+
+    def _bound(self, key_id: str, purpose: str, context: Sequence[str]) -> bytes:
+        parts = (FORMAT, key_id, purpose, self._client_id, *context)
+        return pack(*map(_bytes, parts))
+
+
+class KeyedHash:
+    """
+    HMAC-SHA256 under a key derived from the client secret: one-way names for codes and flows.
+
+    They are the same in every worker and survive a rotation of the vault's keys.
+    """
+
+    def __init__(self, *, client_id: str, client_secret: Secret) -> None:
+        self._client_id = client_id.encode()
+        self._key = _derive(client_secret.reveal().encode(), "finch_middleware/hash")
+
+    def __call__(self, purpose: str, value: str) -> bytes:
+        """32 bytes that name *value* for this purpose and client_id, and tell nothing of it."""
+        message = pack(purpose.encode(), self._client_id, _bytes(value))
+        return hmac.digest(self._key, message, hashlib.sha256)
+
+
+class _NotAKey(ValueError):
+    """What should be a key is none. Caught in this module."""
+
+
+def _ciphers(material: object) -> dict[str, AESGCM]:
+    if not isinstance(material, bytes) or len(material) != KEY_BYTES:
+        raise _NotAKey
+    return {
+        purpose: AESGCM(_derive(material, f"finch_middleware/{FORMAT}/{purpose}"))
+        for purpose in _PURPOSES
+    }
+
+
+def _derive(material: bytes, info: str) -> bytes:
+    return HKDF(algorithm=SHA256(), length=32, salt=None, info=info.encode()).derive(material)
+
+
+def _bytes(text: str) -> bytes:
+    # Total: an encoding error would carry the text, and could come after a token was minted.
+    return text.encode(errors="surrogatepass")
+
+
+def _encode(payload: bytes) -> str:
+    return base64.urlsafe_b64encode(payload).rstrip(b"=").decode()
+
+
+def _parts(sealed: str) -> tuple[str, bytes]:
+    """Key id and payload; an empty id where the text is not one of ours to the last bit."""
+    form, _, rest = sealed.partition(".")
+    key_id, _, encoded = rest.partition(".")
+    if form != FORMAT or not sealed.isascii():
+        return "", b""
+    try:
+        payload = base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4))
+    except ValueError:
+        return "", b""
+    # Base64 has spare bits at the end, and that reader skips what is none: only the spelling that
+    # we write is ours.
+    return (key_id, payload) if _encode(payload) == encoded else ("", b"")

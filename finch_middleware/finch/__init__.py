@@ -1,0 +1,1 @@
+"""Finch over HTTPS."""

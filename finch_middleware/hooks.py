@@ -1,0 +1,132 @@
+"""What happened, as one frozen object: one log line, and one call of the application's hook."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from finch_middleware.attempts import Attempt
+
+logger = logging.getLogger("finch_middleware")
+
+#: Lines a minute of refused requests that have the same reason; anybody can send those.
+REFUSED_LINES_LIMIT = 10
+_REFUSED = ("finch.callback.rejected", "finch.begin.rejected")
+_MINUTE_SECONDS = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """
+    Something that an operator may want to know. Never holds a secret or text from a request.
+
+    Attributes:
+        name: Stable, such as ``finch.connection.stored``.
+        level: Of `logging`.
+        reference: The one that the person's page shows.
+        reason: Why, in one stable word.
+        client_id: Whose configuration; public.
+        customer_ids: The customers it is about, by the application's own ids.
+        request_id: Finch-Request-Id, which Finch's support asks for.
+        elapsed_ms: Since the callback came in.
+    """
+
+    name: str
+    level: int
+    client_id: str
+    reference: str | None = None
+    reason: str | None = None
+    customer_ids: tuple[str, ...] = ()
+    attempt_id: str | None = None
+    connection_id: str | None = None
+    request_id: str | None = None
+    elapsed_ms: int | None = None
+
+
+class Events:
+    """
+    Writes events to the log ``finch_middleware`` and hands them to `on_event`.
+
+    Of requests that are refused for one reason at most REFUSED_LINES_LIMIT lines a minute are
+    written, and the next says in `left_out` how many were not: a flood must not fill a disk.
+    The hook is told of each.
+    """
+
+    def __init__(
+        self,
+        *,
+        client_id: str,
+        on_event: Callable[[Event], None] | None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._client_id = client_id
+        self._on_event = on_event
+        self._monotonic = monotonic
+        self._minutes: dict[tuple[str, str | None], _Minute] = {}
+
+    def report(self, name: str, level: int, **fields: object) -> None:
+        """Report one event; a hook that raises costs nobody their connection."""
+        event = Event(name=name, level=level, client_id=self._client_id, **fields)  # type: ignore[arg-type]  # typed by Event
+        self._write(event)
+        if self._on_event is None:
+            return
+        try:
+            self._on_event(event)
+        except Exception:  # the application's own code; its fault must not end a callback
+            logger.error("finch.hook.failed on_event raised", extra={"finch": {"name": name}})
+
+    def of_attempt(self, name: str, level: int, attempt: Attempt, **fields: object) -> None:
+        """Report what became of an attempt, with all that an operator finds it by."""
+        told = {
+            "reference": attempt.reference,
+            "attempt_id": attempt.attempt_id,
+            "connection_id": attempt.connection_id,
+            "customer_ids": attempt.customer_ids,
+            "request_id": attempt.request_id,
+        }
+        self.report(name, level, **{**told, **fields})
+
+    def _write(self, event: Event) -> None:
+        # A line that the level hides is no line of a minute's.
+        if not logger.isEnabledFor(event.level):
+            return
+        left_out = self._left_out(event) if event.name in _REFUSED else 0
+        if left_out is None:
+            return
+        told = {key: value for key, value in dataclasses.asdict(event).items() if value}
+        told |= {"left_out": left_out} if left_out else {}
+        line = " ".join(f"{key}={value!r}" for key, value in told.items() if key not in _APART)
+        logger.log(event.level, "%s %s", event.name, line, extra={"finch": told})
+
+    def _left_out(self, event: Event) -> int | None:
+        """How many lines such as this were left out before it; None where it is one itself."""
+        kind, number = (event.name, event.reason), int(self._monotonic() // _MINUTE_SECONDS)
+        minute, left_out = self._minutes.get(kind), 0
+        if minute is None or minute.number != number:
+            left_out = minute.left_out if minute else 0
+            # Without a lock, which a fork could leave held: threads that meet here may write a
+            # few lines more.
+            minute = self._minutes[kind] = _Minute(number)
+        return left_out if minute.takes() else None
+
+
+class _Minute:
+    """The lines of one kind in one minute."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.left_out = 0
+        self._lines = itertools.count(1)
+
+    def takes(self) -> bool:
+        """Whether one more line is to be written."""
+        line = next(self._lines)
+        self.left_out = max(self.left_out, line - REFUSED_LINES_LIMIT)
+        return line <= REFUSED_LINES_LIMIT
+
+
+_APART = ("name", "level")

@@ -1,0 +1,204 @@
+"""What `RedisStorage` writes and reads: keys, values, and a change made whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+
+from finch_middleware.attempts import Attempt, AttemptState
+from finch_middleware.errors import ConfigurationError, StorageUnavailable
+from finch_middleware.records import (
+    Row,
+    StoredConnection,
+    connection_hash,
+    customer_hash,
+    row_from_json,
+    row_to_json,
+)
+from finch_middleware.storage.precedence import forgettable, owes
+
+T = TypeVar("T")
+
+#: Indexes: codes by the end of their lease, codes with a token that nobody has, codes by their
+#: end, and connection keys in the order of the scan.
+OWING, QUARANTINED, ENDED, CONNECTIONS = "owing", "quarantined", "ended", "connections"
+
+#: Carries a `Plan` out, unless a value is no longer what the plan was based on.
+COMPARE_AND_WRITE = """
+local plan = cjson.decode(ARGV[1])
+for _, expected in ipairs(plan.expected) do
+    if redis.call('GET', KEYS[expected[1]]) ~= expected[2] then
+        return 0
+    end
+end
+for _, command in ipairs(plan.commands) do
+    command[2] = KEYS[command[2]]
+    redis.call(unpack(command))
+end
+return 1
+"""
+
+_OPTION = "accept_data_loss"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_END_OF_TIME = datetime.max.replace(tzinfo=UTC)
+
+
+def microseconds(instant: datetime) -> int:
+    """Since 1970: whole, because a score is a float and must not be rounded."""
+    return (instant - _EPOCH) // timedelta(microseconds=1)
+
+
+class Names:
+    """The keys of one storage, all under its prefix and so in one hash slot."""
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+
+    def attempt(self, code_hash: bytes) -> str:
+        return f"{self._prefix}attempt:{code_hash.hex()}"
+
+    def flow(self, flow_hash: bytes) -> str:
+        return f"{self._prefix}flow:{flow_hash.hex()}"
+
+    def connection(self, connection_id: str) -> str:
+        return self.connection_of(connection_hash(connection_id).hex())
+
+    def connection_of(self, key: str) -> str:
+        return f"{self._prefix}connection:{key}"
+
+    def customer(self, customer_id: str) -> str:
+        return f"{self._prefix}customer:{customer_hash(customer_id).hex()}"
+
+    def index(self, name: str) -> str:
+        return f"{self._prefix}{name}"
+
+
+class Plan:
+    """
+    A change to a few keys, and what must still be there for it to be right.
+
+    Attributes:
+        keys: Every key that it names; a cluster wants to know them beforehand.
+        commands: What is done, each key as its place in `keys`, counted from one.
+    """
+
+    def __init__(self, names: Names) -> None:
+        self.keys: list[str] = []
+        self.commands: list[list[str | int]] = []
+        self._expected: list[tuple[int, str | bool]] = []
+        self._names = names
+
+    def as_json(self) -> str:
+        """The plan as the script reads it."""
+        return json.dumps({"expected": self._expected, "commands": self.commands})
+
+    def expect(self, key: str, value: str | None) -> None:
+        """Let the plan be void unless *key* holds *value*, or nothing where that is None."""
+        # A missing value is `false` in Lua.
+        self._expected.append((self._place(key), False if value is None else value))
+
+    def put_attempt(self, attempt: Attempt, *, over: Attempt | None) -> None:
+        """Write the attempt and its indexes, *over* the one that stands there."""
+        code = attempt.code_hash.hex()
+        self._do("SET", self._names.attempt(attempt.code_hash), row_to_json(attempt.as_row()))
+        if over is not None and over.flow_hash not in (None, attempt.flow_hash):
+            self._do("DEL", self._names.flow(over.flow_hash))
+        if attempt.flow_hash is not None:
+            self._do("SET", self._names.flow(attempt.flow_hash), code)
+        self._file(OWING, code, at=attempt.leased_until if owes(attempt) else None)
+        ended = forgettable(attempt, settled_before=_END_OF_TIME)
+        self._file(ENDED, code, at=attempt.settled_at if ended else None)
+        held = attempt.state is AttemptState.QUARANTINED
+        self._do("SADD" if held else "SREM", self._names.index(QUARANTINED), code)
+
+    def drop_attempt(self, attempt: Attempt) -> None:
+        """Remove the attempt, its flow and its place in the indexes."""
+        code = attempt.code_hash.hex()
+        self._do("DEL", self._names.attempt(attempt.code_hash))
+        if attempt.flow_hash is not None:
+            self._do("DEL", self._names.flow(attempt.flow_hash))
+        self._file(OWING, code, at=None)
+        self._file(ENDED, code, at=None)
+
+    def put_connection(
+        self, connection: StoredConnection, *, over: StoredConnection | None
+    ) -> None:
+        """Write the connection and its indexes, *over* the one that stands there."""
+        key = connection_hash(connection.connection_id).hex()
+        self._do("SET", self._names.connection_of(key), row_to_json(connection.as_row()))
+        if over is not None and over.customer_id != connection.customer_id:
+            self._do("SREM", self._names.customer(over.customer_id), key)
+        self._do("SADD", self._names.customer(connection.customer_id), key)
+        self._do("ZADD", self._names.index(CONNECTIONS), "0", key)
+
+    def drop_connection(self, connection: StoredConnection) -> None:
+        """Remove the connection and its place in the indexes."""
+        key = connection_hash(connection.connection_id).hex()
+        self._do("DEL", self._names.connection_of(key))
+        self._do("SREM", self._names.customer(connection.customer_id), key)
+        self._do("ZREM", self._names.index(CONNECTIONS), key)
+
+    def _file(self, index: str, code: str, *, at: datetime | None) -> None:
+        if at is None:
+            self._do("ZREM", self._names.index(index), code)
+        else:
+            self._do("ZADD", self._names.index(index), str(microseconds(at)), code)
+
+    def _do(self, command: str, key: str, *arguments: str) -> None:
+        self.commands.append([command, self._place(key), *arguments])
+
+    def _place(self, key: str) -> int:
+        if key not in self.keys:
+            self.keys.append(key)
+        # Lua counts from one.
+        return self.keys.index(key) + 1
+
+
+def text_of(value: bytes | str) -> str:
+    """The value of a client that decodes and of one that does not: all of ours are ASCII."""
+    # A letter that is none makes no row, and is found out there.
+    return value.decode("ascii", "replace") if isinstance(value, bytes) else value
+
+
+def attempt_of(value: str | None) -> Attempt | None:
+    """The attempt that *value* is; None for no value. Raises StorageUnavailable: unreadable."""
+    return None if value is None else Attempt.from_row(_row(value))
+
+
+def connection_of(value: str | None) -> StoredConnection | None:
+    """The connection that *value* is; None for no value. Raises StorageUnavailable: unreadable."""
+    return None if value is None else StoredConnection.from_row(_row(value))
+
+
+def _row(value: str) -> Row:
+    with suppress(ValueError, AttributeError):
+        return row_from_json(value)
+    # Not inside the except block: the error beneath quotes the value.
+    raise StorageUnavailable("unreadable")
+
+
+def readable(
+    values: Iterable[str | None], *, read: Callable[[str | None], T | None]
+) -> Iterator[T]:
+    """The records that these values make, without those that make none."""
+    for value in values:
+        with suppress(StorageUnavailable):
+            record = read(value)
+            if record is not None:
+                yield record
+
+
+def without_option(url: str) -> tuple[str, bool]:
+    """The URL as redis-py reads it, and whether ``accept_data_loss`` is on in it."""
+    address, _, query = url.partition("?")
+    parts = [part for part in query.split("&") if part]
+    ours = [part for part in parts if part.partition("=")[0] == _OPTION]
+    if not ours:
+        return url, False
+    if set(ours) - {f"{_OPTION}=true", f"{_OPTION}=false"}:
+        raise ConfigurationError([f"The storage URL's {_OPTION} is true or false."])
+    others = "&".join(part for part in parts if part not in ours)
+    return f"{address}?{others}".rstrip("?"), f"{_OPTION}=true" in ours

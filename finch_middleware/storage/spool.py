@@ -1,0 +1,224 @@
+"""The last resort when storage is away after an exchange: one durable file a token."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from finch_middleware.attempts import Attempt
+from finch_middleware.errors import SpoolUnavailable, StorageFault, StorageUnavailable
+from finch_middleware.hooks import logger
+from finch_middleware.records import StoredConnection, row_from_json, row_to_json
+from finch_middleware.storage.protocol import Storage
+
+_SUFFIX = ".json"
+_UNSTORABLE = "finch.spool.unstorable"
+# What one entry takes at the most, written and removed again to see that the disk has room.
+_PROBE_BYTES = 4096
+_WRITABLE_BY_OTHERS = 0o022
+#: Reasons of a storage that speak of the entry and not of the storage.
+_OF_THIS_ENTRY = ("unstorable", "unreadable")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A settled attempt that storage has not seen yet, with the connection that it brought."""
+
+    attempt: Attempt
+    connection: StoredConnection | None
+
+
+class Spool:
+    """
+    A folder (mode 0700) of files (mode 0600) that hold ciphertext and hashes only.
+
+    Without a folder it holds nothing and refuses to take anything.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+        self._told: set[tuple[str, str]] = set()
+
+    def prove(self, *, make: bool = True) -> None:
+        """
+        Return when an entry could be written now. Without a folder there is nothing to prove.
+
+        *make*: a folder that is not there yet is made; an operator's would be another user's.
+
+        Raises:
+            SpoolUnavailable: The folder cannot be made or written, or the disk is full; or
+                others may write into it.
+        """
+        if self._folder is None or not (make or self._folder.is_dir()):
+            return
+        self._refuse_open_folder(self._folder)
+        self._written(
+            f".probe-{os.getpid()}-{os.urandom(6).hex()}", "0" * _PROBE_BYTES, durable=False
+        )
+
+    def put(self, attempt: Attempt, connection: StoredConnection | None) -> None:
+        """
+        Keep a settled attempt until storage is back. On disk when it returns.
+
+        Raises:
+            SpoolUnavailable: It could not be written, or there is no folder.
+        """
+        if self._folder is None:
+            raise SpoolUnavailable("there is no spool", reason="none")
+        entry = {
+            "attempt": row_to_json(attempt.as_row()),
+            "connection": row_to_json(connection.as_row()) if connection else None,
+        }
+        self._written(attempt.code_hash.hex() + _SUFFIX, json.dumps(entry), durable=True)
+
+    def entry(self, code_hash: bytes) -> Entry | None:
+        """The entry that waits for this code, or None."""
+        if self._folder is None:
+            return None
+        return self._read(self._folder / (code_hash.hex() + _SUFFIX))
+
+    def entries(self) -> Iterator[Entry]:
+        """All that wait, in no order. An unreadable file is left where it is, and logged once."""
+        # Unlike Path.is_dir, this has no error where the folder may not even be looked at.
+        if self._folder is None or not os.path.isdir(self._folder):
+            return
+        for path in sorted(self._folder.glob(f"[0-9a-f]*{_SUFFIX}")):
+            entry = self._read(path)
+            if entry is not None:
+                yield entry
+
+    def drain(
+        self, storage: Storage, *, client_id: str, limit: int | None = None
+    ) -> Iterator[Entry]:
+        """
+        Settle what waits, at most *limit* entries; yields each that storage now holds.
+
+        Those of another client_id stay: their storage may be another, and so is their hook.
+        Doing it twice, or in two processes at once, changes nothing: the newest token wins.
+
+        Raises:
+            StorageFault: Storage is still away; the rest goes on waiting.
+        """
+        drained = 0
+        for entry in self.entries():
+            if limit is not None and drained >= limit:
+                return
+            if limit is not None and (_UNSTORABLE, self._name(entry)) in self._told:
+                continue  # it was refused before; only an operator's drain tries all again
+            if entry.attempt.client_id == client_id and self._settled(entry, storage):
+                drained += 1
+                self._remove(entry)
+                yield entry
+
+    def _settled(self, entry: Entry, storage: Storage) -> bool:
+        """Give one entry to the storage. False: it never takes this one; others may be behind."""
+        try:
+            storage.settle(entry.attempt, entry.connection)
+        except StorageUnavailable as fault:
+            if fault.reason not in _OF_THIS_ENTRY:
+                raise
+        except StorageFault:
+            raise
+        except Exception:  # whatever a storage raises, the other entries and the visitor go on
+            pass
+        else:
+            return True
+        self._tell(_UNSTORABLE, self._name(entry))
+        return False
+
+    def _refuse_open_folder(self, folder: Path) -> None:
+        """Whoever may write there could plant an entry, and so replace a token by rubbish."""
+        if os.name == "nt":  # pragma: no cover - Windows has access lists in place of modes
+            return
+        with contextlib.suppress(OSError):  # not there yet, or not to be looked at: see _written
+            found = folder.stat()
+            foreign = found.st_uid != os.geteuid() and os.geteuid() != 0
+            if found.st_mode & _WRITABLE_BY_OTHERS or foreign:
+                raise SpoolUnavailable(
+                    "the spool is not this user's alone: chmod 700, or chown it",
+                    reason="not_private",
+                )
+
+    def _read(self, path: Path) -> Entry | None:
+        """The entry of that file; None where there is none, or none that can be read."""
+        try:
+            entry = _entry_of(path.read_text(encoding="ascii"))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            entry = None
+        except StorageUnavailable:  # a later version's record
+            entry = None
+        # Under another name it would be settled for ever and never be removed.
+        if entry is not None and entry.attempt.code_hash.hex() == path.stem:
+            return entry
+        self._tell("finch.spool.unreadable", path.name)
+        return None
+
+    def _tell(self, name: str, file: str) -> None:
+        """Report a file that an operator has to look at; once, not at every visit."""
+        if (name, file) not in self._told:
+            self._told.add((name, file))
+            logger.error("%s file=%r", name, file, extra={"finch": {"name": name, "file": file}})
+
+    def _name(self, entry: Entry) -> str:
+        return entry.attempt.code_hash.hex() + _SUFFIX
+
+    def _remove(self, entry: Entry) -> None:
+        assert self._folder is not None
+        try:
+            (self._folder / self._name(entry)).unlink(missing_ok=True)
+        except OSError:  # a disk that went read-only: settling it once more will change nothing
+            self._tell("finch.spool.not_removed", self._name(entry))
+
+    def _written(self, name: str, text: str, *, durable: bool) -> None:
+        folder = self._folder
+        assert folder is not None
+        part = folder / f".{name}.part"
+        try:
+            if not folder.is_dir():
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                _sync_folder(folder.parent)
+            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with open(descriptor, "w", encoding="ascii") as file:
+                file.write(text)
+                file.flush()
+                if durable:
+                    os.fsync(file.fileno())
+            if durable:
+                os.replace(part, folder / name)
+                _sync_folder(folder)
+            else:
+                part.unlink()
+        except OSError as error:
+            failure = SpoolUnavailable(
+                f"the spool cannot be written: {error.strerror}", reason="unwritable"
+            )
+        else:
+            return
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise failure
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "nt":  # pragma: no cover - Windows opens no folders, and syncs them by itself
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _entry_of(text: str) -> Entry:
+    entry = json.loads(text)
+    connection = entry["connection"]
+    return Entry(
+        attempt=Attempt.from_row(row_from_json(entry["attempt"])),
+        connection=StoredConnection.from_row(row_from_json(connection)) if connection else None,
+    )

@@ -1,0 +1,193 @@
+"""Transactions and reads on an engine: what is tried again, what an error becomes."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, Executable, Pool, create_engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from finch_middleware.errors import ConfigurationError, SchemaMismatch, StorageUnavailable
+from finch_middleware.forks import renew_in_children
+from finch_middleware.storage.sql import dialects
+from finch_middleware.storage.sql.dialects import Fault, dialect_of
+
+T = TypeVar("T")
+
+#: How often a transaction is begun that the database undid: a deadlock, a lost race.
+_TRIES = 4
+
+
+class Database:
+    """
+    An engine, ours or the application's, and the only ways in which it is used.
+
+    Transactions begin and end by hand on connections in autocommit, so that SQLite's can
+    begin as a writer's without a listener that would change the application's own.
+
+    Attributes:
+        dialect: What its database needs told apart.
+    """
+
+    def __init__(
+        self, url_or_engine: str | URL | Engine, *, preparation: Callable[[Connection], None]
+    ) -> None:
+        self._shared = isinstance(url_or_engine, Engine)
+        if isinstance(url_or_engine, Engine):
+            engine = url_or_engine
+            self.dialect = dialect_of(engine.dialect.name, url=engine.url)
+        else:
+            url = _parsed(url_or_engine)
+            self.dialect = dialect_of(url.get_backend_name(), url=url)
+            engine = _engine(url, self.dialect.engine_options())
+            dialect = self.dialect
+            event.listen(engine, "connect", lambda opened, _: dialect.opened(opened))
+            # An engine of ours ends with us; the application's is the application's to end.
+            weakref.finalize(self, engine.dispose)
+        self._engine = engine
+        self._preparation = preparation
+        self._prepared = False
+        self._preparing = threading.Lock()
+        renew_in_children(self, Database.leave_to_parent)
+
+    def prepare(self) -> None:
+        """
+        Run the preparation once per process.
+
+        Raises:
+            SchemaMismatch: As the preparation says.
+            StorageUnavailable: It could not be run; the next call tries again.
+        """
+        if self._prepared:
+            return
+        # Who waits behind one that gets no answer does not then wait for its own as well.
+        if not self._preparing.acquire(timeout=dialects.PATIENCE_SECONDS):
+            raise StorageUnavailable("busy")
+        try:
+            if not self._prepared:
+                self.transact(self._preparation)
+                self._prepared = True
+        finally:
+            self._preparing.release()
+
+    def write(self, work: Callable[[Connection], T]) -> T:
+        """
+        Do *work* in one durable transaction, again where the database undid it.
+
+        Raises:
+            StorageUnavailable: The commit was not confirmed.
+        """
+        self._require_prepared()
+        return self.transact(work)
+
+    def read(self, statement: Executable, **values: Any) -> list[dict[str, Any]]:
+        """
+        The rows of *statement*, as last committed.
+
+        Raises:
+            StorageUnavailable: There was no answer.
+        """
+        self._require_prepared()
+        try:
+            with self._connection() as connection, self.dialect.reading(connection):
+                return [row._asdict() for row in connection.execute(statement, values)]
+        except (SQLAlchemyError, UnicodeError, OSError) as error:
+            fault = self.dialect.fault(error)
+        except (ValueError, TypeError, AttributeError):
+            # SQLite keeps what it is given, and an instant may be any text.
+            fault = Fault("unreadable")
+        # Not inside the except block: the error beneath holds the bound parameters.
+        raise StorageUnavailable(fault.reason)
+
+    def transact(self, work: Callable[[Connection], T]) -> T:
+        """`write`, also before the tables are known to be there."""
+        fault = Fault("unavailable", passing=True)
+        tries = 0
+        while fault.passing and tries < _TRIES:
+            tries += 1
+            try:
+                with self.dialect.writing(), self._transaction() as connection:
+                    return work(connection)
+            except (SQLAlchemyError, UnicodeError, OSError) as error:
+                fault = self.dialect.fault(error)
+        raise StorageUnavailable(fault.reason)
+
+    def close(self) -> None:
+        """Close the pooled connections of an engine of ours; the next use opens new ones."""
+        if not self._shared:
+            self._engine.dispose()
+
+    def leave_to_parent(self) -> None:
+        """In a forked child: forget what belongs to the parent, without closing it."""
+        # A connection closed here would say goodbye on the parent's socket, and SQLite would
+        # drop locks and files under the parent's feet: what is kept here is never collected.
+        _THE_PARENTS.append(self._engine.pool)
+        self._engine.dispose(close=False)
+        self._preparing = threading.Lock()
+        self._prepared = False
+
+    def _require_prepared(self) -> None:
+        try:
+            return self.prepare()
+        except SchemaMismatch:
+            pass
+        raise StorageUnavailable("schema_mismatch")
+
+    @contextmanager
+    def _connection(self) -> Iterator[Connection]:
+        """A connection in autocommit; the pool gives it back to the application as it was."""
+        with self._engine.connect() as connection:
+            if not self._shared:
+                yield connection
+                return
+            connection.execution_options(isolation_level="AUTOCOMMIT")
+            with self.dialect.borrowing(connection):
+                yield connection
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        with self._connection() as connection:
+            try:
+                self.dialect.begin(connection)
+                yield connection
+                connection.exec_driver_sql("COMMIT")
+            except BaseException:  # raised again below, whatever it is
+                # A database rolls back what a closed connection leaves behind, whatever the
+                # state that this one is in; and nobody gets it from the pool half-way.
+                connection.invalidate()
+                raise
+
+
+def _parsed(url: str | URL) -> URL:
+    try:
+        return make_url(url)
+    except (ArgumentError, ValueError):
+        pass
+    # SQLAlchemy's own message repeats the URL, password included.
+    raise ConfigurationError(
+        ["The storage URL is not one: it reads dialect+driver://user:password@host/database."]
+    )
+
+
+def _engine(url: URL, options: dict[str, Any]) -> Engine:
+    try:
+        return create_engine(
+            url,
+            isolation_level="AUTOCOMMIT",
+            hide_parameters=True,
+            pool_timeout=dialects.PATIENCE_SECONDS,
+            **options,
+        )
+    except (ArgumentError, ImportError):
+        pass
+    raise ConfigurationError(
+        [f"The storage needs a driver that is not installed: pip install that of {url.drivername}."]
+    )
+
+
+_THE_PARENTS: list[Pool] = []

@@ -1,0 +1,162 @@
+"""
+The databases that `SQLAlchemyStorage` knows, one file each.
+
+`Dialect` is what a database has to tell about itself; `dialect_of` finds the one for a URL.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from sqlalchemy import Connection, Table, or_
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DataError, DBAPIError, StatementError, TimeoutError
+from sqlalchemy.sql.dml import Insert
+
+from finch_middleware.errors import ConfigurationError
+from finch_middleware.records import Row
+
+#: How long a claim may wait for a lock, a free connection or a statement's end.
+PATIENCE_SECONDS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """
+    What an error of the database means.
+
+    Attributes:
+        reason: The word of `StorageUnavailable`.
+        passing: The database undid the transaction; the same again may well succeed.
+    """
+
+    reason: str
+    passing: bool = False
+
+
+_UNKNOWN = Fault("unavailable")
+_BUSY = Fault("busy")
+_UNSTORABLE = Fault("unstorable")
+
+
+class Dialect(ABC):
+    """One database's ways. Everything here runs inside `SQLAlchemyStorage`."""
+
+    #: Whether the tables are made at first use, rather than by the operator.
+    makes_tables = False
+
+    #: What a person wants to know of it: a name, and the query for its value.
+    facts: ClassVar[Mapping[str, str]]
+
+    def __init__(self, url: URL) -> None:
+        self._driver = url.get_driver_name()
+
+    @abstractmethod
+    def engine_options(self) -> dict[str, Any]:
+        """Arguments of `create_engine` that bound every wait."""
+
+    @abstractmethod
+    def opened(self, driver_connection: Any) -> None:
+        """Prepare a connection that an engine of ours has just opened."""
+
+    def borrowing(self, connection: Connection) -> AbstractContextManager[None]:
+        """Bounds the waits of a session that is the application's; leaves it as it was."""
+        return nullcontext()
+
+    def writing(self) -> AbstractContextManager[None]:
+        """What a writer holds around its transaction, beyond the database's own locks."""
+        return nullcontext()
+
+    @abstractmethod
+    def begin(self, connection: Connection) -> None:
+        """Begin a transaction that will write."""
+
+    def reading(self, connection: Connection) -> AbstractContextManager[None]:
+        """What stands around a read on a connection in autocommit."""
+        return nullcontext()
+
+    @abstractmethod
+    def alone(self, connection: Connection) -> AbstractContextManager[None]:
+        """
+        Lets no other process make tables meanwhile; entered inside a transaction.
+
+        Where rows are many, to make an index takes its time: only locks are waited for briefly.
+        """
+
+    @abstractmethod
+    def require_durability(self, connection: Connection) -> None:
+        """
+        Return when a commit on this connection survives a loss of power.
+
+        Raises:
+            SchemaMismatch: It would not; the message names the setting.
+        """
+
+    @abstractmethod
+    def insertion(self, table: Table) -> Insert:
+        """The statement that `insert_once` runs."""
+
+    def insert_once(self, connection: Connection, insertion: Insert, *, row: Row) -> bool:
+        """Insert the row unless one of its unique keys is taken. Whether it was inserted."""
+        return connection.execute(insertion, row).rowcount == 1
+
+    @abstractmethod
+    def newest(self, table: Table) -> Insert:
+        """The statement that keeps the connection with the latest token."""
+
+    def fault(self, error: Exception) -> Fault:
+        """What an error that escaped from SQLAlchemy means."""
+        if isinstance(error, DataError):
+            # PostgreSQL's answer to NUL in a text, for one.
+            return _UNSTORABLE
+        if isinstance(error, DBAPIError):
+            return self.driver_fault(error.orig)
+        if isinstance(error, TimeoutError):
+            return _BUSY
+        if isinstance(error, (StatementError, UnicodeError)):
+            return _UNSTORABLE
+        return _UNKNOWN
+
+    @abstractmethod
+    def driver_fault(self, error: BaseException | None) -> Fault:
+        """What the driver's own error means, by its number or SQLSTATE."""
+
+
+def upsert(insert: Any, *, table: Table) -> Insert:
+    """The upsert that SQLite and PostgreSQL share; see `precedence.replaces`."""
+    new, old = insert.excluded, table.c
+    same_instant = (new.obtained_at == old.obtained_at) & (new.attempt_id != old.attempt_id)
+    statement: Insert = insert.on_conflict_do_update(
+        index_elements=list(table.primary_key),
+        set_={column.name: new[column.name] for column in table.c if not column.primary_key},
+        where=or_(new.obtained_at > old.obtained_at, same_instant),
+    )
+    return statement
+
+
+def dialect_of(name: str, *, url: URL) -> Dialect:
+    """
+    The ways of the database that SQLAlchemy calls *name*.
+
+    Raises:
+        ConfigurationError: This library does not know it, or it keeps nothing.
+    """
+    # Here, because each of them is built on this file.
+    from finch_middleware.storage.sql.dialects.mysql import MySQL
+    from finch_middleware.storage.sql.dialects.postgresql import PostgreSQL
+    from finch_middleware.storage.sql.dialects.sqlite import SQLite
+
+    known: dict[str, type[Dialect]] = {
+        "sqlite": SQLite,
+        "postgresql": PostgreSQL,
+        "mysql": MySQL,
+        "mariadb": MySQL,
+    }
+    if name not in known:
+        names = ", ".join(known)
+        raise ConfigurationError([f"The storage knows no database {name!r}, but {names}."])
+    return known[name](url)

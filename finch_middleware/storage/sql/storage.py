@@ -1,0 +1,283 @@
+"""Attempts and connections in two tables of an SQL database, through SQLAlchemy Core."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, Executable, MetaData
+from sqlalchemy.engine import URL
+
+from finch_middleware.attempts import Attempt
+from finch_middleware.errors import StorageUnavailable
+from finch_middleware.records import Row, StoredConnection, connection_hash, customer_hash
+from finch_middleware.storage.precedence import gives_way
+from finch_middleware.storage.sql.database import Database
+from finch_middleware.storage.sql.schema import make_tables, require_tables, tables
+from finch_middleware.storage.sql.statements import Statements
+
+T = TypeVar("T")
+
+#: Claims tried where the winner released its own before we could read it.
+_TRIES = 4
+
+#: Attempts forgotten in one transaction, so that no claim waits long behind them.
+_BATCH = 500
+
+#: A code that no HMAC yields: asks whether a row could be written without writing one.
+_NO_CODE = bytes(32)
+
+
+class SQLAlchemyStorage:
+    """
+    A storage in an SQL database: SQLite, PostgreSQL, MySQL or MariaDB.
+
+    Give it a URL with an explicit driver, or the application's Engine, whose pool it then
+    uses and whose own transactions it never touches. Nothing is opened before the first
+    call. In SQLite the tables are made at first use; elsewhere by `create_tables`, once.
+
+    Attributes:
+        metadata: The two tables, for migration tools.
+
+    Raises:
+        ConfigurationError: The URL is not one, or its database or driver is not known here.
+    """
+
+    #: Other processes see the same data.
+    in_process = False
+
+    def __init__(
+        self,
+        url_or_engine: str | URL | Engine,
+        *,
+        schema: str | None = None,
+        table_prefix: str = "finch_",
+    ) -> None:
+        self._tables = tables(schema=schema, prefix=table_prefix)
+        self._database = Database(url_or_engine, preparation=self._prepare)
+        self._sql = Statements(self._tables, dialect=self._database.dialect)
+
+    @property
+    def metadata(self) -> MetaData:
+        """The two tables, with columns named as `as_row()` names them."""
+        return self._tables.metadata
+
+    def create_tables(self) -> None:
+        """
+        Make what is missing: tables, and columns and indexes that an older version did not have.
+
+        Nothing is ever dropped or changed. Safe to run twice, and from two processes.
+
+        Raises:
+            SchemaMismatch: Tables of these names exist that are not ours.
+            StorageUnavailable: The database cannot be reached or refuses.
+        """
+        self._database.transact(self._make_tables)
+
+    def close(self) -> None:
+        """Close the pooled connections; the next call opens new ones. Not an Engine's of yours."""
+        self._database.close()
+
+    def check(self) -> None:
+        """Return when a claim written now would be durable; see `Storage.check`."""
+        self._database.prepare()
+        nothing = {"of_code": _NO_CODE, "of_attempt": ""}
+        self._database.write(lambda db: db.execute(self._sql.release, nothing))
+
+    def describe(self) -> Sequence[str]:
+        """The kind of database and its version, the settings that matter, and our tables."""
+        facts = self._database.dialect.facts
+        answers = self._database.write(
+            lambda db: [db.exec_driver_sql(query).scalar_one() for query in facts.values()]
+        )
+        told = [f"{name} {answer}" for name, answer in zip(facts, answers, strict=True)]
+        return [*told, *sorted(self._tables.metadata.tables)]
+
+    def claim(self, attempt: Attempt) -> Attempt | None:
+        """None for the one caller that won, for all others the attempt that stands."""
+        for _ in range(_TRIES):
+            won, standing = self._database.write(lambda db: self._claim(db, attempt))
+            if won or standing is not None:
+                return standing
+        # Each time the winner had released its claim before we could read it.
+        raise StorageUnavailable("busy")
+
+    def attempt(self, code_hash: bytes) -> Attempt | None:
+        """The attempt that stands for this code, as last committed."""
+        return _only(self._read_attempts(self._sql.attempt, of_code=code_hash))
+
+    def settle(self, attempt: Attempt, connection: StoredConnection | None = None) -> bool:
+        """Write the end of an attempt and the connection that it brought, as `Storage` says."""
+        row = connection.as_row() if connection is not None else None
+        return self._database.write(lambda db: self._settle(db, attempt, connection=row))
+
+    def release(self, attempt: Attempt) -> None:
+        """Remove the claim, if it is still this attempt's and still claimed."""
+        values = {"of_code": attempt.code_hash, "of_attempt": attempt.attempt_id}
+        self._database.write(lambda db: db.execute(self._sql.release, values))
+
+    def unsettled(self, *, leased_before: datetime) -> Sequence[Attempt]:
+        """Attempts that owe something and whose lease ended before that instant."""
+        rows = self._database.read(self._sql.unsettled, of_instant=leased_before)
+        return _readable(rows, read=Attempt.from_row)[0]
+
+    def quarantined(self) -> Sequence[Attempt]:
+        """Attempts that hold a token which nobody could be given."""
+        return self._read_attempts(self._sql.quarantined)
+
+    def get(self, connection_id: str) -> StoredConnection | None:
+        """That connection, whoever it belongs to."""
+        rows = self._database.read(self._sql.connection, of_key=connection_hash(connection_id))
+        return _only([StoredConnection.from_row(row) for row in rows])
+
+    def for_customer(self, customer_id: str) -> Sequence[StoredConnection]:
+        """A customer's connections that can be read, the newest `obtained_at` first."""
+        key = customer_hash(customer_id)
+        rows = self._database.read(self._sql.of_customer, of_customer=key)
+        return _readable(rows, read=StoredConnection.from_row)[0]
+
+    def delete(self, connection_id: str) -> bool:
+        """Remove a connection. Whether there was one."""
+        key = {"of_key": connection_hash(connection_id)}
+        return self._database.write(
+            lambda db: db.execute(self._sql.delete_connection, key).rowcount == 1
+        )
+
+    def scan(self, *, after: str | None, limit: int) -> Sequence[StoredConnection]:
+        """Up to *limit* connections behind connection id *after*, in the order of their keys."""
+        return self.survey(after=after, limit=limit)[0]
+
+    def survey(
+        self, *, after: str | None, limit: int
+    ) -> tuple[Sequence[StoredConnection], Sequence[str]]:
+        """`scan`, and the connection ids of the rows there that cannot be read."""
+        start = b"" if after is None else connection_hash(after)
+        unread: list[str] = []
+        # An empty batch is the last one, so that a stretch of unreadable rows must not be one.
+        while rows := self._behind(start, limit=limit):
+            found, left_out = _readable(rows, read=StoredConnection.from_row)
+            unread += [str(row["connection_id"]) for row in left_out]
+            if found:
+                return found, unread
+            start = bytes(rows[-1]["connection_hash"])
+        return [], unread
+
+    def swap(self, old: StoredConnection, new: StoredConnection) -> bool:
+        """Replace *old* by *new* if it still stands exactly so. Whether it did."""
+        return self._database.write(lambda db: self._swap(db, old, new=new))
+
+    def swap_each(
+        self, pairs: Sequence[tuple[StoredConnection, StoredConnection]]
+    ) -> Sequence[bool]:
+        """`swap` for each pair, in one transaction; in the order of `scan`, or two deadlock."""
+        return self._database.write(lambda db: [self._swap(db, old, new=new) for old, new in pairs])
+
+    def forget(self, *, settled_before: datetime) -> int:
+        """Remove a batch of attempts settled before that instant that owe nothing: how many."""
+        values = {"of_instant": settled_before}
+        found = self._database.read(self._sql.forgettable, of_limit=_BATCH, **values)
+        return self._forget(codes=[row["code_hash"] for row in found], **values) if found else 0
+
+    def _claim(self, db: Connection, attempt: Attempt) -> tuple[bool, Attempt | None]:
+        """Whether the claim was inserted, and the attempt that stood in its way."""
+        if self._database.dialect.insert_once(db, self._sql.claim, row=attempt.as_row()):
+            return True, None
+        standing = self._standing(db, self._sql.attempt, of_code=attempt.code_hash)
+        if standing is None and attempt.flow_hash is not None:
+            standing = self._standing(db, self._sql.attempt_of_flow, of_flow=attempt.flow_hash)
+        return False, standing
+
+    def _settle(self, db: Connection, attempt: Attempt, *, connection: Row | None) -> bool:
+        if connection is not None:
+            db.execute(self._sql.keep_newest, connection)
+        standing = self._standing(db, self._sql.attempt_locked, of_code=attempt.code_hash)
+        attempt = self._without_taken_flow(db, attempt)
+        if standing is None:
+            db.execute(self._sql.insert_attempt, attempt.as_row())
+            return True
+        if not gives_way(standing, to=attempt):
+            return standing == attempt
+        db.execute(self._sql.update_attempt, {**attempt.as_row(), "of_code": attempt.code_hash})
+        return True
+
+    def _without_taken_flow(self, db: Connection, attempt: Attempt) -> Attempt:
+        """The attempt as it can be written: its flow may be another's by now."""
+        if attempt.flow_hash is None:
+            return attempt
+        holder = self._standing(db, self._sql.attempt_of_flow, of_flow=attempt.flow_hash)
+        if holder is None or holder.code_hash == attempt.code_hash:
+            return attempt
+        return dataclasses.replace(attempt, flow_hash=None)
+
+    def _swap(self, db: Connection, old: StoredConnection, *, new: StoredConnection) -> bool:
+        key = connection_hash(old.connection_id)
+        row = db.execute(self._sql.connection_locked, {"of_key": key}).first()
+        # Compared here, byte by byte: a database's collation would find more texts equal.
+        if row is None or StoredConnection.from_row(row._asdict()) != old:
+            return False
+        db.execute(self._sql.update_connection, {**new.as_row(), "of_key": key})
+        return True
+
+    def _forget(self, *, codes: Sequence[bytes], **values: Any) -> int:
+        values["of_codes"] = codes
+        return self._database.write(lambda db: db.execute(self._sql.forget, values).rowcount)
+
+    def _prepare(self, db: Connection) -> None:
+        """Once per process, before anything else."""
+        if self._database.dialect.makes_tables:
+            self._make_tables(db)
+        require_tables(db, tables=self._tables)
+        self._database.dialect.require_durability(db)
+
+    def _make_tables(self, db: Connection) -> None:
+        with self._database.dialect.alone(db):
+            make_tables(db, tables=self._tables)
+
+    def _standing(self, db: Connection, statement: Executable, **values: bytes) -> Attempt | None:
+        row = db.execute(statement, values).first()
+        return None if row is None else Attempt.from_row(row._asdict())
+
+    def _read_attempts(self, statement: Executable, **values: Any) -> list[Attempt]:
+        return [Attempt.from_row(row) for row in self._database.read(statement, **values)]
+
+    def _behind(self, start: bytes, *, limit: int) -> list[dict[str, Any]]:
+        """The next rows of the scan; of one that even its columns cannot hold, only the names."""
+        place = {"of_key": start, "of_limit": limit}
+        rows = self._legible(self._sql.scan, **place)
+        if rows is not None:
+            return rows
+        return [
+            self._row_or_names(row) for row in self._database.read(self._sql.scan_names, **place)
+        ]
+
+    def _row_or_names(self, names: dict[str, Any]) -> dict[str, Any]:
+        return _only(self._legible(self._sql.connection, of_key=names["connection_hash"])) or names
+
+    def _legible(self, statement: Executable, **values: Any) -> list[dict[str, Any]] | None:
+        """The rows; None where one of them holds what its columns cannot."""
+        try:
+            return self._database.read(statement, **values)
+        except StorageUnavailable as fault:
+            if fault.reason != "unreadable":
+                raise
+        return None
+
+
+def _only(records: list[T] | None) -> T | None:
+    return records[0] if records else None
+
+
+def _readable(
+    rows: list[dict[str, Any]], *, read: Callable[[Mapping[str, Any]], T]
+) -> tuple[list[T], list[dict[str, Any]]]:
+    """The records of those rows that make one, and the other rows."""
+    records: list[T] = []
+    left_out: list[dict[str, Any]] = []
+    for row in rows:
+        try:
+            records.append(read(row))
+        except StorageUnavailable:
+            left_out.append(row)
+    return records, left_out

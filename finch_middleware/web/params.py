@@ -1,0 +1,156 @@
+"""What came back: the code, the state or the error of a callback request, read strictly."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from urllib.parse import unquote_to_bytes
+
+from finch_middleware.errors import ReturnFault
+from finch_middleware.secret import Secret
+from finch_middleware.web.request import CallbackRequest
+
+QUERY_LIMIT_BYTES = 4 * 1024
+PARAMETERS_LIMIT = 20
+
+# RFC 6749, appendix A.11, bounds a code to visible ASCII; Finch's are UUIDs.
+_CODE = re.compile(r"[\x21-\x7e]{1,512}")
+#: The shape of the states that tickets make: 16 random bytes in base64url.
+_STATE = re.compile(r"[A-Za-z0-9_-]{22}")
+_ESCAPES = re.compile(r"(?:[^%]|%[0-9A-Fa-f]{2})*")
+_ONCE = ("code", "state", "error")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Return:
+    """
+    A callback request's own claim of what happened. Nothing in it is trusted yet.
+
+    Attributes:
+        foreign_state: There was a state, and it is not of the shape that ours have.
+        declined: Why there is no code: ``access_denied``, ``closed`` or ``error``.
+    """
+
+    code: Secret | None = field(default=None, repr=False)
+    state: Secret | None = field(default=None, repr=False)
+    foreign_state: bool = False
+    declined: str = "closed"
+
+
+def recognised(request: CallbackRequest) -> Return:
+    """
+    What *request* brings back.
+
+    Raises:
+        ReturnFault: It is no return at all, or a parameter is doubled, contradictory or odd.
+    """
+    if request.method not in ("GET", "POST"):
+        raise ReturnFault("method")
+    if request.prefetch:
+        raise ReturnFault("prefetch")
+    try:
+        return _judged(_parameters(request))
+    except ReturnFault as fault:
+        reason = fault.reason
+    # Anew, because the frames below hold the parameters in their locals.
+    raise ReturnFault(reason)
+
+
+def _judged(parameters: dict[str, Secret]) -> Return:
+    code, state, error = (parameters.get(name) for name in _ONCE)
+    if code is not None and error is not None:
+        raise ReturnFault("malformed")
+    if code is not None and not _CODE.fullmatch(code.reveal()):
+        raise ReturnFault("malformed")
+    ours = state is not None and _STATE.fullmatch(state.reveal()) is not None
+    return Return(
+        code=code,
+        state=state if ours else None,
+        foreign_state=state is not None and not ours,
+        declined=_declined(error),
+    )
+
+
+def _declined(error: Secret | None) -> str:
+    # A fixed word for whatever was sent: nothing of the request is ever shown.
+    if error is None:
+        return "closed"
+    return "access_denied" if error == Secret("access_denied") else "error"
+
+
+def _parameters(request: CallbackRequest) -> dict[str, Secret]:
+    pairs = _form(request.query_string.encode("latin-1", errors="replace"))
+    if request.method == "POST":
+        pairs += _body_pairs(request)
+    if len(pairs) > PARAMETERS_LIMIT:
+        raise ReturnFault("malformed")
+    parameters: dict[str, Secret] = {}
+    for name, value in pairs:
+        if name in _ONCE and name in parameters:
+            raise ReturnFault("malformed")
+        parameters[name] = value
+    return parameters
+
+
+def _body_pairs(request: CallbackRequest) -> list[tuple[str, Secret]]:
+    kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if kind == "application/x-www-form-urlencoded":
+        return _form(request.body)
+    if kind == "application/json":
+        return _json_pairs(request.body)
+    if request.headers.get("Content-Length", "0") == "0" and not kind:
+        return []
+    raise ReturnFault("body")
+
+
+def _form(encoded: bytes) -> list[tuple[str, Secret]]:
+    """Pairs of ``application/x-www-form-urlencoded``; only ``&`` separates."""
+    if len(encoded) > QUERY_LIMIT_BYTES:
+        raise ReturnFault("malformed")
+    # A raw control, or 8-bit bytes that a browser would have escaped, is nobody's honest return.
+    if any(byte < 0x21 or byte > 0x7E for byte in encoded):
+        raise ReturnFault("malformed")
+    pairs = [pair.partition("=") for pair in encoded.decode().split("&") if pair]
+    return [(_decoded(name), Secret(_decoded(value))) for name, _, value in pairs]
+
+
+def _decoded(text: str) -> str:
+    if not _ESCAPES.fullmatch(text):
+        raise ReturnFault("malformed")
+    try:
+        decoded = unquote_to_bytes(text.replace("+", " ")).decode()
+    except UnicodeDecodeError:
+        decoded = "\x00"
+    if any(character < " " or character == "\x7f" for character in decoded):
+        raise ReturnFault("malformed")
+    return decoded
+
+
+def _json_pairs(body: bytes) -> list[tuple[str, Secret]]:
+    """The text members of a JSON object; null counts as absent, as the SDK's ``state`` may be."""
+    try:
+        members = json.loads(body.decode(), object_pairs_hook=_Members)
+    except (ValueError, RecursionError):
+        members = None
+    if not isinstance(members, _Members):
+        raise ReturnFault("body")
+    names = [name for name, _ in members if name in _ONCE]
+    if len(names) != len(set(names)):
+        raise ReturnFault("malformed")
+    return [(name, _text(name, value)) for name, value in members if value is not None]
+
+
+class _Members(tuple[tuple[str, object], ...]):
+    """An object's members as they stood there: a dict would hide a doubled one."""
+
+    __slots__ = ()
+
+
+def _text(name: str, value: object) -> Secret:
+    if name in _ONCE and not isinstance(value, str):
+        raise ReturnFault("malformed")
+    text = value if isinstance(value, str) else ""
+    if any(character < " " or character == "\x7f" for character in text):
+        raise ReturnFault("malformed")
+    return Secret(text)
