@@ -11,9 +11,10 @@ from sqlalchemy.pool import NullPool
 
 from benchmarks import crash_campaign
 from finch_middleware import keeping
-from finch_middleware.storage.protocol import Storage, dialects
+from finch_middleware.storage.protocol import Storage
 from finch_middleware.storage.redis import storage as redis_storage
 from finch_middleware.storage.redis.storage import RedisStorage
+from finch_middleware.storage.sql import dialects
 from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 from tests.faults.cutting_proxy import CuttingProxy
 from tests.faults.disks import mounted

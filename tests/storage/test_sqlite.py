@@ -16,7 +16,8 @@ from sqlalchemy import Connection, Engine, create_engine, event, text
 
 from finch_middleware.attempts import AttemptState
 from finch_middleware.errors import SchemaMismatch, StorageUnavailable
-from finch_middleware.storage.protocol import Storage, database, dialects
+from finch_middleware.storage.protocol import Storage
+from finch_middleware.storage.sql import database, dialects
 from finch_middleware.storage.sql.dialects import sqlite
 from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 from finch_middleware.testing.sample_records import (
