@@ -151,7 +151,7 @@ class FinchConnect:
         except Unavailable as away:
             failed = self._away(away, return_to=return_to)
             request = understood or CallbackRequest()
-            away.answer = functools.partial(self._pages.respond, failed, request)
+            away.make_page = functools.partial(self._pages.respond, failed, request)
             raise
         return self._pages.opened(
             opened.session,
@@ -177,7 +177,7 @@ class FinchConnect:
         return self._flow.finish(CallbackRequest.of(request), signed_in=signed_in)
 
     def respond(self, outcome: Outcome, request: object) -> Response:
-        """The answer to *outcome*: by the application's `answer`, or else by our pages."""
+        """The answer to *outcome*: by the application's `render`, or else by our pages."""
         understood = CallbackRequest.of(request)
         answered = self._answered(outcome, understood)
         if answered is None:
@@ -211,16 +211,16 @@ class FinchConnect:
 
     def _answered(self, outcome: Outcome, request: CallbackRequest) -> Response | None:
         """The application's own answer, where it gives one."""
-        if self._settings.answer is None:
+        if self._settings.render is None:
             return None
         try:
-            answered = self._settings.answer(outcome, request)
+            answered = self._settings.render(outcome, request)
             if answered is not None and not isinstance(answered, Response):
-                raise TypeError("answer must return a werkzeug Response, or None")
+                raise TypeError("render must return a werkzeug Response, or None")
             return answered
         except Exception:  # the application's own code; the code is spent, the person needs a page
             self._events.report(
-                "finch.hook.failed", logging.ERROR, reference=outcome.reference, reason="answer"
+                "finch.hook.failed", logging.ERROR, reference=outcome.reference, reason="render"
             )
             return None
 

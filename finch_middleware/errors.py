@@ -34,15 +34,25 @@ if TYPE_CHECKING:
 
 
 class FinchError(Exception):
-    """The root of the tree."""
+    """
+    The root of the tree.
 
-    #: Stable, for programs; the message is for people.
+    Attributes:
+        code: Stable, for programs; the message is for people.
+        page_reason: The reason of the Invalid or Failed page that this error leads to; empty
+            where it leads to no page.
+        request_id: The response's Finch-Request-Id, which Finch's support asks for; None where
+            Finch did not respond.
+    """
+
     code = "finch_error"
+    page_reason = ""
+    request_id: str | None = None
 
     def __reduce__(self) -> tuple[object, ...]:
         # Task queues pickle errors; a constructor with keywords alone would not take one back.
-        evidence = {name: value for name, value in vars(self).items() if name != "answer"}
-        return _again, (type(self), self.args), evidence
+        evidence = {name: value for name, value in vars(self).items() if name != "make_page"}
+        return _restore, (type(self), self.args), evidence
 
 
 class ApplicationFault(FinchError):
@@ -78,11 +88,11 @@ class AlreadyConnected(ApplicationFault):
     Finch has a connection of this customer already.
 
     Attributes:
-        connection_id: That connection, or None where Finch did not say which.
-        request_id: The answer's Finch-Request-Id, which Finch's support asks for.
+        connection_id: That connection, or None where Finch did not name it.
     """
 
     code = "already_connected"
+    page_reason = "client_rejected"
 
     def __init__(self, *, connection_id: str | None, request_id: str | None = None) -> None:
         self.connection_id = connection_id
@@ -101,31 +111,33 @@ class ReturnFault(FinchError):
     code = "return_fault"
 
     def __init__(self, reason: str) -> None:
-        self.reason = reason
+        self.reason = self.page_reason = reason
         super().__init__(f"not a trustworthy return from Finch Connect: {reason}")
 
 
 class Unavailable(FinchError):
     """
-    Something that `begin` needs is away. `response()` tells the person so.
+    Something that `begin` needs is unavailable; `response()` explains that to the person.
 
     Attributes:
-        answer: Makes the page; set by the component that raised the error.
+        retry_after: Seconds after which to try again, where that is known.
+        make_page: Makes the response; set by the component that raised the error.
     """
 
-    code = "away"
-    answer: Callable[[], Response] | None = None
+    code = "unavailable"
+    retry_after: int | None = None
+    make_page: Callable[[], Response] | None = None
 
     def response(self) -> Response:
         """
-        A page (or JSON, for a script) that says what to do now, with its status.
+        A page (or JSON, for a script) that explains what to do now, with its status.
 
         Raises:
             LookupError: The error was raised below `FinchConnect`, which makes the pages.
         """
-        if self.answer is None:
+        if self.make_page is None:
             raise LookupError("only errors raised by FinchConnect have a response")
-        return self.answer()
+        return self.make_page()
 
 
 class FinchFault(FinchError):
@@ -134,8 +146,7 @@ class FinchFault(FinchError):
 
     Attributes:
         reason: What happened, one stable word.
-        status: The HTTP status, or None where no answer came.
-        request_id: The answer's Finch-Request-Id, which Finch's support asks for.
+        status: The HTTP status, or None where no response came.
     """
 
     code = "finch_fault"
@@ -148,6 +159,9 @@ class FinchFault(FinchError):
         self.request_id = request_id
         answered = "no answer" if status is None else f"HTTP {status}"
         super().__init__(f"Finch: {reason} ({answered}, request id {request_id or 'none'})")
+
+
+_FINCH_PAGES = frozenset({"throttled", "payment_required", "client_rejected", "bad_response"})
 
 
 class FinchUnavailable(FinchFault, Unavailable):
@@ -170,6 +184,8 @@ class FinchUnavailable(FinchFault, Unavailable):
     ) -> None:
         super().__init__(reason, status=status, request_id=request_id)
         self.retry_after = retry_after
+        # A page describes these in its own words; whatever else happened, Finch was not reached.
+        self.page_reason = reason if reason in _FINCH_PAGES else "unreachable"
 
 
 class FinchRefused(FinchFault):
@@ -181,6 +197,7 @@ class FinchRefused(FinchFault):
     """
 
     code = "finch_refused"
+    page_reason = "client_rejected"
 
     def __init__(
         self, reason: str, *, name: str, status: int | None = None, request_id: str | None = None
@@ -194,24 +211,28 @@ class CodeRejected(FinchFault):
     """Finch does not take this code: expired, used, or opened with another redirect_uri."""
 
     code = "code_rejected"
+    page_reason = "code_rejected"
 
 
 class ExchangeAmbiguous(FinchFault):
     """The request went out and no usable answer came: Finch may have minted a token."""
 
     code = "exchange_ambiguous"
+    page_reason = "ambiguous"
 
 
 class BadResponse(FinchFault):
     """An answer that is not Finch's API: a redirect, HTML, too large, of the wrong shape."""
 
     code = "bad_response"
+    page_reason = "bad_response"
 
 
 class StorageFault(FinchError):
     """The application's database."""
 
     code = "storage_fault"
+    page_reason = "storage_unavailable"
 
 
 class StorageUnavailable(StorageFault, Unavailable):
@@ -244,6 +265,7 @@ class SpoolUnavailable(Unavailable):
     """
 
     code = "spool_unavailable"
+    page_reason = "spool_unavailable"
 
     def __init__(self, message: str, *, reason: str) -> None:
         self.reason = reason
@@ -260,6 +282,7 @@ class KeyUnavailable(Unavailable):
     """
 
     code = "key_unavailable"
+    page_reason = "key_unavailable"
 
     def __init__(self, *, key_id: str, reason: str) -> None:
         self.key_id = key_id
@@ -282,8 +305,8 @@ class CannotOpen(FinchError):
         super().__init__("a sealed value does not open here with the keys at hand")
 
 
-def _again(kind: type[FinchError], args: tuple[object, ...]) -> FinchError:
-    """An error as it was pickled, without its constructor."""
+def _restore(kind: type[FinchError], args: tuple[object, ...]) -> FinchError:
+    """Rebuild a pickled error without calling its constructor."""
     error = kind.__new__(kind)
     error.args = args
     return error

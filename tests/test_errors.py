@@ -18,13 +18,14 @@ from finch_middleware.errors import (
     FinchError,
     FinchRefused,
     FinchUnavailable,
+    KeyUnavailable,
     ReturnFault,
     SchemaMismatch,
     SpoolUnavailable,
     StorageUnavailable,
     UsageError,
 )
-from finch_middleware.outcomes import Response
+from finch_middleware.outcomes import FAILED_REASONS, INVALID_REASONS, Response
 
 CLASSES = [
     cast("type[FinchError]", each)
@@ -137,7 +138,7 @@ def test_what_is_away_has_no_response_before_the_component_gave_it_one(name: str
 @pytest.mark.parametrize("name", AWAY)
 def test_what_is_away_answers_with_the_response_that_it_was_given(name: str) -> None:
     away, page = AWAY[name](), Response("later", status=503)
-    away.answer = lambda: page
+    away.make_page = lambda: page
 
     assert away.response() is page
 
@@ -165,8 +166,32 @@ def test_a_task_queue_gets_an_error_back_as_it_was(error: FinchError) -> None:
 
 def test_the_page_of_an_absence_stays_where_it_was_made() -> None:
     away = StorageUnavailable()
-    away.answer = lambda: Response()
+    away.make_page = lambda: Response()
 
     again = pickle.loads(pickle.dumps(away))
 
-    assert again.answer is None
+    assert again.make_page is None
+
+
+PAGES = {
+    "invalid": (ReturnFault("expired"), "expired"),
+    "connected already": (AlreadyConnected(connection_id="c-1"), "client_rejected"),
+    "unreachable": (FinchUnavailable("unreachable"), "unreachable"),
+    "timeout": (FinchUnavailable("timeout"), "unreachable"),
+    "throttled": (FinchUnavailable("throttled"), "throttled"),
+    "payment": (FinchUnavailable("payment_required"), "payment_required"),
+    "refused": (FinchRefused("refused", name="bad_request"), "client_rejected"),
+    "code": (CodeRejected("invalid_grant"), "code_rejected"),
+    "ambiguous": (ExchangeAmbiguous("timeout"), "ambiguous"),
+    "bad response": (BadResponse("not_json"), "bad_response"),
+    "storage": (StorageUnavailable("busy"), "storage_unavailable"),
+    "tables": (SchemaMismatch("run create-tables"), "storage_unavailable"),
+    "spool": (SpoolUnavailable("full", reason="unwritable"), "spool_unavailable"),
+    "key": (KeyUnavailable(key_id="k1", reason="TimeoutError"), "key_unavailable"),
+}
+
+
+@pytest.mark.parametrize(("error", "reason"), PAGES.values(), ids=PAGES)
+def test_an_error_names_the_page_that_it_leads_to(error: FinchError, reason: str) -> None:
+    assert error.page_reason == reason
+    assert reason in {**INVALID_REASONS, **FAILED_REASONS}

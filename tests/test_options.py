@@ -147,7 +147,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"return_to": None}, "return_to: must be text", ""),
     ({"return_to": "/" + "a" * 255}, "return_to: is over 255 bytes", ""),
     ({"customer_of": "acme"}, "customer_of: must be a function", ""),
-    ({"answer": 5}, "answer: must be a function", ""),
+    ({"render": 5}, "render: must be a function", ""),
     ({"on_connected": []}, "on_connected: must be a function", ""),
     ({"on_event": "x"}, "on_event: must be a function", ""),
     ({"clock": 5}, "clock: must be a function", ""),

@@ -39,7 +39,7 @@ def test_what_is_not_given_has_its_documented_default() -> None:
     assert made.exchange_deadline == timedelta(seconds=12)
     assert (made.return_to, made.flow, made.opened_by) == ("/", "redirect", "begin")
     assert (made.require_state, made.sandbox, made.spool) == (False, None, None)
-    assert (made.customer_of, made.answer, made.on_connected, made.on_event) == (None,) * 4
+    assert (made.customer_of, made.render, made.on_connected, made.on_event) == (None,) * 4
     assert (made.proxy, made.ca_bundle, made.accepted_keys) == (None, None, ())
     assert made.callback_path == "/finch/callback"
     assert made.begin_path is None
@@ -61,7 +61,7 @@ def test_functions_and_flags_are_kept_as_given() -> None:
         {
             **COMPLETE,
             "customer_of": hook,
-            "answer": hook,
+            "render": hook,
             "on_connected": hook,
             "on_event": hook,
             "require_state": True,
@@ -73,7 +73,7 @@ def test_functions_and_flags_are_kept_as_given() -> None:
         }
     )
 
-    assert {made.customer_of, made.answer, made.on_connected, made.on_event} == {hook}
+    assert {made.customer_of, made.render, made.on_connected, made.on_event} == {hook}
     assert (made.require_state, made.opened_by, made.flow) == (True, "application", "embedded")
     assert (made.sandbox, made.proxy) == ("provider", Secret("http://proxy:3128"))
     assert made.ca_bundle == str(authority().bundle)

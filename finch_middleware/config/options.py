@@ -49,7 +49,7 @@ class Options(TypedDict, total=False):
     opened_by: Literal["begin", "application"]
     flow: FlowKind
     customer_of: Callable[[Any], Customers]
-    answer: Callable[[Any, Any], Any]
+    render: Callable[[Any, Any], Any]
     on_connected: Callable[[Any], None]
     on_event: Callable[[Any], None]
     spool: str | Path | None

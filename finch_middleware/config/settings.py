@@ -34,7 +34,8 @@ class Settings:
             of `customer_of` decides alone where there is no ticket.
         flow: The flow kind of those returns.
         customer_of: The request's signed-in customer: a Customer or an id, several, or None.
-        answer: Answers an Outcome in place of our pages, or returns None. May run on every reload.
+        render: Makes the response to an Outcome in place of our pages, or returns None. May run on
+            every reload.
         on_connected: Called at least once per stored connection.
         on_event: Called with every Event that is logged.
         spool: The folder of last resort, or None for none.
@@ -62,7 +63,7 @@ class Settings:
     opened_by: Literal["begin", "application"]
     flow: FlowKind
     customer_of: Callable[[Any], Customers] | None
-    answer: Callable[[Any, Any], Any] | None
+    render: Callable[[Any, Any], Any] | None
     on_connected: Callable[[Any], None] | None
     on_event: Callable[[Any], None] | None
     spool: Path | None
@@ -108,7 +109,7 @@ class Settings:
             opened_by=reader.opened_by(),
             flow=reader.choice("flow", ("redirect", "embedded"), "redirect"),
             customer_of=reader.function("customer_of"),
-            answer=reader.function("answer"),
+            render=reader.function("render"),
             on_connected=reader.function("on_connected"),
             on_event=reader.function("on_event"),
             spool=reader.spool(),

@@ -256,12 +256,12 @@ def test_customer_of_finds_what_the_application_keeps_in_contextvars(
 def test_an_answer_of_the_application_is_closed_when_it_was_read(fake_finch: FakeFinch) -> None:
     steps: list[str] = []
 
-    def answer(*of: object) -> Response:
+    def render(*of: object) -> Response:
         response = Response(steps.append(piece) or piece for piece in ("a", "b"))
         response.call_on_close(lambda: steps.append("closed"))
         return response
 
-    finch = component(fake_finch, answer=answer)
+    finch = component(fake_finch, render=render)
 
     sent = call(
         FinchASGIMiddleware(Application(), finch), http_scope("/finch/callback"), receiving(b"")

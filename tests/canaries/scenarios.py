@@ -264,7 +264,7 @@ ALL: dict[str, Scenario] = {
     "spool: drained later": _drained,
     "hook: on_connected raises": functools.partial(_with, on_connected=_raising),
     "hook: on_event raises": functools.partial(_with, on_event=_raising),
-    "hook: answer raises": functools.partial(_with, answer=_raising),
+    "hook: render raises": functools.partial(_with, render=_raising),
     "hook: customer_of raises": functools.partial(_with, customer_of=_raising),
     "hook: customer_of says nobody": functools.partial(_with, customer_of=lambda request: None),
     "application: misuse": _misused,

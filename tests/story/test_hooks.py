@@ -1,4 +1,4 @@
-"""The application's own code in the story: its answer, its on_connected, its on_event."""
+"""The application's own code in the story: its render, its on_connected, its on_event."""
 
 from __future__ import annotations
 
@@ -145,13 +145,13 @@ def test_an_answer_of_the_application_keeps_our_cookie(
 ) -> None:
     seen: list[Outcome] = []
 
-    def answer(outcome: Outcome, request: CallbackRequest) -> Response:
+    def render(outcome: Outcome, request: CallbackRequest) -> Response:
         seen.append(outcome)
         response = Response("in our own words", status=201)
         response.set_cookie("session", "theirs")
         return response
 
-    site = make_site(answer=answer)
+    site = make_site(render=render)
     browser = Browser(site)
     callback = fake.allow(browser.location())
 
@@ -168,7 +168,7 @@ def test_an_answer_of_the_application_keeps_our_cookie(
 
 
 def test_an_answer_of_none_leaves_it_to_us(fake: FakeFinch, make_site: Callable[..., Site]) -> None:
-    site = make_site(answer=lambda outcome, request: None)
+    site = make_site(render=lambda outcome, request: None)
     browser = Browser(site)
 
     answer = browser.get(fake.allow(browser.location()))
@@ -182,7 +182,7 @@ def test_an_answer_that_raises_costs_nobody_their_page(
     def broken(outcome: Outcome, request: CallbackRequest) -> Response:
         raise RuntimeError("no such template")
 
-    site = make_site(answer=broken)
+    site = make_site(render=broken)
     browser = Browser(site)
     callback = fake.allow(browser.location())
 
@@ -190,29 +190,29 @@ def test_an_answer_that_raises_costs_nobody_their_page(
 
     assert "finch=connected" in first.location
     assert second.location == first.location
-    assert [event.reason for event in site.named("finch.hook.failed")] == ["answer", "answer"]
+    assert [event.reason for event in site.named("finch.hook.failed")] == ["render", "render"]
     assert len(first.headers.get_all("Set-Cookie") or []) == 1
 
 
 def test_an_answer_that_is_no_response_costs_nobody_their_page(
     fake: FakeFinch, make_site: Callable[..., Site]
 ) -> None:
-    site = make_site(answer=lambda outcome, request: "connected, thanks")
+    site = make_site(render=lambda outcome, request: "connected, thanks")
     browser = Browser(site)
 
     answer = browser.get(fake.allow(browser.location()))
 
     assert "finch=connected" in answer.location
-    assert [event.reason for event in site.named("finch.hook.failed")] == ["answer"]
+    assert [event.reason for event in site.named("finch.hook.failed")] == ["render"]
 
 
 def test_an_answer_may_be_given_to_failures_too(
     fake: FakeFinch, make_site: Callable[..., Site]
 ) -> None:
-    def answer(outcome: Outcome, request: CallbackRequest) -> Response:
+    def render(outcome: Outcome, request: CallbackRequest) -> Response:
         return Response(type(outcome).__name__)
 
-    site = make_site(answer=answer)
+    site = make_site(render=render)
     browser = Browser(site)
     location = browser.location()
     declined = browser.get(fake.deny(location))

@@ -145,7 +145,7 @@ def test_a_flow_begun_before_an_origin_was_taken_back_returns_to_the_root(
 def test_the_applications_own_answer_may_be_read_there_too(
     fake: FakeFinch, make_site: Callable[..., Site]
 ) -> None:
-    site = make_site(**options(answer=lambda outcome, request: Response("own")))
+    site = make_site(**options(render=lambda outcome, request: Response("own")))
     browser = Browser(site)
 
     answer = browser.fetch({"code": "c"}, **from_page())
