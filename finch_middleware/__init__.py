@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         Unavailable,
         UsageError,
     )
+    from finch_middleware.finch.responses import ConnectSession
     from finch_middleware.hooks import Event
     from finch_middleware.middleware import FinchMiddleware
     from finch_middleware.outcomes import (
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
         Repeated,
         Response,
     )
-    from finch_middleware.records import AccessToken, Connection, ConnectSession
+    from finch_middleware.records import AccessToken, Connection
     from finch_middleware.secret import Secret
     from finch_middleware.storage.protocol import Storage
     from finch_middleware.web.request import CallbackRequest
@@ -50,7 +51,7 @@ _HOMES = {
     "CallbackRequest": "web.request",
     "CannotOpen": "errors",
     "ConfigurationError": "errors",
-    "ConnectSession": "records",
+    "ConnectSession": "finch.responses",
     "Connected": "outcomes",
     "Connection": "records",
     "Customer": "config.customers",

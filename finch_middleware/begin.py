@@ -15,8 +15,8 @@ from finch_middleware.config.return_to import place
 from finch_middleware.config.settings import Settings
 from finch_middleware.config.urls import origin_of
 from finch_middleware.errors import FinchUnavailable, UsageError
+from finch_middleware.finch.responses import ConnectSession
 from finch_middleware.outcomes import SetCookie
-from finch_middleware.records import ConnectSession
 from finch_middleware.secret import Secret
 
 NAME_LIMIT = 255

@@ -31,10 +31,11 @@ from finch_middleware.errors import (
 )
 from finch_middleware.exchange import Exchange
 from finch_middleware.finch.client import FinchClient
+from finch_middleware.finch.responses import ConnectSession
 from finch_middleware.hooks import Events
 from finch_middleware.operations.recovery import Recovery
 from finch_middleware.outcomes import Declined, Failed, Finishing, Invalid, Outcome, Repeated
-from finch_middleware.records import ConnectSession, StoredConnection
+from finch_middleware.records import StoredConnection
 from finch_middleware.secret import Secret
 from finch_middleware.storage.protocol import Storage
 from finch_middleware.storage.spool import Spool

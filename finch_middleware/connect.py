@@ -25,8 +25,8 @@ from finch_middleware.errors import (
     StorageFault,
     Unavailable,
 )
+from finch_middleware.finch.responses import ConnectSession
 from finch_middleware.outcomes import FAILED_REASONS, Failed, Outcome, Response
-from finch_middleware.records import ConnectSession
 from finch_middleware.storage.protocol import Storage
 from finch_middleware.visit import Visit
 from finch_middleware.web.headers import with_cookies, with_cors

@@ -24,10 +24,11 @@ from finch_middleware.errors import (
     StorageFault,
 )
 from finch_middleware.finch.client import FinchClient
+from finch_middleware.finch.responses import Grant
 from finch_middleware.hooks import Events
 from finch_middleware.keeping import Keeping
 from finch_middleware.outcomes import Connected, Failed, Finishing, Invalid
-from finch_middleware.records import Connection, Grant, SealedToken, StoredConnection
+from finch_middleware.records import Connection, SealedToken, StoredConnection
 from finch_middleware.secret import Secret
 from finch_middleware.storage.protocol import Storage
 from finch_middleware.tickets import Ticket, Tickets
@@ -222,7 +223,7 @@ class Exchange:
             client_type=grant.client_type,
             connection_type=grant.connection_type,
             sealed=self._vault.seal_grant(
-                grant.answer, connection_id=connection_id, customer_id=customer_id
+                grant.document, connection_id=connection_id, customer_id=customer_id
             ),
             obtained_at=at,
             attempt_id=attempt.attempt_id,
@@ -261,7 +262,7 @@ class Exchange:
         )
 
     def _quarantined(self, attempt: Attempt, grant: Grant, *, binding: Binding) -> Invalid | Failed:
-        text = self._vault.seal(grant.answer, purpose="quarantine", context=(attempt.attempt_id,))
+        text = self._vault.seal(grant.document, purpose="quarantine", context=(attempt.attempt_id,))
         settled = attempt.settled(
             AttemptState.QUARANTINED,
             at=self._now(),

@@ -30,21 +30,6 @@ def customer_hash(customer_id: str) -> bytes:
     return hashlib.sha256(b"customer\x00" + customer_id.encode()).digest()
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectSession:
-    """
-    A Connect session as Finch created it: what opens Finch Connect.
-
-    Attributes:
-        session_id: For Finch's JavaScript SDK (the embedded flow).
-        connect_url: Where the browser goes (the redirect flow).
-    """
-
-    session_id: str
-    connect_url: str
-    request_id: str | None = None
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SealedToken:
     """
@@ -60,30 +45,6 @@ class SealedToken:
     def key_id(self) -> str:
         """The key that sealed it, as the text says."""
         return self.text.split(".")[1] if self.text.count(".") == 2 else ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Grant:
-    """
-    What Finch's token endpoint answered, checked for its form only.
-
-    Attributes:
-        answer: The whole answer as JSON text, with the fields that this version does not know.
-        connection_id: Finch's stable key; None in answers without one, and where anything else
-            is odd. Such a grant is kept in quarantine until Finch explains its token.
-        customer_id: The id that our server gave when it created the session, as text; None
-            where it is neither text nor a whole number.
-    """
-
-    access_token: Secret
-    answer: Secret
-    connection_id: str | None
-    customer_id: str | None
-    provider_id: str
-    products: tuple[str, ...]
-    client_type: str
-    connection_type: str
-    request_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

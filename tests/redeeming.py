@@ -15,9 +15,10 @@ from finch_middleware.crypto.keys import Key, new_key
 from finch_middleware.crypto.vault import Vault
 from finch_middleware.errors import FinchFault
 from finch_middleware.exchange import Exchange
+from finch_middleware.finch.responses import Grant
 from finch_middleware.hooks import Events
 from finch_middleware.keeping import Keeping
-from finch_middleware.records import Grant, StoredConnection
+from finch_middleware.records import StoredConnection
 from finch_middleware.secret import Secret
 from finch_middleware.storage.memory import MemoryStorage
 from finch_middleware.storage.spool import Spool
@@ -36,7 +37,7 @@ STORED = ("finch.connection.stored", logging.INFO, None, "finch-1")
 def a_grant(**changes: Any) -> Grant:
     given = {
         "access_token": Secret("the-token"),
-        "answer": Secret('{"access_token": "the-token"}'),
+        "document": Secret('{"access_token": "the-token"}'),
         "connection_id": "connection",
         "customer_id": "acme",
         "provider_id": "gusto",

@@ -31,7 +31,8 @@ LAYERS = """
     exchange
     binding | connections | keeping
     begin | tickets
-    web | finch | storage | visit
+    web
+    finch | storage | visit
     hooks
     config | forks
     crypto

@@ -15,8 +15,7 @@ from finch_middleware.errors import (
     ExchangeAmbiguous,
     FinchFault,
 )
-from finch_middleware.finch.responses import completed_grant
-from finch_middleware.records import Grant
+from finch_middleware.finch.responses import Grant, completed_grant
 from finch_middleware.secret import Secret
 from tests.asking import (
     GRANT,
@@ -44,7 +43,7 @@ def test_a_grant_has_every_field_and_the_whole_answer() -> None:
 
     assert grant == Grant(
         access_token=Secret(TOKEN),
-        answer=Secret(body.decode()),
+        document=Secret(body.decode()),
         connection_id="c0ffee00-0000-4000-8000-000000000001",
         customer_id="acme",
         provider_id="gusto",
@@ -166,7 +165,7 @@ def test_another_odd_field_leaves_the_token_to_be_explained(given: dict[str, obj
 
     # Without a connection_id a grant is quarantined, whoever's it is.
     assert (grant.connection_id, grant.access_token) == (None, Secret(TOKEN))
-    assert json.loads(grant.answer.reveal()) == {**GRANT, **given}
+    assert json.loads(grant.document.reveal()) == {**GRANT, **given}
 
 
 # -- an answer, explained by introspect ------------------------------------------------------------
@@ -207,7 +206,7 @@ def test_an_odd_answer_is_completed_by_what_finch_tells_of_its_token(
     assert grant is not None
     assert (grant.connection_id, grant.customer_id) == ("c-told", "acme")
     assert (grant.provider_id, grant.products) == ("gusto", ("company",))
-    kept = json.loads(grant.answer.reveal())
+    kept = json.loads(grant.document.reveal())
     assert (kept["access_token"], kept["of_tomorrow"]) == (TOKEN, [1, None])
     assert (kept["token_type"], kept["client_type"]) == ("bearer", "production")
     assert "username" not in kept
@@ -387,5 +386,5 @@ def test_nothing_but_our_errors_escapes_whatever_the_token_endpoint_answers(
         grant = exchanged(api_of(server), within=2 * SECOND)
 
         assert grant.access_token.reveal().isascii()
-        assert json.loads(grant.answer.reveal())["access_token"] == grant.access_token.reveal()
+        assert json.loads(grant.document.reveal())["access_token"] == grant.access_token.reveal()
         assert None not in (grant.provider_id, grant.client_type, grant.connection_type)

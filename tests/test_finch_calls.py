@@ -21,7 +21,7 @@ from finch_middleware.errors import (
 )
 from finch_middleware.finch import client as finch_api
 from finch_middleware.finch.client import FinchClient
-from finch_middleware.records import ConnectSession
+from finch_middleware.finch.responses import ConnectSession
 from finch_middleware.secret import Secret
 from tests.asking import (
     CLIENT_SECRET,

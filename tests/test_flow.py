@@ -16,8 +16,8 @@ from finch_middleware.attempts import LEASE, Attempt
 from finch_middleware.callback import STORAGE_RETRY_AFTER_SECONDS
 from finch_middleware.crypto.keys import new_key, wrapped_key
 from finch_middleware.errors import SchemaMismatch
+from finch_middleware.finch.responses import ConnectSession
 from finch_middleware.outcomes import Declined, Failed, Finishing, Invalid, Outcome, Repeated
-from finch_middleware.records import ConnectSession
 from finch_middleware.storage.memory import MemoryStorage
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import FakeFinch

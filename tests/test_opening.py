@@ -12,7 +12,7 @@ from finch_middleware.config.options import Options
 from finch_middleware.config.settings import Settings
 from finch_middleware.crypto.keys import new_key
 from finch_middleware.errors import FinchUnavailable, UsageError
-from finch_middleware.records import ConnectSession
+from finch_middleware.finch.responses import ConnectSession
 from finch_middleware.secret import Secret
 from finch_middleware.storage.protocol import Storage
 

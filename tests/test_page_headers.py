@@ -11,13 +11,13 @@ from wsgiref.validate import validator
 
 import pytest
 
+from finch_middleware.finch.responses import ConnectSession
 from finch_middleware.outcomes import (
     Invalid,
     Outcome,
     Response,
     SetCookie,
 )
-from finch_middleware.records import ConnectSession
 from finch_middleware.secret import Secret
 from finch_middleware.web.headers import with_cookies
 from finch_middleware.web.pages import Pages

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from finch_middleware.finch.responses import ConnectSession
 from finch_middleware.outcomes import (
     Connected,
     Failed,
@@ -20,7 +21,6 @@ from finch_middleware.outcomes import (
     Retry,
     SetCookie,
 )
-from finch_middleware.records import ConnectSession
 from finch_middleware.secret import Secret
 from finch_middleware.web.pages import Pages
 from finch_middleware.web.request import CallbackRequest

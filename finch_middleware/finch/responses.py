@@ -12,6 +12,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -19,7 +20,6 @@ from urllib.parse import urlsplit
 
 from finch_middleware.config.urls import is_loopback
 from finch_middleware.finch.transport import FinchResponse
-from finch_middleware.records import ConnectSession, Grant
 from finch_middleware.secret import Secret
 
 _DEPTH_LIMIT = 16
@@ -49,6 +49,46 @@ _PRINTABLE = re.compile(r"[ -~]+")
 _UNSTORABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 # RFC 9110 5.6.7, the one form that may be sent.
 _HTTP_DATE = re.compile(r"[A-Z][a-z]{2}, \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} GMT", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectSession:
+    """
+    A Connect session that Finch created; it opens Finch Connect.
+
+    Attributes:
+        session_id: For Finch's JavaScript SDK (the embedded flow).
+        connect_url: Where the browser goes (the redirect flow).
+    """
+
+    session_id: str
+    connect_url: str
+    request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """
+    The response of Finch's token endpoint, checked for its form only.
+
+    Attributes:
+        document: The whole response as JSON text, including fields unknown to this version.
+        connection_id: Finch's stable id of the connection. None if the response has none or if
+            another field is malformed; such a grant stays in quarantine until an introspection
+            completes it.
+        customer_id: The id that our server set when it created the session, as text; None if it
+            is neither text nor a whole number.
+    """
+
+    access_token: Secret
+    document: Secret
+    connection_id: str | None
+    customer_id: str | None
+    provider_id: str
+    products: tuple[str, ...]
+    client_type: str
+    connection_type: str
+    request_id: str | None = None
 
 
 def acceptable_url(url: object) -> bool:
@@ -145,7 +185,7 @@ def _grant_of(document: object, *, text: str, request_id: str | None) -> Grant |
     odd = None in words.values() or products is None or not _is_bearer(words["token_type"])
     return Grant(
         access_token=token,
-        answer=Secret(text),
+        document=Secret(text),
         # A grant without it is quarantined: kept, and given to nobody.
         connection_id=None if odd else _text(fields.get("connection_id")) or None,
         customer_id=_customer_id(fields.get("customer_id")) or None,

@@ -13,6 +13,7 @@ from urllib.parse import quote, unquote_plus
 
 from finch_middleware.config.return_to import place
 from finch_middleware.errors import ConfigurationError
+from finch_middleware.finch.responses import ConnectSession
 from finch_middleware.outcomes import (
     Connected,
     Declined,
@@ -25,7 +26,6 @@ from finch_middleware.outcomes import (
     Retry,
     SetCookie,
 )
-from finch_middleware.records import ConnectSession
 from finch_middleware.web.headers import (
     ALLOW,
     as_json,
