@@ -89,7 +89,7 @@ PARTS = {
         ),
     ),
     "vault": Part(file="vault.py", tests=("tests/test_vault.py", "tests/test_vault_provider.py")),
-    "return_to": Part(file="return_to.py", tests=("tests/test_return_to.py",)),
+    "return_to": Part(file="config/urls.py", tests=("tests/test_return_to.py",)),
     "binding": Part(file="binding.py", tests=("tests/test_binding.py",)),
     "flow": Part(
         file="flow.py",

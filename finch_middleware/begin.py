@@ -11,9 +11,8 @@ from typing import Literal
 from urllib.parse import SplitResult, urlsplit
 
 from finch_middleware.config.options import FlowKind
-from finch_middleware.config.return_to import place
 from finch_middleware.config.settings import Settings
-from finch_middleware.config.urls import origin_of
+from finch_middleware.config.urls import check_return_to, origin_of
 from finch_middleware.errors import FinchUnavailable, UsageError
 from finch_middleware.finch.responses import ConnectSession
 from finch_middleware.outcomes import SetCookie
@@ -67,7 +66,7 @@ class Opening:
         life = self.expires_in
         if not (isinstance(life, timedelta) and _MINUTE <= life <= _LIFE_LIMIT):
             raise UsageError("expires_in must be a timedelta of one minute to 90 days")
-        place(self.return_to, spa_origins=settings.spa_origins)
+        check_return_to(self.return_to, spa_origins=settings.spa_origins)
         # The address opens the session, so it is not repeated.
         if self.session and not _connect_parts(self.session, settings.connect_origin):
             raise UsageError(f"the connect_url of session must lead to {settings.connect_origin}")

@@ -14,7 +14,7 @@ from finch_middleware.config.settings import Settings
 from finch_middleware.crypto.vault import KeyedHash
 from finch_middleware.errors import ReturnFault
 from finch_middleware.tickets import Ticket, expired, with_state
-from finch_middleware.web.params import Return
+from finch_middleware.web.params import CallbackParams
 from finch_middleware.web.request import CallbackRequest
 
 #: The customers that the request's login may act for; empty: signed out; None: nobody asked.
@@ -72,7 +72,7 @@ class Binder:
     def bind(
         self,
         request: CallbackRequest,
-        returned: Return,
+        returned: CallbackParams,
         *,
         tickets: Sequence[Ticket],
         signed_in: SignedIn,
@@ -95,13 +95,13 @@ class Binder:
     def _flow_hash(self, ticket: Ticket) -> bytes:
         return self._hash("flow", ticket.flow_id)
 
-    def _names_one(self, returned: Return, tickets: Sequence[Ticket]) -> bool:
+    def _names_one(self, returned: CallbackParams, tickets: Sequence[Ticket]) -> bool:
         return returned.state is not None and with_state(tickets, returned.state) is not None
 
     def _by_state(
         self,
         request: CallbackRequest,
-        returned: Return,
+        returned: CallbackParams,
         *,
         tickets: Sequence[Ticket],
         signed_in: SignedIn,
@@ -117,7 +117,7 @@ class Binder:
         return self._bound(mine, kind=ticket.kind, flow_hash=self._flow_hash(ticket))
 
     def _by_browser(
-        self, returned: Return, *, tickets: Sequence[Ticket], signed_in: SignedIn
+        self, returned: CallbackParams, *, tickets: Sequence[Ticket], signed_in: SignedIn
     ) -> Binding:
         # Whether Finch's redirect brings a state back is unknown; the SDK always does.
         if self._settings.require_state:
@@ -192,5 +192,5 @@ def _of_login(tickets: Sequence[Ticket], signed_in: SignedIn) -> list[Ticket]:
     return mine
 
 
-def _missing(returned: Return) -> str:
+def _missing(returned: CallbackParams) -> str:
     return "unsolicited" if returned.code is None else "no_ticket"

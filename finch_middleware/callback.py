@@ -17,8 +17,8 @@ from finch_middleware.attempts import LEASE, Attempt, AttemptState
 from finch_middleware.begin import Opened, Opening, connect_location
 from finch_middleware.binding import Binder, Binding, SignedIn
 from finch_middleware.config.customers import customer_ids
-from finch_middleware.config.return_to import place
 from finch_middleware.config.settings import Settings
+from finch_middleware.config.urls import check_return_to
 from finch_middleware.crypto.vault import KeyedHash, Vault
 from finch_middleware.duplicates import Duplicates
 from finch_middleware.errors import (
@@ -41,7 +41,7 @@ from finch_middleware.storage.protocol import Storage
 from finch_middleware.storage.spool import Spool
 from finch_middleware.tickets import TICKETS_IN_A_BROWSER, Ticket, Tickets
 from finch_middleware.visit import Visit
-from finch_middleware.web.params import Return, recognised
+from finch_middleware.web.params import CallbackParams, parse_callback
 from finch_middleware.web.request import CallbackRequest
 
 SESSION_DEADLINE = timedelta(seconds=10)
@@ -99,7 +99,7 @@ class Flow:
         now = self._settings.clock()
         ticket = self._tickets.issue(
             customer_id=opening.customer_id,
-            return_to=place(opening.return_to, spa_origins=self._settings.spa_origins),
+            return_to=check_return_to(opening.return_to, spa_origins=self._settings.spa_origins),
             kind=opening.flow,
             at=now,
             life=opening.expires_in,
@@ -142,7 +142,7 @@ class Flow:
             tickets = self._tickets.found(request.cookies())
             if tickets:
                 visit = dataclasses.replace(visit, return_to=tickets[0].return_to)
-            returned = recognised(request)
+            returned = parse_callback(request)
             binding = self._bound(request, returned, tickets=tickets, signed_in=signed_in)
             if returned.code is None:
                 return self._declined(visit, returned, binding)
@@ -179,7 +179,7 @@ class Flow:
     def _bound(
         self,
         request: CallbackRequest,
-        returned: Return,
+        returned: CallbackParams,
         *,
         tickets: Sequence[Ticket],
         signed_in: SignedIn,
@@ -298,7 +298,7 @@ class Flow:
             spooled=True,
         )
 
-    def _declined(self, visit: Visit, returned: Return, binding: Binding) -> Declined:
+    def _declined(self, visit: Visit, returned: CallbackParams, binding: Binding) -> Declined:
         if not binding.customers:
             raise ReturnFault("unsolicited")
         self._report("finch.callback.declined", logging.INFO, visit, reason=returned.declined)

@@ -19,7 +19,7 @@ from finch_middleware.secret import Secret
 from finch_middleware.storage.protocol import Storage
 from finch_middleware.testing.clock import Clock
 from finch_middleware.tickets import SKEW, Ticket, Tickets
-from finch_middleware.web.params import Return
+from finch_middleware.web.params import CallbackParams
 from finch_middleware.web.request import CallbackRequest
 
 HOUR = timedelta(hours=1)
@@ -70,7 +70,7 @@ def binder(clock: Clock, **changes: Any) -> Binder:
 
 def bound(
     clock: Clock,
-    returned: Return,
+    returned: CallbackParams,
     tickets: Sequence[Ticket] = (),
     *,
     request: CallbackRequest = NAVIGATION,
@@ -95,7 +95,7 @@ def the_binding(*given: Any, **named: Any) -> Binding:
 def test_a_state_binds_to_its_own_ticket_alone(clock: Clock) -> None:
     first, second = a_ticket(clock, "acme"), a_ticket(clock, "beta")
 
-    found = the_binding(clock, Return(code=CODE, state=first.state), [second, first])
+    found = the_binding(clock, CallbackParams(code=CODE, state=first.state), [second, first])
 
     assert found.customers == {"acme"}
     assert [flow.ticket for flow in found.live] == [first]
@@ -109,7 +109,7 @@ def test_the_kind_is_the_tickets_whatever_the_request_looks_like(
     clock: Clock, kind: FlowKind
 ) -> None:
     ticket = a_ticket(clock, kind=kind)
-    returned = Return(code=CODE, state=ticket.state)
+    returned = CallbackParams(code=CODE, state=ticket.state)
 
     kinds = {
         the_binding(clock, returned, [ticket], request=request, flow=configured).kind
@@ -129,7 +129,7 @@ def test_without_a_state_every_live_redirect_of_the_browser_counts(clock: Clock)
     tickets.append(a_ticket(clock, "spent", spent=True))
     newest_first = tickets[::-1]
 
-    found = the_binding(clock, Return(code=CODE), newest_first)
+    found = the_binding(clock, CallbackParams(code=CODE), newest_first)
 
     assert found.customers == {"old", "new"}
     assert [flow.ticket.customer_id for flow in found.live] == ["new", "old"]
@@ -141,7 +141,7 @@ def test_without_a_state_every_live_redirect_of_the_browser_counts(clock: Clock)
 def test_a_spent_ticket_recognises_a_reload_and_allows_no_new_code(clock: Clock) -> None:
     ticket = a_ticket(clock, spent=True)
 
-    for returned in (Return(code=CODE, state=ticket.state), Return(code=CODE)):
+    for returned in (CallbackParams(code=CODE, state=ticket.state), CallbackParams(code=CODE)):
         found = the_binding(clock, returned, [ticket])
         assert (found.customers, found.live) == (frozenset(), ())
         assert found.keys() == (HASH("flow", ticket.flow_id),)
@@ -150,7 +150,7 @@ def test_a_spent_ticket_recognises_a_reload_and_allows_no_new_code(clock: Clock)
 def test_a_code_ends_the_newest_flow_of_its_customer(clock: Clock) -> None:
     old, other, new = a_ticket(clock, "acme"), a_ticket(clock, "beta"), a_ticket(clock, "acme")
 
-    found = the_binding(clock, Return(code=CODE), [new, other, old])
+    found = the_binding(clock, CallbackParams(code=CODE), [new, other, old])
 
     ended = found.ended_by("acme")
     assert ended is not None
@@ -161,35 +161,49 @@ def test_a_code_ends_the_newest_flow_of_its_customer(clock: Clock) -> None:
     assert found.keys("nobody") == ()
 
 
-NO_CODE = Return()
+NO_CODE = CallbackParams()
 REFUSED: list[tuple[str, dict[str, Any]]] = [
-    ("no_ticket", {"returned": Return(code=CODE)}),
-    ("no_ticket", {"returned": Return(code=CODE, state=OTHER_STATE)}),
+    ("no_ticket", {"returned": CallbackParams(code=CODE)}),
+    ("no_ticket", {"returned": CallbackParams(code=CODE, state=OTHER_STATE)}),
     ("unsolicited", {"returned": NO_CODE}),
-    ("unsolicited", {"returned": Return(declined="error", state=OTHER_STATE)}),
-    ("state_mismatch", {"returned": Return(code=CODE, foreign_state=True)}),
+    ("unsolicited", {"returned": CallbackParams(declined="error", state=OTHER_STATE)}),
+    ("state_mismatch", {"returned": CallbackParams(code=CODE, foreign_state=True)}),
     (
         "state_mismatch",
-        {"returned": Return(code=CODE, foreign_state=True), "tickets": ["redirect"]},
+        {"returned": CallbackParams(code=CODE, foreign_state=True), "tickets": ["redirect"]},
     ),
-    ("state_mismatch", {"returned": Return(code=CODE, state=OTHER_STATE), "tickets": ["redirect"]}),
-    ("state_mismatch", {"returned": Return(state=OTHER_STATE), "tickets": ["redirect"]}),
-    ("no_state", {"returned": Return(code=CODE), "tickets": ["redirect"], "require_state": True}),
-    ("no_state", {"returned": Return(code=CODE), "tickets": [], "require_state": True}),
-    ("no_state", {"returned": Return(code=CODE), "tickets": ["embedded"]}),
+    (
+        "state_mismatch",
+        {"returned": CallbackParams(code=CODE, state=OTHER_STATE), "tickets": ["redirect"]},
+    ),
+    ("state_mismatch", {"returned": CallbackParams(state=OTHER_STATE), "tickets": ["redirect"]}),
+    (
+        "no_state",
+        {"returned": CallbackParams(code=CODE), "tickets": ["redirect"], "require_state": True},
+    ),
+    ("no_state", {"returned": CallbackParams(code=CODE), "tickets": [], "require_state": True}),
+    ("no_state", {"returned": CallbackParams(code=CODE), "tickets": ["embedded"]}),
     ("no_state", {"returned": NO_CODE, "tickets": ["embedded", "embedded"]}),
     (
         "signed_out",
-        {"returned": Return(code=CODE), "tickets": ["redirect"], "signed_in": frozenset()},
+        {"returned": CallbackParams(code=CODE), "tickets": ["redirect"], "signed_in": frozenset()},
     ),
     (
         "other_customer",
-        {"returned": Return(code=CODE), "tickets": ["redirect"], "signed_in": frozenset({"x"})},
+        {
+            "returned": CallbackParams(code=CODE),
+            "tickets": ["redirect"],
+            "signed_in": frozenset({"x"}),
+        },
     ),
-    ("signed_out", {"returned": Return(code=CODE), "opened_by": "application"}),
+    ("signed_out", {"returned": CallbackParams(code=CODE), "opened_by": "application"}),
     (
         "signed_out",
-        {"returned": Return(code=CODE), "opened_by": "application", "signed_in": frozenset()},
+        {
+            "returned": CallbackParams(code=CODE),
+            "opened_by": "application",
+            "signed_in": frozenset(),
+        },
     ),
 ]
 
@@ -215,7 +229,7 @@ met = pytest.mark.parametrize(
 @met
 def test_an_expired_ticket_binds_nothing(clock: Clock, kind: FlowKind, with_state: bool) -> None:
     ticket = a_ticket(clock, kind=kind)
-    returned = Return(code=CODE, state=ticket.state if with_state else None)
+    returned = CallbackParams(code=CODE, state=ticket.state if with_state else None)
     clock.move(HOUR + SKEW - timedelta(seconds=1))
     in_time = bound(clock, returned, [ticket], request=OWN_PAGE)
 
@@ -231,7 +245,7 @@ def test_an_expired_ticket_beside_a_live_one_is_passed_over(clock: Clock) -> Non
     clock.move(2 * HOUR)
     new = a_ticket(clock, "new")
 
-    found = the_binding(clock, Return(code=CODE), [new, old])
+    found = the_binding(clock, CallbackParams(code=CODE), [new, old])
 
     assert found.customers == {"new"}
     assert len(found.names) == 1
@@ -242,7 +256,7 @@ def test_a_login_narrows_the_tickets_to_its_own(
     clock: Clock, kind: FlowKind, with_state: bool
 ) -> None:
     tickets = [a_ticket(clock, "beta", kind=kind), a_ticket(clock, "acme", kind=kind)]
-    returned = Return(code=CODE, state=tickets[1].state if with_state else None)
+    returned = CallbackParams(code=CODE, state=tickets[1].state if with_state else None)
 
     def as_seen_by(*login: str) -> Binding | str:
         return bound(clock, returned, tickets, request=OWN_PAGE, signed_in=frozenset(login))
@@ -260,7 +274,7 @@ def test_a_login_decides_alone_where_the_application_opens_connect(
 ) -> None:
     found = the_binding(
         clock,
-        Return(code=CODE, foreign_state=True),
+        CallbackParams(code=CODE, foreign_state=True),
         request=OWN_PAGE,
         signed_in=frozenset({"acme", "beta"}),
         opened_by="application",
@@ -281,7 +295,11 @@ def test_a_login_brings_its_tickets_of_the_configured_kind_along(clock: Clock) -
     ]
 
     found = the_binding(
-        clock, Return(code=CODE), tickets, signed_in=frozenset({"acme"}), opened_by="application"
+        clock,
+        CallbackParams(code=CODE),
+        tickets,
+        signed_in=frozenset({"acme"}),
+        opened_by="application",
     )
 
     assert [flow.ticket for flow in found.live] == tickets[:1]
@@ -291,7 +309,7 @@ def test_a_login_brings_its_tickets_of_the_configured_kind_along(clock: Clock) -
 
 def test_a_state_of_a_ticket_goes_before_the_login(clock: Clock) -> None:
     ticket = a_ticket(clock, "acme")
-    returned = Return(code=CODE, state=ticket.state)
+    returned = CallbackParams(code=CODE, state=ticket.state)
     own: dict[str, Any] = {"opened_by": "application", "flow": "embedded"}
 
     found = the_binding(clock, returned, [ticket], signed_in=frozenset({"acme", "beta"}), **own)
@@ -320,7 +338,7 @@ def test_only_our_own_page_posts_and_ends_an_embedded_flow(
 
     found = bound(
         clock,
-        Return(code=CODE, state=ticket.state if by_ticket else None),
+        CallbackParams(code=CODE, state=ticket.state if by_ticket else None),
         [ticket],
         request=request,
         signed_in=None if by_ticket else frozenset({"acme"}),
@@ -335,11 +353,11 @@ def test_only_our_own_page_posts_and_ends_an_embedded_flow(
 
 
 @pytest.mark.parametrize(
-    "returned", [Return(code=CODE), NO_CODE, Return(code=CODE, foreign_state=True)]
+    "returned", [CallbackParams(code=CODE), NO_CODE, CallbackParams(code=CODE, foreign_state=True)]
 )
 @pytest.mark.parametrize("headers", [{}, {"Sec-Fetch-Site": "cross-site"}, {"Origin": "null"}])
 def test_another_page_posts_nothing_with_or_without_a_state(
-    clock: Clock, returned: Return, headers: dict[str, str]
+    clock: Clock, returned: CallbackParams, headers: dict[str, str]
 ) -> None:
     request = CallbackRequest(method="POST", headers=headers)
 
@@ -351,7 +369,7 @@ def test_what_another_page_loads_as_an_image_ends_no_flow(clock: Clock, mode: st
     ticket = a_ticket(clock)
     request = CallbackRequest(headers={"Sec-Fetch-Mode": mode} if mode else {})
 
-    found = bound(clock, Return(code=CODE, state=ticket.state), [ticket], request=request)
+    found = bound(clock, CallbackParams(code=CODE, state=ticket.state), [ticket], request=request)
 
     assert (found == "cross_site") is (mode == "no-cors")
     assert isinstance(found, Binding) is (mode != "no-cors")
@@ -360,6 +378,6 @@ def test_what_another_page_loads_as_an_image_ends_no_flow(clock: Clock, mode: st
 def test_a_binding_shows_no_state(clock: Clock) -> None:
     ticket = a_ticket(clock)
 
-    found = the_binding(clock, Return(code=CODE, state=ticket.state), [ticket])
+    found = the_binding(clock, CallbackParams(code=CODE, state=ticket.state), [ticket])
 
     assert ticket.state.reveal() not in repr(found)

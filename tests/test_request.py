@@ -16,7 +16,7 @@ from werkzeug.test import EnvironBuilder
 
 from finch_middleware.errors import ReturnFault, UsageError
 from finch_middleware.web import request as request_module
-from finch_middleware.web.params import recognised
+from finch_middleware.web.params import parse_callback
 from finch_middleware.web.request import BODY_LIMIT_BYTES, CallbackRequest
 from tests.site import CALLBACK, Site
 
@@ -171,7 +171,7 @@ GONE: list[tuple[str, Maker, Callable[[Any], object]]] = [
 
 
 def understood(request: object) -> tuple[str | None, str | None]:
-    returned = recognised(CallbackRequest.of(request))
+    returned = parse_callback(CallbackRequest.of(request))
     return (
         returned.code.reveal() if returned.code else None,
         returned.state.reveal() if returned.state else None,
@@ -244,7 +244,7 @@ def test_a_doubled_parameter_is_refused_from_any_framework(make: Maker) -> None:
     request = make(an_environ(f"code={CODE}&code={CODE[::-1]}".encode(), kind=FORM))
 
     with pytest.raises(ReturnFault) as fault:
-        recognised(CallbackRequest.of(request))
+        parse_callback(CallbackRequest.of(request))
     assert fault.value.reason == "malformed"
 
 
@@ -259,7 +259,7 @@ def test_a_doubled_parameter_is_refused_after_the_framework_has_parsed_it(
     assert CallbackRequest.of(request).body.count(b"code=") == 2
 
     with pytest.raises(ReturnFault) as fault:
-        recognised(CallbackRequest.of(request))
+        parse_callback(CallbackRequest.of(request))
     assert fault.value.reason == "malformed"
 
 

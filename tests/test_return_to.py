@@ -17,7 +17,7 @@ from ada_url import URL
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from finch_middleware.config.return_to import LIMIT_BYTES, local_path, place
+from finch_middleware.config.urls import RETURN_TO_LIMIT_BYTES, check_return_to
 from finch_middleware.errors import UsageError
 
 SITE = "https://app.example.com"
@@ -72,7 +72,7 @@ LEGITIMATE = [
     "/search?q=a%26b%3Dc&next=https://other.example//x?y",
     "/search?q=%0A%2F%2F",
     "/#/settings//deep?x",
-    "/" + "a" * (LIMIT_BYTES - 1),
+    "/" + "a" * (RETURN_TO_LIMIT_BYTES - 1),
 ]
 
 
@@ -94,7 +94,7 @@ def mutations(payload: str) -> Iterator[str]:
 def accepted(payload: object) -> str | None:
     """The path that comes out; None if it is refused. Any other error fails the test."""
     try:
-        return local_path(payload)  # type: ignore[arg-type]  # hostile on purpose
+        return check_return_to(payload)  # type: ignore[arg-type]  # hostile on purpose
     except UsageError:
         return None
 
@@ -172,12 +172,12 @@ def test_whatever_is_accepted_is_a_plain_ascii_path_of_this_site(text: str) -> N
         assert path.isascii()
         assert all("!" <= character <= "~" and character != "\\" for character in path)
         assert not leads_off_site(path)
-        assert local_path(path) == path
+        assert check_return_to(path) == path
 
 
 @pytest.mark.parametrize("path", LEGITIMATE)
 def test_a_legitimate_path_passes_unchanged(path: str) -> None:
-    assert local_path(path) == path
+    assert check_return_to(path) == path
     assert URL(path, CALLBACK).href.startswith(SITE + "/")
 
 
@@ -186,7 +186,7 @@ def test_a_legitimate_path_passes_unchanged(path: str) -> None:
     [("/café", "/caf%C3%A9"), ("/€?ü=ö#ß", "/%E2%82%AC?%C3%BC=%C3%B6#%C3%9F"), ("/a b", "/a%20b")],
 )
 def test_letters_outside_ascii_are_percent_encoded(path: str, encoded: str) -> None:
-    assert local_path(path) == encoded
+    assert check_return_to(path) == encoded
 
 
 @pytest.mark.parametrize("payload", WHOLE, ids=ascii)
@@ -198,17 +198,17 @@ def test_what_is_no_plain_local_path_is_refused(payload: object) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/" + "a" * LIMIT_BYTES, "/" + "é" * 50, "/?" + "a" * LIMIT_BYTES],
+    ["/" + "a" * RETURN_TO_LIMIT_BYTES, "/" + "é" * 50, "/?" + "a" * RETURN_TO_LIMIT_BYTES],
     ids=["letters", "letters that grow when encoded", "query"],
 )
 def test_what_is_too_long_for_a_ticket_is_refused(path: str) -> None:
     with pytest.raises(UsageError, match="255 bytes"):
-        local_path(path)
+        check_return_to(path)
 
 
 def test_a_refusal_does_not_repeat_the_address() -> None:
     with pytest.raises(UsageError) as refusal:
-        local_path("https://canary.example")
+        check_return_to("https://canary.example")
 
     assert "canary" not in str(refusal.value)
 
@@ -224,7 +224,7 @@ APP = "https://app.example.com"
 
 @pytest.mark.parametrize("path", ["/", "/settings", "/a?b=https://x.test#c"])
 def test_a_named_origin_may_be_returned_to(path: str) -> None:
-    assert place(APP + path, spa_origins=[APP]) == APP + path
+    assert check_return_to(APP + path, spa_origins=[APP]) == APP + path
 
 
 @pytest.mark.parametrize("reverse", [False, True])
@@ -238,17 +238,17 @@ def test_an_origin_that_begins_like_another_one_hides_no_page_of_it(
 ) -> None:
     named = origins[::-1] if reverse else origins
 
-    places = [place(f"{origin}/settings", spa_origins=named) for origin in origins]
+    places = [check_return_to(f"{origin}/settings", spa_origins=named) for origin in origins]
 
     assert places == [f"{origin}/settings" for origin in origins]
 
 
 def test_a_place_of_a_named_origin_may_fill_the_ticket_and_no_more() -> None:
-    longest = APP + "/" + "a" * (LIMIT_BYTES - len(APP) - 1)
+    longest = APP + "/" + "a" * (RETURN_TO_LIMIT_BYTES - len(APP) - 1)
 
-    assert place(longest, spa_origins=[APP]) == longest
+    assert check_return_to(longest, spa_origins=[APP]) == longest
     with pytest.raises(UsageError, match="over 255 bytes"):
-        place(longest + "a", spa_origins=[APP])
+        check_return_to(longest + "a", spa_origins=[APP])
 
 
 @pytest.mark.parametrize(
@@ -266,16 +266,16 @@ def test_a_place_of_a_named_origin_may_fill_the_ticket_and_no_more() -> None:
         f" {APP}/",
         "https://other.example.com/",
         "//app.example.com/",
-        APP + "/" + "a" * (LIMIT_BYTES - len(APP)),
+        APP + "/" + "a" * (RETURN_TO_LIMIT_BYTES - len(APP)),
         None,
     ],
 )
 def test_nothing_like_a_named_origin_is(value: object) -> None:
     with pytest.raises(UsageError):
-        place(value, spa_origins=[APP])  # type: ignore[arg-type]  # hostile on purpose
+        check_return_to(value, spa_origins=[APP])  # type: ignore[arg-type]  # hostile on purpose
 
 
 def test_without_named_origins_only_paths_are_places() -> None:
-    assert place("/settings") == "/settings"
+    assert check_return_to("/settings") == "/settings"
     with pytest.raises(UsageError):
-        place(f"{APP}/settings")
+        check_return_to(f"{APP}/settings")

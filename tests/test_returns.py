@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from finch_middleware.errors import ReturnFault
 from finch_middleware.outcomes import INVALID_REASONS
-from finch_middleware.web.params import Return, recognised
+from finch_middleware.web.params import CallbackParams, parse_callback
 from finch_middleware.web.request import CallbackRequest
 
 CODE = "6d1fd0f0-5a1e-4e2a-9a5f-0c3c1f1f7a10"
@@ -38,13 +38,13 @@ def carried(text: str, way: str) -> CallbackRequest:
 def reason(request: CallbackRequest) -> str | None:
     """Why it is no return; None if it is one. Any other error passes through."""
     try:
-        recognised(request)
+        parse_callback(request)
     except ReturnFault as fault:
         return fault.reason
     return None
 
 
-def told(returned: Return) -> tuple[str | None, str | None]:
+def told(returned: CallbackParams) -> tuple[str | None, str | None]:
     code, state = returned.code, returned.state
     return code.reveal() if code else None, state.reveal() if state else None
 
@@ -73,7 +73,7 @@ both_ways = pytest.mark.parametrize("way", ["query", "form"])
     ids=str,
 )
 def test_a_code_and_a_state_are_recognised(request_: CallbackRequest) -> None:
-    returned = recognised(request_)
+    returned = parse_callback(request_)
 
     assert told(returned) == (CODE, STATE)
     assert not returned.foreign_state
@@ -85,7 +85,7 @@ def test_a_code_and_a_state_are_recognised(request_: CallbackRequest) -> None:
     ids=["query", "absent in JSON", "null in JSON"],
 )
 def test_a_missing_state_is_absent_and_not_foreign(request_: CallbackRequest) -> None:
-    returned = recognised(request_)
+    returned = parse_callback(request_)
 
     assert told(returned) == (CODE, None)
     assert not returned.foreign_state
@@ -97,7 +97,7 @@ FOREIGN = ["", "x", STATE[:-1], STATE + "a", STATE[:-1] + "%3D", "%C3%A9" * 11, 
 @pytest.mark.parametrize("state", FOREIGN, ids=len)
 @both_ways
 def test_a_state_of_another_shape_is_foreign(state: str, way: str) -> None:
-    returned = recognised(carried(f"code={CODE}&state={state}", way))
+    returned = parse_callback(carried(f"code={CODE}&state={state}", way))
 
     assert returned.foreign_state
     assert returned.state is None
@@ -117,7 +117,7 @@ def test_a_state_of_another_shape_is_foreign(state: str, way: str) -> None:
     ],
 )
 def test_a_return_without_a_code_says_why_in_a_fixed_word(query: str, declined: str) -> None:
-    returned = recognised(got(query))
+    returned = parse_callback(got(query))
 
     assert returned.code is None
     assert returned.declined == declined
@@ -193,7 +193,7 @@ def test_a_code_beside_an_error_is_refused(request_: CallbackRequest) -> None:
 
 @both_ways
 def test_a_semicolon_separates_nothing(way: str) -> None:
-    returned = recognised(carried(f"code={CODE};state={STATE};code=x", way))
+    returned = parse_callback(carried(f"code={CODE};state={STATE};code=x", way))
 
     assert told(returned) == (f"{CODE};state={STATE};code=x", None)
 
@@ -304,7 +304,7 @@ def test_a_fault_holds_nothing_of_the_input_not_even_in_its_frames(
     request_: CallbackRequest,
 ) -> None:
     with pytest.raises(ReturnFault) as refusal:
-        recognised(request_)
+        parse_callback(request_)
 
     fault = refusal.value
     frames = traceback.TracebackException.from_exception(fault, capture_locals=True)
@@ -316,7 +316,7 @@ def test_a_fault_holds_nothing_of_the_input_not_even_in_its_frames(
 
 
 def test_a_return_shows_neither_code_nor_state() -> None:
-    shown = repr(recognised(got(f"code={CODE}&state={STATE}")))
+    shown = repr(parse_callback(got(f"code={CODE}&state={STATE}")))
 
     assert CODE not in shown
     assert STATE not in shown
@@ -370,7 +370,7 @@ def test_whatever_comes_is_a_return_or_a_known_fault(
         assert refused in INVALID_REASONS
         return
 
-    returned = recognised(request)
+    returned = parse_callback(request)
     code, state = told(returned)
     assert code is None or (1 <= len(code) <= 512 and code.isascii() and code.isprintable())
     assert state is None or len(state) == 22

@@ -13,11 +13,11 @@ from typing import Any, Literal, cast
 from urllib.parse import SplitResult, urlsplit
 
 from finch_middleware.config.options import ENVIRONMENT, STORAGE_SCHEMES
-from finch_middleware.config.return_to import place
 from finch_middleware.config.urls import (
     PATH,
     PLAIN,
     address_faults,
+    check_return_to,
     origin_of,
     usable_proxy,
     wsgi_path,
@@ -315,7 +315,7 @@ class OptionReader:
 
     def return_to(self, *, spa_origins: Collection[str]) -> str:
         try:
-            return place(self._options.get("return_to", "/"), spa_origins=spa_origins)
+            return check_return_to(self._options.get("return_to", "/"), spa_origins=spa_origins)
         except UsageError as error:
             self._faults.append(f"return_to: {str(error).removeprefix('return_to ')}")
             return "/"

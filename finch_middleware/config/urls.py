@@ -1,13 +1,25 @@
-"""Web addresses and paths as options have them: what is wrong, and how a browser writes them."""
+"""Every rule about a URL, a path and visible ASCII."""
 
 from __future__ import annotations
 
 import re
-from urllib.parse import SplitResult, quote, unquote_to_bytes, urlsplit
+from collections.abc import Collection
+from urllib.parse import SplitResult, quote, unquote, unquote_to_bytes, urlsplit
+
+from finch_middleware.errors import UsageError
 
 PLAIN = re.compile(r"[\x21-\x7e]+")
 PATH = re.compile(r"/[^\x00-\x20?#\x7f\ud800-\udfff]*")
+RETURN_TO_LIMIT_BYTES = 255
+
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_ESCAPE = r"%[0-9A-Fa-f]{2}"
+_SEGMENT = rf"(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|{_ESCAPE})"
+_TAIL = rf"(?:[A-Za-z0-9._~!$&'()*+,;=:@/?-]|{_ESCAPE})*"
+# RFC 3986's absolute path, query and fragment, without empty segments: a browser reads a path
+# that begins with two slashes as another host.
+_LOCAL = re.compile(rf"/(?:{_SEGMENT}+(?:/{_SEGMENT}+)*/?)?(?:\?{_TAIL})?(?:#{_TAIL})?")
+_ASCII_GRAPHIC = "".join(map(chr, range(0x21, 0x7F)))
 
 
 def is_loopback(host: str | None) -> bool:
@@ -71,3 +83,36 @@ def browser_path(path: str, *, callback_path: str, redirect_uri: str) -> str | N
     if not whole.endswith(callback_path):
         return None
     return quote((whole.removesuffix(callback_path) + path).encode("latin-1"))
+
+
+def check_return_to(value: str, *, spa_origins: Collection[str] = ()) -> str:
+    """
+    Return *value* if it is a path of this application, or of one of *spa_origins*.
+
+    Spaces and letters outside ASCII are percent-encoded; nothing else is changed.
+
+    Raises:
+        UsageError: It leads elsewhere, is not a plain path, or is over 255 bytes.
+    """
+    if not isinstance(value, str):
+        raise UsageError("return_to must be text")
+    # The slash ends the host and its port, so that neither app.example.com.evil nor another
+    # origin that begins with the same letters matches.
+    origin = next((each for each in spa_origins if value.startswith(f"{each}/")), "")
+    path = quote(value.removeprefix(origin), safe=_ASCII_GRAPHIC, errors="surrogatepass")
+    if len(origin + path) > RETURN_TO_LIMIT_BYTES:
+        raise UsageError(f"return_to is over {RETURN_TO_LIMIT_BYTES} bytes")
+    if not _LOCAL.fullmatch(path) or _misleads(path):
+        raise UsageError("return_to must be a plain path of this application, such as '/settings'")
+    return origin + path
+
+
+def _misleads(path: str) -> bool:
+    """Whether *path* leads to another host, or contains a control, once it is decoded."""
+    decoded = path.partition("?")[0].partition("#")[0]
+    # A proxy or a careless template may decode it once or twice more than a browser.
+    for _ in range(2):
+        decoded = unquote(decoded)
+        if "//" in decoded or "\\" in decoded or any(c < " " or c == "\x7f" for c in decoded):
+            return True
+    return False

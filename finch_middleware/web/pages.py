@@ -11,7 +11,7 @@ from pathlib import Path
 from string import Template
 from urllib.parse import quote, unquote_plus
 
-from finch_middleware.config.return_to import place
+from finch_middleware.config.urls import check_return_to
 from finch_middleware.errors import ConfigurationError
 from finch_middleware.finch.responses import ConnectSession
 from finch_middleware.outcomes import (
@@ -246,7 +246,7 @@ class Pages:
         """Its return_to, or / where that is not (or no more) a place of this application."""
         return_to = ended.return_to
         try:
-            plain = place(return_to, spa_origins=self._spa_origins)
+            plain = check_return_to(return_to, spa_origins=self._spa_origins)
         except ValueError:  # UsageError, or UnicodeEncodeError for half a surrogate pair
             return "/"
         return return_to if plain == return_to else "/"

@@ -23,7 +23,7 @@ _ONCE = ("code", "state", "error")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Return:
+class CallbackParams:
     """
     A callback request's own claim of what happened. Nothing in it is trusted yet.
 
@@ -38,7 +38,7 @@ class Return:
     declined: str = "closed"
 
 
-def recognised(request: CallbackRequest) -> Return:
+def parse_callback(request: CallbackRequest) -> CallbackParams:
     """
     What *request* brings back.
 
@@ -57,14 +57,14 @@ def recognised(request: CallbackRequest) -> Return:
     raise ReturnFault(reason)
 
 
-def _judged(parameters: dict[str, Secret]) -> Return:
+def _judged(parameters: dict[str, Secret]) -> CallbackParams:
     code, state, error = (parameters.get(name) for name in _ONCE)
     if code is not None and error is not None:
         raise ReturnFault("malformed")
     if code is not None and not _CODE.fullmatch(code.reveal()):
         raise ReturnFault("malformed")
     ours = state is not None and _STATE.fullmatch(state.reveal()) is not None
-    return Return(
+    return CallbackParams(
         code=code,
         state=state if ours else None,
         foreign_state=state is not None and not ours,

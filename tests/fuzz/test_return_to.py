@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finch_middleware import FinchMiddleware, UsageError
-from finch_middleware.config.return_to import local_path, place
+from finch_middleware.config.urls import check_return_to
 from finch_middleware.testing.fake_finch import FakeFinch
 from tests.fuzz.seeds import seeded
 from tests.threats.desk import begun, component, returned
@@ -57,7 +57,7 @@ def _origins(path: str) -> set[str]:
 
 def _accepted(value: str) -> str | None:
     try:
-        return local_path(value)
+        return check_return_to(value)
     except UsageError:
         return None
 
@@ -94,7 +94,7 @@ def test_t10_with_a_named_origin_nothing_leads_anywhere_else() -> None:
     for _ in range(RETURN_TO()):
         value = draw.choice([_SPA, _SPA, ""]) + _mutant(draw)[draw.randrange(2) :]
         try:
-            path = place(value, spa_origins=[_SPA])
+            path = check_return_to(value, spa_origins=[_SPA])
         except UsageError:
             continue
         led |= _origins(path)
@@ -139,7 +139,7 @@ def test_t10_a_local_path_is_taken_and_followed(fake: FakeFinch, path: str) -> N
 
     answer = returned(FinchMiddleware(_nothing, finch), f"state={held.state}", cookie=held.cookie)
 
-    assert answer.location.partition("finch=")[0].rstrip("?&") in local_path(path)
+    assert answer.location.partition("finch=")[0].rstrip("?&") in check_return_to(path)
 
 
 @pytest.mark.parametrize("name", ["return_to", "next", "redirect_uri", "RelayState", "url"])
