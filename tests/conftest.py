@@ -11,12 +11,24 @@ import pytest
 from finch_middleware.storage.memory import MemoryStorage
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import FakeFinch
+from tests import selection
 from tests.site import Browser, Site
 
 # A shell starts what runs in the background without SIGINT, and children would inherit that;
 # tests send it to them.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    return True if selection.left_out(collection_path, config) else None
+
+
+# First, because pytest's own part of this hook then leaves out what is marked.
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        selection.mark_full(item)
 
 
 @pytest.fixture

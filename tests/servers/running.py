@@ -87,7 +87,7 @@ def running(name: str, *, origin: str | None = None, path: str = CALLBACK) -> It
     """
     module, command = {**SERVERS, **MOUNTED}[name]
     if find_spec(module) is None:
-        source = _APART.get(module, "'.[dev]'")
+        source = _APART.get(module, "'.[dev-full]'")
         raise Absent(f"{name} is not installed; pip install {source}")
     port = free_port()
     outside = (origin or "http://localhost:{port}").format(port=port)
