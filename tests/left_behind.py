@@ -6,17 +6,17 @@ from typing import Any
 
 from finch_middleware.attempts import Attempt
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
+from tests.faulty_storage import FaultyStorage
 from tests.site import Browser, Site
 from tests.story.oracle import attempt_of, code_of
-from tests.story.troubled_storage import TroubledStorage
 
 
-def left_behind(fake: FakeFinch, site: Site, troubled: TroubledStorage) -> str:
+def left_behind(fake: FakeFinch, site: Site, faulty: FaultyStorage) -> str:
     """The code of an attempt whose worker died after Finch had minted the token."""
     browser = Browser(site)
     callback = fake.allow(browser.location())
     fake.script("token", Behaviour.reset(processed=True))
-    troubled.down("settle", times=1)
+    faulty.down("settle", times=1)
     browser.get(callback)
     site.events.clear()
     return code_of(callback)
@@ -31,11 +31,11 @@ def quarantined(fake: FakeFinch, site: Site, **answer: Any) -> str:
     return code_of(callback)
 
 
-def spooled(fake: FakeFinch, site: Site, troubled: TroubledStorage, customer_id: str) -> str:
+def spooled(fake: FakeFinch, site: Site, faulty: FaultyStorage, customer_id: str) -> str:
     """The code of a return whose token had to go to the spool."""
     browser = Browser(site)
     callback = fake.allow(browser.location(customer_id))
-    troubled.down("settle", times=1)
+    faulty.down("settle", times=1)
     assert "finch=finishing" in browser.get(callback).location
     return code_of(callback)
 

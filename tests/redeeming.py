@@ -25,7 +25,7 @@ from finch_middleware.storage.spool import Spool
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.sample_records import an_attempt, key_of
 from finch_middleware.tickets import Tickets
-from tests.story.troubled_storage import TroubledStorage
+from tests.faulty_storage import FaultyStorage
 
 WITHIN = timedelta(seconds=12)
 CODE = Secret("the-code")
@@ -60,7 +60,7 @@ class Desk:
 
     def __init__(self, *, spool: Path | None = None, hook: bool = True) -> None:
         self.clock = Clock()
-        self.storage = TroubledStorage(MemoryStorage())
+        self.storage = FaultyStorage(MemoryStorage())
         self.events: list[Event] = []
         self.asked: list[tuple[Secret, str | None, timedelta]] = []
         self.told: list[Connection] = []

@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 
 from finch_middleware.attempts import Attempt, AttemptState
-from finch_middleware.errors import StorageUnavailable
-from finch_middleware.records import StoredConnection
 from finch_middleware.storage.memory import MemoryStorage
 from finch_middleware.testing.sample_records import NOON, an_attempt
+from tests.faulty_storage import FaultyStorage
 
 OURS = an_attempt().client_id
 
@@ -20,18 +19,13 @@ def stored(code: str = "code", **changes: Any) -> Attempt:
     return an_attempt(code).settled(AttemptState.STORED, at=NOON, connection_id="c-1", **changes)
 
 
-class AwayStorage(MemoryStorage):
-    """A storage that takes *good* writes and is away then."""
-
-    def __init__(self, good: int = 0) -> None:
-        super().__init__()
-        self.good = good
-
-    def settle(self, attempt: Attempt, connection: StoredConnection | None = None) -> bool:
-        if self.good == 0:
-            raise StorageUnavailable
-        self.good -= 1
-        return super().settle(attempt, connection)
+def down_after(good: int) -> FaultyStorage:
+    """A storage that takes *good* settled attempts and is then down."""
+    storage = FaultyStorage(MemoryStorage())
+    for _ in range(good):
+        storage.before("settle", lambda: None)
+    storage.down("settle")
+    return storage
 
 
 def names(folder: Path) -> list[str]:

@@ -16,6 +16,7 @@ from finch_middleware.records import Connection, StoredConnection
 from finch_middleware.secret import Secret
 from finch_middleware.storage.memory import MemoryStorage
 from finch_middleware.testing.sample_records import NOON, a_connection, an_attempt
+from tests.faulty_storage import FaultyStorage
 
 TOKEN = "t0k3n-c4n4ry"
 ANSWER = Secret(json.dumps({"access_token": TOKEN, "customer_name": "Acme", "entity_ids": ["e-1"]}))
@@ -149,12 +150,10 @@ def test_a_row_that_was_moved_to_another_customer_is_listed_but_does_not_open(
 
 
 def test_a_storage_that_is_away_says_so(caplog: pytest.LogCaptureFixture) -> None:
-    class Unavailable(MemoryStorage):
-        def get(self, connection_id: str) -> StoredConnection | None:
-            raise StorageUnavailable
-
+    storage = FaultyStorage(MemoryStorage())
+    storage.down("get")
     caplog.set_level(logging.DEBUG)
-    connections = Connections(client_id="client", storage=Unavailable(), vault=VAULT, api=NO_API)
+    connections = Connections(client_id="client", storage=storage, vault=VAULT, api=NO_API)
 
     with pytest.raises(StorageUnavailable):
         connections.get("c-1", customer_id="acme")

@@ -22,7 +22,7 @@ from finch_middleware.storage.memory import MemoryStorage
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import FakeFinch
 from finch_middleware.web.request import CallbackRequest
-from tests.story.troubled_storage import TroubledStorage
+from tests.faulty_storage import FaultyStorage
 from tests.threats.desk import begun, component
 
 CUSTOMERS = frozenset({"beta", "acme"})
@@ -133,7 +133,7 @@ def test_a_no_says_why_and_leads_to_where_the_application_said(
 def test_a_storage_that_is_away_is_named_and_asked_again_soon(
     finish: Callable[..., Outcome], events: list[Event], away: str, reason: str
 ) -> None:
-    storage = TroubledStorage(MemoryStorage())
+    storage = FaultyStorage(MemoryStorage())
     if away == "schema":
         storage.raises("claim", SchemaMismatch("run create-tables"))
     else:
@@ -245,7 +245,7 @@ def test_a_claim_by_a_state_takes_its_flow_and_its_failure_leads_back_there(
 def test_a_claim_that_lands_after_its_request_gave_up_is_freed_by_the_next(
     connect: Callable[..., FinchConnect],
 ) -> None:
-    storage = TroubledStorage(MemoryStorage())
+    storage = FaultyStorage(MemoryStorage())
     finch = connect(storage=storage, api_url="http://127.0.0.1:1")
     storage.cut("claim")
     storage.down("attempt", times=1)
@@ -264,7 +264,7 @@ def test_a_spooled_token_keeps_finchs_id_at_once_and_on_a_reload(
     fake: FakeFinch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, customer_id: str
 ) -> None:
     monkeypatch.setattr(keeping, "SETTLE_PAUSES", (0.0, 0.0, 0.0))
-    storage = TroubledStorage(MemoryStorage())
+    storage = FaultyStorage(MemoryStorage())
     finch = component(fake, storage=storage, spool=tmp_path / "spool")
     code = fake.issue_code(customer_id=customer_id, redirect_uri="http://localhost/finch/callback")
     held = begun(finch, fake, return_to="/settings")

@@ -17,7 +17,7 @@ from finch_middleware.records import StoredConnection
 from finch_middleware.storage.memory import MemoryStorage
 from finch_middleware.storage.spool import Spool
 from finch_middleware.testing.sample_records import NOON, a_connection, an_attempt
-from tests.story.troubled_storage import TroubledStorage
+from tests.faulty_storage import FaultyStorage
 
 AWAY = ("finch.storage.unavailable", logging.ERROR, "StorageUnavailable")
 RETRIED = ("finch.storage.retried", logging.WARNING, "StorageUnavailable")
@@ -27,14 +27,14 @@ LOST = ("finch.token.lost", logging.CRITICAL, None)
 
 class Desk:
     """
-    A keeping on a troubled memory, and everything that it said and did.
+    A keeping on a faulty memory, and everything that it said and did.
 
     Attributes:
         now: The seconds that its clock shows; they pass while it pauses, and in no other way.
     """
 
     def __init__(self, *, spool: Path | None, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.storage = TroubledStorage(MemoryStorage())
+        self.storage = FaultyStorage(MemoryStorage())
         self.events: list[Event] = []
         self.pauses: list[float] = []
         self.now = 0.0
@@ -120,7 +120,7 @@ def test_a_worker_that_is_ended_leaves_its_token_in_the_spool(desk: Desk, settle
     def end() -> None:
         raise SystemExit(1)
 
-    desk.storage.first("settle", end)
+    desk.storage.before("settle", end)
 
     with pytest.raises(SystemExit):
         desk.keeping.secure(settled, a_connection())
@@ -138,7 +138,7 @@ def test_no_try_begins_once_the_time_for_them_is_over(
         desk.now += SETTLE_TRIES_SECONDS + late
         raise StorageUnavailable("busy")
 
-    desk.storage.first("settle", hang)
+    desk.storage.before("settle", hang)
     desk.storage.down("settle")
 
     assert desk.keeping.secure(settled, a_connection()) == "spooled"

@@ -15,11 +15,11 @@ from finch_middleware.assembly import storage_of
 from finch_middleware.attempts import AttemptState
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import FakeFinch
+from tests.faulty_storage import FaultyStorage
 from tests.left_behind import left_behind, quarantined, spooled, standing
 from tests.site import Browser, Site
 from tests.story.conftest import options_of, servers_in_use  # noqa: F401  # a fixture
 from tests.story.oracle import attempt_of, code_hash, code_of, tokens_of
-from tests.story.troubled_storage import TroubledStorage
 
 LEASE = timedelta(seconds=61)
 
@@ -32,21 +32,21 @@ def storage_options(
     monkeypatch.setattr("finch_middleware.keeping.SETTLE_PAUSES", (0.0,))
     given = options_of(request.param, request=request, folder=tmp_path)
     storage: Any = storage_of(given["storage"])
-    yield {"storage": TroubledStorage(storage), "spool": tmp_path / "spool"}
+    yield {"storage": FaultyStorage(storage), "spool": tmp_path / "spool"}
     if hasattr(storage, "close"):
         storage.close()
 
 
 @pytest.fixture
-def troubled(storage_options: dict[str, Any]) -> TroubledStorage:
-    found: TroubledStorage = storage_options["storage"]
+def faulty(storage_options: dict[str, Any]) -> FaultyStorage:
+    found: FaultyStorage = storage_options["storage"]
     return found
 
 
 def test_an_interrupted_attempt_is_reported_with_customer_time_and_reference(
-    fake: FakeFinch, site: Site, troubled: TroubledStorage, clock: Clock
+    fake: FakeFinch, site: Site, faulty: FaultyStorage, clock: Clock
 ) -> None:
-    code = left_behind(fake, site, troubled)
+    code = left_behind(fake, site, faulty)
     reference = standing(site, fake, code).reference
     clock.move(LEASE)
 
@@ -61,9 +61,9 @@ def test_an_interrupted_attempt_is_reported_with_customer_time_and_reference(
 
 
 def test_an_attempt_within_its_lease_is_left_alone(
-    fake: FakeFinch, site: Site, troubled: TroubledStorage, clock: Clock
+    fake: FakeFinch, site: Site, faulty: FaultyStorage, clock: Clock
 ) -> None:
-    code = left_behind(fake, site, troubled)
+    code = left_behind(fake, site, faulty)
     clock.move(timedelta(seconds=59))
 
     swept = site.finch.recovery.sweep()
@@ -73,9 +73,9 @@ def test_an_attempt_within_its_lease_is_left_alone(
 
 
 def test_a_second_sweep_reports_nothing_twice(
-    fake: FakeFinch, site: Site, troubled: TroubledStorage, clock: Clock
+    fake: FakeFinch, site: Site, faulty: FaultyStorage, clock: Clock
 ) -> None:
-    left_behind(fake, site, troubled)
+    left_behind(fake, site, faulty)
     clock.move(LEASE)
     site.finch.recovery.sweep()
 
@@ -86,13 +86,13 @@ def test_a_second_sweep_reports_nothing_twice(
 
 
 def test_of_two_sweeps_at_once_one_lists_the_attempt(
-    fake: FakeFinch, make_site: Callable[..., Site], troubled: TroubledStorage, clock: Clock
+    fake: FakeFinch, make_site: Callable[..., Site], faulty: FaultyStorage, clock: Clock
 ) -> None:
     here, there = make_site(), make_site(clock=lambda: clock() + timedelta(seconds=1))
-    left_behind(fake, here, troubled)
+    left_behind(fake, here, faulty)
     clock.move(LEASE)
     found = []
-    troubled.first("settle", lambda: found.append(there.finch.recovery.sweep()))
+    faulty.before("settle", lambda: found.append(there.finch.recovery.sweep()))
 
     swept = here.finch.recovery.sweep()
 
@@ -101,12 +101,12 @@ def test_of_two_sweeps_at_once_one_lists_the_attempt(
 
 
 def test_an_owner_that_comes_back_during_the_sweep_is_not_listed(
-    fake: FakeFinch, site: Site, troubled: TroubledStorage, clock: Clock
+    fake: FakeFinch, site: Site, faulty: FaultyStorage, clock: Clock
 ) -> None:
-    code = left_behind(fake, site, troubled)
+    code = left_behind(fake, site, faulty)
     late = standing(site, fake, code).settled(AttemptState.FAILED, at=clock(), reason="late")
     clock.move(LEASE)
-    troubled.first("settle", lambda: troubled.real.settle(late))
+    faulty.before("settle", lambda: faulty.real.settle(late))
 
     swept = site.finch.recovery.sweep()
 
@@ -115,9 +115,9 @@ def test_an_owner_that_comes_back_during_the_sweep_is_not_listed(
 
 
 def test_a_sweep_brings_every_spooled_token_home(
-    fake: FakeFinch, site: Site, troubled: TroubledStorage, tmp_path: Path
+    fake: FakeFinch, site: Site, faulty: FaultyStorage, tmp_path: Path
 ) -> None:
-    codes = [spooled(fake, site, troubled, each) for each in ("acme", "umbrella")]
+    codes = [spooled(fake, site, faulty, each) for each in ("acme", "umbrella")]
     # The second begin has brought the first one home in passing: put it back.
     first = standing(site, fake, codes[0])
     connection = site.finch.storage.get(first.connection_id or "")
@@ -133,9 +133,9 @@ def test_a_sweep_brings_every_spooled_token_home(
 
 
 def test_another_client_of_the_same_spool_takes_no_token_away(
-    fake: FakeFinch, site: Site, make_site: Callable[..., Site], troubled: TroubledStorage
+    fake: FakeFinch, site: Site, make_site: Callable[..., Site], faulty: FaultyStorage
 ) -> None:
-    spooled(fake, site, troubled, "acme")
+    spooled(fake, site, faulty, "acme")
     told: list[Connection] = []
     other = make_site(client_id="another", storage="memory://", on_connected=told.append)
 
@@ -147,9 +147,9 @@ def test_another_client_of_the_same_spool_takes_no_token_away(
 
 
 def test_a_sweep_does_not_call_interrupted_what_waits_in_the_spool(
-    fake: FakeFinch, site: Site, troubled: TroubledStorage, clock: Clock
+    fake: FakeFinch, site: Site, faulty: FaultyStorage, clock: Clock
 ) -> None:
-    spooled(fake, site, troubled, "acme")
+    spooled(fake, site, faulty, "acme")
     clock.move(LEASE)
 
     swept = site.finch.recovery.sweep()
@@ -306,10 +306,10 @@ def test_a_hook_is_still_owed_when_a_process_without_it_completes(
 
 
 def test_another_clients_attempts_are_left_to_it(
-    fake: FakeFinch, make_site: Callable[..., Site], troubled: TroubledStorage, clock: Clock
+    fake: FakeFinch, make_site: Callable[..., Site], faulty: FaultyStorage, clock: Clock
 ) -> None:
     site = make_site()
-    left_behind(fake, site, troubled)
+    left_behind(fake, site, faulty)
     quarantined(fake, site, customer_id=None)
     stranger = make_site(client_id="another-client")
     clock.move(LEASE)

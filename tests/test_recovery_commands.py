@@ -16,11 +16,11 @@ from finch_middleware.assembly import storage_of
 from finch_middleware.cli import recover, sweep
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
+from tests.faulty_storage import FaultyStorage
 from tests.left_behind import left_behind, quarantined, spooled, standing
 from tests.site import KEY, Site
 from tests.story.conftest import options_of, servers_in_use  # noqa: F401  # a fixture
 from tests.story.oracle import tokens_of
-from tests.story.troubled_storage import TroubledStorage
 
 NO_COMPONENT = "a text"
 
@@ -38,13 +38,13 @@ def storage_options(
     """The storage in turn, with troubles on demand, and no pauses between tries to settle."""
     monkeypatch.setattr("finch_middleware.keeping.SETTLE_PAUSES", (0.0,))
     storage: Any = storage_of(url)
-    yield {"storage": TroubledStorage(storage), "spool": tmp_path / "spool"}
+    yield {"storage": FaultyStorage(storage), "spool": tmp_path / "spool"}
     storage.close()
 
 
 @pytest.fixture
-def troubled(storage_options: dict[str, Any]) -> TroubledStorage:
-    found: TroubledStorage = storage_options["storage"]
+def faulty(storage_options: dict[str, Any]) -> FaultyStorage:
+    found: FaultyStorage = storage_options["storage"]
     return found
 
 
@@ -70,10 +70,10 @@ def command_line(
 
 
 def test_recover_lists_an_interrupted_attempt_for_a_person(
-    fake: FakeFinch, site: Site, troubled: TroubledStorage, command_line: Callable[..., Result]
+    fake: FakeFinch, site: Site, faulty: FaultyStorage, command_line: Callable[..., Result]
 ) -> None:
     # The test's clock stands in the past: to the command every lease has ended long ago.
-    reference = standing(site, fake, left_behind(fake, site, troubled)).reference
+    reference = standing(site, fake, left_behind(fake, site, faulty)).reference
 
     result = command_line(recover.command)
 
@@ -85,9 +85,9 @@ def test_recover_lists_an_interrupted_attempt_for_a_person(
 
 
 def test_recover_brings_spooled_tokens_home(
-    fake: FakeFinch, site: Site, troubled: TroubledStorage, command_line: Callable[..., Result]
+    fake: FakeFinch, site: Site, faulty: FaultyStorage, command_line: Callable[..., Result]
 ) -> None:
-    spooled(fake, site, troubled, "acme")
+    spooled(fake, site, faulty, "acme")
 
     result = command_line(recover.command)
 
@@ -130,13 +130,13 @@ def test_recover_says_which_key_is_missing(
 def test_a_sweep_of_the_applications_own_component_calls_its_hook(
     fake: FakeFinch,
     make_site: Callable[..., Site],
-    troubled: TroubledStorage,
+    faulty: FaultyStorage,
     command_line: Callable[..., Result],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     told: list[Connection] = []
     site = make_site(on_connected=told.append)
-    spooled(fake, site, troubled, "acme")
+    spooled(fake, site, faulty, "acme")
     monkeypatch.setattr(sys.modules[__name__], "an_app", site, raising=False)
 
     result = command_line(sweep.command, "--app", f"{__name__}:an_app.finch")

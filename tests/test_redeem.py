@@ -193,7 +193,7 @@ def test_an_unspent_code_is_free_again(desk: Desk, reason: str, level: int) -> N
 def test_it_is_remembered_before_it_is_free(desk: Desk) -> None:
     desk.answer = FinchUnavailable("unreachable")
     seen: list[Failed | None] = []
-    desk.storage.first("release", lambda: seen.append(desk.redeemer.released(desk.attempt)))
+    desk.storage.before("release", lambda: seen.append(desk.redeemer.released(desk.attempt)))
 
     failed = desk.redeem()
 

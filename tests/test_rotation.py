@@ -30,6 +30,7 @@ from finch_middleware.storage.spool import Spool
 from finch_middleware.testing.fake_finch import FakeFinch
 from finch_middleware.testing.rows import add_connection
 from finch_middleware.testing.sample_records import NOON, an_attempt
+from tests.faulty_storage import FaultyStorage
 from tests.site import CALLBACK, Browser, Site
 from tests.storage import servers
 from tests.story.test_parallel import _Place, _port, _worker
@@ -82,92 +83,69 @@ def token_of(finch: FinchConnect, connection_id: str) -> str:
     return connection.access_token.reveal()
 
 
-class Interfering(MemoryStorage):
-    """
-    A storage in which something happens between a rotation's look and its write.
-
-    Attributes:
-        meanwhile: Called once before the next swap, and before the next settle.
-    """
-
-    meanwhile: Callable[[], object] | None = None
-
-    def swap(self, old: StoredConnection, new: StoredConnection) -> bool:
-        self._interfere()
-        return super().swap(old, new)
-
-    def settle(self, attempt: Attempt, connection: StoredConnection | None = None) -> bool:
-        self._interfere()
-        return super().settle(attempt, connection)
-
-    def _interfere(self) -> None:
-        meanwhile, self.meanwhile = self.meanwhile, None
-        if meanwhile is not None:
-            meanwhile()
-
-
 @pytest.fixture
-def interfering() -> Interfering:
-    return Interfering()
+def faulty() -> FaultyStorage:
+    return FaultyStorage(MemoryStorage())
 
 
 @pytest.mark.parametrize("key", [OLD, NEW])
-def test_a_token_that_comes_meanwhile_is_not_written_over(
-    interfering: Interfering, key: str
-) -> None:
-    before = connect(interfering, key=OLD, accepted_keys=(NEW,))
-    worker = connect(interfering, key=key, accepted_keys=(NEW if key == OLD else OLD,))
+def test_a_token_that_comes_meanwhile_is_not_written_over(faulty: FaultyStorage, key: str) -> None:
+    before = connect(faulty, key=OLD, accepted_keys=(NEW,))
+    worker = connect(faulty, key=key, accepted_keys=(NEW if key == OLD else OLD,))
     old = add_connection(before, customer_id="acme", connection_id="c", access_token="first")
     later = old.obtained_at + timedelta(seconds=1)
-    interfering.meanwhile = lambda: add_connection(
-        worker, customer_id="acme", connection_id="c", access_token="second", obtained_at=later
+    faulty.before(
+        "swap",
+        lambda: add_connection(
+            worker, customer_id="acme", connection_id="c", access_token="second", obtained_at=later
+        ),
     )
 
-    ended(connect(interfering, key=NEW, accepted_keys=(OLD,)))
+    ended(connect(faulty, key=NEW, accepted_keys=(OLD,)))
 
-    assert token_of(connect(interfering, key=NEW), "c") == "second"
+    assert token_of(connect(faulty, key=NEW), "c") == "second"
 
 
-def test_a_connection_that_is_deleted_meanwhile_stays_deleted(interfering: Interfering) -> None:
-    before = connect(interfering, key=OLD)
+def test_a_connection_that_is_deleted_meanwhile_stays_deleted(faulty: FaultyStorage) -> None:
+    before = connect(faulty, key=OLD)
     add_connection(before, customer_id="acme", connection_id="c")
-    interfering.meanwhile = lambda: interfering.delete("c")
+    faulty.before("swap", lambda: faulty.real.delete("c"))
 
-    rotated = ended(connect(interfering, key=NEW, accepted_keys=(OLD,)))
+    rotated = ended(connect(faulty, key=NEW, accepted_keys=(OLD,)))
 
     assert rotated.resealed == 0
-    assert interfering.get("c") is None
+    assert faulty.get("c") is None
 
 
-def test_a_status_that_changes_meanwhile_is_kept(interfering: Interfering) -> None:
-    before = connect(interfering, key=OLD)
+def test_a_status_that_changes_meanwhile_is_kept(faulty: FaultyStorage) -> None:
+    before = connect(faulty, key=OLD)
     add_connection(before, customer_id="acme", connection_id="c")
-    stored = interfering.get("c")
+    stored = faulty.get("c")
     assert stored is not None
     changed = dataclasses.replace(stored, status="reauth")
-    interfering.meanwhile = lambda: MemoryStorage.swap(interfering, stored, changed)
+    faulty.before("swap", lambda: faulty.real.swap(stored, changed))
 
-    ended(connect(interfering, key=NEW, accepted_keys=(OLD,)))
+    ended(connect(faulty, key=NEW, accepted_keys=(OLD,)))
 
-    latest = interfering.get("c")
+    latest = faulty.get("c")
     assert latest is not None
     assert (latest.status, latest.sealed.key_id) == ("reauth", "k1")
 
 
-def test_a_row_that_never_holds_still_is_busy(interfering: Interfering) -> None:
-    add_connection(connect(interfering, key=OLD), customer_id="acme", connection_id="c")
+def test_a_row_that_never_holds_still_is_busy(faulty: FaultyStorage) -> None:
+    add_connection(connect(faulty, key=OLD), customer_id="acme", connection_id="c")
 
     def touch() -> None:
-        stored = interfering.get("c")
+        stored = faulty.get("c")
         assert stored is not None
         status = f"{stored.status}."
-        MemoryStorage.swap(interfering, stored, dataclasses.replace(stored, status=status))
-        interfering.meanwhile = touch
+        faulty.real.swap(stored, dataclasses.replace(stored, status=status))
+        faulty.before("swap", touch)
 
-    interfering.meanwhile = touch
+    faulty.before("swap", touch)
 
     with pytest.raises(StorageUnavailable) as refused:
-        ended(connect(interfering, key=NEW, accepted_keys=(OLD,)))
+        ended(connect(faulty, key=NEW, accepted_keys=(OLD,)))
 
     assert refused.value.reason == "busy"
 
@@ -181,17 +159,17 @@ def held(finch: FinchConnect, *, purpose: str = "quarantine") -> Attempt:
 
 
 def test_a_quarantined_token_that_is_completed_meanwhile_stays_completed(
-    interfering: Interfering,
+    faulty: FaultyStorage,
 ) -> None:
-    attempt = held(connect(interfering, key=OLD))
-    interfering.settle(attempt)
+    attempt = held(connect(faulty, key=OLD))
+    faulty.settle(attempt)
     completed = attempt.settled(AttemptState.STORED, at=NOON, sealed=None)
-    interfering.meanwhile = lambda: MemoryStorage.settle(interfering, completed)
+    faulty.before("settle", lambda: faulty.real.settle(completed))
 
-    rotated = ended(connect(interfering, key=NEW, accepted_keys=(OLD,)))
+    rotated = ended(connect(faulty, key=NEW, accepted_keys=(OLD,)))
 
     assert rotated.resealed == 0
-    assert interfering.attempt(attempt.code_hash) == completed
+    assert faulty.attempt(attempt.code_hash) == completed
 
 
 def test_a_quarantined_token_that_does_not_open_is_left_and_counted(
@@ -220,24 +198,12 @@ def test_what_is_under_the_present_key_is_not_written_again(
     assert (storage.get("c"), list(storage.quarantined())) == rows
 
 
-class Troubled(MemoryStorage):
-    """A storage that is busy for some calls."""
-
-    troubles = 0
-
-    def swap(self, old: StoredConnection, new: StoredConnection) -> bool:
-        if self.troubles:
-            self.troubles -= 1
-            raise StorageUnavailable("busy")
-        return super().swap(old, new)
-
-
 @pytest.mark.parametrize(("troubles", "survives"), [(2, True), (3, False)])
 def test_a_busy_storage_is_asked_again_and_not_for_ever(troubles: int, survives: bool) -> None:
-    storage = Troubled()
+    storage = FaultyStorage(MemoryStorage())
     add_connection(connect(storage, key=OLD), customer_id="acme", connection_id="c")
     after = connect(storage, key=NEW, accepted_keys=(OLD,))
-    storage.troubles = troubles
+    storage.raises("swap", StorageUnavailable("busy"), times=troubles)
 
     if survives:
         assert ended(after).resealed == 1

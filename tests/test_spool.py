@@ -16,7 +16,7 @@ from finch_middleware.errors import SpoolUnavailable
 from finch_middleware.records import StoredConnection
 from finch_middleware.storage.spool import Entry, Spool
 from finch_middleware.testing.sample_records import a_connection, key_of
-from tests.spooling import OURS, AwayStorage, names, stored
+from tests.spooling import OURS, down_after, names, stored
 
 
 @pytest.fixture
@@ -315,7 +315,7 @@ def test_without_a_folder_nothing_is_taken_and_nothing_waits() -> None:
     assert (str(refused.value), refused.value.reason) == ("there is no spool", "none")
     assert spool.entry(key_of("code")) is None
     assert list(spool.entries()) == []
-    assert list(spool.drain(AwayStorage(), client_id=OURS)) == []
+    assert list(spool.drain(down_after(0), client_id=OURS)) == []
 
 
 def test_a_folder_that_may_not_be_looked_into_has_no_entries(

@@ -14,7 +14,8 @@ from finch_middleware.records import StoredConnection
 from finch_middleware.storage.memory import MemoryStorage
 from finch_middleware.storage.spool import Entry, Spool
 from finch_middleware.testing.sample_records import NOON, a_connection, key_of
-from tests.spooling import OURS, AwayStorage, names, stored, told
+from tests.faulty_storage import FaultyStorage
+from tests.spooling import OURS, down_after, names, stored, told
 
 
 @pytest.fixture
@@ -27,25 +28,31 @@ def spool(folder: Path) -> Spool:
     return Spool(folder)
 
 
+def refusing(code: str) -> FaultyStorage:
+    """A storage that never takes the attempt of *code*."""
+
+    def refuse(attempt: Attempt, connection: StoredConnection | None) -> None:
+        if attempt.code_hash == key_of(code):
+            raise StorageUnavailable("unstorable")
+
+    storage = FaultyStorage(MemoryStorage())
+    storage.always("settle", refuse)
+    return storage
+
+
 def test_an_entry_that_the_storage_never_takes_is_passed_over_in_passing(
     spool: Spool, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class Broken(MemoryStorage):
-        asked = 0
-
-        def settle(self, attempt: Attempt, connection: StoredConnection | None = None) -> bool:
-            self.asked += 1
-            raise RuntimeError("a driver's own")
-
-    storage = Broken()
+    storage = FaultyStorage(MemoryStorage())
+    storage.raises("settle", RuntimeError("a driver's own"), times=9)
     spool.put(stored(), a_connection())
 
     in_passing = [list(spool.drain(storage, client_id=OURS, limit=1)) for _ in range(3)]
-    asked = storage.asked
+    asked = len(storage.calls)
     by_an_operator = list(spool.drain(storage, client_id=OURS))
 
     assert (in_passing, by_an_operator) == ([[], [], []], [])
-    assert (asked, storage.asked) == (1, 2)
+    assert (asked, len(storage.calls)) == (1, 2)
     assert len(caplog.records) == 1
     assert len(names(folder)) == 1
 
@@ -53,16 +60,11 @@ def test_an_entry_that_the_storage_never_takes_is_passed_over_in_passing(
 def test_an_entry_that_the_database_cannot_hold_does_not_stop_the_others(
     spool: Spool, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class Choosy(MemoryStorage):
-        def settle(self, attempt: Attempt, connection: StoredConnection | None = None) -> bool:
-            if attempt.code_hash == key_of("bad"):
-                raise StorageUnavailable("unstorable")
-            return super().settle(attempt, connection)
-
+    storage = refusing("bad")
     spool.put(stored("bad"), a_connection())
     spool.put(stored("good"), a_connection())
 
-    drained = list(spool.drain(Choosy(), client_id=OURS))
+    drained = list(spool.drain(storage, client_id=OURS))
 
     assert [entry.attempt.code_hash for entry in drained] == [key_of("good")]
     assert ["finch.spool.unstorable" in r.getMessage() for r in caplog.records] == [True]
@@ -73,14 +75,7 @@ def test_in_passing_an_entry_that_was_refused_before_lets_the_next_one_by(
     spool: Spool, caplog: pytest.LogCaptureFixture
 ) -> None:
     first, second = sorted(["one", "two"], key=key_of)
-
-    class Choosy(MemoryStorage):
-        def settle(self, attempt: Attempt, connection: StoredConnection | None = None) -> bool:
-            if attempt.code_hash == key_of(first):
-                raise StorageUnavailable("unstorable")
-            return super().settle(attempt, connection)
-
-    storage = Choosy()
+    storage = refusing(first)
     spool.put(stored(first), a_connection())
     assert list(spool.drain(storage, client_id=OURS, limit=1)) == []
     spool.put(stored(second), a_connection())
@@ -94,15 +89,11 @@ def test_in_passing_an_entry_that_was_refused_before_lets_the_next_one_by(
 def test_a_file_that_another_process_removed_while_it_was_settled_is_no_fault(
     spool: Spool, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class Racing(MemoryStorage):
-        def settle(self, attempt: Attempt, connection: StoredConnection | None = None) -> bool:
-            for file in folder.iterdir():
-                file.unlink()
-            return super().settle(attempt, connection)
-
+    storage = FaultyStorage(MemoryStorage())
+    storage.before("settle", lambda: [file.unlink() for file in folder.iterdir()])
     spool.put(stored(), a_connection())
 
-    assert len(list(spool.drain(Racing(), client_id=OURS))) == 1
+    assert len(list(spool.drain(storage, client_id=OURS))) == 1
 
     assert told(caplog) == []
 
@@ -126,14 +117,12 @@ def test_an_entry_whose_file_cannot_be_removed_is_told_of(
 def test_a_schema_that_does_not_fit_is_the_storages_fault_and_not_the_entrys(
     spool: Spool, folder: Path
 ) -> None:
-    class Old(MemoryStorage):
-        def settle(self, attempt: Attempt, connection: StoredConnection | None = None) -> bool:
-            raise SchemaMismatch("old")
-
+    storage = FaultyStorage(MemoryStorage())
+    storage.raises("settle", SchemaMismatch("old"))
     spool.put(stored(), a_connection())
 
     with pytest.raises(SchemaMismatch):
-        list(spool.drain(Old(), client_id=OURS))
+        list(spool.drain(storage, client_id=OURS))
 
     assert len(names(folder)) == 1
 
@@ -209,7 +198,7 @@ def test_what_the_storage_does_not_take_goes_on_waiting(spool: Spool, folder: Pa
         spool.put(stored(str(number)), a_connection(f"c-{number}"))
 
     with pytest.raises(StorageUnavailable):
-        list(spool.drain(AwayStorage(good=1), client_id=OURS))
+        list(spool.drain(down_after(1), client_id=OURS))
 
     assert len(names(folder)) == 2
 

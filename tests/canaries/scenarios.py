@@ -139,7 +139,7 @@ def _begun_without_storage(scene: Scene) -> None:
 def _all_lost(scene: Scene) -> None:
     callback = scene.fake.allow(scene.browser.location("acme"))
     scene.storage.down("settle", times=10)
-    scene.storage.first("settle", lambda: blocked(scene))
+    scene.storage.before("settle", lambda: blocked(scene))
     scene.visit(callback)
 
 

@@ -27,9 +27,9 @@ from tests.canaries.harvest import (
     written_by,
 )
 from tests.canaries.spellings import hits
+from tests.faulty_storage import FaultyStorage
 from tests.site import Answer, Browser, Site
 from tests.storage.servers import Server
-from tests.story.troubled_storage import TroubledStorage
 
 
 class Scene:
@@ -57,7 +57,7 @@ class Scene:
         self.fake = FakeFinch(client_secret=secrets.token_urlsafe(32))
         self.key = new_key("canary")
         url = server.url if server else f"sqlite:///{folder}/finch.db"
-        self.storage = TroubledStorage(storage_of(url))
+        self.storage = FaultyStorage(storage_of(url))
         self.things: list[Any] = []
         self.errors: list[BaseException] = []
         self.codes: list[str] = []

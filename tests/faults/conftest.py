@@ -21,17 +21,17 @@ from tests.faults.disks import mounted
 from tests.storage import servers
 from tests.story.conftest import (
     every_token_is_accounted_for,
+    faulty,
+    faulty_site,
     nothing_secret_is_told,
-    troubled,
-    troubled_site,
 )
 
 #: Fixtures of the story that hold for faults too.
 __all__ = [
     "every_token_is_accounted_for",
+    "faulty",
+    "faulty_site",
     "nothing_secret_is_told",
-    "troubled",
-    "troubled_site",
 ]
 
 

@@ -16,10 +16,10 @@ from finch_middleware.assembly import storage_of
 from finch_middleware.storage.memory import MemoryStorage
 from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 from finch_middleware.testing.fake_finch import FakeFinch
+from tests.faulty_storage import FaultyStorage
 from tests.site import KEY, Site, log_text
 from tests.storage import servers
 from tests.story.oracle import unaccounted
-from tests.story.troubled_storage import TroubledStorage
 
 
 @pytest.fixture(scope="session")
@@ -73,17 +73,15 @@ def _close(storage: Any) -> None:
 
 
 @pytest.fixture
-def troubled(storage_options: dict[str, Any]) -> TroubledStorage:
+def faulty(storage_options: dict[str, Any]) -> FaultyStorage:
     """The storage in turn, with troubles on demand."""
-    return TroubledStorage(storage_of(storage_options["storage"]))
+    return FaultyStorage(storage_of(storage_options["storage"]))
 
 
 @pytest.fixture
-def troubled_site(
-    make_site: Callable[..., Site], troubled: TroubledStorage, tmp_path: Path
-) -> Site:
-    """A site on the troubled storage, with a spool."""
-    return make_site(storage=troubled, spool=tmp_path / "spool")
+def faulty_site(make_site: Callable[..., Site], faulty: FaultyStorage, tmp_path: Path) -> Site:
+    """A site on the faulty storage, with a spool."""
+    return make_site(storage=faulty, spool=tmp_path / "spool")
 
 
 @pytest.fixture(autouse=True)

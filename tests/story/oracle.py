@@ -15,8 +15,8 @@ from finch_middleware.attempts import Attempt
 from finch_middleware.crypto.vault import KeyedHash
 from finch_middleware.secret import Secret
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
+from tests.faulty_storage import FaultyStorage
 from tests.site import Answer, Site
-from tests.story.troubled_storage import TroubledStorage
 
 #: Events that tell an operator of a token that nobody holds, or may hold.
 REPORTS = frozenset(
@@ -68,7 +68,7 @@ def code_hash(fake: FakeFinch, code: str) -> bytes:
 def attempt_of(site: Site, fake: FakeFinch, code: str) -> Attempt | None:
     """The attempt that stands for *code*."""
     storage = site.finch.storage
-    real = storage.real if isinstance(storage, TroubledStorage) else storage
+    real = storage.real if isinstance(storage, FaultyStorage) else storage
     return real.attempt(code_hash(fake, code))
 
 

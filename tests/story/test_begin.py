@@ -21,9 +21,9 @@ from finch_middleware import (
 from finch_middleware.errors import Unavailable
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
+from tests.faulty_storage import FaultyStorage
 from tests.site import CALLBACK, SAME_ORIGIN_FETCH, Browser, Site
 from tests.story.oracle import nothing_stored, tokens_of
-from tests.story.troubled_storage import TroubledStorage
 
 #: For what asks no storage anything: there it is all the same which one it is.
 in_memory = pytest.mark.parametrize("storage_options", ["memory"], indirect=True)
@@ -156,13 +156,13 @@ def test_a_beginning_needs_no_request(fake: FakeFinch, site: Site) -> None:
     ids=str,
 )
 def test_an_impossible_argument_is_an_error_and_asks_nobody(
-    fake: FakeFinch, troubled_site: Site, troubled: TroubledStorage, wrong: dict[str, Any]
+    fake: FakeFinch, faulty_site: Site, faulty: FaultyStorage, wrong: dict[str, Any]
 ) -> None:
     with pytest.raises(UsageError):
-        _begin(troubled_site, **wrong)
+        _begin(faulty_site, **wrong)
 
     assert fake.ledger.calls("sessions") == 0
-    assert troubled.calls == []
+    assert faulty.calls == []
 
 
 def test_what_finch_refuses_is_an_error_with_its_name(fake: FakeFinch, site: Site) -> None:
@@ -222,17 +222,17 @@ def test_a_script_is_told_in_json_that_finch_is_away(
 
 
 def test_nobody_is_sent_anywhere_while_the_storage_is_away(
-    fake: FakeFinch, troubled_site: Site, troubled: TroubledStorage
+    fake: FakeFinch, faulty_site: Site, faulty: FaultyStorage
 ) -> None:
-    troubled.down("check", times=1)
-    browser = Browser(troubled_site)
+    faulty.down("check", times=1)
+    browser = Browser(faulty_site)
 
     refused, allowed = browser.begin(), browser.begin()
 
     assert refused.status == 503
     assert refused.headers["Retry-After"]
     assert "nothing is lost" in refused.text
-    [event] = troubled_site.named("finch.begin.failed")
+    [event] = faulty_site.named("finch.begin.failed")
     assert event.reason == "storage_unavailable"
     assert allowed.status == 303
     assert fake.ledger.calls("sessions") == 1
@@ -251,12 +251,12 @@ def test_nobody_is_sent_anywhere_while_the_spool_cannot_be_written(
     assert fake.ledger.calls("sessions") == 0
 
 
-def test_a_beginning_writes_nothing(troubled_site: Site, troubled: TroubledStorage) -> None:
-    Browser(troubled_site).begin()
+def test_a_beginning_writes_nothing(faulty_site: Site, faulty: FaultyStorage) -> None:
+    Browser(faulty_site).begin()
 
-    assert troubled.calls[0] == "check"
-    assert not {"claim", "settle", "release", "swap"} & set(troubled.calls)
-    assert nothing_stored(troubled_site)
+    assert faulty.calls[0] == "check"
+    assert not {"claim", "settle", "release", "swap"} & set(faulty.calls)
+    assert nothing_stored(faulty_site)
 
 
 @in_memory

@@ -13,9 +13,9 @@ import pytest
 from finch_middleware import Customer, UsageError
 from finch_middleware.errors import SchemaMismatch
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
+from tests.faulty_storage import FaultyStorage
 from tests.site import NAVIGATION, SAME_ORIGIN_FETCH, Answer, Browser, Site
 from tests.story.oracle import tokens_of
-from tests.story.troubled_storage import TroubledStorage
 
 # Nothing here depends on the kind of storage.
 pytestmark = pytest.mark.parametrize("storage_options", ["memory"], indirect=True)
@@ -203,12 +203,12 @@ def test_a_finch_that_is_away_or_refuses_is_told_in_words(
 def test_tables_that_do_not_fit_are_told_in_words_and_begin_nothing(
     fake: FakeFinch,
     begin_site: Callable[..., Site],
-    troubled: TroubledStorage,
+    faulty: FaultyStorage,
     tmp_path: Path,
     fetched: bool,
 ) -> None:
-    site = begin_site(storage=troubled, spool=tmp_path / "spool")
-    troubled.raises("check", SchemaMismatch("run finch-middleware create-tables"))
+    site = begin_site(storage=faulty, spool=tmp_path / "spool")
+    faulty.raises("check", SchemaMismatch("run finch-middleware create-tables"))
     headers = {**SAME_ORIGIN_FETCH, "Origin": site.origin} if fetched else {}
 
     answer = press(Browser(site), **headers)

@@ -11,9 +11,9 @@ import pytest
 from finch_middleware import callback as flow
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
+from tests.faulty_storage import FaultyStorage
 from tests.site import Browser, Site
 from tests.story.oracle import code_of, tokens_of
-from tests.story.troubled_storage import TroubledStorage
 
 
 def test_a_clock_that_was_set_back_does_not_bury_the_newer_token(
@@ -93,11 +93,11 @@ def test_an_exchange_that_may_not_take_long_is_not_given_longer(
 
 
 def test_customers_that_cannot_be_looked_up_leave_the_code_unspent(
-    fake: FakeFinch, troubled_site: Site, troubled: TroubledStorage
+    fake: FakeFinch, faulty_site: Site, faulty: FaultyStorage
 ) -> None:
-    browser = Browser(troubled_site)
+    browser = Browser(faulty_site)
     callback = fake.allow(browser.location())
-    troubled.down("for_customer", times=1)
+    faulty.down("for_customer", times=1)
 
     refused, answer = browser.get(callback), browser.get(callback)
 

@@ -13,15 +13,15 @@ from finch_middleware import Connection
 from finch_middleware.errors import StorageUnavailable
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import FakeFinch
+from tests.faulty_storage import FaultyStorage
 from tests.left_behind import left_behind, standing
 from tests.site import Browser, Site
 from tests.story.oracle import code_of, nothing_stored, tokens_of
-from tests.story.troubled_storage import TroubledStorage
 
 
 @pytest.fixture
-def site(troubled_site: Site) -> Site:
-    return troubled_site
+def site(faulty_site: Site) -> Site:
+    return faulty_site
 
 
 @pytest.mark.parametrize("end", [SystemExit, KeyboardInterrupt], ids=lambda end: end.__name__)
@@ -29,11 +29,11 @@ def test_a_worker_that_is_ended_at_the_settling_puts_its_token_into_the_spool_fi
     fake: FakeFinch,
     site: Site,
     browser: Browser,
-    troubled: TroubledStorage,
+    faulty: FaultyStorage,
     end: type[BaseException],
 ) -> None:
     callback = fake.allow(browser.location())
-    troubled.raises("settle", end())
+    faulty.raises("settle", end())
     visit = browser.environ(callback)
 
     with pytest.raises(end):
@@ -50,13 +50,13 @@ def test_an_entry_that_the_storage_never_takes_stops_nobody(
     fake: FakeFinch,
     site: Site,
     browser: Browser,
-    troubled: TroubledStorage,
+    faulty: FaultyStorage,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     callback = fake.allow(browser.location())
     for _ in range(4):
-        troubled.raises("settle", RuntimeError("a driver's own"))
+        faulty.raises("settle", RuntimeError("a driver's own"))
 
     first = browser.get(callback)
     other = Browser(site)
@@ -72,12 +72,12 @@ def test_an_entry_that_the_storage_never_takes_stops_nobody(
 
 
 def test_an_attempt_that_a_later_version_wrote_is_left_alone_and_nothing_is_spent(
-    fake: FakeFinch, site: Site, browser: Browser, troubled: TroubledStorage
+    fake: FakeFinch, site: Site, browser: Browser, faulty: FaultyStorage
 ) -> None:
     callback = fake.allow(browser.location())
     unreadable = StorageUnavailable("unreadable")
-    troubled.raises("claim", unreadable)
-    troubled.raises("attempt", unreadable)
+    faulty.raises("claim", unreadable)
+    faulty.raises("attempt", unreadable)
 
     refused, answer = browser.get(callback), browser.get(callback)
 
@@ -90,15 +90,15 @@ def test_an_attempt_that_a_later_version_wrote_is_left_alone_and_nothing_is_spen
 def test_the_hook_of_a_token_from_the_spool_is_given_the_newer_one_that_stands(
     fake: FakeFinch,
     make_site: Callable[..., Site],
-    troubled: TroubledStorage,
+    faulty: FaultyStorage,
     clock: Clock,
     tmp_path: Path,
 ) -> None:
     told: list[Connection] = []
-    site = make_site(storage=troubled, spool=None, on_connected=told.append)
-    spooling = make_site(storage=troubled, spool=tmp_path / "spool", on_connected=told.append)
+    site = make_site(storage=faulty, spool=None, on_connected=told.append)
+    spooling = make_site(storage=faulty, spool=tmp_path / "spool", on_connected=told.append)
     browser = Browser(spooling)
-    troubled.down("settle", times=3)
+    faulty.down("settle", times=3)
     browser.get(fake.allow(browser.location()))
     clock.move(timedelta(minutes=5))
     other = Browser(site)
@@ -111,11 +111,11 @@ def test_the_hook_of_a_token_from_the_spool_is_given_the_newer_one_that_stands(
 
 
 def test_a_report_is_not_lost_with_the_sweep_that_was_to_make_it(
-    fake: FakeFinch, site: Site, troubled: TroubledStorage, clock: Clock
+    fake: FakeFinch, site: Site, faulty: FaultyStorage, clock: Clock
 ) -> None:
-    code = left_behind(fake, site, troubled)
+    code = left_behind(fake, site, faulty)
     clock.move(timedelta(seconds=61))
-    troubled.then("settle", _die)
+    faulty.after("settle", _die)
     with pytest.raises(SystemExit):
         site.finch.recovery.sweep()
     unreported = list(site.events)
@@ -131,11 +131,11 @@ def test_a_report_is_not_lost_with_the_sweep_that_was_to_make_it(
 
 
 def test_a_report_that_could_not_be_noted_is_made_again(
-    fake: FakeFinch, site: Site, troubled: TroubledStorage, clock: Clock
+    fake: FakeFinch, site: Site, faulty: FaultyStorage, clock: Clock
 ) -> None:
-    left_behind(fake, site, troubled)
+    left_behind(fake, site, faulty)
     clock.move(timedelta(seconds=61))
-    troubled.first("settle", lambda: troubled.down("settle", times=1))
+    faulty.before("settle", lambda: faulty.down("settle", times=1))
 
     site.finch.recovery.sweep()
     clock.move(timedelta(seconds=61))

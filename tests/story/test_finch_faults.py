@@ -12,6 +12,7 @@ import pytest
 
 from finch_middleware.attempts import AttemptState
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
+from tests.faulty_storage import FaultyStorage
 from tests.site import SAME_ORIGIN_FETCH, Answer, Browser, Site
 from tests.story.oracle import (
     Overheard,
@@ -21,7 +22,6 @@ from tests.story.oracle import (
     nothing_stored,
     tokens_of,
 )
-from tests.story.troubled_storage import TroubledStorage
 from tests.story.ways import allowed, connected, every_way
 
 both_ways = pytest.mark.parametrize("echo_state", [True, False], ids=["state", "no-state"])
@@ -232,18 +232,18 @@ def test_a_long_retry_after_is_passed_on(fake: FakeFinch, site: Site, browser: B
 
 
 def test_a_claim_that_could_not_be_released_is_reported(
-    fake: FakeFinch, troubled_site: Site, troubled: TroubledStorage
+    fake: FakeFinch, faulty_site: Site, faulty: FaultyStorage
 ) -> None:
-    browser = Browser(troubled_site)
+    browser = Browser(faulty_site)
     callback = fake.allow(browser.location())
     fake.script("token", Behaviour.error(402, name="payment_required"))
-    troubled.down("release", times=1)
+    faulty.down("release", times=1)
 
     answer = browser.get(callback)
 
     assert answer.status == 503
-    [unreleased] = troubled_site.named("finch.claim.not_released")
-    [refused] = troubled_site.named("finch.exchange.finch_unavailable")
+    [unreleased] = faulty_site.named("finch.claim.not_released")
+    [refused] = faulty_site.named("finch.exchange.finch_unavailable")
     assert unreleased.level == logging.ERROR
     assert str(unreleased.reference) == str(refused.reference)
     assert str(refused.reference) in answer.text

@@ -9,19 +9,19 @@ import pytest
 from finch_middleware import callback as flow
 from finch_middleware import exchange as redeem
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
+from tests.faulty_storage import FaultyStorage
 from tests.site import CALLBACK, Browser, Site
 from tests.story.oracle import code_of
-from tests.story.troubled_storage import TroubledStorage
 
 
 def test_another_browser_does_not_free_a_claim_that_was_given_up(
-    fake: FakeFinch, troubled_site: Site, troubled: TroubledStorage
+    fake: FakeFinch, faulty_site: Site, faulty: FaultyStorage
 ) -> None:
-    first, other = Browser(troubled_site), Browser(troubled_site)
+    first, other = Browser(faulty_site), Browser(faulty_site)
     callback = fake.allow(first.location())
     state = parse_qs(urlsplit(other.location()).query)["state"][0]
-    troubled.cut("claim")
-    troubled.down("attempt", times=1)
+    faulty.cut("claim")
+    faulty.down("attempt", times=1)
 
     refused = first.get(callback)
     stolen = other.get(f"{CALLBACK}?code={code_of(callback)}&state={state}")
@@ -33,14 +33,14 @@ def test_another_browser_does_not_free_a_claim_that_was_given_up(
 
 def test_what_was_given_up_is_remembered_within_bounds(
     fake: FakeFinch,
-    troubled_site: Site,
-    troubled: TroubledStorage,
+    faulty_site: Site,
+    faulty: FaultyStorage,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(flow, "GIVEN_UP_LIMIT", 1)
-    browser = Browser(troubled_site)
+    browser = Browser(faulty_site)
     callback = fake.allow(browser.location())
-    troubled.down("claim", times=2)
+    faulty.down("claim", times=2)
 
     refusals = [browser.get(callback).status for _ in range(2)]
     answer = browser.get(callback)

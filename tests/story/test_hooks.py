@@ -19,9 +19,9 @@ from finch_middleware import (
 )
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import FakeFinch
+from tests.faulty_storage import FaultyStorage
 from tests.site import Browser, Site
 from tests.story.oracle import attempt_of, code_of, tokens_of
-from tests.story.troubled_storage import TroubledStorage
 
 both_ways = pytest.mark.parametrize("echo_state", [True, False], ids=["state", "no-state"])
 
@@ -104,15 +104,15 @@ def test_an_owed_on_connected_of_a_connection_that_is_gone_is_not_called(
 def test_on_connected_runs_for_a_token_that_came_home_from_the_spool(
     fake: FakeFinch,
     make_site: Callable[..., Site],
-    troubled: TroubledStorage,
+    faulty: FaultyStorage,
     tmp_path: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("finch_middleware.keeping.SETTLE_PAUSES", (0.0,))
     noted = Noted()
-    site = make_site(on_connected=noted, storage=troubled, spool=tmp_path / "spool")
+    site = make_site(on_connected=noted, storage=faulty, spool=tmp_path / "spool")
     browser = Browser(site)
-    troubled.down("settle", times=1)
+    faulty.down("settle", times=1)
     browser.get(fake.allow(browser.location()))
     before = len(noted.connections)
 

@@ -16,16 +16,16 @@ from finch_middleware.attempts import AttemptState
 from finch_middleware.errors import SchemaMismatch
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
+from tests.faulty_storage import FaultyStorage
 from tests.site import SAME_ORIGIN_FETCH, Answer, Browser, Site
 from tests.story.oracle import attempt_of, code_of, nothing_stored, tokens_of
-from tests.story.troubled_storage import TroubledStorage
 
 both_ways = pytest.mark.parametrize("echo_state", [True, False], ids=["state", "no-state"])
 
 
 @pytest.fixture
-def site(troubled_site: Site) -> Site:
-    return troubled_site
+def site(faulty_site: Site) -> Site:
+    return faulty_site
 
 
 @pytest.fixture(autouse=True)
@@ -36,10 +36,10 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @both_ways
 def test_a_storage_that_is_away_at_the_claim_leaves_the_code_unspent(
-    fake: FakeFinch, site: Site, browser: Browser, troubled: TroubledStorage
+    fake: FakeFinch, site: Site, browser: Browser, faulty: FaultyStorage
 ) -> None:
     callback = fake.allow(browser.location())
-    troubled.down("claim", times=1)
+    faulty.down("claim", times=1)
 
     refused, answer = browser.get(callback), browser.get(callback)
 
@@ -54,10 +54,10 @@ def test_a_storage_that_is_away_at_the_claim_leaves_the_code_unspent(
 
 
 def test_a_claim_whose_commit_was_cut_off_is_known_again(
-    fake: FakeFinch, site: Site, browser: Browser, troubled: TroubledStorage
+    fake: FakeFinch, site: Site, browser: Browser, faulty: FaultyStorage
 ) -> None:
     callback = fake.allow(browser.location())
-    troubled.cut("claim")
+    faulty.cut("claim")
 
     answer = browser.get(callback)
 
@@ -66,7 +66,7 @@ def test_a_claim_whose_commit_was_cut_off_is_known_again(
 
 
 def test_a_claim_that_is_being_looked_up_again_is_nobody_elses_to_release(
-    fake: FakeFinch, site: Site, browser: Browser, troubled: TroubledStorage
+    fake: FakeFinch, site: Site, browser: Browser, faulty: FaultyStorage
 ) -> None:
     callback = fake.allow(browser.location())
     double_click: list[Future[Answer]] = []
@@ -78,8 +78,8 @@ def test_a_claim_that_is_being_looked_up_again_is_nobody_elses_to_release(
             assert time.monotonic() < until
             time.sleep(0.01)
 
-    troubled.cut("claim")
-    troubled.then("attempt", click_again)
+    faulty.cut("claim")
+    faulty.after("attempt", click_again)
 
     with ThreadPoolExecutor(1) as pool:
         answers = [browser.get(callback), *(each.result() for each in double_click)]
@@ -89,10 +89,10 @@ def test_a_claim_that_is_being_looked_up_again_is_nobody_elses_to_release(
 
 
 def test_a_claim_that_the_storage_finds_again_by_itself_is_our_own(
-    fake: FakeFinch, site: Site, browser: Browser, troubled: TroubledStorage
+    fake: FakeFinch, site: Site, browser: Browser, faulty: FaultyStorage
 ) -> None:
     callback = fake.allow(browser.location())
-    troubled.twice("claim")
+    faulty.twice("claim")
 
     answer = browser.get(callback)
 
@@ -101,10 +101,10 @@ def test_a_claim_that_the_storage_finds_again_by_itself_is_our_own(
 
 
 def test_tables_that_do_not_fit_are_reported_as_such(
-    fake: FakeFinch, site: Site, browser: Browser, troubled: TroubledStorage
+    fake: FakeFinch, site: Site, browser: Browser, faulty: FaultyStorage
 ) -> None:
     callback = fake.allow(browser.location())
-    troubled.raises("claim", SchemaMismatch("run create-tables"))
+    faulty.raises("claim", SchemaMismatch("run create-tables"))
 
     answer = browser.get(callback)
 
@@ -119,14 +119,14 @@ def test_a_passing_fault_at_the_settling_is_not_seen_by_the_person(
     fake: FakeFinch,
     site: Site,
     browser: Browser,
-    troubled: TroubledStorage,
+    faulty: FaultyStorage,
     error: Exception | None,
 ) -> None:
     callback = fake.allow(browser.location())
     if error is None:
-        troubled.down("settle", times=2)
+        faulty.down("settle", times=2)
     else:
-        troubled.raises("settle", error)
+        faulty.raises("settle", error)
 
     answer = browser.get(callback)
 
@@ -139,10 +139,10 @@ def test_a_passing_fault_at_the_settling_is_not_seen_by_the_person(
 
 
 def test_a_settling_whose_commit_was_cut_off_stores_one_connection(
-    fake: FakeFinch, site: Site, browser: Browser, troubled: TroubledStorage
+    fake: FakeFinch, site: Site, browser: Browser, faulty: FaultyStorage
 ) -> None:
     callback = fake.allow(browser.location())
-    troubled.cut("settle")
+    faulty.cut("settle")
 
     answer = browser.get(callback)
 
@@ -154,25 +154,25 @@ def test_the_tries_to_settle_end_with_their_time(
     fake: FakeFinch,
     site: Site,
     browser: Browser,
-    troubled: TroubledStorage,
+    faulty: FaultyStorage,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     callback = fake.allow(browser.location())
     monkeypatch.setattr(keeping, "SETTLE_TRIES_SECONDS", -1.0)
-    troubled.down("settle")
+    faulty.down("settle")
 
     answer = browser.get(callback)
 
     assert "finch=finishing" in answer.location
-    assert troubled.calls.count("settle") == 1
+    assert faulty.calls.count("settle") == 1
 
 
 @both_ways
 def test_a_storage_that_is_away_at_the_settling_costs_no_token(
-    fake: FakeFinch, site: Site, browser: Browser, troubled: TroubledStorage, tmp_path: Path
+    fake: FakeFinch, site: Site, browser: Browser, faulty: FaultyStorage, tmp_path: Path
 ) -> None:
     callback = fake.allow(browser.location())
-    troubled.down("settle")
+    faulty.down("settle")
 
     answer = browser.get(callback)
 
@@ -188,10 +188,10 @@ def test_a_storage_that_is_away_at_the_settling_costs_no_token(
 
 
 def test_a_script_is_told_that_there_is_nothing_to_do(
-    fake: FakeFinch, site: Site, browser: Browser, troubled: TroubledStorage
+    fake: FakeFinch, site: Site, browser: Browser, faulty: FaultyStorage
 ) -> None:
     callback = fake.allow(browser.location())
-    troubled.down("settle")
+    faulty.down("settle")
 
     answer = browser.request("GET", callback, headers=SAME_ORIGIN_FETCH)
 
@@ -218,14 +218,14 @@ def test_the_next_visit_brings_a_spooled_token_home(
     fake: FakeFinch,
     site: Site,
     browser: Browser,
-    troubled: TroubledStorage,
+    faulty: FaultyStorage,
     tmp_path: Path,
     visit: Callable[[FakeFinch, Browser, str], None],
 ) -> None:
     callback = fake.allow(browser.location())
-    troubled.down("settle")
+    faulty.down("settle")
     browser.get(callback)
-    troubled.heal()
+    faulty.heal()
 
     visit(fake, browser, callback)
 
@@ -238,10 +238,10 @@ def test_the_next_visit_brings_a_spooled_token_home(
 
 @both_ways
 def test_a_waiting_token_is_not_told_to_another_browser(
-    fake: FakeFinch, site: Site, browser: Browser, troubled: TroubledStorage
+    fake: FakeFinch, site: Site, browser: Browser, faulty: FaultyStorage
 ) -> None:
     callback = fake.allow(browser.location())
-    troubled.down("settle")
+    faulty.down("settle")
     first, second = browser.get(callback), browser.get(callback)
     stranger = Browser(site)
     stranger.location("umbrella")
@@ -254,10 +254,10 @@ def test_a_waiting_token_is_not_told_to_another_browser(
 
 
 def test_an_older_token_from_the_spool_does_not_replace_a_newer_one(
-    fake: FakeFinch, site: Site, browser: Browser, troubled: TroubledStorage, clock: Clock
+    fake: FakeFinch, site: Site, browser: Browser, faulty: FaultyStorage, clock: Clock
 ) -> None:
     old, new = browser.location(), browser.location()
-    troubled.down("settle", times=4)  # three tries, and the next visit in passing
+    faulty.down("settle", times=4)  # three tries, and the next visit in passing
     browser.get(fake.allow(old))
     clock.move(timedelta(seconds=1))
 
@@ -270,14 +270,14 @@ def test_an_older_token_from_the_spool_does_not_replace_a_newer_one(
 
 
 def test_a_quarantined_token_waits_in_the_spool_too(
-    fake: FakeFinch, site: Site, browser: Browser, troubled: TroubledStorage
+    fake: FakeFinch, site: Site, browser: Browser, faulty: FaultyStorage
 ) -> None:
     callback = fake.allow(browser.location())
     fake.script("token", Behaviour.alter(customer_id="umbrella"))
-    troubled.down("settle")
+    faulty.down("settle")
 
     first, second = (browser.request("GET", callback, headers=SAME_ORIGIN_FETCH) for _ in "ab")
-    troubled.heal()
+    faulty.heal()
     third = browser.request("GET", callback, headers=SAME_ORIGIN_FETCH)
 
     assert first.status == second.status == third.status == 403
@@ -315,13 +315,13 @@ def test_a_spool_that_cannot_be_written_lets_no_code_be_spent(
     ids=["own", "quarantined"],
 )
 def test_a_token_that_nothing_could_keep_is_reported_as_lost(
-    fake: FakeFinch, make_site: Callable[..., Site], troubled: TroubledStorage, behaviour: Behaviour
+    fake: FakeFinch, make_site: Callable[..., Site], faulty: FaultyStorage, behaviour: Behaviour
 ) -> None:
-    site = make_site(storage=troubled, spool=None)
+    site = make_site(storage=faulty, spool=None)
     browser = Browser(site)
     callback = fake.allow(browser.location())
     fake.script("token", behaviour)
-    troubled.down("settle")
+    faulty.down("settle")
 
     answer = browser.request("GET", callback, headers=SAME_ORIGIN_FETCH)
 
@@ -335,11 +335,11 @@ def test_a_token_that_nothing_could_keep_is_reported_as_lost(
 
 
 def test_a_reload_while_the_storage_is_away_is_told_so(
-    fake: FakeFinch, site: Site, browser: Browser, troubled: TroubledStorage
+    fake: FakeFinch, site: Site, browser: Browser, faulty: FaultyStorage
 ) -> None:
     callback = fake.allow(browser.location())
     first = browser.get(callback)
-    troubled.down("attempt", "claim", times=1)
+    faulty.down("attempt", "claim", times=1)
 
     away, again = browser.get(callback), browser.get(callback)
 
@@ -351,13 +351,13 @@ def test_a_reload_while_the_storage_is_away_is_told_so(
 def test_nobody_is_told_of_a_token_before_it_is_on_a_disk(
     fake: FakeFinch,
     make_site: Callable[..., Site],
-    troubled: TroubledStorage,
+    faulty: FaultyStorage,
     tmp_path: Path,
     foreign: bool,
 ) -> None:
     spool, waiting = tmp_path / "spool", []
     site = make_site(
-        storage=troubled,
+        storage=faulty,
         spool=spool,
         on_event=lambda event: waiting.append((event.name, len(list(spool.glob("*.json"))))),
     )
@@ -366,7 +366,7 @@ def test_nobody_is_told_of_a_token_before_it_is_on_a_disk(
     waiting.clear()
     changes = {"customer_id": "somebody-else"} if foreign else {}
     fake.script("token", Behaviour.alter(products=["company"], **changes))
-    troubled.down("settle")
+    faulty.down("settle")
 
     browser.get(callback)
 

@@ -13,9 +13,9 @@ import pytest
 from finch_middleware import duplicates as repeats
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
+from tests.faulty_storage import FaultyStorage
 from tests.site import CALLBACK, SAME_ORIGIN_FETCH, Answer, Browser, Site
 from tests.story.oracle import code_of, same, tokens_of
-from tests.story.troubled_storage import TroubledStorage
 
 both_ways = pytest.mark.parametrize("echo_state", [True, False], ids=["state", "no-state"])
 
@@ -119,12 +119,12 @@ def test_a_duplicate_may_try_itself_when_the_first_could_not_reach_finch(
 
 @pytest.mark.usefixtures("impatient")
 def test_an_attempt_whose_owner_went_away_is_reported_once(
-    fake: FakeFinch, troubled_site: Site, troubled: TroubledStorage, clock: Clock
+    fake: FakeFinch, faulty_site: Site, faulty: FaultyStorage, clock: Clock
 ) -> None:
-    browser = Browser(troubled_site)
+    browser = Browser(faulty_site)
     callback = fake.allow(browser.location())
     fake.script("token", Behaviour.reset(processed=True))
-    troubled.down("settle", times=1)  # as a worker does that is killed in the middle
+    faulty.down("settle", times=1)  # as a worker does that is killed in the middle
     browser.get(callback)
 
     early = browser.get(callback)
@@ -136,7 +136,7 @@ def test_an_attempt_whose_owner_went_away_is_reported_once(
     assert late[0].json["reason"] == "interrupted"
     assert late[0].json["retry"] == "restart"
     assert same(*late)
-    assert len(troubled_site.named("finch.attempt.interrupted")) == 1
+    assert len(faulty_site.named("finch.attempt.interrupted")) == 1
     assert fake.ledger.calls("token") == 1
 
 
@@ -163,24 +163,24 @@ def test_an_owner_that_was_only_slow_still_keeps_its_token(
 
 
 def test_an_owner_that_settles_just_in_time_is_not_reported(
-    fake: FakeFinch, troubled_site: Site, troubled: TroubledStorage, clock: Clock
+    fake: FakeFinch, faulty_site: Site, faulty: FaultyStorage, clock: Clock
 ) -> None:
-    browser = Browser(troubled_site)
+    browser = Browser(faulty_site)
     callback = fake.allow(browser.location())
     gate = threading.Event()
     fake.script("token", Behaviour.hold(gate))
-    other = Browser(troubled_site, dict(browser.cookies))
+    other = Browser(faulty_site, dict(browser.cookies))
 
     with ThreadPoolExecutor(1) as pool:
         slow = pool.submit(browser.get, callback)
         fake.ledger.wait_for_calls("token")
         clock.move(timedelta(seconds=61))
-        troubled.first("settle", partial(_let_go, gate, slow))
+        faulty.before("settle", partial(_let_go, gate, slow))
         late = other.get(callback)
 
     assert same(late, slow.result())
     assert "finch=connected" in late.location
-    assert not troubled_site.named("finch.attempt.interrupted")
+    assert not faulty_site.named("finch.attempt.interrupted")
 
 
 def test_a_stranger_cannot_wait_for_an_answer_that_is_not_his(

@@ -24,8 +24,8 @@ from finch_middleware.storage.memory import MemoryStorage
 from finch_middleware.storage.protocol import Storage
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.canaries.spellings import hits
+from tests.faulty_storage import FaultyStorage
 from tests.site import KEY, Browser, Site
-from tests.story.troubled_storage import TroubledStorage
 from tests.threats.desk import begun, component
 from tests.threats.sizes import ROWS, STARTS, SWAPS
 
@@ -217,14 +217,14 @@ _KINDS = ["memory", "postgresql", "mysql", "redis"]
 
 
 @pytest.fixture
-def watched(empty_database: Callable[[str], str]) -> Iterator[Callable[[str], TroubledStorage]]:
+def watched(empty_database: Callable[[str], str]) -> Iterator[Callable[[str], FaultyStorage]]:
     """Makes a storage of a kind that notes what is asked of it."""
     made: list[Any] = []
 
-    def watched(kind: str) -> TroubledStorage:
+    def watched(kind: str) -> FaultyStorage:
         url = "memory://" if kind == "memory" else empty_database(kind)
         made.append(storage_of(url))
-        return TroubledStorage(made[-1])
+        return FaultyStorage(made[-1])
 
     yield watched
     for each in made:
@@ -239,7 +239,7 @@ def test_t25_every_method_of_a_storage_writes_or_reads() -> None:
 
 @pytest.mark.parametrize("kind", _KINDS)
 def test_t25_beginning_writes_nothing_however_often(
-    fake: FakeFinch, watched: Callable[[str], TroubledStorage], tmp_path: Path, kind: str
+    fake: FakeFinch, watched: Callable[[str], FaultyStorage], tmp_path: Path, kind: str
 ) -> None:
     storage = watched(kind)
     finch = component(fake, storage=storage, spool=tmp_path / "spool")
@@ -257,7 +257,7 @@ def test_t25_beginning_writes_nothing_however_often(
 
 @pytest.mark.parametrize("kind", _KINDS)
 def test_t25_no_refused_return_writes_anything(
-    fake: FakeFinch, watched: Callable[[str], TroubledStorage], tmp_path: Path, kind: str
+    fake: FakeFinch, watched: Callable[[str], FaultyStorage], tmp_path: Path, kind: str
 ) -> None:
     storage = watched(kind)
     site = Site(fake, storage=storage, spool=tmp_path / "spool")
@@ -276,7 +276,7 @@ def test_t25_no_refused_return_writes_anything(
 
 @pytest.mark.parametrize("kind", ["postgresql", "mysql", "redis"])
 def test_t23_what_was_altered_on_a_server_does_not_open(
-    fake: FakeFinch, watched: Callable[[str], TroubledStorage], tmp_path: Path, kind: str
+    fake: FakeFinch, watched: Callable[[str], FaultyStorage], tmp_path: Path, kind: str
 ) -> None:
     storage = watched(kind).real
     finch = component(fake, storage=storage, spool=tmp_path / "spool")

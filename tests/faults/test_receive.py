@@ -1,4 +1,4 @@
-"""Table 2.1, receive and verify: nothing is asked of anybody, nothing is stored."""
+"""Receive and verify: nothing is asked of anybody, nothing is stored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Table 2.6, respond: the token is stored; whatever breaks now costs nobody anything."""
+"""Respond: the token is stored; no later failure costs anything."""
 
 from __future__ import annotations
 

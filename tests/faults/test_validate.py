@@ -1,4 +1,4 @@
-"""Table 2.4, validate: what answers with 200 is not yet Finch, and not yet the right customer."""
+"""Validate: a 200 may come from something else than Finch, or name another customer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Table 2.3, exchange: a code that may be spent is never presented again, others may be."""
+"""Exchange: a code that may be spent is never presented again; others may be."""
 
 from __future__ import annotations
 

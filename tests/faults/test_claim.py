@@ -1,4 +1,4 @@
-"""Table 2.2, claim: the first write, before which no code may be spent."""
+"""Claim: the first write, before which no code may be spent."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.faults import troubles
 from tests.faults.cutting_proxy import CuttingProxy
 from tests.faults.disks import filled
+from tests.faulty_storage import FaultyStorage
 from tests.site import CALLBACK, Answer, Browser, Site
 from tests.storage.servers import Server
 from tests.story.oracle import attempt_of, code_of, tokens_of
-from tests.story.troubled_storage import TroubledStorage
 
 AWAY: dict[str, tuple[str, troubles.Trouble]] = {
     "postgresql-stopped": ("postgresql", troubles.gone),
@@ -116,15 +116,15 @@ def test_claim_storage_hangs_is_answered_in_time_and_a_reload_connects(
 
 
 def test_claim_storage_hangs_and_lands_late_and_is_no_bar_to_the_reload(
-    fake: FakeFinch, troubled_site: Site, troubled: TroubledStorage
+    fake: FakeFinch, faulty_site: Site, faulty: FaultyStorage
 ) -> None:
-    browser = Browser(troubled_site)
+    browser = Browser(faulty_site)
     callback = fake.allow(browser.location())
-    troubled.cut("claim")
-    troubled.down("attempt", times=1)
+    faulty.cut("claim")
+    faulty.down("attempt", times=1)
 
     refused = browser.get(callback)
-    left = attempt_of(troubled_site, fake, code_of(callback))
+    left = attempt_of(faulty_site, fake, code_of(callback))
     answer = browser.get(callback)
 
     assert refused.status == 503
@@ -135,13 +135,13 @@ def test_claim_storage_hangs_and_lands_late_and_is_no_bar_to_the_reload(
 
 
 def test_claim_storage_hangs_and_lands_late_and_is_nobody_elses(
-    fake: FakeFinch, troubled_site: Site, troubled: TroubledStorage
+    fake: FakeFinch, faulty_site: Site, faulty: FaultyStorage
 ) -> None:
-    browser, thief = Browser(troubled_site), Browser(troubled_site)
+    browser, thief = Browser(faulty_site), Browser(faulty_site)
     callback = fake.allow(browser.location())
     state = thief.location("mallory").partition("&state=")[2]
-    troubled.cut("claim")
-    troubled.down("attempt", times=1)
+    faulty.cut("claim")
+    faulty.down("attempt", times=1)
     browser.get(callback)
 
     stolen = thief.get(f"{CALLBACK}?code={code_of(callback)}&state={state}")

@@ -1,4 +1,4 @@
-"""Table 2.5, persist: behind the point of no return no token may be lost unseen."""
+"""Persist: after the exchange no token may be lost without a report."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from tests.faults import troubles
 from tests.faults.cutting_proxy import CuttingProxy
 from tests.faults.disks import filled, mounted, read_only
 from tests.faults.power import Disk, standing_still_at_each_sync
+from tests.faulty_storage import FaultyStorage
 from tests.site import CALLBACK, KEY, Answer, Browser, Site
 from tests.storage.servers import Server
 from tests.story.oracle import attempt_of, code_hash, code_of, tokens_of
-from tests.story.troubled_storage import TroubledStorage
 
 
 @contextmanager
@@ -53,17 +53,17 @@ def between_claim_and_settling(
 @pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize("failures", [1, 2])
 def test_persist_transient_error_is_tried_again_unseen(
-    fake: FakeFinch, troubled_site: Site, troubled: TroubledStorage, failures: int
+    fake: FakeFinch, faulty_site: Site, faulty: FaultyStorage, failures: int
 ) -> None:
-    browser = Browser(troubled_site)
+    browser = Browser(faulty_site)
     callback = fake.allow(browser.location())
-    troubled.down("settle", times=failures)
+    faulty.down("settle", times=failures)
 
     answer = browser.get(callback)
 
     assert "finch=connected" in answer.location
-    assert len(troubled_site.named("finch.storage.retried")) == 1
-    assert tokens_of(troubled_site, "acme") == list(fake.ledger.tokens)
+    assert len(faulty_site.named("finch.storage.retried")) == 1
+    assert tokens_of(faulty_site, "acme") == list(fake.ledger.tokens)
 
 
 def test_persist_transient_error_of_a_server_that_restarts_is_not_seen(
@@ -141,16 +141,16 @@ def test_persist_storage_down_for_good_spools_durably(worker: Campaign) -> None:
 
 @pytest.mark.usefixtures("hasty")
 def test_persist_storage_and_spool_fail_and_the_loss_is_reported(
-    fake: FakeFinch, make_site: Callable[..., Site], troubled: TroubledStorage
+    fake: FakeFinch, make_site: Callable[..., Site], faulty: FaultyStorage
 ) -> None:
     with mounted(kibibytes=64) as disk, ExitStack() as trouble:
-        site = make_site(storage=troubled, spool=disk / "spool")
+        site = make_site(storage=faulty, spool=disk / "spool")
         browser = Browser(site)
         callback = fake.allow(browser.location())
         answers: list[Answer] = []
 
         with between_claim_and_settling(fake, browser, callback, answers):
-            troubled.down("settle")
+            faulty.down("settle")
             trouble.enter_context(filled(disk))
 
     assert answers[0].status == 500
@@ -293,12 +293,12 @@ def _at_once(visits: list[tuple[Browser, str]]) -> list[Answer]:
 
 @pytest.mark.usefixtures("hasty")
 def test_persist_old_spool_entry_does_not_replace_a_newer_token(
-    fake: FakeFinch, make_site: Callable[..., Site], troubled: TroubledStorage, clock: Clock
+    fake: FakeFinch, make_site: Callable[..., Site], faulty: FaultyStorage, clock: Clock
 ) -> None:
-    site = make_site(storage=troubled)
+    site = make_site(storage=faulty)
     browser = Browser(site)
     callback = fake.allow(browser.location())
-    troubled.down("settle", times=3)
+    faulty.down("settle", times=3)
     browser.get(callback)
     waiting = site.finch.recovery._spool.entry(code_hash(fake, code_of(callback)))
     assert waiting is not None
@@ -313,12 +313,12 @@ def test_persist_old_spool_entry_does_not_replace_a_newer_token(
 
 
 def test_persist_a_drained_entry_that_cannot_be_removed_harms_nobody(
-    fake: FakeFinch, make_site: Callable[..., Site], troubled: TroubledStorage, small_disk: Path
+    fake: FakeFinch, make_site: Callable[..., Site], faulty: FaultyStorage, small_disk: Path
 ) -> None:
-    site = make_site(storage=troubled, spool=small_disk / "spool")
+    site = make_site(storage=faulty, spool=small_disk / "spool")
     browser = Browser(site)
     callback = fake.allow(browser.location())
-    troubled.down("settle", times=3)
+    faulty.down("settle", times=3)
     browser.get(callback)
 
     with read_only(small_disk):
@@ -332,16 +332,16 @@ def test_persist_a_drained_entry_that_cannot_be_removed_harms_nobody(
 
 @pytest.mark.usefixtures("hasty")
 def test_persist_a_spooled_entry_that_the_database_never_takes_does_not_hold_up_the_others(
-    fake: FakeFinch, make_site: Callable[..., Site], troubled: TroubledStorage
+    fake: FakeFinch, make_site: Callable[..., Site], faulty: FaultyStorage
 ) -> None:
-    site = make_site(storage=troubled)
+    site = make_site(storage=faulty)
     browsers = [Browser(site), Browser(site)]
     callbacks = [fake.allow(each.location(f"c-{n}")) for n, each in enumerate(browsers)]
-    troubled.down("settle", times=7)  # three a token, one in passing
+    faulty.down("settle", times=7)  # three a token, one in passing
     for browser, callback in zip(browsers, callbacks, strict=True):
         browser.get(callback)
-    troubled.heal()
-    troubled.raises("settle", StorageUnavailable("unstorable"))
+    faulty.heal()
+    faulty.raises("settle", StorageUnavailable("unstorable"))
 
     drained = site.finch.recovery.drain()
 
