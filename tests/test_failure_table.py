@@ -1,4 +1,4 @@
-"""README's table of failures: every end that there is has a row, and the row is true."""
+"""The manual's table of failures: every way to end has a row, and the row is true."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import pytest
 
 from finch_middleware.outcomes import FAILED_REASONS, INVALID_REASONS, Retry
 
-README = Path(__file__).parent.parent / "README.md"
+ERRORS = Path(__file__).parent.parent / "docs" / "errors.md"
 REASONS = {**INVALID_REASONS, **FAILED_REASONS}
 
-#: How a row begins, and the reasons that it tells of.
-TOLD = {
-    "not this browser's flow": {
+#: How a row begins, and the reasons that it covers.
+COVERED = {
+    "the return is forged": {
         "malformed",
         "cross_site",
         "unsolicited",
@@ -23,43 +23,43 @@ TOLD = {
         "expired",
         "other_customer",
     },
-    "nobody is signed in any more": {"signed_out"},
-    "not the request that a person makes": {
+    "nobody is signed in": {"signed_out"},
+    "a prefetch, another method": {
         "prefetch",
         "method",
         "length_required",
         "too_large",
         "body",
     },
-    "a code or a flow that is used already": {"already_used", "code_mismatch"},
-    "the code belongs to another customer": {"customer_unconfirmed"},
-    "Finch cannot be reached": {"unreachable", "throttled"},
-    "Finch does not know the client id": {"client_rejected"},
-    "Finch wants to be paid first": {"payment_required"},
-    "Finch takes the code and no answer comes": {"ambiguous"},
-    "Finch takes the code and answers what": {"bad_response"},
+    "the code or flow was used": {"already_used", "code_mismatch"},
+    "Finch names another customer": {"customer_unconfirmed"},
+    "Finch is unreachable": {"unreachable", "throttled"},
+    "Finch rejects the client id": {"client_rejected"},
+    "Finch requires payment": {"payment_required"},
+    "Finch accepts the code": {"ambiguous"},
+    "Finch's response is not": {"bad_response"},
     "Finch rejects the code": {"code_rejected"},
-    "the storage, the spool or the key service": {
+    "storage, spool or key fails before": {
         "storage_unavailable",
         "spool_unavailable",
         "key_unavailable",
     },
-    "storage and spool are both away": {"token_lost"},
-    "the process dies in the middle": {"interrupted"},
+    "storage and spool both fail": {"token_lost"},
+    "the process dies": {"interrupted"},
 }
-#: These rows end in the application, with a hint and no reason.
-GOING_ON = {
-    "the employer says no",
-    "the same return again",
-    "the storage is away after the exchange",
+#: These rows end without a reason.
+WITHOUT_REASON = {
+    "the employer declines",
+    "the same return arrives again",
+    "storage fails after the exchange",
 }
 HELPS = {Retry.RELOAD: "reload", Retry.RESTART: "start again", Retry.NONE: ""}
 
 
 def rows() -> list[list[str]]:
     """The cells of each row."""
-    _, _, after = README.read_text(encoding="utf-8").partition("## What happens when")
-    lines = [line for line in after.partition("\n## ")[0].splitlines() if line.startswith("| ")]
+    _, _, after = ERRORS.read_text(encoding="utf-8").partition("<!-- failures -->")
+    lines = [line for line in after.partition("<!--")[0].splitlines() if line.startswith("| ")]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
@@ -69,24 +69,24 @@ def row_of(beginning: str) -> list[str]:
 
 
 def test_every_reason_has_one_row() -> None:
-    told = [reason for reasons in TOLD.values() for reason in reasons]
+    covered = [reason for reasons in COVERED.values() for reason in reasons]
 
-    assert sorted(told) == sorted(REASONS)
+    assert sorted(covered) == sorted(REASONS)
 
 
-def test_every_row_tells_of_something_that_there_is() -> None:
-    beginnings = [*TOLD, *GOING_ON]
+def test_every_row_describes_something_that_can_happen() -> None:
+    beginnings = [*COVERED, *WITHOUT_REASON]
 
     found = [row_of(beginning)[0] for beginning in beginnings]
 
     assert sorted(found) == sorted(cells[0] for cells in rows())
 
 
-@pytest.mark.parametrize("beginning", TOLD)
+@pytest.mark.parametrize("beginning", COVERED)
 def test_a_row_names_each_status_and_what_helps(beginning: str) -> None:
     _, seen, _, helps = row_of(beginning)
 
-    ends = [REASONS[reason] for reason in TOLD[beginning]]
+    ends = [REASONS[reason] for reason in COVERED[beginning]]
     named = {word for word in seen.replace(",", "").split() if word.isdecimal()}
 
     assert named == {str(status) for status, _ in ends}

@@ -190,7 +190,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
         "without a path",
     ),
     ({"connect_origin": "https://[x"}, "connect_origin", "not a web address"),
-    ({"redirect_url": "x"}, "redirect_url: there is no such option", "README"),
+    ({"redirect_url": "x"}, "redirect_url: there is no such option", "docs/configuration.md"),
 ]
 
 

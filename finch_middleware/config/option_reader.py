@@ -42,7 +42,7 @@ class OptionReader:
 
     def finish(self, *, known: set[str]) -> None:
         for name in sorted(set(self._options) - known):
-            self._faults.append(f"{name}: there is no such option; see the table in the README")
+            self._faults.append(f"{name}: there is no such option; see docs/configuration.md")
         if self._faults:
             raise ConfigurationError(self._faults)
 
