@@ -27,7 +27,7 @@ evidence, and no message ever carries a secret::
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     from werkzeug.wrappers import Response
@@ -303,6 +303,19 @@ class CannotOpen(FinchError):
     def __init__(self, *, key_id: str | None) -> None:
         self.key_id = key_id
         super().__init__("a sealed value does not open here with the keys at hand")
+
+
+def raise_without_context(error: FinchError) -> NoReturn:
+    """
+    Raise *error* from an except block, without the exception that is being handled.
+
+    That exception, its text and the locals of its frames may hold a secret; ``from None`` only
+    hides it.
+    """
+    try:
+        raise error
+    finally:
+        error.__context__ = None
 
 
 def _restore(kind: type[FinchError], args: tuple[object, ...]) -> FinchError:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from finch_middleware.errors import StorageUnavailable
+from finch_middleware.errors import StorageUnavailable, raise_without_context
 from finch_middleware.secret import Secret
 
 T = TypeVar("T")
@@ -111,9 +111,7 @@ def readable(read: Callable[[Mapping[str, Any]], T], row: Mapping[str, Any]) -> 
     try:
         return read(row)
     except (LookupError, ValueError, TypeError, AttributeError):
-        pass
-    # Not inside the except block: the error beneath quotes the row.
-    raise StorageUnavailable("unreadable")
+        raise_without_context(StorageUnavailable("unreadable"))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
