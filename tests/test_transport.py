@@ -150,14 +150,18 @@ def interim_alone(line: Line) -> None:
 
 def interim_without_end(line: Line) -> None:
     line.request()
-    line.send(INTERIM * 60 + raw_answer(b"{}"))
+    while not line.server.over.is_set():
+        line.send(INTERIM)
 
 
-@pytest.mark.parametrize(
-    "behave",
-    [switch_protocols, interim_alone, interim_without_end],
-    ids=lambda b: b.__name__,
-)
+def test_endless_interim_answers_are_cut_off() -> None:
+    with OddServer(interim_without_end) as server:
+        result = ask(server)
+
+    assert result == TOO_LARGE
+
+
+@pytest.mark.parametrize("behave", [switch_protocols, interim_alone], ids=lambda b: b.__name__)
 def test_what_never_comes_to_a_final_answer_had_begun(behave: Behaviour) -> None:
     with OddServer(behave) as server:
         result = ask(server)
@@ -370,14 +374,14 @@ def test_nothing_secret_is_logged_or_printed(
 def test_a_line_that_breaks_before_the_handshake_is_not_left_open(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    connect = transport._connected
+    connect = transport._connect
 
     def connect_slowly(family: int, address: object, *, within_seconds: float) -> socket.socket:
         line = connect(family, address, within_seconds=within_seconds)
         select.select([line], [], [], 5)
         return line
 
-    monkeypatch.setattr(transport, "_connected", connect_slowly)
+    monkeypatch.setattr(transport, "_connect", connect_slowly)
     with OddServer(Line.reset) as server:
         server.url = server.url.replace("http:", "https:")
 

@@ -1,9 +1,9 @@
 """
-Finch over HTTPS: Connect sessions, the exchange of a code, introspect, disconnect.
+Finch over HTTPS: Connect sessions, the exchange of a code, introspection, disconnection.
 
-What may be sent, when it may be sent again, and what each answer means. How bytes travel is
-`transport`'s. Faults are raised from frames that hold no body and no parsed answer: a
-traceback with its locals, and the error's causes, show no secret.
+This file decides what is sent, when it may be sent again, and what each response means; the
+transport moves the bytes. Errors are raised from frames without a body or a parsed response,
+so a traceback with its locals, and an error's causes, show no secret.
 """
 
 from __future__ import annotations
@@ -48,19 +48,18 @@ _API_VERSION = "2020-09-17"
 _TRIES = 3
 _PAUSE_SECONDS = 0.1
 
-# A try that begins with less of the time than this would more likely make an unspent code
-# an ambiguous one than bring its token.
+# A try with less than this share of the time would more likely end in doubt than with a token.
 _SHARE_OF_A_TRY = 0.1
 
 
 class FinchClient:
     """
-    Finch's API, as one client of it. Thread-safe; made without I/O, before a fork too.
+    Finch's API for one application. Thread-safe; makes no I/O before the first call.
 
-    Every call ends at the latest when its *within* has passed, retries and their pauses
-    included. Tried again, three times in all: what Finch provably never saw, and an answer
-    429 or 503 with a Retry-After that leaves time for it. A 503 may be a proxy's, and Finch
-    may have acted before it: after one only a grant ends an exchange with certainty.
+    Every call ends within *within*, retries and pauses included. A request is sent up to three
+    times: if Finch provably never received it, or if it responded 429 or 503 with a Retry-After
+    that leaves enough time. A 503 may come from a proxy after Finch acted, so after one only a
+    grant ends an exchange with certainty.
     """
 
     def __init__(
@@ -74,17 +73,17 @@ class FinchClient:
     ) -> None:
         """
         Args:
-            api_url: ``https://``, or ``http://`` for loopback alone.
-            proxy: An ``http://`` proxy; those of the environment are not used.
-            ca_bundle: A file of trusted certificates in place of certifi's; the environment's
-                is not used. There is no way not to verify.
+            api_url: ``https://``, or ``http://`` for this machine only.
+            proxy: An ``http://`` proxy. The environment's proxies are not used.
+            ca_bundle: A file of trusted certificates instead of certifi's. The environment's
+                are not used, and certificates are always verified.
 
         Raises:
             ConfigurationError: api_url or proxy cannot be used.
         """
         if not acceptable_url(api_url) or set("?#@") & set(api_url):
             raise ConfigurationError(
-                ["api_url is not an https:// URL; give one (http:// is for loopback alone)"]
+                ["api_url: must be an https:// URL; http:// is accepted for localhost only"]
             )
         self._client_id = client_id
         self._client_secret = client_secret
@@ -96,9 +95,9 @@ class FinchClient:
         A new Connect session; *fields* as ``POST /connect/sessions`` documents them.
 
         Raises:
-            AlreadyConnected: This customer has a connection.
+            AlreadyConnected: This customer already has a connection.
             FinchRefused: Finch does not accept these fields.
-            FinchUnavailable: Any other end; asking again is safe.
+            FinchUnavailable: Any other failure; another call is safe.
         """
         result = self._ask(self._session_request("/connect/sessions", fields), within=within)
         if isinstance(result, FinchResponse) and (connected := _already_connected(result)):
@@ -111,65 +110,65 @@ class FinchClient:
 
         Raises:
             FinchRefused: Finch does not accept these fields.
-            FinchUnavailable: Any other end; asking again is safe.
+            FinchUnavailable: Any other failure; another call is safe.
         """
         request = self._session_request("/connect/sessions/reauthenticate", fields)
         return _session(_accepted(self._ask(request, within=within)))
 
     def exchange(self, code: Secret, *, redirect_uri: str | None, within: timedelta) -> Grant:
         """
-        The grant that *code* stands for. Presented once; never again by itself once begun.
+        Exchange *code* for a grant. A code that Finch may have received is not presented again.
 
         Args:
             redirect_uri: Exactly the one that opened Connect; None in the embedded flow.
 
         Raises:
-            FinchUnavailable: The code is unspent: no byte was sent, or Finch said so.
-            CodeRejected: Finch does not take this code.
-            ExchangeAmbiguous: Finch may have minted a token that was not seen.
-            BadResponse: Something answered that does not speak Finch's API.
+            FinchUnavailable: The code is unspent: no byte was sent, or Finch reported so.
+            CodeRejected: Finch does not accept this code.
+            ExchangeAmbiguous: Finch may have issued a token that was not received.
+            BadResponse: The response does not follow Finch's API.
         """
         *earlier, result = self._tries(self._exchange_request(code, redirect_uri), within=within)
-        granted = _granted(result)
-        if isinstance(granted, Grant):
-            return granted
-        raise _doubted(granted) if any(map(_busy, earlier)) else granted
+        ended = _grant_or_fault(result)
+        if isinstance(ended, Grant):
+            return ended
+        raise _ambiguous(ended) if any(map(_busy, earlier)) else ended
 
     def introspect(self, token: Secret, *, within: timedelta) -> Mapping[str, object]:
         """
-        What Finch knows of the token's connection, ``GET /introspect``; its form is not checked.
+        Finch's description of the token's connection, ``GET /introspect``, unchecked.
 
         Raises:
-            FinchRefused: Finch does not take this token (any more).
-            FinchUnavailable: Any other end; asking again is safe.
+            FinchRefused: Finch does not accept this token (any longer).
+            FinchUnavailable: Any other failure; another call is safe.
         """
         request = self._request("GET", "/introspect", authorization=_bearer(token))
-        answer = _accepted(self._ask(request, within=within))
-        fields = read_fields(answer)
+        response = _accepted(self._ask(request, within=within))
+        fields = read_fields(response)
         if fields is None:
-            raise FinchUnavailable("bad_response", **_evidence(answer))
+            raise FinchUnavailable("bad_response", **_evidence(response))
         return fields
 
     def disconnect(self, token: Secret, *, within: timedelta) -> None:
         """
-        End the token and its connection for good, ``POST /disconnect``.
+        End the token and its connection permanently, ``POST /disconnect``.
 
         Raises:
-            FinchRefused: Finch does not take this token (any more).
-            FinchUnavailable: Any other end. Finch may have acted if the reason is not
-                ``unreachable``; asking again is safe.
+            FinchRefused: Finch does not accept this token (any longer).
+            FinchUnavailable: Any other failure. Unless the reason is ``unreachable``, Finch may
+                have acted; another call is safe.
         """
         request = self._request("POST", "/disconnect", authorization=_bearer(token))
-        answer = _accepted(self._ask(request, within=within))
-        # A proxy's friendly page must not pass for the end of a connection.
-        if (read_fields(answer) or {}).get("status") != "success":
-            raise FinchUnavailable("bad_response", **_evidence(answer))
+        response = _accepted(self._ask(request, within=within))
+        # Another server's page with status 200 does not end a connection.
+        if (read_fields(response) or {}).get("status") != "success":
+            raise FinchUnavailable("bad_response", **_evidence(response))
 
     def _ask(self, request: Request, *, within: timedelta) -> FinchResponse | NoResponse:
         return self._tries(request, within=within)[-1]
 
     def _tries(self, request: Request, *, within: timedelta) -> list[FinchResponse | NoResponse]:
-        """What each try came to; the last one counts."""
+        """The result of each try; the last one counts."""
         deadline = Deadline(within)
         needed = within.total_seconds() * _SHARE_OF_A_TRY
         results = [self._transport.send(request, deadline=deadline)]
@@ -219,9 +218,6 @@ class FinchClient:
         return self._request("POST", "/auth/token", fields=fields)
 
 
-# -- the client's own side -----------------------------------------------------------------
-
-
 @functools.cache
 def _user_agent() -> str:
     try:
@@ -235,11 +231,11 @@ def _bearer(token: Secret) -> Secret:
     return Secret(f"Bearer {token.reveal()}")
 
 
-# -- what an answer means --------------------------------------------------------------------
+# -- what a response means -------------------------------------------------------------------
 
 
 def _pause(result: FinchResponse | NoResponse) -> float | None:
-    """Seconds after which another try is allowed; None where it is not."""
+    """Seconds until another try is allowed; None if it is not."""
     if isinstance(result, NoResponse):
         return _PAUSE_SECONDS if result.again else None
     return retry_after_seconds(result) if result.status in (429, 503) else None
@@ -249,41 +245,41 @@ def _busy(result: FinchResponse | NoResponse) -> bool:
     return isinstance(result, FinchResponse) and result.status == 503
 
 
-def _evidence(answer: FinchResponse) -> dict[str, Any]:
-    return {"status": answer.status, "request_id": request_id(answer)}
+def _evidence(response: FinchResponse) -> dict[str, Any]:
+    return {"status": response.status, "request_id": request_id(response)}
 
 
-def _not_acted(answer: FinchResponse) -> FinchUnavailable | None:
-    """The error for an answer in which Finch says that it did nothing."""
-    if answer.status == 401 and error_name(answer).startswith("invalid_client"):
-        return FinchUnavailable("client_rejected", **_evidence(answer))
-    if answer.status == 402:
-        return FinchUnavailable("payment_required", **_evidence(answer))
-    return _throttled(answer) if answer.status == 429 else None
+def _not_acted(response: FinchResponse) -> FinchUnavailable | None:
+    """The error for a response that states that Finch did nothing; None for any other."""
+    if response.status == 401 and error_name(response).startswith("invalid_client"):
+        return FinchUnavailable("client_rejected", **_evidence(response))
+    if response.status == 402:
+        return FinchUnavailable("payment_required", **_evidence(response))
+    return _throttled(response) if response.status == 429 else None
 
 
-def _throttled(answer: FinchResponse) -> FinchUnavailable:
-    wait = retry_after_seconds(answer)
+def _throttled(response: FinchResponse) -> FinchUnavailable:
+    wait = retry_after_seconds(response)
     retry_after = None if wait is None else math.ceil(wait)
-    return FinchUnavailable("throttled", retry_after=retry_after, **_evidence(answer))
+    return FinchUnavailable("throttled", retry_after=retry_after, **_evidence(response))
 
 
-def _granted(result: FinchResponse | NoResponse) -> Grant | FinchFault:
-    """The grant, or the error that the last try of an exchange stands for by itself."""
+def _grant_or_fault(result: FinchResponse | NoResponse) -> Grant | FinchFault:
+    """The grant, or the error, that the last try of an exchange means on its own."""
     if isinstance(result, NoResponse):
-        return _exchange_unanswered(result)
+        return _exchange_without_response(result)
     if not 200 <= result.status < 300:
         return _exchange_fault(result)
     grant = read_grant(result)
-    return grant if isinstance(grant, Grant) else _exchange_unread(result, reason=grant)
+    return grant if isinstance(grant, Grant) else _exchange_unreadable(result, reason=grant)
 
 
-def _doubted(fault: FinchFault) -> ExchangeAmbiguous:
-    """The same end where an earlier try may have spent the code, and brought a token to nobody."""
+def _ambiguous(fault: FinchFault) -> ExchangeAmbiguous:
+    """The same failure after an earlier try that may have spent the code."""
     return ExchangeAmbiguous(fault.reason, status=fault.status, request_id=fault.request_id)
 
 
-def _exchange_unanswered(result: NoResponse) -> FinchFault:
+def _exchange_without_response(result: NoResponse) -> FinchFault:
     if not result.began:
         return FinchUnavailable(result.reason)
     if result.reason == "too_large":
@@ -291,26 +287,26 @@ def _exchange_unanswered(result: NoResponse) -> FinchFault:
     return ExchangeAmbiguous(result.reason)
 
 
-def _exchange_fault(answer: FinchResponse) -> FinchFault:
-    if not_acted := _not_acted(answer):
+def _exchange_fault(response: FinchResponse) -> FinchFault:
+    if not_acted := _not_acted(response):
         return not_acted
-    if answer.status >= 500:
-        return ExchangeAmbiguous("server_error", **_evidence(answer))
-    if 300 <= answer.status < 400:
-        return BadResponse("redirected", **_evidence(answer))
-    if answer.status == 400 and error_name(answer).startswith("invalid_grant"):
-        return CodeRejected("invalid_grant", **_evidence(answer))
-    return BadResponse("refused", **_evidence(answer))
+    if response.status >= 500:
+        return ExchangeAmbiguous("server_error", **_evidence(response))
+    if 300 <= response.status < 400:
+        return BadResponse("redirected", **_evidence(response))
+    if response.status == 400 and error_name(response).startswith("invalid_grant"):
+        return CodeRejected("invalid_grant", **_evidence(response))
+    return BadResponse("refused", **_evidence(response))
 
 
-def _exchange_unread(answer: FinchResponse, *, reason: str) -> FinchFault:
+def _exchange_unreadable(response: FinchResponse, *, reason: str) -> FinchFault:
     if reason in ("timeout", "reset"):
-        return ExchangeAmbiguous(reason, **_evidence(answer))
-    return BadResponse(reason, **_evidence(answer))
+        return ExchangeAmbiguous(reason, **_evidence(response))
+    return BadResponse(reason, **_evidence(response))
 
 
 def _accepted(result: FinchResponse | NoResponse) -> FinchResponse:
-    """The answer, if it is Finch's yes to a call that may be repeated."""
+    """The response, if it is a success. For calls that may be repeated."""
     if isinstance(result, NoResponse):
         raise FinchUnavailable(result.reason)
     if not 200 <= result.status < 300:
@@ -318,31 +314,31 @@ def _accepted(result: FinchResponse | NoResponse) -> FinchResponse:
     return result
 
 
-def _fault(answer: FinchResponse) -> FinchFault:
-    if not_acted := _not_acted(answer):
+def _fault(response: FinchResponse) -> FinchFault:
+    if not_acted := _not_acted(response):
         return not_acted
-    if _busy(answer) and retry_after_seconds(answer) is not None:
-        return _throttled(answer)
-    if answer.status >= 500:
-        return FinchUnavailable("server_error", **_evidence(answer))
-    if (name := error_name(answer)) and 400 <= answer.status < 500:
-        return FinchRefused("refused", name=name, **_evidence(answer))
-    return FinchUnavailable("bad_response", **_evidence(answer))
+    if _busy(response) and retry_after_seconds(response) is not None:
+        return _throttled(response)
+    if response.status >= 500:
+        return FinchUnavailable("server_error", **_evidence(response))
+    if (name := error_name(response)) and 400 <= response.status < 500:
+        return FinchRefused("refused", name=name, **_evidence(response))
+    return FinchUnavailable("bad_response", **_evidence(response))
 
 
-def _already_connected(answer: FinchResponse) -> AlreadyConnected | None:
-    fields = (read_fields(answer) or {}) if answer.status == 400 else {}
+def _already_connected(response: FinchResponse) -> AlreadyConnected | None:
+    fields = (read_fields(response) or {}) if response.status == 400 else {}
     context = fields.get("context")
     connection_id = context.get("connection_id") if isinstance(context, dict) else None
     if isinstance(connection_id, str) and storable(connection_id):
-        return AlreadyConnected(connection_id=connection_id, request_id=request_id(answer))
+        return AlreadyConnected(connection_id=connection_id, request_id=request_id(response))
     if fields.get("finch_code") == "connection_already_exists":
-        return AlreadyConnected(connection_id=None, request_id=request_id(answer))
+        return AlreadyConnected(connection_id=None, request_id=request_id(response))
     return None
 
 
-def _session(answer: FinchResponse) -> ConnectSession:
-    session = read_session(answer)
+def _session(response: FinchResponse) -> ConnectSession:
+    session = read_session(response)
     if session is None:
-        raise FinchUnavailable("bad_response", **_evidence(answer))
+        raise FinchUnavailable("bad_response", **_evidence(response))
     return session

@@ -1,9 +1,9 @@
 """
-Finch's answers, read strictly and remembered whole.
+Parses Finch's responses strictly, and keeps every field of a grant.
 
-Whoever answers is not trusted: bytes become a value of one meaning and of a form that every
-storage takes, or nothing. No function here raises anything but where it says so, because a
-traceback through these frames would show a token.
+The sender is not trusted: a body must have exactly one meaning, and its texts must fit every
+storage. Only functions that document `Raises` raise, because a traceback through these frames
+would show a token.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from __future__ import annotations
 import json
 import math
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -29,8 +29,8 @@ _URL_LIMIT = 4096
 _PRODUCTS_LIMIT = 64
 _REQUEST_ID_LIMIT = 128
 
-# What both of Finch's answers about a token have.
-_EXPLAINED = (
+# The fields of a grant that an introspection has as well.
+_INTROSPECTED = (
     "connection_id",
     "customer_id",
     "provider_id",
@@ -39,16 +39,14 @@ _EXPLAINED = (
     "connection_type",
 )
 
-# The documented texts beside the two ids.
-_WORDS = ("token_type", "provider_id", "client_type", "connection_type")
+# The documented texts, without the two ids.
+_TEXTS = ("token_type", "provider_id", "client_type", "connection_type")
 
 _NAME = re.compile(r"[a-z_]{1,64}")
 _VISIBLE = re.compile(r"[!-~]+")
 _PRINTABLE = re.compile(r"[ -~]+")
-# What no database column takes: control characters and halves of surrogate pairs.
+# No database column takes control characters or lone surrogates.
 _UNSTORABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-# RFC 9110 5.6.7, the one form that may be sent.
-_HTTP_DATE = re.compile(r"[A-Z][a-z]{2}, \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} GMT", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +90,7 @@ class Grant:
 
 
 def acceptable_url(url: object) -> bool:
-    """Whether it is an https URL, or an http one that does not leave this machine."""
+    """Whether it is an https URL, or an http URL of this machine."""
     if not isinstance(url, str) or len(url) > _URL_LIMIT or not _VISIBLE.fullmatch(url):
         return False
     try:
@@ -105,100 +103,94 @@ def acceptable_url(url: object) -> bool:
     )
 
 
-def retry_after_seconds(answer: FinchResponse) -> float | None:
-    """Seconds, from the number or the date of the header; None for anything else."""
-    value = answer.headers.get("Retry-After", "").strip()
+def retry_after_seconds(response: FinchResponse) -> float | None:
+    """The seconds that Retry-After asks for, as a number or a date; None if unreadable."""
+    value = response.headers.get("Retry-After", "").strip()
     if value.isascii() and value.isdigit() and len(value) < 10:
         return float(value)
-    if not _HTTP_DATE.fullmatch(value):
-        return None
     try:
-        instant = parsedate_to_datetime(value)
-    except ValueError:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except (ValueError, OverflowError):
         return None
-    return max(0.0, (instant.astimezone(UTC) - datetime.now(UTC)).total_seconds())
 
 
-def request_id(answer: FinchResponse) -> str | None:
-    """The Finch-Request-Id, if it can be shown as it is."""
-    value = answer.headers.get("Finch-Request-Id", "")
+def request_id(response: FinchResponse) -> str | None:
+    """The Finch-Request-Id, or None if it is not short printable ASCII."""
+    value = response.headers.get("Finch-Request-Id", "")
     if len(value) > _REQUEST_ID_LIMIT or not _PRINTABLE.fullmatch(value):
         return None
     return value
 
 
-def error_name(answer: FinchResponse) -> str:
-    """Finch's name of the error, such as ``invalid_grant_error``; empty if it has none."""
-    name = (read_fields(answer) or {}).get("name")
+def error_name(response: FinchResponse) -> str:
+    """Finch's name for the error, such as ``invalid_grant_error``; empty if there is none."""
+    name = (read_fields(response) or {}).get("name")
     return name if isinstance(name, str) and _NAME.fullmatch(name) else ""
 
 
-def read_session(answer: FinchResponse) -> ConnectSession | None:
-    """The Connect session, if the answer holds one that a browser can be sent to."""
-    fields = read_fields(answer) or {}
+def read_session(response: FinchResponse) -> ConnectSession | None:
+    """The Connect session, or None if the response has no usable one."""
+    fields = read_fields(response) or {}
     session_id, connect_url = fields.get("session_id"), fields.get("connect_url")
     if not isinstance(session_id, str) or len(session_id) > _TEXT_LIMIT:
         return None
     if not _VISIBLE.fullmatch(session_id) or not acceptable_url(connect_url):
         return None
-    return ConnectSession(session_id, str(connect_url), request_id=request_id(answer))
+    return ConnectSession(session_id, str(connect_url), request_id=request_id(response))
 
 
-def read_grant(answer: FinchResponse) -> Grant | str:
+def read_grant(response: FinchResponse) -> Grant | str:
     """
-    The grant, or the one word for what is wrong with the answer.
+    The grant, or one word for what is wrong with the response.
 
-    A token in hand is never thrown away. An id of another form than Finch documents is None in
-    the grant, and so is connection_id where anything else documented is odd: such a grant is
-    quarantined until `completed_grant` explains it.
+    A received token is never discarded. An id of an undocumented form becomes None, and if any
+    other field is malformed, connection_id becomes None: such a grant stays in quarantine until
+    `completed_grant` completes it.
     """
-    if answer.body is None:
-        return str(answer.fault)
+    if response.body is None:
+        return str(response.fault)
     try:
-        text = answer.body.decode()
+        text = response.body.decode()
         document = _strict_json(text)
     except ValueError:
         return "not_json"
-    return _grant_of(document, text=text, request_id=request_id(answer)) or "wrong_shape"
+    return _grant_of(document, text=text, request_id=request_id(response)) or "wrong_shape"
 
 
-def completed_grant(answer: Secret, told: Mapping[str, object]) -> Grant | None:
+def completed_grant(document: Secret, introspection: Mapping[str, object]) -> Grant | None:
     """
-    The grant of an answer that lacked something, completed by what ``/introspect`` tells.
+    The grant of an incomplete *document*, completed by the response of ``/introspect``.
 
-    Its connection_id is None where both together still leave something odd.
+    Its connection_id is None if a field of the two together is still malformed.
     """
-    completed = {name: told[name] for name in _EXPLAINED if told.get(name) is not None}
-    # Whoever told has just taken the token as a bearer's.
-    document = {**json.loads(answer.reveal()), **completed, "token_type": "bearer"}
-    return _grant_of(document, text=json.dumps(document), request_id=None)
+    known = {name: introspection.get(name) for name in _INTROSPECTED}
+    completed = {name: value for name, value in known.items() if value is not None}
+    # Finch has just accepted the token as a bearer token.
+    fields = {**json.loads(document.reveal()), **completed, "token_type": "bearer"}
+    return _grant_of(fields, text=json.dumps(fields), request_id=None)
 
 
 def _grant_of(document: object, *, text: str, request_id: str | None) -> Grant | None:
-    """A grant of whatever holds a token; what else is odd is left for introspect to explain."""
+    """The grant of any document with a usable token; None without one."""
     fields = document if isinstance(document, dict) else {}
     token = _token(fields.get("access_token"))
     if token is None:
         return None
-    words = {name: _text(fields.get(name)) for name in _WORDS}
+    texts = {name: _text(fields.get(name)) for name in _TEXTS}
     products = _products(fields.get("products"))
-    odd = None in words.values() or products is None or not _is_bearer(words["token_type"])
+    bearer = (texts["token_type"] or "bearer").lower() == "bearer"
+    malformed = None in texts.values() or products is None or not bearer
     return Grant(
         access_token=token,
         document=Secret(text),
-        # A grant without it is quarantined: kept, and given to nobody.
-        connection_id=None if odd else _text(fields.get("connection_id")) or None,
+        connection_id=None if malformed else _text(fields.get("connection_id")) or None,
         customer_id=_customer_id(fields.get("customer_id")) or None,
-        provider_id=words["provider_id"] or "",
+        provider_id=texts["provider_id"] or "",
         products=products or (),
-        client_type=words["client_type"] or "",
-        connection_type=words["connection_type"] or "",
+        client_type=texts["client_type"] or "",
+        connection_type=texts["connection_type"] or "",
         request_id=request_id,
     )
-
-
-def _is_bearer(token_type: str | None) -> bool:
-    return token_type is not None and token_type.lower() in ("", "bearer")
 
 
 def _token(value: object) -> Secret | None:
@@ -208,21 +200,21 @@ def _token(value: object) -> Secret | None:
 
 
 def _customer_id(value: object) -> str | None:
-    # Some of Finch's examples have a number; True and 12.0 are nobody's id.
+    # Finch's examples include a whole number; bool is a subclass of int.
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     return _text(value)
 
 
 def _text(value: object) -> str | None:
-    """Empty where there is none; None for what is no text that every storage takes."""
+    """The text, empty if absent; None if a storage could not take it."""
     if value is None or value == "":
         return ""
     return value if isinstance(value, str) and storable(value) else None
 
 
 def _products(value: object) -> tuple[str, ...] | None:
-    """Empty where there are none; None for what is no list of them."""
+    """The products, empty if absent; None if malformed."""
     if value is None:
         return ()
     if not isinstance(value, list) or len(value) > _PRODUCTS_LIMIT:
@@ -233,16 +225,16 @@ def _products(value: object) -> tuple[str, ...] | None:
 
 
 def storable(text: str) -> bool:
-    """Whether it is a text that every storage takes."""
+    """Whether every storage takes this text."""
     return 0 < len(text) <= _TEXT_LIMIT and not _UNSTORABLE.search(text)
 
 
-def read_fields(answer: FinchResponse) -> dict[str, Any] | None:
-    """The answer's JSON object; None where there is no body, or another one."""
-    if answer.body is None:
+def read_fields(response: FinchResponse) -> dict[str, Any] | None:
+    """The JSON object of the body; None if the body is absent or anything else."""
+    if response.body is None:
         return None
     try:
-        document = _strict_json(answer.body.decode())
+        document = _strict_json(response.body.decode())
     except ValueError:
         return None
     return document if isinstance(document, dict) else None
@@ -250,36 +242,32 @@ def read_fields(answer: FinchResponse) -> dict[str, Any] | None:
 
 def _strict_json(text: str) -> object:
     """
-    The one meaning that *text* has.
+    The only meaning of *text*.
 
     Raises:
-        ValueError: It has none or several: nested deeper than any answer of Finch's, a name
-            twice in one object, NaN or a number beyond a float's range.
+        ValueError: It is not JSON, is nested too deeply, repeats a name within an object, or
+            holds NaN or a number beyond a float's range.
     """
-    _bound_depth(text)
-    return json.loads(
-        text,
-        object_pairs_hook=_unique_names,
-        parse_float=_finite,
-        parse_constant=_finite,
-    )
+    try:
+        document = json.loads(
+            text,
+            object_pairs_hook=_unique_names,
+            parse_float=_finite,
+            parse_constant=_finite,
+        )
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if _nests_deeper(document, than=_DEPTH_LIMIT):
+        raise ValueError("nested too deeply")
+    return document
 
 
-def _bound_depth(text: str) -> None:
-    # First of all: json itself answers deep nesting with a RecursionError.
-    depth, in_string, escaped = 0, False, False
-    for char in text:
-        if in_string:
-            in_string = escaped or char != '"'
-            escaped = char == "\\" and not escaped
-        elif char == '"':
-            in_string = True
-        elif char in "[{":
-            depth += 1
-            if depth > _DEPTH_LIMIT:
-                raise ValueError("nested too deeply")
-        elif char in "]}":
-            depth -= 1
+def _nests_deeper(value: object, *, than: int) -> bool:
+    if isinstance(value, dict):
+        value = list(value.values())
+    if not isinstance(value, list):
+        return False
+    return than == 0 or any(_nests_deeper(each, than=than - 1) for each in value)
 
 
 def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

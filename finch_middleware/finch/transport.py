@@ -1,11 +1,11 @@
 """
-Requests with an absolute deadline: the only home of `requests` and urllib3.
+Sends requests with an absolute deadline; the only home of `requests` and urllib3.
 
-A call is one try: a request and its answer, or one word on why there is none, and above all
-whether the request had begun. Sockets and connections know the call of their thread: each
-step of a socket gets only the time that is left, and the connection notes that the request
-begins. Nothing is logged here, and no exception of the libraries below gets out, because
-each of them keeps the request, and with it a secret.
+One call is one try. It ends with a response, or with the reason for having none and whether the
+request had begun. Sockets and connections find the call of their thread in a context variable:
+each step of a socket gets only the remaining time, and the connection records that the request
+begins. Nothing is logged here and no exception of the libraries escapes, because each of them
+holds the request, and so a secret.
 """
 
 from __future__ import annotations
@@ -33,22 +33,19 @@ from finch_middleware.config.urls import usable_proxy
 from finch_middleware.errors import ConfigurationError
 from finch_middleware.secret import Secret
 
-#: Finch's answers are a few hundred bytes; what is longer is something else.
+#: Finch's responses have a few hundred bytes.
 BODY_LIMIT_BYTES = 64 * 1024
 
-# Headers, interim answers, trailers and the framing of chunks are counted here too.
+# This limit counts headers, interim responses, trailers and the framing of chunks as well.
 _RECEIVED_LIMIT_BYTES = 8 * BODY_LIMIT_BYTES
 
-# RFC 9110, 15.2: a client must be able to parse one or more, expected or not.
-_INTERIM_LIMIT = 32
-
-# Shorter than the five seconds after which many servers close an idle connection.
+# Many servers close an idle connection after five seconds.
 _KEPT_SECONDS = 4.0
 _KEPT_CONNECTIONS = 64
 
 
 class Deadline:
-    """The instant by which everything must have happened, on the monotonic clock."""
+    """The instant at which a call must have ended, on the monotonic clock."""
 
     __slots__ = ("_ends", "within")
 
@@ -57,13 +54,13 @@ class Deadline:
         self._ends = time.monotonic() + within.total_seconds()
 
     def left(self) -> float:
-        """Seconds that are left; zero or less when it has passed."""
+        """The remaining seconds; zero or less once the deadline has passed."""
         return self._ends - time.monotonic()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """A request as it shall go out. Its repr does not show what it carries."""
+    """A request to send. Its repr shows neither headers nor body."""
 
     method: str
     url: str
@@ -74,12 +71,12 @@ class Request:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinchResponse:
     """
-    A status, and the body if it could be read whole.
+    A response: its status, and its body if it was read completely.
 
     Attributes:
-        headers: Looked up without regard to case.
-        body: None if `fault` says why not, and with a redirect or a server's own error,
-            whose bodies mean nothing and are not read.
+        headers: Their names ignore case.
+        body: None if there is a `fault`. Also None for redirects and server errors, whose bodies
+            are not read.
         fault: ``encoded``, ``too_large``, ``timeout`` or ``reset``.
     """
 
@@ -92,12 +89,12 @@ class FinchResponse:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoResponse:
     """
-    A request without an answer.
+    A request without a response.
 
     Attributes:
-        began: Whether its first byte may have left this machine.
-        reason: ``timeout``, ``reset`` or ``too_large``; if it had not begun, ``unreachable``.
-        again: Whether a second try may go better: never if it had begun.
+        began: Whether the first byte of the request may have left this machine.
+        reason: ``timeout``, ``reset`` or ``too_large``; ``unreachable`` if it had not begun.
+        again: Whether another try may succeed; False if the request had begun.
     """
 
     began: bool
@@ -109,47 +106,47 @@ class Transport:
     """
     Sends requests. Thread-safe; may be made before a fork.
 
-    Making it does no I/O. The TLS context and the kept connections belong to one process id:
-    after a fork the child makes its own when it first sends.
+    The constructor does no I/O. The TLS context and the kept connections belong to one process
+    id: after a fork, the child makes its own with its first request.
     """
 
     def __init__(self, *, proxy: Secret | None = None, ca_bundle: str | None = None) -> None:
         """
         Args:
-            proxy: An ``http://`` URL, with credentials where it wants them. TLS to the server
-                goes through it by CONNECT; plain requests to loopback do not use it.
-            ca_bundle: A file of trusted certificates, in place of certifi's.
+            proxy: An ``http://`` URL, with credentials if the proxy needs them. HTTPS requests
+                use it by CONNECT; plain requests to this machine do not use it.
+            ca_bundle: A file of trusted certificates instead of certifi's.
 
         Raises:
             ConfigurationError: The proxy is not such a URL.
         """
         if proxy is not None and not usable_proxy(proxy.reveal()):
-            raise ConfigurationError(["proxy is not an http:// URL; give http://host:port"])
+            raise ConfigurationError(["proxy: must be an http:// URL, such as http://host:port"])
         self._proxy = proxy
         self._ca_file = ca_bundle or DEFAULT_CA_BUNDLE_PATH
         self._adapters: dict[int, _Adapter] = {}
         self._locks: dict[int, threading.Lock] = {}
 
     def send(self, request: Request, *, deadline: Deadline) -> FinchResponse | NoResponse:
-        """The answer to one try of *request*, at the latest when *deadline* ends."""
+        """The result of one try of *request*, by *deadline*."""
         call = _Call(deadline)
         outer = _CALL.set(call)
         try:
-            return self._answer(request, call)
-        # Whatever a library raises holds the request, and so a secret; and after the first
-        # byte any fault at all means that the answer was not seen.
-        except Exception:  # as said above
-            return call.no_answer()
+            return self._respond(request, call)
+        # Every exception of the libraries holds the request, and so a secret. After the first
+        # byte each of them means that the response was not received.
+        except Exception:  # as stated above
+            return call.no_response()
         finally:
             _CALL.reset(outer)
 
-    def _answer(self, request: Request, call: _Call) -> FinchResponse:
+    def _respond(self, request: Request, call: _Call) -> FinchResponse:
         prepared = requests.Request(
             request.method, request.url, headers=dict(request.headers), data=request.body
         ).prepare()
         adapter = self._adapter()
         proxies = {"https": self._proxy.reveal()} if self._proxy else {}
-        # Not through a Session: no cookies, no redirects, nothing read from the environment.
+        # A requests.Session would add cookies, redirects and settings of the environment.
         with adapter.send(
             prepared, stream=True, timeout=call.left(), verify=True, proxies=proxies
         ) as response:
@@ -159,10 +156,10 @@ class Transport:
         pid = os.getpid()
         if pid in (adapters := self._adapters):
             return adapters[pid]
-        # A lock per process id: one that some thread held at the fork is held for ever after.
+        # One lock for each process id: a lock that is held during a fork is never released.
         with self._locks.setdefault(pid, threading.Lock()):
             if pid not in self._adapters:
-                # A new dict, so that the parent's connections are dropped.
+                # A new dict drops the parent's connections.
                 self._adapters = {pid: _Adapter(_tls_context(self._ca_file))}
             return self._adapters[pid]
 
@@ -175,16 +172,16 @@ def _read(response: requests.Response, call: _Call) -> FinchResponse:
         return FinchResponse(status=status, headers=headers, fault="encoded")
     try:
         body = _body(response)
-    # As in `Transport.send`; but the status stands.
-    except Exception:  # as said above
-        return FinchResponse(status=status, headers=headers, fault=call.no_answer().reason)
+    # As in `Transport.send`, but the status is known.
+    except Exception:  # as stated above
+        return FinchResponse(status=status, headers=headers, fault=call.no_response().reason)
     if body is None:
         return FinchResponse(status=status, headers=headers, fault="too_large")
     return FinchResponse(status=status, headers=headers, body=body)
 
 
 def _body(response: requests.Response) -> bytes | None:
-    """The whole body, or None where it is too large; of that, one byte too many is read."""
+    """The body, or None if it is too large; at most one byte over the limit is read."""
     announced = response.headers.get("Content-Length", "")
     if announced.isdecimal() and len(announced) < 19 and int(announced) > BODY_LIMIT_BYTES:
         return None
@@ -199,7 +196,7 @@ def _body(response: requests.Response) -> bytes | None:
 
 @dataclass(slots=True)
 class _Call:
-    """The try under way in a thread, and what the libraries' exceptions do not tell about it."""
+    """The current try of a thread, with the facts that the libraries' exceptions do not hold."""
 
     deadline: Deadline
     began: bool = False
@@ -208,10 +205,10 @@ class _Call:
 
     def left(self) -> float:
         """
-        Seconds that are left: more than zero, which a socket would take for "never wait".
+        The remaining seconds, above zero, which would make a socket non-blocking.
 
         Raises:
-            TimeoutError: None are.
+            TimeoutError: No time remains.
         """
         left = self.deadline.left()
         if left <= 0:
@@ -219,13 +216,13 @@ class _Call:
         return left
 
     def received(self, count: int) -> None:
-        """Count bytes. Raises OSError when they are more than any answer of Finch's has."""
+        """Count received bytes. Raises OSError above the limit."""
         self.received_bytes += count
         if self.received_bytes > _RECEIVED_LIMIT_BYTES:
-            raise OSError("the answer is too large")
+            raise OSError("the response is too large")
 
-    def no_answer(self) -> NoResponse:
-        """Why there is no answer, from what was noted."""
+    def no_response(self) -> NoResponse:
+        """The reason for having no response, from the recorded facts."""
         if not self.began:
             return NoResponse(began=False, reason="unreachable", again=not self.distrusted)
         if self.received_bytes > _RECEIVED_LIMIT_BYTES:
@@ -237,7 +234,7 @@ _CALL: ContextVar[_Call] = ContextVar("finch_middleware.finch.transport.call")
 
 
 class _TimedSocket(socket.socket):
-    """A socket each of whose steps gets only the time that is left to the call."""
+    """A socket whose every step gets only the remaining time of the call."""
 
     def recv_into(self, *args: Any, **kwargs: Any) -> int:
         self.settimeout(_CALL.get().left())
@@ -255,13 +252,13 @@ class _TimedSocket(socket.socket):
 
 
 class _TimedTLSSocket(_TimedSocket, ssl.SSLSocket):
-    """The same under TLS. It notes a certificate that is not to be trusted."""
+    """The same for TLS. It records that a certificate could not be verified."""
 
     def getpeername(self) -> Any:
         try:
             return super().getpeername()
         except OSError:
-            # ssl asks before the handshake, and leaves a line that broke until then open.
+            # ssl calls this before the handshake and leaves a broken connection open.
             self.close()
             raise
 
@@ -275,43 +272,41 @@ class _TimedTLSSocket(_TimedSocket, ssl.SSLSocket):
 
 
 class _StrictResponse(http.client.HTTPResponse):
-    """A final answer whose headers can all be read."""
+    """A final response, with headers that can all be parsed."""
 
     def begin(self) -> None:
         super().begin()
-        # http.client itself passes over 100 alone. After 101 another protocol begins.
-        for _ in range(_INTERIM_LIMIT):
-            if not 101 < self.status < 200:
-                break
-            # It does nothing where there are headers already.
+        # RFC 9110, 15.2: a client passes over interim responses. http.client does so for 100
+        # only, and begin() returns at once while there are headers. 101 changes the protocol.
+        while 101 < self.status < 200:
             self.headers = self.msg = None  # type: ignore[assignment]  # as in its __init__
             super().begin()
         if self.status < 200:
-            raise http.client.HTTPException("no final answer")
-        # urllib3 logs the lines that it cannot parse, and one of them may be the token.
+            raise http.client.HTTPException("no final response")
+        # urllib3 logs the lines that it cannot parse; one of them may hold the token.
         if self.msg.defects or self.msg.get_payload():
             raise http.client.HTTPException("headers that cannot be parsed")
 
 
 class _Connection(HTTPConnection):
-    """A connection that notes when a request begins, and knows whether it can carry another."""
+    """A connection that records when a request begins and whether it can carry another."""
 
     response_class = _StrictResponse
-    # http.client, told to debug, prints every request to the standard output.
+    # With a debug level, http.client prints every request to the standard output.
     debuglevel = 0
-    _answered_at = 0.0
+    _responded_at = 0.0
 
     def _new_conn(self) -> socket.socket:
         addresses = socket.getaddrinfo(self._dns_host, self.port, type=socket.SOCK_STREAM)
         for tried, (family, _, _, _, address) in enumerate(addresses):
-            # An address that swallows packets must leave time for the others.
+            # An address that never responds must leave time for the others.
             share = _CALL.get().left() / (len(addresses) - tried)
             with contextlib.suppress(OSError):
-                return _connected(family, address, within_seconds=share)
-        raise OSError("no address of this name answers")
+                return _connect(family, address, within_seconds=share)
+        raise OSError("no address of this host accepts a connection")
 
     def endheaders(self, *args: Any, **kwargs: Any) -> None:
-        # Not in send(), through which a proxy is asked to CONNECT before the request begins.
+        # Not in send(), which also carries the CONNECT to a proxy, before the request begins.
         if self.sock is None:
             self.connect()
         _CALL.get().began = True
@@ -319,15 +314,15 @@ class _Connection(HTTPConnection):
 
     def getresponse(self) -> Any:
         response = super().getresponse()
-        self._answered_at = time.monotonic()
+        self._responded_at = time.monotonic()
         return response
 
     @property
     def is_connected(self) -> bool:
-        """Whether this kept connection can carry another request; urllib3 asks before use."""
-        if time.monotonic() - self._answered_at > _KEPT_SECONDS:
+        """Whether this kept connection can carry another request; urllib3 reads it before use."""
+        if time.monotonic() - self._responded_at > _KEPT_SECONDS:
             return False
-        # Surplus bytes would be taken for the next answer. A decrypted one is not on the line.
+        # Surplus bytes would pass for the next response. super() does not see decrypted ones.
         if isinstance(self.sock, ssl.SSLSocket) and self.sock.pending():
             return False
         return super().is_connected
@@ -348,23 +343,21 @@ class _TLSPool(HTTPSConnectionPool):
 _POOLS: dict[str, type[HTTPConnectionPool]] = {"http": _Pool, "https": _TLSPool}
 
 
-def _connected(family: int, address: Any, *, within_seconds: float) -> socket.socket:
-    line = _TimedSocket(family, socket.SOCK_STREAM)
-    try:
-        line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        line.settimeout(within_seconds)
-        line.connect(address)
-    except BaseException:  # raised again; no socket is left open on the way
-        line.close()
-        raise
-    return line
+def _connect(family: int, address: Any, *, within_seconds: float) -> socket.socket:
+    with contextlib.ExitStack() as failing:
+        sock = failing.enter_context(_TimedSocket(family, socket.SOCK_STREAM))
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.settimeout(within_seconds)
+        sock.connect(address)
+        failing.pop_all()
+    return sock
 
 
 def _tls_context(ca_file: str) -> ssl.SSLContext:
     """
-    A context that verifies, and trusts this file alone.
+    A context that verifies certificates and trusts this file only.
 
-    Unlike `ssl.create_default_context` it follows neither SSL_CERT_FILE nor SSLKEYLOGFILE.
+    Unlike `ssl.create_default_context` it ignores SSL_CERT_FILE and SSLKEYLOGFILE.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -374,7 +367,7 @@ def _tls_context(ca_file: str) -> ssl.SSLContext:
 
 
 class _Adapter(HTTPAdapter):
-    """requests' adapter with our connections and our TLS context, which it cannot widen."""
+    """requests' adapter with our connections and our TLS context."""
 
     def __init__(self, context: ssl.SSLContext) -> None:
         self._context = context
@@ -392,4 +385,4 @@ class _Adapter(HTTPAdapter):
         return manager
 
     def cert_verify(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing: the original loads requests' CA bundle into whatever context there is."""
+        """Do nothing: the original adds requests' CA bundle to our context."""
