@@ -1,4 +1,4 @@
-"""WSGI: the callback and the begin path are ours, everything else is the application's."""
+"""WSGI: responds at the callback path and the begin path, and forwards everything else."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 class FinchMiddleware:
     """
-    Answers the callback and the begin path, forwards all else with the very same objects.
+    Responds at the callback path and the begin path; forwards everything else unchanged.
 
-    Own is what has exactly such a path as PATH_INFO, under whatever SCRIPT_NAME.
+    Only requests whose PATH_INFO equals one of the two, under any SCRIPT_NAME, are handled here.
     Construction does no I/O.
 
     Attributes:
-        finch: The component that answers.
+        finch: The component that responds.
     """
 
     __slots__ = ("_app", "_paths", "finch")
@@ -31,7 +31,7 @@ class FinchMiddleware:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """PEP 3333."""
-        answer = self._paths.get(environ.get("PATH_INFO", ""))
-        if answer is None:
+        respond = self._paths.get(environ.get("PATH_INFO", ""))
+        if respond is None:
             return self._app(environ, start_response)
-        return answer(environ)(environ, start_response)
+        return respond(environ)(environ, start_response)

@@ -67,7 +67,6 @@ KNOWS_BACKENDS = {"assembly", "cli", "testing", "storage"}
 #: the parts that a single member alone may use, or shared by all and importing none of them.
 FAMILIES = ["storage", "storage.sql.dialects", "adapters", "cli"]
 PARTS = {
-    "threads": "asgi",
     **{path.stem: "demo" for path in (PACKAGE / "cli").glob("demo_*.py")},
 }
 SHARED = {"precedence", "protocol", "spool", "deployment", "serving"}

@@ -1,12 +1,18 @@
 """
-Adapters put the component where requests come by.
+Adapters connect the component to frameworks that do not speak WSGI, and to access logs.
 
-To write one: look the request's path up in `finch.paths`, byte for byte and below whatever
-prefix the application is mounted; pass every other request on untouched; give yours to the
-function that stands there and send the werkzeug Response that comes back, every Set-Cookie
-of it. An adapter catches no error and keeps no state of a request. `wsgi` reads no body either;
-`asgi` has to, and reads no more of it than the component would, closes the Response as a WSGI
-server does, and lets the component, which blocks, work in `threads` that are not the
-application's. Who writes an environ leaves out each header with an underscore in its name: it
-would pass for the one with a hyphen, which a proxy may vouch for.
+The duties of an adapter, for whoever writes another one:
+
+1. Look up the request's path in `finch.paths`: equal bytes, below whatever prefix the
+   application is mounted at.
+2. Pass every other request on unchanged, with the very same objects.
+3. Call the function found there with the request. It returns a werkzeug Response: send its
+   status, body and headers, including every Set-Cookie header, and close it.
+4. Catch no error, and keep no state of a request.
+5. Leave the body to the component. An adapter that must read it first, as `asgi` must, reads at
+   most one chunk more than `BODY_LIMIT_BYTES`.
+6. The component blocks: call it in a thread where the framework is asynchronous. Use a pool of
+   the adapter's own, and finish the work even if the client has disconnected.
+7. When building an environ, drop each header with an underscore in its name: it would be taken
+   for the header with a hyphen, which a proxy may vouch for.
 """

@@ -1,15 +1,15 @@
 """
-A filter for access logs: the code and the state of a callback stay out of them.
+A filter that keeps the code and the state of a callback out of access logs.
 
-A server writes the address of every request to its access log, and the callback's address
-holds a code that may still be good and the state of a flow::
+A server writes the URL of every request to its access log, and the callback's URL holds the
+state of a flow and a code that may not have been used yet::
 
     for name in ("gunicorn.access", "werkzeug"):
         logging.getLogger(name).addFilter(RedactCallback())
 
-It understands records whose message or arguments hold a request line or a query string:
-gunicorn's atoms, werkzeug's and Django's development servers, uvicorn. What a server writes past
-`logging`, as wsgiref and nginx do, must be told by its own configuration.
+It understands records whose message or arguments hold a request line or a query string, as
+written by gunicorn, uvicorn, and the development servers of werkzeug and Django. A server that
+does not log through `logging`, such as wsgiref or nginx, needs its own configuration.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from collections.abc import Mapping
 HIDDEN = "…"
 
 
-def _spelled(name: str) -> str:
-    """A pattern of *name*, any of its letters percent-encoded: c%6Fde is a code too."""
+def _any_spelling(name: str) -> str:
+    """A pattern for *name* with any of its letters percent-encoded: c%6Fde means code."""
     return "".join(f"(?:{letter}|%{ord(letter):02x}|%{ord(letter):02X})" for letter in name)
 
 
-# A parameter of a query: behind ? or &, or at the very beginning of a bare query string. Also in
-# an address that is itself a parameter, as a log-in page's ?next= has it.
+# A query parameter: after ? or &, or at the beginning of a bare query string. Also in a URL that
+# is itself a parameter, such as the ?next= of a login page.
 _PARAMETER = re.compile(
-    rf"""((?:^|[?&]|%3[Ff]|%26)(?:{_spelled("code")}|{_spelled("state")})(?:=|%3[Dd]))"""
+    rf"""((?:^|[?&]|%3[Ff]|%26)(?:{_any_spelling("code")}|{_any_spelling("state")})(?:=|%3[Dd]))"""
     r"""(?:(?!%26)[^&#\s"])+"""
 )
 _TICKET = re.compile(r"""((?:__Host-)?finch-[A-Za-z0-9_-]{8}=)[^;\s"',]+""")
@@ -38,19 +38,19 @@ _TICKET = re.compile(r"""((?:__Host-)?finch-[A-Za-z0-9_-]{8}=)[^;\s"',]+""")
 
 class RedactCallback(logging.Filter):
     """
-    Lets every record through, without the values of `code` and `state` and without our cookies.
+    Hides the values of `code` and `state`, and of this library's cookies, in every record.
 
-    Add it to the logger that a server writes its access log to. Parameters of these names are
-    hidden in every address, also the application's own: a line that tells too little harms nobody.
+    Add it to the logger of a server's access log. Parameters of these names are hidden in every
+    URL, including the application's own.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Redact *record* in place; always True."""
         if not record.args:
-            record.msg = _redacted_argument(record.msg)
+            record.msg = _redact_argument(record.msg)
             return True
-        # The arguments stay apart, because some formatters take them from there.
-        record.args = _redacted_arguments(record.args)
+        # Formatters may read the arguments, so redact them there as well as in the message.
+        record.args = _redact_arguments(record.args)
         try:
             line = record.getMessage()
         except (TypeError, ValueError, LookupError):  # logging itself reports such a record
@@ -61,24 +61,24 @@ class RedactCallback(logging.Filter):
 
 
 def redacted(text: str) -> str:
-    """*text* with the values of `code` and `state` hidden in the addresses that it holds."""
+    """*text* with the values of `code` and `state` hidden in every URL in it."""
     return _TICKET.sub(rf"\1{HIDDEN}", _PARAMETER.sub(rf"\1{HIDDEN}", text))
 
 
-def _redacted_argument(argument: object) -> object:
+def _redact_argument(argument: object) -> object:
     return redacted(argument) if isinstance(argument, str) else argument
 
 
-def _redacted_arguments(
+def _redact_arguments(
     arguments: tuple[object, ...] | Mapping[str, object],
 ) -> tuple[object, ...] | Mapping[str, object]:
     if isinstance(arguments, tuple):
-        return tuple(_redacted_argument(each) for each in arguments)
-    return _redacted_atoms(arguments)
+        return tuple(_redact_argument(each) for each in arguments)
+    return _redact_atoms(arguments)
 
 
-def _redacted_atoms(atoms: Mapping[str, object]) -> Mapping[str, object]:
-    """A copy: a mapping of the application's own is not ours to change."""
+def _redact_atoms(atoms: Mapping[str, object]) -> Mapping[str, object]:
+    """A copy, because the mapping may belong to the application."""
     changed = {
         name: text
         for name, value in atoms.items()
@@ -86,7 +86,7 @@ def _redacted_atoms(atoms: Mapping[str, object]) -> Mapping[str, object]:
     }
     if not changed:
         return atoms
-    # Of the same kind, because gunicorn's atoms look up names in their own way.
+    # Of the same class, because gunicorn's atoms have their own way to look up a name.
     hidden = copy.copy(atoms)
     if not isinstance(hidden, dict):
         return {**atoms, **changed}

@@ -1,5 +1,5 @@
 """
-ASGI: the twin of `wsgi` on the same component; the blocking work runs in threads of its own.
+ASGI: `FinchASGIMiddleware` does for ASGI what `FinchMiddleware` does for WSGI.
 
 ::
 
@@ -7,20 +7,20 @@ ASGI: the twin of `wsgi` on the same component; the blocking work runs in thread
 
     @app.post("/connect")
     def connect(request: Request) -> Response:      # not "async def": `begin` blocks
-        opened = finch.begin(request=environ_of(request.scope), customer_id=..., ...)
-        return to_starlette(opened)
+        response = finch.begin(request=environ_of(request.scope), customer_id=..., ...)
+        return to_starlette(response)
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
-import functools
 import io
+import os
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from finch_middleware.adapters.threads import Threads
 from finch_middleware.connect import FinchConnect
 from finch_middleware.duplicates import WAITING_THREADS
 from finch_middleware.outcomes import Response
@@ -35,89 +35,104 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApplication = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-#: As many again as may wait for an exchange that another thread makes, so that some are left
-#: to make one. The event loop's own pool, which has six on two cores, stays the application's.
+#: At most WAITING_THREADS wait for another thread's exchange; as many are left to make one.
 THREADS = 2 * WAITING_THREADS
 
 
 class FinchASGIMiddleware:
     """
-    Answers the callback and the begin path, forwards all else with the very same objects.
+    Responds at the callback path and the begin path; forwards everything else unchanged.
 
-    Own is an HTTP request whose path is exactly such a path, below whatever root_path.
+    Only HTTP requests whose path, below any root_path, equals one of the two are handled here.
+    The blocking work runs in a thread pool of this middleware, so the event loop and its default
+    executor stay free. It is finished even if the client disconnects or the process begins to
+    exit; the deadlines of Finch and of the storage bound the wait.
     Construction does no I/O and starts no thread; it may come before a fork.
 
     Attributes:
-        finch: The component that answers.
+        finch: The component that responds.
     """
 
-    __slots__ = ("_app", "_paths", "_threads", "finch")
+    __slots__ = ("_app", "_paths", "_pool", "_pool_pid", "finch")
 
     def __init__(self, app: ASGIApplication, finch: FinchConnect) -> None:
         self._app = app
         self._paths = finch.paths
-        self._threads = Threads(name="finch-asgi", most=THREADS)
+        self._make_pool()
         self.finch = finch
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI 3."""
-        answer = self._paths.get(_path_info(scope)) if scope["type"] == "http" else None
-        if answer is None:
+        respond = self._paths.get(_path_info(scope)) if scope["type"] == "http" else None
+        if respond is None:
             return await self._app(scope, receive, send)
         environ = environ_of(scope)
         environ["wsgi.input"] = io.BytesIO(await _body(environ, receive))
-        # As asyncio.to_thread does: customer_of finds what the application keeps in contextvars.
-        within = contextvars.copy_context().run
-        work = self._threads.submit(functools.partial(within, _answered, answer, environ))
-        # A client that goes away cancels the wait, and not the work: the token is stored.
-        status, headers, body = await asyncio.wrap_future(work)
+        status, headers, body = await self._in_thread(respond, environ)
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
         return None
 
+    async def _in_thread(
+        self, respond: Callable[[object], Response], environ: dict[str, Any]
+    ) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+        if self._pool_pid != os.getpid():  # a forked child has none of its parent's threads
+            self._make_pool()
+        # customer_of may read what the application keeps in contextvars.
+        context = contextvars.copy_context()
+        loop = asyncio.get_running_loop()
+        work = loop.run_in_executor(self._pool, context.run, _sendable, respond, environ)
+        # A client that disconnects cancels only the wait: the queue may hold the only copy of a
+        # code, and the token is stored.
+        return await asyncio.shield(work)
+
+    def _make_pool(self) -> None:
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="finch-asgi")
+        self._pool_pid = os.getpid()
+
 
 def to_starlette(response: Response) -> StarletteResponse:
-    """The same answer as Starlette's and FastAPI's, every cookie byte for byte."""
+    """The same response as one of Starlette and FastAPI, every cookie byte for byte."""
     from starlette.responses import Response as StarletteResponse
 
     with response:
-        answer = StarletteResponse(response.get_data(), status_code=response.status_code)
-    answer.raw_headers = _lines(response.headers)
-    return answer
+        converted = StarletteResponse(response.get_data(), status_code=response.status_code)
+    converted.raw_headers = _raw_headers(response.headers)
+    return converted
 
 
-def _answered(
-    answer: Callable[[object], Response], environ: dict[str, Any]
+def _sendable(
+    respond: Callable[[object], Response], environ: dict[str, Any]
 ) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
     """Status, headers and body, as ASGI sends them."""
-    with answer(environ) as response:  # closed at the end, as PEP 3333 bids servers
+    with respond(environ) as response:  # PEP 3333: a server closes the response
         parts, status, headers = response.get_wsgi_response(environ)
-        return int(status.split()[0]), _lines(headers), b"".join(parts)
+        return int(status.split()[0]), _raw_headers(headers), b"".join(parts)
 
 
-def _lines(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+def _raw_headers(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
     return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
 
 
 def _path_info(scope: Scope) -> str:
-    """The path below the mount point, as WSGI has it: UTF-8 bytes read as latin-1."""
+    """The path below the mount point in the form of WSGI: UTF-8 bytes read as latin-1."""
     path, root = scope["path"], scope.get("root_path", "")
-    # Servers differ in whether path repeats root_path; the specification says that it does.
+    # Some servers leave root_path out of path, against the specification.
     if root and path.startswith(root + "/"):
         path = path[len(root) :]
     return _as_wsgi(path)
 
 
 def _as_wsgi(text: str) -> str:
-    # Half a surrogate pair, which no UTF-8 holds, still is somebody's path, and not ours to refuse.
+    # A path may hold lone surrogates, which UTF-8 cannot encode. The application decides about it.
     return text.encode(errors="surrogatepass").decode("latin-1")
 
 
 def environ_of(scope: Scope) -> dict[str, Any]:
     """
-    What the component reads of a request, in WSGI's words (PEP 3333); its body is not in it.
+    A WSGI environ (PEP 3333) with what the component reads of a request, except the body.
 
-    `customer_of` finds the scope itself under ``asgi.scope``, a Starlette session in it.
+    The scope itself is under ``asgi.scope``, so that `customer_of` can read a Starlette session.
     """
     environ: dict[str, Any] = {
         "REQUEST_METHOD": scope["method"],
@@ -130,20 +145,20 @@ def environ_of(scope: Scope) -> dict[str, Any]:
     }
     for raw_name, raw_value in scope["headers"]:
         name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
-        # As WSGI's servers do: X_Remote_User would pass for the X-Remote-User of a trusted proxy.
+        # As WSGI servers do: X_Remote_User would be taken for a trusted proxy's X-Remote-User.
         if "_" in name:
             continue
         key = name.upper().replace("-", "_")
         if key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
             key = f"HTTP_{key}"
-        # HTTP/2 sends cookies in pieces; everything else that repeats is a list.
-        joint = "; " if key == "HTTP_COOKIE" else ","
-        environ[key] = f"{environ[key]}{joint}{value}" if key in environ else value
+        # HTTP/2 splits the Cookie header; any other repeated header is a list.
+        separator = "; " if key == "HTTP_COOKIE" else ","
+        environ[key] = f"{environ[key]}{separator}{value}" if key in environ else value
     return environ
 
 
 async def _body(environ: dict[str, Any], receive: Receive) -> bytes:
-    """The body as far as the component would read it; a client that left has sent less."""
+    """The body, up to what the component would read; shorter if the client disconnects."""
     body = b""
     while len(body) <= BODY_LIMIT_BYTES:
         message = await receive()

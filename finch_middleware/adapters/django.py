@@ -1,5 +1,5 @@
 """
-Django: callback and begin path as views of the URLconf, answers as Django's, system checks.
+Django: views for the callback path and the begin path, and system checks.
 
 ::
 
@@ -12,14 +12,15 @@ Django: callback and begin path as views of the URLconf, answers as Django's, sy
 
     urlpatterns = [path("finch/callback", callback(finch)), ...]
 
-With the option `begin_path` also ``path("connect", begin(finch))``. Views rather than a
-middleware around `wsgi.py`: Django's test client and live server never pass that file, and a
-view has the session at hand.
+With the option `begin_path` also ``path("connect", begin(finch))``. These are views and not a
+middleware around `wsgi.py`, because Django's test client and live server do not use that file,
+and a view can read the session.
 """
 
 from __future__ import annotations
 
 import functools
+import os
 import threading
 from collections.abc import Callable, Collection, Container, Iterator, Sequence
 from http.cookies import Morsel
@@ -38,12 +39,9 @@ from werkzeug.wrappers import Response
 from finch_middleware.config.options import Options
 from finch_middleware.connect import FinchConnect
 from finch_middleware.errors import ConfigurationError
-from finch_middleware.forks import renew_in_children
 
 CustomerOf = Callable[[HttpRequest], str | Collection[str] | None]
 View = Callable[[HttpRequest], HttpResponse]
-
-_making = threading.Lock()
 
 
 def finch() -> FinchConnect:
@@ -53,20 +51,18 @@ def finch() -> FinchConnect:
     Raises:
         ConfigurationError: Lists everything that is wrong with ``settings.FINCH``.
     """
-    with _making:  # two would have two memories, where that is the storage
-        return _made()
-
-
-def _renew_lock(_: object) -> None:
-    global _making
-    _making = threading.Lock()
-
-
-renew_in_children(finch, _renew_lock)
+    with _lock_of(os.getpid()):  # two components would have two memory storages
+        return _component()
 
 
 @functools.cache
-def _made() -> FinchConnect:
+def _lock_of(pid: int) -> threading.Lock:
+    """The lock of this process: a forked child could wait forever for its parent's."""
+    return threading.Lock()
+
+
+@functools.cache
+def _component() -> FinchConnect:
     # Never in a local: a traceback with locals would show the client secret and the key.
     if not isinstance(getattr(settings, "FINCH", None), dict):
         raise ConfigurationError(["settings.FINCH: must be a dict of FinchConnect's options"])
@@ -75,9 +71,9 @@ def _made() -> FinchConnect:
 
 @receiver(setting_changed)
 def _forget(*, setting: str, **kwargs: object) -> None:
-    """With `override_settings(FINCH=...)` a test gets the component of its own settings."""
+    """Let a test with `override_settings(FINCH=...)` get a component of those settings."""
     if setting == "FINCH":
-        _made.cache_clear()
+        _component.cache_clear()
 
 
 def callback(
@@ -88,17 +84,17 @@ def callback(
     """
     The view of the callback path.
 
-    *component* may be a function, which is called at the first request: so a wrong setting
-    is a message of ``manage.py check`` rather than a URLconf that does not load.
-    *customer_of* names the customers that Django's request may act for, None for nobody
-    signed in; without it the component's own `customer_of` is asked, where it has one.
+    *component* may be a function, which is called at each request. The URLconf then loads
+    even with a wrong setting, and ``manage.py check`` reports it.
+    *customer_of* returns the customers that Django's request may act for, or None if nobody is
+    signed in. Without it, the component's own `customer_of` is used, if it has one.
     """
 
-    # Django's token is for forms of our own pages. Who sends this is held against the
-    # flow's ticket, and a POST must come from the application's own origin.
+    # Finch Connect's return has no Django token. The component checks the flow's ticket, and that
+    # a POST comes from the application's own origin.
     @csrf_exempt
     def finch_callback(request: HttpRequest) -> HttpResponse:
-        connect = _the(component)
+        connect = _resolved(component)
         if customer_of is None:
             return to_django(connect.callback(request))
         return to_django(connect.callback(request, customer_id=customer_of(request)))
@@ -108,48 +104,48 @@ def callback(
 
 def begin(component: FinchConnect | Callable[[], FinchConnect] = finch) -> View:
     """
-    The view of the begin path: a page with the button, and for its POST the way into Connect.
+    The view of the begin path: a GET shows a button, its POST redirects to Finch Connect.
 
-    *component* is as for `callback`, with the options `begin_path`, so that
-    ``manage.py check`` can tell whether a view stands there, and `customer_of`, which names
-    the `Customer`. It is asked with a `CallbackRequest`, whose ``environ`` is ``request.META``.
+    *component* is as for `callback`. It needs two options: `customer_of`, which gets a
+    `CallbackRequest` with ``request.META`` as its ``environ`` and returns the `Customer`; and
+    `begin_path`, so that ``manage.py check`` can report a missing view.
     """
 
-    # The page's form, or one of the application's own template, has no token of Django: a
-    # POST that does not come from a page of the application's own origin is refused by itself.
+    # The form may come without a Django token: the component refuses a POST that does not come
+    # from a page of the application's own origin.
     @csrf_exempt
     def finch_begin(request: HttpRequest) -> HttpResponse:
-        return to_django(_the(component).begin_page(request))
+        return to_django(_resolved(component).begin_page(request))
 
     return finch_begin
 
 
-def _the(component: FinchConnect | Callable[[], FinchConnect]) -> FinchConnect:
+def _resolved(component: FinchConnect | Callable[[], FinchConnect]) -> FinchConnect:
     return component if isinstance(component, FinchConnect) else component()
 
 
 def to_django(response: Response) -> HttpResponse:
-    """The same answer as Django's, every cookie byte for byte."""
+    """The same response as one of Django, every cookie byte for byte."""
     with response:
-        answer = HttpResponse(response.get_data(), status=response.status_code)
+        converted = HttpResponse(response.get_data(), status=response.status_code)
     if "Content-Type" not in response.headers:
-        del answer.headers["Content-Type"]
+        del converted.headers["Content-Type"]
     for name, _ in response.headers:
         if name.lower() != "set-cookie":
-            answer.headers[name] = ", ".join(response.headers.getlist(name))
+            converted.headers[name] = ", ".join(response.headers.getlist(name))
     for header in response.headers.getlist("Set-Cookie"):
         cookie = _Cookie(header)
-        # Django sends the values; a second cookie of one name, for another path, has another key.
-        answer.cookies[header if cookie.key in answer.cookies else cookie.key] = cookie
-    return answer
+        # Django sends the values alone, so a second cookie of one name may have another key.
+        taken = cookie.key in converted.cookies
+        converted.cookies[header if taken else cookie.key] = cookie
+    return converted
 
 
 class _Cookie(Morsel):  # type: ignore[type-arg]  # typeshed's Morsel is generic, Python's only in stubs
     """
-    One Set-Cookie header, sent as it is, unless Django's code changes the cookie afterwards.
+    One Set-Cookie header, sent unchanged unless Django's code changes the cookie afterwards.
 
-    `SimpleCookie.load` would lose a cookie with an attribute that it does not know, and
-    quote an empty value.
+    `SimpleCookie.load` would drop a cookie with an unknown attribute, and quote an empty value.
     """
 
     _header: str | None = None
@@ -181,9 +177,9 @@ class _Cookie(Morsel):  # type: ignore[type-arg]  # typeshed's Morsel is generic
 
 class FinchConfig(AppConfig):
     """
-    The entry for INSTALLED_APPS: with it ``manage.py check`` looks at ``settings.FINCH``.
+    The entry for INSTALLED_APPS: with it, ``manage.py check`` checks ``settings.FINCH``.
 
-    An application that makes its component by itself, and has no such setting, leaves it out.
+    Leave it out if the application makes its own component and has no such setting.
     """
 
     name = "finch_middleware.adapters.django"
@@ -191,26 +187,25 @@ class FinchConfig(AppConfig):
     verbose_name = "Finch Connect"
 
     def ready(self) -> None:
-        """Here, not where it is defined: the views alone ask for no ``settings.FINCH``."""
+        """Register the checks only where installed: the views alone need no ``settings.FINCH``."""
         register(check_settings)
 
 
 def check_settings(*, app_configs: object = None, **kwargs: object) -> Sequence[CheckMessage]:
     """
-    What is wrong with ``settings.FINCH``, and what would keep a person from a view.
+    Faults of ``settings.FINCH``, and whatever would keep a person from reaching a view.
 
-    E001: an option is missing or wrong. W001: nothing answers at the path of redirect_uri.
-    W002: browsers send no session cookie with a return from Finch. W003: nothing answers at
-    begin_path.
+    E001: an option is missing or wrong. W001: the path of redirect_uri has no view. W002: browsers
+    send no session cookie when they return from Finch. W003: the begin_path has no view.
     """
     try:
         component = finch()
     except ConfigurationError as error:
         return [Error(f"FINCH: {fault}", id="finch_middleware.E001") for fault in error.faults]
-    return [*_unreachable(component), *_strict_session()]
+    return [*_missing_views(component), *_strict_session()]
 
 
-def _unreachable(component: FinchConnect) -> Iterator[CheckMessage]:
+def _missing_views(component: FinchConnect) -> Iterator[CheckMessage]:
     for wsgi_path in component.paths:
         path = wsgi_path.encode("latin-1").decode(errors="replace")
         if _resolves(path):
@@ -220,7 +215,7 @@ def _unreachable(component: FinchConnect) -> Iterator[CheckMessage]:
         else:
             what, view, number = "the begin_path", "begin(finch)", "W003"
         yield Warning(
-            f"no view answers {path!r}, {what}",
+            f"{path!r}, {what}, has no view",
             hint=f"urlpatterns: path({path[1:]!r}, {view})",
             id=f"finch_middleware.{number}",
         )
@@ -239,8 +234,8 @@ def _strict_session() -> list[CheckMessage]:
         return []
     return [
         Warning(
-            "SESSION_COOKIE_SAMESITE is 'Strict': whoever returns from Finch looks signed out",
-            hint="say 'Lax', Django's default",
+            "SESSION_COOKIE_SAMESITE is 'Strict': people who return from Finch appear signed out",
+            hint="set it to 'Lax', Django's default",
             id="finch_middleware.W002",
         )
     ]

@@ -1,4 +1,4 @@
-"""The ASGI twin: the same component, the same answers, the same restraint."""
+"""The ASGI middleware: its own paths, everything else unchanged, and what WSGI would read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from finch_middleware.testing import FakeFinch
 
 
 class Sent(list[Any]):
-    """What an application sent, and the answer that it makes."""
+    """The messages that an application sent, read as one response."""
 
     async def __call__(self, message: Any) -> None:
         self.append(message)
@@ -35,7 +35,7 @@ class Sent(list[Any]):
 
 
 class Application:
-    """An ASGI application that notes the very objects that it was called with."""
+    """An ASGI application that records the objects that it was called with."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[Any, Any, Any]] = []
@@ -110,11 +110,11 @@ PRESSED = http_scope("/connect", method="POST", headers=[(b"sec-fetch-site", b"s
         "another case",
         "a websocket",
         "the lifespan",
-        "a byte that is no text",
+        "a byte that is not UTF-8",
         "half a surrogate pair",
     ],
 )
-def test_what_is_not_ours_goes_on_with_the_very_same_objects(
+def test_another_request_is_forwarded_with_the_very_same_objects(
     finch: FinchConnect, scope: dict[str, Any]
 ) -> None:
     app, receive, sent, before = Application(), receiving(), Sent(), dict(scope)
@@ -137,7 +137,7 @@ def test_what_is_not_ours_goes_on_with_the_very_same_objects(
     ],
     ids=["at the root", "mounted, path as specified", "mounted, path of older servers"],
 )
-def test_a_redirect_return_is_answered_below_any_mount_point(
+def test_a_redirect_return_is_handled_below_any_mount_point(
     finch: FinchConnect, fake_finch: FakeFinch, path: str, root_path: str
 ) -> None:
     begun = finch.begin(customer_id="acme", customer_name="Acme Inc.", return_to="/settings")
@@ -154,7 +154,7 @@ def test_a_redirect_return_is_answered_below_any_mount_point(
     assert connection.access_token.reveal() in fake_finch.ledger.tokens
 
 
-def test_a_mount_point_that_is_no_text_is_answered_as_any_other(finch: FinchConnect) -> None:
+def test_a_mount_point_that_is_not_utf8_is_handled_as_any_other(finch: FinchConnect) -> None:
     scope = http_scope("/\udc80/finch/callback", root_path="/\udc80")
 
     sent = call(FinchASGIMiddleware(Application(), finch), scope, receiving(b""))
@@ -162,7 +162,7 @@ def test_a_mount_point_that_is_no_text_is_answered_as_any_other(finch: FinchConn
     assert sent.status == 400
 
 
-def test_a_header_with_an_underscore_never_passes_for_a_proxys() -> None:
+def test_a_header_with_an_underscore_is_never_taken_for_one_of_a_proxy() -> None:
     forged, given = (b"x_remote_user", b"globex"), (b"x-remote-user", b"acme")
 
     forged_alone = environ_of(http_scope("/", headers=[forged, (b"content_length", b"7")]))
@@ -172,7 +172,7 @@ def test_a_header_with_an_underscore_never_passes_for_a_proxys() -> None:
     assert beside_the_proxys["HTTP_X_REMOTE_USER"] == "acme"
 
 
-def test_the_begin_path_is_answered_too(fake_finch: FakeFinch) -> None:
+def test_the_begin_path_is_handled_too(fake_finch: FakeFinch) -> None:
     finch = component(
         fake_finch,
         begin_path="/connect",
@@ -185,7 +185,9 @@ def test_the_begin_path_is_answered_too(fake_finch: FakeFinch) -> None:
     assert sent.header(b"location").startswith(fake_finch.connect_origin.encode())
 
 
-def test_a_script_posts_its_code_in_pieces(finch: FinchConnect, fake_finch: FakeFinch) -> None:
+def test_a_script_may_post_its_code_in_several_chunks(
+    finch: FinchConnect, fake_finch: FakeFinch
+) -> None:
     begun = finch.begin(customer_id="acme", customer_name="Acme Inc.", flow="embedded")
     opened = json.loads(begun.get_data())
     fields = fake_finch.allow_embedded(opened["session_id"], state=opened["state"])
@@ -208,7 +210,7 @@ def test_a_script_posts_its_code_in_pieces(finch: FinchConnect, fake_finch: Fake
     assert fake_finch.ledger.presented(fields["code"]) == 1
 
 
-def test_a_body_that_breaks_off_is_refused_and_the_code_stays_unspent(
+def test_an_incomplete_body_is_refused_and_the_code_stays_unspent(
     finch: FinchConnect, fake_finch: FakeFinch
 ) -> None:
     headers = [
@@ -224,7 +226,7 @@ def test_a_body_that_breaks_off_is_refused_and_the_code_stays_unspent(
     assert fake_finch.ledger.calls("token") == 0
 
 
-def test_a_flood_is_refused_after_what_the_component_would_read(finch: FinchConnect) -> None:
+def test_a_large_body_is_refused_and_the_rest_is_not_read(finch: FinchConnect) -> None:
     pieces = [b"x" * 1024] * 64
     read = receiving(*pieces)
     headers = [(b"content-type", b"application/json"), (b"content-length", b"65536")]
@@ -237,7 +239,7 @@ def test_a_flood_is_refused_after_what_the_component_would_read(finch: FinchConn
     assert left["more_body"]
 
 
-def test_customer_of_finds_what_the_application_keeps_in_contextvars(
+def test_customer_of_can_read_contextvars_of_the_application(
     fake_finch: FakeFinch,
 ) -> None:
     name: ContextVar[str] = ContextVar("name")
@@ -253,7 +255,7 @@ def test_customer_of_finds_what_the_application_keeps_in_contextvars(
     assert sent.status == 303
 
 
-def test_an_answer_of_the_application_is_closed_when_it_was_read(fake_finch: FakeFinch) -> None:
+def test_a_response_of_the_render_option_is_closed_after_it_was_read(fake_finch: FakeFinch) -> None:
     steps: list[str] = []
 
     def render(*of: object) -> Response:
@@ -271,7 +273,7 @@ def test_an_answer_of_the_application_is_closed_when_it_was_read(fake_finch: Fak
     assert steps == ["a", "b", "closed"]
 
 
-def test_an_answer_given_to_starlette_is_closed_when_it_was_read() -> None:
+def test_a_response_converted_for_starlette_is_closed_after_it_was_read() -> None:
     pytest.importorskip("starlette")
     closed: list[bool] = []
     response = Response("body")

@@ -1,12 +1,17 @@
-"""The ASGI twin while Finch is slow: the loop and its pool stay free, and the work is done."""
+"""The ASGI middleware while Finch is slow: the event loop stays free, and work is finished."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
+import json
+import os
+import signal
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import Event
 from typing import Any
 
@@ -26,7 +31,7 @@ Visit = Callable[[], Coroutine[Any, Any, int | None]]
 
 @pytest.fixture
 def gate(fake_finch: FakeFinch) -> Event:
-    """Opens when the test has seen enough: until then Finch keeps an exchange waiting."""
+    """Finch answers the exchange when this is set."""
     gate = Event()
     fake_finch.script("token", Behaviour.hold(gate))
     return gate
@@ -42,7 +47,7 @@ async def _application(scope: Any, receive: Any, send: Any) -> None:
 
 
 def visit(app: FinchASGIMiddleware, path: str, *, query: str = "", cookie: str = "") -> Visit:
-    """A GET, as often as it is called: the status of its answer."""
+    """A function that makes this GET request and returns the status of the response."""
     scope = {
         "type": "http",
         "method": "GET",
@@ -67,26 +72,31 @@ def visit(app: FinchASGIMiddleware, path: str, *, query: str = "", cookie: str =
 
 
 def returning(app: FinchASGIMiddleware, fake: FakeFinch, customer_id: str = "acme") -> Visit:
-    """The visit of a browser that comes back from Finch Connect."""
-    begun = app.finch.begin(customer_id=customer_id, customer_name="Acme Inc.")
-    query = fake.allow(begun.headers["Location"]).partition("?")[2]
-    cookie = begun.headers["Set-Cookie"].partition(";")[0]
+    """The visit of a browser that returns from Finch Connect."""
+    query, cookie = returned(app.finch, fake, customer_id)
     return visit(app, "/finch/callback", query=query, cookie=cookie)
 
 
-def at_work() -> int:
-    return sum(each.name.startswith("finch-asgi-") for each in threading.enumerate())
+def returned(finch: FinchConnect, fake: FakeFinch, customer_id: str) -> tuple[str, str]:
+    """The query and the cookie of that browser."""
+    begun = finch.begin(customer_id=customer_id, customer_name="Acme Inc.")
+    query = fake.allow(begun.headers["Location"]).partition("?")[2]
+    return query, begun.headers["Set-Cookie"].partition(";")[0]
+
+
+def thread_count(app: FinchASGIMiddleware) -> int:
+    return len(app._pool._threads)
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Return when *condition* is true, or the test has no more patience."""
+    """Return when *condition* is true; TimeoutError after PATIENCE_SECONDS."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         while not condition():
             await asyncio.sleep(0.005)
 
 
 def stored(finch: FinchConnect) -> bool:
-    """Whether acme is connected while the test has patience."""
+    """Whether acme is connected within PATIENCE_SECONDS."""
     end = time.monotonic() + PATIENCE_SECONDS
     while not finch.connections.for_customer("acme") and time.monotonic() < end:
         time.sleep(0.005)
@@ -112,7 +122,7 @@ def test_the_event_loop_serves_others_while_finch_is_slow(
     assert answered == 303
 
 
-def test_the_applications_own_pool_is_not_taken(
+def test_the_default_executor_of_the_application_stays_free(
     app: FinchASGIMiddleware, fake_finch: FakeFinch, gate: Event
 ) -> None:
     callback = returning(app, fake_finch)
@@ -137,7 +147,9 @@ def test_duplicates_that_wait_leave_threads_for_other_customers(
 
     async def story() -> tuple[int | None, list[int | None]]:
         slow = [asyncio.create_task(callback()) for _ in range(1 + WAITING_THREADS)]
-        await until(lambda: at_work() == len(slow) and fake_finch.ledger.calls("token") == 1)
+        await until(
+            lambda: thread_count(app) == len(slow) and fake_finch.ledger.calls("token") == 1
+        )
         try:
             first = await asyncio.wait_for(other(), PATIENCE_SECONDS / 2)
         finally:
@@ -151,7 +163,7 @@ def test_duplicates_that_wait_leave_threads_for_other_customers(
     assert fake_finch.ledger.calls("token") == 2
 
 
-def test_a_client_that_goes_away_cancels_the_wait_and_not_the_exchange(
+def test_the_token_is_stored_when_the_client_disconnects_during_the_exchange(
     app: FinchASGIMiddleware, fake_finch: FakeFinch, gate: Event
 ) -> None:
     callback = returning(app, fake_finch)
@@ -169,7 +181,7 @@ def test_a_client_that_goes_away_cancels_the_wait_and_not_the_exchange(
     assert stored(app.finch)
 
 
-def test_a_client_that_goes_away_from_the_queue_is_connected_all_the_same(
+def test_the_token_is_stored_when_the_client_disconnects_before_a_thread_is_free(
     finch: FinchConnect, fake_finch: FakeFinch, gate: Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(asgi, "THREADS", 1)
@@ -190,12 +202,100 @@ def test_a_client_that_goes_away_from_the_queue_is_connected_all_the_same(
     assert stored(finch)
 
 
-def test_no_thread_is_started_before_the_first_callback(
-    app: FinchASGIMiddleware, fake_finch: FakeFinch
+def test_no_thread_is_started_before_the_first_callback(app: FinchASGIMiddleware) -> None:
+    asyncio.run(visit(app, "/")())
+
+    assert thread_count(app) == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")
+def test_a_forked_process_has_threads_of_its_own(app: FinchASGIMiddleware) -> None:
+    callback = visit(app, "/finch/callback")
+    asyncio.run(callback())  # now the parent has an idle thread, which the child does not get
+
+    child = os.fork()
+    if child == 0:  # pragma: no cover - another process
+        signal.alarm(PATIENCE_SECONDS)
+        status = None
+        try:
+            status = asyncio.run(callback())
+        finally:
+            os._exit(0 if status == 400 else 1)
+    _, ended = os.waitpid(child, 0)
+
+    assert os.waitstatus_to_exitcode(ended) == 0
+    assert thread_count(app) == 1
+
+
+#: A process that ends as soon as a thread of its pool works on the callback.
+ENDING = """
+import asyncio, contextlib, datetime, json, sys
+from finch_middleware import FinchConnect
+from tests.adapters.test_asgi_threads import FinchASGIMiddleware, thread_count, visit
+
+options, seconds, query, cookie = json.load(sys.stdin)
+deadline = datetime.timedelta(seconds=seconds)
+app = FinchASGIMiddleware(None, FinchConnect(**options, exchange_deadline=deadline))
+
+async def leave():
+    callback = asyncio.create_task(visit(app, "/finch/callback", query=query, cookie=cookie)())
+    while not thread_count(app):
+        await asyncio.sleep(0)
+    callback.cancel()
+
+asyncio.run(leave())
+"""
+
+Ending = Callable[[int], subprocess.Popen[str]]
+
+
+@pytest.fixture
+def on_disk(options: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
+    return {**options, "storage": f"sqlite:///{tmp_path}/finch.db"}
+
+
+@pytest.fixture
+def ending(on_disk: dict[str, Any], fake: FakeFinch) -> Iterator[Ending]:
+    """Starts a process that ends during an exchange with that deadline in seconds."""
+    started = []
+
+    def start(deadline_seconds: int) -> subprocess.Popen[str]:
+        query, cookie = returned(FinchConnect(**on_disk), fake, "acme")
+        process = subprocess.Popen([sys.executable, "-c", ENDING], stdin=subprocess.PIPE, text=True)
+        started.append(process)
+        assert process.stdin is not None
+        with process.stdin as stdin:
+            json.dump([on_disk, deadline_seconds, query, cookie], stdin)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def test_a_process_that_ends_finishes_the_exchange_first(
+    on_disk: dict[str, Any], fake: FakeFinch, ending: Ending
 ) -> None:
-    other = visit(app, "/")
-    asyncio.run(until(lambda: at_work() == 0))
+    gate = Event()
+    fake.script("token", Behaviour.hold(gate))
+    process = ending(12)
+    asyncio.run(until(lambda: fake.ledger.calls("token") == 1))
 
-    asyncio.run(other())
+    gate.set()
 
-    assert at_work() == 0
+    assert process.wait(PATIENCE_SECONDS) == 0
+    assert stored(FinchConnect(**on_disk))
+
+
+def test_a_process_that_ends_waits_no_longer_than_the_deadline_of_the_exchange(
+    fake: FakeFinch, ending: Ending
+) -> None:
+    gate = Event()
+    fake.script("token", Behaviour.hold(gate))
+
+    ended = ending(1).wait(PATIENCE_SECONDS)
+
+    gate.set()
+    assert ended == 0
+    assert fake.ledger.calls("token") == 1

@@ -60,7 +60,7 @@ def test_a_return_is_stored_through_the_test_client(
     assert [each.provider_id for each in configured.connections.for_customer("acme")] == ["gusto"]
 
 
-def test_a_reload_is_recognised_by_the_cookie_of_the_first_answer(
+def test_a_reload_is_recognised_by_the_cookie_of_the_first_response(
     configured: FinchConnect, client: Client, fake: FakeFinch
 ) -> None:
     query = returned(client, fake)
@@ -72,7 +72,7 @@ def test_a_reload_is_recognised_by_the_cookie_of_the_first_answer(
     assert fake.ledger.presented(fake.ledger.codes[0].code) == 1
 
 
-def test_a_post_needs_no_django_token_but_the_own_origin(
+def test_a_post_needs_no_django_token_but_must_come_from_the_own_origin(
     configured: FinchConnect, client: Client, fake: FakeFinch
 ) -> None:
     query = returned(client, fake)
@@ -101,7 +101,7 @@ def test_customer_of_gets_djangos_request(
     assert fake.ledger.calls("token") == (1 if status == 303 else 0)
 
 
-def test_a_component_is_taken_as_it_is(options: dict[str, Any]) -> None:
+def test_the_callback_view_accepts_a_component(options: dict[str, Any]) -> None:
     mine = FinchConnect(**options)
 
     answer = callback(mine)(RequestFactory().get("/anywhere?code=x"))
@@ -109,7 +109,7 @@ def test_a_component_is_taken_as_it_is(options: dict[str, Any]) -> None:
     assert answer.status_code == 400
 
 
-def test_a_wrong_setting_does_not_keep_the_urlconf_from_loading() -> None:
+def test_the_urlconf_loads_even_with_a_wrong_setting() -> None:
     with override_settings(FINCH={}):
         view = callback(finch)
 
@@ -119,7 +119,7 @@ def test_a_wrong_setting_does_not_keep_the_urlconf_from_loading() -> None:
 # The view of the begin path
 
 
-def test_the_begin_path_shows_a_button_and_its_press_leads_to_finch(
+def test_the_button_of_the_begin_path_leads_to_finch(
     with_begin_path: dict[str, Any], client: Client, fake: FakeFinch
 ) -> None:
     with override_settings(FINCH=with_begin_path):
@@ -136,7 +136,7 @@ def test_the_begin_path_shows_a_button_and_its_press_leads_to_finch(
     assert len(connections) == 1
 
 
-def test_the_begin_path_needs_no_django_token_but_a_page_of_the_own_origin(
+def test_a_post_to_the_begin_path_must_come_from_the_own_origin(
     with_begin_path: dict[str, Any], client: Client, fake: FakeFinch
 ) -> None:
     with override_settings(FINCH=with_begin_path):
@@ -147,7 +147,7 @@ def test_the_begin_path_needs_no_django_token_but_a_page_of_the_own_origin(
     assert fake.ledger.calls("sessions") == 0
 
 
-def test_a_begin_view_takes_a_component_as_it_is(with_begin_path: dict[str, Any]) -> None:
+def test_the_begin_view_accepts_a_component(with_begin_path: dict[str, Any]) -> None:
     mine = FinchConnect(**with_begin_path)
 
     answer = begin(mine)(RequestFactory().get("/anywhere"))
@@ -160,13 +160,13 @@ def test_a_begin_view_takes_a_component_as_it_is(with_begin_path: dict[str, Any]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")
-def test_a_component_that_was_being_made_at_a_fork_is_made_in_the_child(
+def test_a_child_makes_its_component_though_the_lock_was_held_at_the_fork(
     options: dict[str, Any],
 ) -> None:
     with override_settings(FINCH=options):
-        with adapter._making:  # as a thread does that makes the component
+        with adapter._lock_of(os.getpid()):  # as a thread holds it that makes the component
             child = os.fork()
-            if child == 0:  # pragma: no cover - another process, where that thread is not
+            if child == 0:  # pragma: no cover - another process, without that thread
                 made = Thread(target=finch, daemon=True)
                 made.start()
                 made.join(5)
@@ -193,7 +193,7 @@ def test_all_threads_get_one_component(options: dict[str, Any]) -> None:
     assert len({id(each) for each in found}) == 1
 
 
-def test_overridden_settings_bring_their_own_component(options: dict[str, Any]) -> None:
+def test_overridden_settings_get_a_component_of_their_own(options: dict[str, Any]) -> None:
     with override_settings(FINCH=options):
         first = finch()
 
@@ -203,7 +203,7 @@ def test_overridden_settings_bring_their_own_component(options: dict[str, Any]) 
     assert (first.callback_path, second.callback_path) == ("/finch/callback", "/elsewhere")
 
 
-def test_without_the_setting_its_name_is_told() -> None:
+def test_a_missing_setting_is_named() -> None:
     with override_settings(), pytest.raises(ConfigurationError, match=r"settings\.FINCH"):
         finch()
 

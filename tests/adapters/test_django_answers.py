@@ -1,4 +1,4 @@
-"""The component's answers as Django's."""
+"""The component's responses, converted to Django's."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ django_site.set_up()
 COOKIE = "__Host-finch-abc=fm1.k1.x-_y; Max-Age=600; Secure; HttpOnly; Path=/; SameSite=Lax"
 
 
-def test_an_answer_keeps_status_body_and_headers() -> None:
-    answer = to_django(Response(b"\xff", status=418, headers={"X-A": "1", "Vary": "Cookie"}))
+def test_a_response_keeps_status_body_and_headers() -> None:
+    converted = to_django(Response(b"\xff", status=418, headers={"X-A": "1", "Vary": "Cookie"}))
 
-    assert (answer.status_code, answer.content) == (418, b"\xff")
-    assert (answer["X-A"], answer["Vary"]) == ("1", "Cookie")
+    assert (converted.status_code, converted.content) == (418, b"\xff")
+    assert (converted["X-A"], converted["Vary"]) == ("1", "Cookie")
 
 
-def test_an_answer_without_content_type_gets_none() -> None:
+def test_a_response_without_content_type_gets_none() -> None:
     response = Response(status=204)
     del response.headers["Content-Type"]
 
-    answer = to_django(response)
+    converted = to_django(response)
 
-    assert "Content-Type" not in answer
+    assert "Content-Type" not in converted
 
 
 def test_a_header_given_twice_is_joined() -> None:
@@ -38,9 +38,9 @@ def test_a_header_given_twice_is_joined() -> None:
     response.headers.add("Vary", "Cookie")
     response.headers.add("Vary", "Accept")
 
-    answer = to_django(response)
+    converted = to_django(response)
 
-    assert answer["Vary"] == "Cookie, Accept"
+    assert converted["Vary"] == "Cookie, Accept"
 
 
 def test_every_cookie_is_kept_byte_for_byte() -> None:
@@ -53,9 +53,9 @@ def test_every_cookie_is_kept_byte_for_byte() -> None:
     for header in headers:
         response.headers.add("Set-Cookie", header)
 
-    answer = to_django(response)
+    converted = to_django(response)
 
-    sent = [cookie.OutputString() for cookie in answer.cookies.values()]
+    sent = [cookie.OutputString() for cookie in converted.cookies.values()]
     assert sent == headers
 
 
@@ -65,44 +65,44 @@ def test_cookies_of_one_name_and_different_paths_are_all_kept() -> None:
     for header in headers:
         response.headers.add("Set-Cookie", header)
 
-    answer = to_django(response)
+    converted = to_django(response)
 
-    assert [cookie.OutputString() for cookie in answer.cookies.values()] == headers
-    assert answer.cookies["theme"].value == "dark"
+    assert [cookie.OutputString() for cookie in converted.cookies.values()] == headers
+    assert converted.cookies["theme"].value == "dark"
 
 
-def test_a_cookie_that_django_sets_later_takes_the_place_of_ours() -> None:
+def test_a_cookie_that_django_sets_later_replaces_ours() -> None:
     response = Response()
     response.headers.add("Set-Cookie", "theme=dark; Path=/")
-    answer = to_django(response)
+    converted = to_django(response)
 
-    answer.set_cookie("theme", "light", samesite="Lax")
+    converted.set_cookie("theme", "light", samesite="Lax")
 
-    assert answer.cookies["theme"].OutputString() == "theme=light; Path=/; SameSite=Lax"
+    assert converted.cookies["theme"].OutputString() == "theme=light; Path=/; SameSite=Lax"
 
 
 def test_an_attribute_that_a_middleware_of_django_sets_is_sent() -> None:
     response = Response()
     response.headers.add("Set-Cookie", "theme=dark; Path=/; HttpOnly")
-    answer = to_django(response)
+    converted = to_django(response)
 
-    answer.cookies["theme"]["secure"] = True
+    converted.cookies["theme"]["secure"] = True
 
-    assert answer.cookies["theme"].OutputString() == "theme=dark; HttpOnly; Path=/; Secure"
+    assert converted.cookies["theme"].OutputString() == "theme=dark; HttpOnly; Path=/; Secure"
 
 
-def test_an_answer_is_closed_when_it_was_read() -> None:
+def test_a_response_is_closed_after_it_was_read() -> None:
     closed: list[bool] = []
     response = Response("body")
     response.call_on_close(lambda: closed.append(True))
 
-    answer = to_django(response)
+    converted = to_django(response)
 
-    assert answer.content == b"body"
+    assert converted.content == b"body"
     assert closed == [True]
 
 
-def test_djangos_code_can_read_the_cookies_of_an_answer() -> None:
+def test_djangos_code_can_read_the_cookies() -> None:
     response = Response()
     response.headers.add("Set-Cookie", COOKIE)
 
@@ -114,7 +114,7 @@ def test_djangos_code_can_read_the_cookies_of_an_answer() -> None:
     assert cookie["httponly"] is True
 
 
-def test_an_answer_that_django_keeps_in_a_cache_keeps_its_cookies() -> None:
+def test_a_response_in_djangos_cache_keeps_its_cookies() -> None:
     response = Response()
     response.headers.add("Set-Cookie", COOKIE)
 

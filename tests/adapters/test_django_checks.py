@@ -1,4 +1,4 @@
-"""What ``manage.py check`` says."""
+"""What ``manage.py check`` reports."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def messages(**settings: Any) -> list[str]:
         return [f"{message.id} {message.msg}" for message in run_checks()]
 
 
-def test_right_settings_pass_the_check(options: dict[str, Any]) -> None:
+def test_correct_settings_pass_the_check(options: dict[str, Any]) -> None:
     found = messages(FINCH=options)
 
     assert found == []
 
 
-def test_every_fault_of_the_settings_is_an_error_of_its_own(options: dict[str, Any]) -> None:
+def test_every_fault_of_the_settings_is_a_separate_error(options: dict[str, Any]) -> None:
     found = messages(FINCH={**options, "redirect_uri": "http://app.example.com/x", "key": "k1:no"})
 
     assert len(found) == 2
@@ -44,24 +44,24 @@ def test_a_missing_setting_is_an_error() -> None:
     assert [message.split(":")[0] for message in found] == ["finch_middleware.E001 FINCH"]
 
 
-def test_a_redirect_uri_that_nothing_answers_is_a_warning(options: dict[str, Any]) -> None:
+def test_a_redirect_uri_without_a_view_is_a_warning(options: dict[str, Any]) -> None:
     found = messages(FINCH={**options, "redirect_uri": f"{ORIGIN}/nowhere/%C3%A9"})
 
-    assert found == ["finch_middleware.W001 no view answers '/nowhere/é', the path of redirect_uri"]
+    assert found == ["finch_middleware.W001 '/nowhere/é', the path of redirect_uri, has no view"]
 
 
-def test_a_begin_path_that_nothing_answers_is_a_warning_with_its_mend(
+def test_a_begin_path_without_a_view_is_a_warning_that_shows_the_fix(
     with_begin_path: dict[str, Any],
 ) -> None:
     with override_settings(FINCH={**with_begin_path, "begin_path": "/connect-payroll"}):
         [warning] = run_checks()
 
     assert warning.id == "finch_middleware.W003"
-    assert warning.msg == "no view answers '/connect-payroll', the begin_path"
+    assert warning.msg == "'/connect-payroll', the begin_path, has no view"
     assert warning.hint == "urlpatterns: path('connect-payroll', begin(finch))"
 
 
-def test_a_begin_path_that_a_view_answers_passes_the_check(
+def test_a_begin_path_with_a_view_passes_the_check(
     with_begin_path: dict[str, Any],
 ) -> None:
     found = messages(FINCH=with_begin_path)

@@ -1,4 +1,4 @@
-"""The middleware, called as a WSGI server calls it; the story itself is told elsewhere."""
+"""The middleware, called as a WSGI server calls it; `tests/story` has the flows themselves."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def start(
 
 
 class Application:
-    """Keeps what it was called with, and answers with *body*."""
+    """Records what it was called with, and returns *body*."""
 
     def __init__(self, body: Any = ()) -> None:
         self.calls: list[tuple[Environ, Any]] = []
@@ -77,13 +77,13 @@ def validated(app: Any) -> Any:
 
 
 def is_ours(path: str | None, *, finch: FinchConnect = FINCH, script_name: str = "") -> bool:
-    """Whether the request for *path* stays with us."""
+    """Whether the middleware handles the request for *path*."""
     app = Application()
     FinchMiddleware(app, finch)(an_environ(path, SCRIPT_NAME=script_name), start)
     return not app.calls
 
 
-# T15: one path and nothing that looks like it.
+# T15: exactly one path, and none that looks like it.
 BENT = [
     PATH.replace("/", slash)
     for slash in ("//", "\\", "%2f", "%2F", "／", "/./", "/x/../", ";/", "/;/")
@@ -174,7 +174,7 @@ def test_a_request_without_a_path_is_the_applications() -> None:
 
 
 @pytest.mark.parametrize("path", ["/caf%C3%A9/cb", "/%E2%82%AC", "/a%20b", "/%c3%a9"])
-def test_an_encoded_path_is_met_in_the_form_of_wsgi(path: str) -> None:
+def test_an_encoded_path_is_matched_in_the_form_of_wsgi(path: str) -> None:
     finch = a_finch(path)
     received = unquote_to_bytes(path).decode("latin-1")
 
@@ -183,7 +183,7 @@ def test_an_encoded_path_is_met_in_the_form_of_wsgi(path: str) -> None:
     assert not is_ours(unquote_to_bytes(path).decode(), finch=finch) or received.isascii()
 
 
-def test_a_mounted_application_meets_its_own_part_of_the_path() -> None:
+def test_a_mounted_application_matches_the_path_below_its_mount_point() -> None:
     finch = a_finch("/mounted/finch/callback", callback_path=PATH)
 
     assert is_ours(PATH, finch=finch, script_name="/mounted")
@@ -193,7 +193,7 @@ def test_a_mounted_application_meets_its_own_part_of_the_path() -> None:
 @pytest.mark.parametrize(
     "method", ["GET", "HEAD", "POST", "OPTIONS", "PUT", "PATCH", "DELETE", "TRACE"]
 )
-def test_every_method_of_our_path_is_answered_by_us(method: str) -> None:
+def test_every_method_of_our_path_is_handled_here(method: str) -> None:
     app = Application()
 
     _, status, _ = run_wsgi_app(
@@ -206,8 +206,8 @@ def test_every_method_of_our_path_is_answered_by_us(method: str) -> None:
     assert 200 <= int(status.split()[0]) < 500
 
 
-# T28: every other request is the application's, untouched.
-def test_everything_else_goes_on_with_the_very_same_objects() -> None:
+# T28: every other request reaches the application unchanged.
+def test_everything_else_is_forwarded_with_the_very_same_objects() -> None:
     body = [b"theirs"]
     app = Application(body)
     environ = an_environ("/theirs", QUERY_STRING="code=x&state=y", HTTP_COOKIE="finch-abcdefgh=x")
@@ -225,7 +225,7 @@ def test_everything_else_goes_on_with_the_very_same_objects() -> None:
 
 
 class Upload(io.RawIOBase):
-    """A hundred mebibytes that arrive as they are read."""
+    """A hundred mebibytes, made as they are read."""
 
     def __init__(self) -> None:
         self.left = 100 * 1024 * 1024
@@ -250,10 +250,10 @@ def test_nothing_is_read_of_an_upload_to_the_application(kind: str) -> None:
     left = upload.left
 
     FinchMiddleware(Application(), FINCH)(environ, start)
-    handed_on = environ["wsgi.input"]
+    forwarded = environ["wsgi.input"]
     _, status, _ = run_wsgi_app(validated(plain), environ, buffered=True)
 
-    assert handed_on is upload
+    assert forwarded is upload
     assert status.startswith("200")
     assert (upload.reads, upload.left) == (0, left)
 
@@ -276,7 +276,7 @@ def test_an_upload_to_our_own_path_is_refused_unread() -> None:
 
 
 class Closing:
-    """A body that is told when it is done, and may fail at that."""
+    """A body that counts how often it is closed, and may fail then."""
 
     def __init__(self, *, fails: bool = False) -> None:
         self.closed = 0
@@ -347,7 +347,7 @@ STYLES = [plain, generated, written, failing, filed, echoing]
 
 
 @pytest.mark.parametrize("app", STYLES, ids=lambda each: each.__name__)
-def test_the_answer_is_the_same_with_and_without_us_and_the_validator_is_silent(app: Any) -> None:
+def test_the_response_is_the_same_with_and_without_the_middleware(app: Any) -> None:
     def asked(wrapped: Any) -> bytes:
         environ = an_environ("/theirs", REQUEST_METHOD="POST", CONTENT_LENGTH="4")
         sent, errors = io.BytesIO(), io.StringIO()
@@ -368,7 +368,7 @@ def test_the_answer_is_the_same_with_and_without_us_and_the_validator_is_silent(
     "query", ["", "code=x", "error=access_denied", "code=x&code=y", "code=%FF", "state=x"]
 )
 @pytest.mark.parametrize("accept", ["text/html", "application/json"])
-def test_our_own_answers_keep_the_validator_silent(query: str, accept: str) -> None:
+def test_the_validator_accepts_our_responses(query: str, accept: str) -> None:
     environ = an_environ(PATH, QUERY_STRING=query, HTTP_ACCEPT=accept, SERVER_PROTOCOL="HTTP/1.1")
 
     chunks, status, _ = run_wsgi_app(validated(plain), environ, buffered=True)
@@ -378,12 +378,12 @@ def test_our_own_answers_keep_the_validator_silent(query: str, accept: str) -> N
 
 
 @every_way
-def test_an_accepted_return_keeps_the_validator_silent(
+def test_the_validator_accepts_an_accepted_return(
     fake: FakeFinch, site: Site, browser: Browser, flow: str
 ) -> None:
     comeback = allowed(fake, browser, flow=flow)
     strict = validator(FinchMiddleware(validator(plain), site.finch))
-    # The one thing that the validator has against werkzeug's own server.
+    # The validator objects to werkzeug's server in this one point.
     site.app = lambda environ, start: strict(
         {**environ, "REMOTE_PORT": str(environ["REMOTE_PORT"])}, start
     )
@@ -394,7 +394,7 @@ def test_an_accepted_return_keeps_the_validator_silent(
     assert all(map(connected, answers))
 
 
-def test_the_component_is_at_hand_and_nothing_else_can_be_set() -> None:
+def test_the_component_is_an_attribute_and_no_other_can_be_set() -> None:
     middleware = FinchMiddleware(Application(), FINCH)
 
     assert middleware.finch is FINCH
