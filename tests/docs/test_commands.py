@@ -115,10 +115,11 @@ def test_every_module_extra_and_folder_that_is_to_be_typed_is_there() -> None:
     missing = []
     for name, line in shell_lines():
         for words in programs(line):
-            module = words[words.index("-m") + 1] if "-m" in words else None
+            python = Path(words[0]).name.startswith("python")
+            module = words[words.index("-m") + 1] if python and "-m" in words else None
             if module is not None and find_spec(module) is None:
                 missing.append((name, module))
-            named = re.findall(r"\.\[(\w+)\]", line)
+            named = re.findall(r"\.\[([\w-]+)\]", line)
             missing += [(name, extra) for extra in named if extra not in extras]
             paths = [
                 word for word in words[1:] if re.match(r"(tests|examples|finch_middleware)\b", word)

@@ -31,12 +31,12 @@ def _r(section: str, wants: str, *tests: str, argument: str = "") -> Requirement
 
 
 _NO_PKCE = (
-    "Finch has neither PKCE nor a nonce. In their place the customer_id, which our server fixed "
-    "when it created the session and which comes back with the token, must be the ticket's."
+    "Finch has neither PKCE nor a nonce. Instead, the customer_id that comes back with the token "
+    "must be the one that our server set when it created the session."
 )
 _ONE_SERVER = (
-    "A component knows one authorization server, by configuration, and Finch sends no `iss`. "
-    "The client_id in the ticket stands for the issuer."
+    "A FinchConnect has one authorization server, by configuration, and Finch sends no `iss`. "
+    "The client_id in the ticket takes the place of the issuer."
 )
 _FINCHS_FORM = "Finch's form differs: JSON, without `grant_type`, as its documentation says."
 
@@ -45,7 +45,7 @@ REQUIREMENTS = (
     _r(
         "6749 §4.1.1",
         "`response_type` and `client_id` in the authorization request",
-        argument="Finch opens by a session, which the server creates with its credentials.",
+        argument="Our server opens Connect by creating a session with its credentials.",
     ),
     _r("6749 §4.1.2", "MUST NOT use a code more than once", "test_t05", "test_t06", "test_t30"),
     _r("6749 §4.1.2", "MUST ignore unrecognized response parameters", "test_t31_no_flag"),
@@ -77,13 +77,13 @@ REQUIREMENTS = (
         "6749 §10.4",
         "MUST keep refresh tokens confidential",
         "test_t21_fields_that_nobody_knows",
-        argument="Finch has none; should one come, it is sealed with the rest of the answer.",
+        argument="Finch has none. If one came, it would be sealed with the rest of the response.",
     ),
     _r("6749 §10.5", "SHOULD require TLS for its redirection endpoint", "test_codes_secrets"),
     _r(
         "6749 §10.7",
         "SHOULD minimize the password grant",
-        argument="There is only the code grant here.",
+        argument="The library uses the code grant only.",
     ),
     _r("6749 §10.8", "MUST NOT send tokens or credentials in the clear", "test_codes_secrets"),
     _r("6749 §10.8", "SHOULD NOT put sensitive information into `state`", "test_a_state_is_128"),
@@ -92,8 +92,8 @@ REQUIREMENTS = (
         "6749 §10.10",
         "Guessing MUST be less likely than 2⁻¹²⁸ (SHOULD: 2⁻¹⁶⁰)",
         "test_a_state_is_128",
-        argument="128 bits, and the state alone opens nothing: the sealed ticket of the same "
-        "browser is needed as well.",
+        argument="The state has 128 bits and is not enough by itself: the sealed ticket of the "
+        "same browser is needed as well.",
     ),
     _r("6749 §10.12", "MUST protect the redirection endpoint against CSRF", "test_t01", "test_t26"),
     _r("6749 §10.12", "SHOULD deliver the binding in `state`", "test_t01", "test_t31"),
@@ -107,14 +107,14 @@ REQUIREMENTS = (
     _r(
         "6749 §10.13",
         "Native clients SHOULD use an external browser",
-        argument="This is a web client; its own pages cannot be framed (row 16).",
+        argument="This is a web client, and its own pages cannot be framed.",
     ),
     _r("6749 §10.14", "MUST sanitize and validate what it receives", "test_t13", "test_t24"),
     _r("6749 §10.15", "The redirection endpoint is no open redirector", "test_t10"),
     _r(
         "6749 §10.16",
         "MUST NOT take the implicit flow for a login",
-        argument="There is no implicit flow, and a connection signs nobody in.",
+        argument="There is no implicit flow, and a connection is not a login.",
     ),
     _r("9700 §2.1", "MUST NOT expose open redirectors", "test_t10"),
     _r(
@@ -122,8 +122,8 @@ REQUIREMENTS = (
         "MUST prevent CSRF: one-time tokens in `state`, bound to the browser",
         "test_t01",
         argument="Whether Finch's redirect returns the state is not documented. A return without "
-        "it is held against the browser's tickets and the customer that Finch names; "
-        "`require_state=True` refuses it. In the embedded flow the state is always required.",
+        "it is checked against the browser's tickets and the customer that Finch names; "
+        "`require_state=True` refuses it. The embedded flow always requires the state.",
     ),
     _r(
         "9700 §2.1",
@@ -137,8 +137,8 @@ REQUIREMENTS = (
         "What binds a code MUST be specific to the transaction and bound to the browser",
         "test_t01",
         "test_t03",
-        argument="The ticket is; the customer_id is specific to the employer, so two flows of "
-        "one employer, in one login, can end each other. Both end with that employer.",
+        argument="The ticket is both. The customer_id is specific to the employer, so two flows of "
+        "one employer in one login can end each other; both end with that employer.",
     ),
     _r("9700 §2.1.1", "SHOULD use S256 with PKCE", argument=_NO_PKCE),
     _r("9700 §2.1.2", "SHOULD NOT use the implicit grant", "test_a_token_never_reaches"),
@@ -169,16 +169,15 @@ REQUIREMENTS = (
         "test_a_state_is_128",
         "test_t09_a_tossed",
         "test_t31",
-        argument="The state carries nothing; the flow's facts are sealed in the ticket.",
+        argument="The state carries no data; the data of the flow is sealed in the ticket.",
     ),
     _r("9700 §4.11.1", "MUST NOT be an open redirector", "test_t10"),
     _r(
         "9700 §4.17.2",
         "MUST compare the origin of an in-browser message exactly",
         "test_t26",
-        argument="The page's listener is Finch's SDK, whose test is one of a prefix. So a code "
-        "that a page hands over is not trusted: it needs this browser's ticket, its state and our "
-        "own origin.",
+        argument="The page's listener is Finch's SDK, which compares a prefix only. So a code "
+        "from a page is not trusted: it needs this browser's ticket, its state and our own origin.",
     ),
     _r("9700 §4.17.2", "MUST prevent the injection of in-browser messages", "test_t26"),
     _r("9700 §4.17.2", "The same measures as with redirects", "test_t26", "test_t03", "test_t31"),

@@ -42,158 +42,164 @@ ROWS = tuple(
     for number, (threat, does) in enumerate(
         (
             (
-                "A victim's browser lands on the callback with the attacker's code (login CSRF).",
-                "A ticket of this browser and this client, or the signed-in customer, is required; "
-                "a state that comes back must be that ticket's. Without a state the customer "
-                "that Finch names decides, and a foreign code never spends the victim's flow. "
-                "`require_state=True` refuses returns without one.",
+                "A victim's browser arrives at the callback with the attacker's code (login CSRF).",
+                "The callback requires a ticket of this browser and client, or the signed-in "
+                "customer. A state that comes back must be that ticket's. Without a state, the "
+                "customer that Finch names decides, and a foreign code never ends the victim's "
+                "flow. `require_state=True` refuses returns without a state.",
             ),
             (
                 "An attacker makes the victim's browser begin a flow.",
-                "The callback begins nothing. `begin` is called by the application's own view, "
-                "behind its login and CSRF protection; where `begin_path` is configured, a GET "
-                "shows a button and a POST must come from our own page or an origin of "
-                "`spa_origins`. A flow begun by force takes no code but the victim's own.",
+                "The callback begins nothing. The application's own view calls `begin`, behind "
+                "its login and CSRF protection. At `begin_path`, a GET shows a button, and a "
+                "POST must come from our own page or from one of `spa_origins`. A flow that "
+                "was begun by force accepts no code but the victim's own.",
             ),
             (
-                "The thief of a code completes it in his own session with his own good state.",
-                "The ticket names the customer, and Finch's answer must name the same one "
-                "(number and text compare as text, null equals nothing). Otherwise the token is "
-                "sealed in quarantine, reported at CRITICAL, and nobody gets it; `/disconnect` "
-                "is never called.",
+                "The thief of a code completes it in a session of their own, with a valid state.",
+                "The ticket names the customer, and Finch's response must name the same one "
+                "(compared as text; null equals nothing). Otherwise the token is quarantined "
+                "and reported at CRITICAL, and nobody gets it. `/disconnect` is never called.",
             ),
             (
                 "Two clients are mixed up: sandbox and production, or two tenants.",
-                "The client_id is in the ticket's associated data and in every hash; a cookie or "
-                "a return of one client means nothing to another.",
+                "The client id is bound into every ticket and every hash. A cookie or a return "
+                "of one client means nothing to another.",
             ),
             (
                 "The same return arrives many times at once.",
-                "One atomic claim, committed before the exchange; the others wait for its "
-                "answer and get the same one, or a page that refreshes itself.",
+                "One atomic claim is committed before the exchange. The other requests wait "
+                "and get the same response, or a page that reloads itself.",
             ),
             (
                 "A reload after success shows an error.",
-                "For ten minutes the same browser gets the same answer without a call.",
+                "For ten minutes the same browser gets the same response, without a call to Finch.",
             ),
             (
-                "A prefetch, link preview, HEAD or OPTIONS consumes the code.",
-                "HEAD is answered empty, OPTIONS with Allow, a prefetch with 503, all before any "
-                "claim; the flow stays usable.",
+                "A prefetch, link preview, HEAD or OPTIONS uses up the code.",
+                "HEAD gets an empty response, OPTIONS gets Allow, and a prefetch gets 503, all "
+                "before any claim. The flow remains usable.",
             ),
             (
-                "Several tabs: flows of one browser disturb each other.",
-                "One cookie a flow; the newest five work in every order; 1 KiB each, 4 KiB in all.",
+                "Flows in several tabs of one browser disturb each other.",
+                "Each flow has its own cookie. The newest five work in any order, with 1 KiB "
+                "each and 4 KiB in total.",
             ),
             (
-                "Cookie tossing, doubled names, hostile neighbours in the Cookie header.",
-                "`__Host-` prefix; every cookie of our name is tried, and only one that the key "
-                "opens counts; a broken neighbour costs nothing.",
+                "Injected or repeated cookies, and malformed neighbours in the Cookie header.",
+                "Cookies have the `__Host-` prefix. Every cookie of our name is tried, and "
+                "only one that the key opens counts. A malformed neighbour has no effect.",
             ),
             (
                 "An open redirect through `return_to`.",
-                "Only a path of the application, by a strict grammar at begin and again at use; "
-                "sealed in the ticket, never read from the callback.",
+                "A strict grammar admits only paths of the application and pages of "
+                "`spa_origins`, at begin and again at use. The place is sealed in the ticket "
+                "and never read from the callback.",
             ),
             (
-                "Header injection, or two parsers that differ.",
-                "Answers hold only visible ASCII of a validated grammar in their headers.",
+                "Header injection, or two parsers that disagree.",
+                "Our headers hold only visible ASCII of a checked grammar.",
             ),
             (
                 "Script or text injected through `error_description`.",
-                "Nothing of a request is ever shown: fixed texts, a policy of "
-                "`default-src 'none'`, JSON for scripts.",
+                "Nothing from a request is ever shown. Pages have fixed texts and the policy "
+                "`default-src 'none'`; scripts get JSON.",
             ),
             (
-                "Doubled or contradictory parameters.",
-                "400 before anything is looked up: `code`, `state` and `error` once each, no code "
-                "with an error, at most 20 parameters and 4 KiB, strict UTF-8, no controls.",
+                "Repeated or contradictory parameters.",
+                "They get 400 before any lookup. `code`, `state` and `error` may appear once "
+                "each, and a code not together with an error. The limits are 20 parameters, 4 "
+                "KiB, strict UTF-8 and no control characters.",
             ),
             (
-                "Host or X-Forwarded-* poisons `redirect_uri` or the way back.",
-                "`redirect_uri` is configuration and the way back a path; no such header is read.",
+                "A forged Host or X-Forwarded-* header changes `redirect_uri` or the way back.",
+                "`redirect_uri` is configuration, and the way back is a path. No such header "
+                "is read.",
             ),
             (
-                "Spellings of the path reach the callback, or pass it by.",
-                "Exact equality of PATH_INFO; everything else is the application's, untouched.",
+                "Variants of the callback path are treated as the path, or the path is missed.",
+                "PATH_INFO must be exactly equal. Every other request goes to the application, "
+                "unchanged.",
             ),
             (
-                "The code leaks by Referer, history or cache.",
-                "303 to a clean address on success and on a decline; `no-store`, `no-referrer` "
-                "and nothing loaded from elsewhere in every answer. A failure's page with the "
-                "button that starts again says `strict-origin`: its form has to name our origin, "
-                "and never names a path or query.",
+                "The code leaks through Referer, history or cache.",
+                "Success and decline redirect with 303 to an address without code and state. "
+                "Every response says `no-store` and `no-referrer` and loads nothing from "
+                "elsewhere. A failure page whose button starts again says `strict-origin`, "
+                "which names our origin but no path or query.",
             ),
             (
-                "Secrets in logs, tracebacks, error reports, pickles, database errors.",
-                "Secrets are values that do not show themselves; errors keep no request, answer "
-                "or cause that holds one; a filter cleans access logs.",
+                "Secrets appear in logs, tracebacks, error reports, pickles or database errors.",
+                "Secrets are values that hide themselves. Errors keep no request, response or "
+                "cause that holds one. A filter cleans access logs.",
             ),
             (
-                "A redirect of the token endpoint re-sends the client secret.",
-                "No redirect is followed; the target sees no byte.",
+                "The token endpoint redirects, so that the client secret is sent elsewhere.",
+                "Redirects are not followed; the target receives no byte.",
             ),
             (
-                "A token endpoint that drips, stalls, floods or sends a bomb.",
-                "One absolute deadline over connect, TLS, request and answer; a body over 64 KiB "
-                "or compressed is refused unread.",
+                "The token endpoint drips, stalls, floods or sends a compression bomb.",
+                "One absolute deadline covers connect, TLS, request and response. A body over "
+                "64 KiB or a compressed one is refused unread.",
             ),
             (
-                "The environment redirects us: proxies, `.netrc`, CA files, key log.",
-                "None of it is read; `proxy` and `ca_bundle` are explicit, and there is no way "
-                "not to verify.",
+                "The environment redirects our requests: proxies, `.netrc`, CA files, key log.",
+                "None of it is read. `proxy` and `ca_bundle` are explicit, and verification "
+                "cannot be turned off.",
             ),
             (
                 "Hostile JSON from the token endpoint.",
-                "One meaning or none: no doubled names, depth of 16, finite numbers, a token of "
-                "visible ASCII; unknown fields are kept, sealed.",
+                "The parser refuses repeated names, a depth over 16, numbers that are not "
+                "finite and tokens that are not visible ASCII. Unknown fields are kept, "
+                "sealed.",
             ),
             (
                 "Somebody reads the database or a backup.",
-                "AES-256-GCM for Finch's answer, keyed hashes for codes and flows; states and "
-                "cookies are not there at all.",
+                "Finch's response is sealed with AES-256-GCM. Codes and flows are stored as "
+                "keyed hashes; states and cookies are not stored.",
             ),
             (
                 "Somebody changes or swaps ciphertext.",
-                "Key id, purpose, client, customer and connection are bound in; what was altered "
-                "or moved does not open, with a typed error.",
+                "Key id, purpose, client, customer and connection are bound into it. A changed "
+                "or moved value does not open and raises a typed error.",
             ),
             (
                 "A database's collation, trimming or encoding takes one value for another.",
-                "What decides is a hash of 32 bytes; odd spellings are refused before storage.",
+                "The database compares 32-byte hashes only. Odd spellings are refused before "
+                "they reach it.",
             ),
             (
-                "The begin view is used to fill the storage.",
-                "Begin writes nothing; a return that is not bound writes nothing.",
+                "Somebody uses the begin view to fill the storage.",
+                "Begin writes nothing, and neither does a return that is not bound to a customer.",
             ),
             (
-                "A forged message or cross-site fetch hands over a code in the embedded flow.",
-                "Ticket and state as ever, and the request must come from our own origin: "
-                "`Sec-Fetch-Site: same-origin`, or exactly our Origin, or one of `spa_origins`, "
-                "to which alone CORS headers are sent; there are none by default.",
+                "A forged message or a cross-site fetch delivers a code in the embedded flow.",
+                "Ticket and state are required as always, and the request must come from our "
+                "own origin (`Sec-Fetch-Site: same-origin`, or exactly our Origin) or from one "
+                "of `spa_origins`. Only these get CORS headers; there are none by default.",
             ),
             (
-                "The time of a comparison tells a state or a key.",
-                "Secrets meet `compare_digest` and the cipher alone.",
+                "The duration of a comparison reveals a state or a key.",
+                "Secrets are compared with `compare_digest` or by the cipher only.",
             ),
             (
                 "The middleware disturbs the application's own requests.",
-                "Other paths get the very same objects; nothing is wrapped, added or read.",
+                "Other paths receive the very same objects. Nothing is wrapped, added or read.",
             ),
             (
-                "A fork shares sockets, locks or random state.",
-                "Connections, pools and TLS contexts belong to one process id and are made anew "
-                "after a fork.",
+                "Processes share sockets, locks or random state after a fork.",
+                "Connections, pools and TLS contexts belong to one process id and are made "
+                "anew after a fork.",
             ),
             (
-                "A worker is killed in the middle.",
-                "The claim was committed before the exchange: every token is stored, spooled, "
-                "quarantined, or its attempt is reported as interrupted, once.",
+                "A worker is killed during a callback.",
+                "The claim was committed before the exchange. Every token is stored, spooled "
+                "or quarantined, or its attempt is reported once as interrupted.",
             ),
             (
-                "The client chooses the flow kind and so what is sent to Finch.",
-                "Kind and `redirect_uri` come from the ticket and the configuration; flags of a "
-                "request change no byte.",
+                "The client chooses the kind of flow, and with it what is sent to Finch.",
+                "The kind and `redirect_uri` come from the ticket and the configuration. "
+                "Parameters of a request change no byte of it.",
             ),
         ),
         start=1,

@@ -1,14 +1,16 @@
 """
-The tables of ``docs/security.md``, made from the rows, the requirements and the tests.
+The lists of ``docs/threats.md``, made from the threats, the requirements and the tests.
 
-``python -m tests.threats.table`` writes them; a test fails where the document is behind.
+``python -m tests.threats.table`` writes them; a test fails where the document is out of date.
 """
 
 from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Mapping
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
 from pathlib import Path
 
 from tests.threats.rfc import REQUIREMENTS, Requirement
@@ -16,13 +18,13 @@ from tests.threats.rows import ROWS, Row
 from tests.threats.sizes import ALL
 
 ROOT = Path(__file__).parents[2]
-DOCUMENT = ROOT / "docs" / "security.md"
+DOCUMENT = ROOT / "docs" / "threats.md"
 
-_NUMBERED = re.compile(r"test_t(\d\d)_")
+_NUMBERED = re.compile(r"test_t(\d\d)")
 
 
 def known_tests() -> dict[str, str]:
-    """Every test function under ``tests``, and the file that it stands in."""
+    """Every test function under ``tests``, and its file."""
     found: dict[str, str] = {}
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -33,7 +35,7 @@ def known_tests() -> dict[str, str]:
 
 
 def proving_tests() -> set[str]:
-    """Names of those that check something, and are not skipped whatever happens."""
+    """Names of those that check something, and are not always skipped."""
     found: set[str] = set()
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -70,7 +72,7 @@ def of_requirement(requirement: Requirement, names: Iterable[str]) -> list[str]:
 
 
 def document(text: str) -> str:
-    """*text* with its tables as they must be."""
+    """*text* with its lists as they must be."""
     known = known_tests()
     for name, lines in {
         "threats": _threats(known),
@@ -83,33 +85,39 @@ def document(text: str) -> str:
     return text
 
 
-def _threats(known: Mapping[str, str]) -> list[str]:
-    lines = ["| | Threat | What happens | Shown by |", "|---|---|---|---|"]
+def _threats(known: Mapping[str, str]) -> Iterator[str]:
     for row in ROWS:
-        shown = _cited([*of_row(row, known), *row.also], known)
-        lines.append(f"| T{row.number} | {row.threat} | {row.does} | {shown} |")
-    return lines
+        yield from _wrapped(f"- **T{row.number}. {row.threat}**")
+        yield from _wrapped(f"  {row.does}")
+        if row.also:
+            yield from _wrapped(f"  See also {_files(row.also, known)}.")
 
 
-def _cited(names: Iterable[str], known: Mapping[str, str]) -> str:
-    """Each test by its promise, under its file."""
-    files: dict[str, list[str]] = {}
-    for name in names:
-        files.setdefault(known[name], []).append(_promise(name))
-    return "<br>".join(f"`{file}`: {'; '.join(told)}" for file, told in files.items())
+def _requirements(known: Mapping[str, str]) -> Iterator[str]:
+    seen: dict[str, str] = {}
+    for rfc, requirements in groupby(REQUIREMENTS, key=lambda each: each.section.split()[0]):
+        yield from ("", f"### RFC {rfc}", "")
+        for each in requirements:
+            section = each.section.split()[1]
+            shown = [_shown_by(each, known)] if each.tests else []
+            if each.argument in seen:
+                shown.append(f"As for {seen[each.argument]}.")
+            elif each.argument:
+                shown.append(each.argument)
+                seen[each.argument] = section
+            yield from _wrapped(f"- {section}: {each.wants}. {' '.join(shown)}")
+    yield ""
 
 
-def _promise(name: str) -> str:
-    return _NUMBERED.sub("", name).removeprefix("test_").replace("_", " ")
+def _shown_by(requirement: Requirement, known: Mapping[str, str]) -> str:
+    """The threats whose tests show it, and the files of its other tests."""
+    threats = {f"T{int(m[1])}": None for name in requirement.tests if (m := _NUMBERED.match(name))}
+    others = [n for n in of_requirement(requirement, known) if not _NUMBERED.match(n)]
+    return f"→ {', '.join([*threats, *([_files(others, known)] if others else [])])}."
 
 
-def _requirements(known: Mapping[str, str]) -> list[str]:
-    lines = ["| RFC | Wants | Shown by |", "|---|---|---|"]
-    for each in REQUIREMENTS:
-        shown = ", ".join(f"`{name}…`" if name not in known else f"`{name}`" for name in each.tests)
-        told = " ".join(part for part in (shown, each.argument) if part)
-        lines.append(f"| {each.section} | {each.wants} | {told} |")
-    return lines
+def _files(names: Iterable[str], known: Mapping[str, str]) -> str:
+    return ", ".join(f"`{file}`" for file in dict.fromkeys(known[name] for name in names))
 
 
 def _sizes() -> list[str]:
@@ -117,6 +125,12 @@ def _sizes() -> list[str]:
     return lines + [
         f"| `{each.variable}` | {each.counts} | {each.default:,} | {each.full:,} |" for each in ALL
     ]
+
+
+def _wrapped(line: str) -> list[str]:
+    return textwrap.wrap(
+        line, width=118, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
 
 
 if __name__ == "__main__":
