@@ -108,7 +108,7 @@ class DjangoStorage:
 
     def scan(self, *, after: str | None, limit: int) -> Sequence[StoredConnection]:
         start = "" if after is None else connection_hash(after).hex()
-        found = self._connections.filter(connection_key__gt=start).order_by("connection_hash")
+        found = self._connections.filter(connection_hash__gt=start).order_by("connection_hash")
         return _read(StoredConnection, found[:limit])
 
     def swap(self, old: StoredConnection, new: StoredConnection) -> bool:
