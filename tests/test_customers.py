@@ -10,6 +10,7 @@ import pytest
 
 from finch_middleware import Customer, UsageError
 from finch_middleware.config.customers import customer_ids
+from tests.ids import steady
 
 ACME = Customer(id="acme", name="Acme Inc.", email="payroll@acme.example")
 
@@ -32,7 +33,7 @@ ACME = Customer(id="acme", name="Acme Inc.", email="payroll@acme.example")
         ((), set()),
         ([None, ""], set()),
     ],
-    ids=repr,
+    ids=steady,
 )
 def test_one_customer_several_or_nobody_become_their_ids(answer: Any, ids: set[str]) -> None:
     assert customer_ids(answer) == ids
@@ -57,7 +58,7 @@ def test_one_customer_several_or_nobody_become_their_ids(answer: Any, ids: set[s
         (Customer(id=True, name="Acme"), "bool"),  # type: ignore[arg-type]  # hostile on purpose
         (Customer(id=None, name="Acme"), "NoneType"),  # type: ignore[arg-type]  # hostile on purpose
     ],
-    ids=repr,
+    ids=steady,
 )
 def test_what_is_no_id_is_refused_by_the_name_of_its_type(answer: Any, kind: str) -> None:
     with pytest.raises(UsageError, match=rf"not a {kind}\b"):

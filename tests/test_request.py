@@ -18,6 +18,7 @@ from finch_middleware.errors import ReturnFault, UsageError
 from finch_middleware.web import request as request_module
 from finch_middleware.web.params import parse_callback
 from finch_middleware.web.request import BODY_LIMIT_BYTES, CallbackRequest
+from tests.ids import steady
 from tests.site import CALLBACK, Site
 
 CODE = "6d1fd0f0-5a1e-4e2a-9a5f-0c3c1f1f7a10"
@@ -406,7 +407,7 @@ def test_a_callback_request_is_taken_as_it_is() -> None:
     assert request.environ == {}
 
 
-@pytest.mark.parametrize("odd", [None, "request", {}, {"PATH_INFO": "/"}, object(), 5], ids=repr)
+@pytest.mark.parametrize("odd", [None, "request", {}, {"PATH_INFO": "/"}, object(), 5], ids=steady)
 def test_what_is_no_request_is_an_error_of_the_caller(odd: object) -> None:
     with pytest.raises(UsageError):
         CallbackRequest.of(odd)

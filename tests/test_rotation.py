@@ -88,7 +88,7 @@ def faulty() -> FaultyStorage:
     return FaultyStorage(MemoryStorage())
 
 
-@pytest.mark.parametrize("key", [OLD, NEW])
+@pytest.mark.parametrize("key", [OLD, NEW], ids=["old", "new"])
 def test_a_token_that_comes_meanwhile_is_not_written_over(faulty: FaultyStorage, key: str) -> None:
     before = connect(faulty, key=OLD, accepted_keys=(NEW,))
     worker = connect(faulty, key=key, accepted_keys=(NEW if key == OLD else OLD,))
