@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from finch_middleware.config.options import ENVIRONMENT, options_from_env
+from finch_middleware.config.options import OPTIONS, options_from_env
 from finch_middleware.config.settings import Settings
 from finch_middleware.crypto.keys import new_key
 from finch_middleware.storage.protocol import Storage
 from tests.test_options import KEY, OLDER
 
+ENVIRONMENT = {each.variable: name for name, each in OPTIONS.items() if each.variable}
 EVERY_VARIABLE = {
     "FINCH_CLIENT_ID": ("client-9", "client-9"),
     "FINCH_CLIENT_SECRET": ("s", "s"),

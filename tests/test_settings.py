@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from finch_middleware.config.options import Options
+from finch_middleware.config.options import OPTIONS, Options
 from finch_middleware.config.settings import Settings
 from finch_middleware.crypto.keys import new_key
 from finch_middleware.errors import ConfigurationError
@@ -123,3 +123,10 @@ def test_settings_show_no_secret() -> None:
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         settings(COMPLETE).client_id = "other"  # type: ignore[misc]  # the very subject
+
+
+def test_every_option_becomes_a_setting_or_is_read_by_the_pages() -> None:
+    names = {field.name for field in dataclasses.fields(Settings)}
+
+    assert names == {name for name, option in OPTIONS.items() if option.read}
+    assert OPTIONS.keys() - names == {"brand", "texts", "templates"}

@@ -9,7 +9,7 @@ import click
 from finch_middleware.assembly import storage_of
 from finch_middleware.cli import Fault
 from finch_middleware.cli.deployment import of_application, taking_application, without_password
-from finch_middleware.config.option_reader import OptionReader
+from finch_middleware.config.settings import check_option
 from finch_middleware.storage.protocol import Storage
 from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 
@@ -83,9 +83,7 @@ def _require_known(url: str) -> None:
     Raises:
         ConfigurationError: It does not; the message names the mend.
     """
-    reader = OptionReader({"storage": url})
-    reader.storage(Storage)
-    reader.finish(known={"storage"})
+    check_option("storage", url)
 
 
 def _tables_of(storage: object) -> str:

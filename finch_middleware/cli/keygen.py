@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from finch_middleware.config.option_reader import OptionReader
+from finch_middleware.config.settings import check_option
 from finch_middleware.crypto.keys import new_key
 from finch_middleware.errors import ConfigurationError
 
@@ -23,10 +23,8 @@ Give each key an id of its own: finch-middleware keygen --id k2
 
 def _checked_id(ctx: click.Context, parameter: click.Parameter, key_id: str) -> str:
     """*key_id*, if a key of that id would be taken."""
-    reader = OptionReader({"key": new_key(key_id)})
-    reader.key()
     try:
-        reader.finish(known={"key"})
+        check_option("key", new_key(key_id))
     except ConfigurationError:
         raise click.BadParameter("1 to 32 of the letters A-Z and a-z, digits, - and _") from None
     return key_id

@@ -1,83 +1,354 @@
-"""The options as they are given: their names, where the environment has them, new keys."""
+"""
+Every option of `FinchConnect`, declared once.
+
+The row of an option in `Options` holds its name, the type that a type checker sees, its
+environment variable, its default, what is reported when its value is wrong, and its text in the
+manual, which `docs/options.py` writes.
+"""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal, TypedDict, cast
+from typing import Annotated, Any, Literal, TypedDict, cast, get_type_hints
 
+from finch_middleware.config import readers
 from finch_middleware.config.customers import Customers
+from finch_middleware.config.readers import Reader
 from finch_middleware.crypto.keys import KeyProvider
 from finch_middleware.secret import Secret
 
 FlowKind = Literal["redirect", "embedded"]
+OpenedBy = Literal["begin", "application"]
+Sandbox = Literal["finch", "provider"]
 
-#: Scheme of a storage URL: the module that it needs, and the extra that installs it.
-STORAGE_SCHEMES: dict[str, tuple[str, str] | None] = {
-    "memory": None,
-    "sqlite": None,
-    "postgresql+psycopg": ("psycopg", "postgresql"),
-    "mysql+pymysql": ("pymysql", "mysql"),
-    "mariadb+pymysql": ("pymysql", "mysql"),
-    "redis": ("redis", "redis"),
-    "rediss": ("redis", "redis"),
-    "unix": ("redis", "redis"),  # redis-py's own word for a Redis behind a socket file
-}
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """
+    What is known about an option besides its name and type.
+
+    Attributes:
+        meaning: Its text in the manual.
+        read: Turns what was given, or the default, into the setting; None where `Pages` reads it.
+        must: Reported where `read` refuses a value without a sentence of its own.
+        required: Reported where it is missing: how to get it. Empty: it may be missing.
+        variable: The environment variable that sets it, if there is one.
+        heading: The manual's heading above this option and those that follow.
+    """
+
+    meaning: str
+    read: Reader | None
+    must: str = ""
+    required: str = ""
+    variable: str | None = None
+    default: object = None
+    heading: str = ""
+
+
+_PLAIN = "must be plain text without spaces"
+_FUNCTION = "must be a function"
+_FLAG = "must be True or False"
 
 
 class Options(TypedDict, total=False):
-    """What `FinchConnect(...)` takes; `Settings` says what each means."""
+    """What `FinchConnect(...)` takes. A row may use the settings of the rows above it."""
 
-    client_id: str
-    client_secret: str | Secret
-    redirect_uri: str
-    products: Sequence[str]
-    storage: object
-    key: str | Secret
-    accepted_keys: Sequence[str | Secret]
-    key_provider: KeyProvider | None
-    sandbox: Literal["finch", "provider"] | None
-    callback_path: str
-    path_rewritten: bool
-    begin_path: str
-    spa_origins: Sequence[str]
-    return_to: str
-    require_state: bool
-    opened_by: Literal["begin", "application"]
-    flow: FlowKind
-    customer_of: Callable[[Any], Customers]
-    render: Callable[[Any, Any], Any]
-    on_connected: Callable[[Any], None]
-    on_event: Callable[[Any], None]
-    spool: str | Path | None
-    exchange_deadline: timedelta
-    api_url: str
-    connect_origin: str
-    proxy: str | Secret | None
-    ca_bundle: str | Path | None
-    brand: str
-    texts: Mapping[str, Mapping[str, str]]
-    templates: str | Path
-    clock: Callable[[], datetime]
+    client_id: Annotated[
+        str,
+        Option(
+            heading="Required",
+            variable="FINCH_CLIENT_ID",
+            required="pass the one from Finch's dashboard",
+            read=readers.text,
+            must=_PLAIN,
+            meaning="from Finch's dashboard.",
+        ),
+    ]
+    client_secret: Annotated[
+        str | Secret,
+        Option(
+            variable="FINCH_CLIENT_SECRET",
+            required="pass the one from Finch's dashboard",
+            read=readers.secret,
+            must=_PLAIN,
+            meaning="from Finch's dashboard.",
+        ),
+    ]
+    redirect_uri: Annotated[
+        str,
+        Option(
+            variable="FINCH_REDIRECT_URI",
+            required="pass the callback's address as a browser sees it",
+            read=readers.redirect_uri,
+            must=_PLAIN,
+            meaning="the address of the callback as browsers see it, exactly as registered at "
+            "Finch. It begins with `https://`; `http://` is allowed for localhost only.",
+        ),
+    ]
+    products: Annotated[
+        Sequence[str],
+        Option(
+            variable="FINCH_PRODUCTS",
+            required='pass a list such as ["company", "directory"]',
+            read=readers.products,
+            must='must be a list of Finch\'s products, such as ["company", "directory"]',
+            meaning='the Finch products that you ask for, such as `["company", "directory"]`.',
+        ),
+    ]
+    storage: Annotated[
+        object,
+        Option(
+            variable="FINCH_STORAGE_URL",
+            required="pass a URL such as 'sqlite:///finch.db' or a storage object",
+            read=readers.storage,
+            meaning="`memory://`, `sqlite:///finch.db`, `postgresql+psycopg://…`, "
+            "`mysql+pymysql://…`, `redis://…`, or a [storage object](storage.md).",
+        ),
+    ]
+    key: Annotated[
+        str | Secret,
+        Option(
+            variable="FINCH_KEY",
+            required="make one with 'finch-middleware keygen', store it with your secrets, pass it",
+            read=readers.key,
+            meaning="the [key](keys.md) that encrypts. `finch-middleware keygen` makes one.",
+        ),
+    ]
+    spool: Annotated[
+        str | Path | None,
+        Option(
+            heading="Keys and storage",
+            variable="FINCH_SPOOL",
+            default=readers.BESIDE_THE_DATABASE,
+            read=readers.spool,
+            must="must be the path of a folder, or None to use no spool",
+            meaning="the folder where an encrypted token waits while the storage is "
+            "unavailable. With SQLite the default is a folder beside the database. With"
+            " a server you must name one, or pass `None` to have no spool.",
+        ),
+    ]
+    accepted_keys: Annotated[
+        Sequence[str | Secret],
+        Option(
+            variable="FINCH_ACCEPTED_KEYS",
+            default=(),
+            read=readers.accepted_keys,
+            meaning="keys that only decrypt, used while you [change keys](keys.md).",
+        ),
+    ]
+    key_provider: Annotated[
+        KeyProvider | None,
+        Option(
+            read=readers.key_provider,
+            must="must be an object with the methods wrap and unwrap",
+            meaning="unwraps the keys with a [key service](keys.md#a-key-service).",
+        ),
+    ]
+    sandbox: Annotated[
+        Sandbox | None,
+        Option(
+            heading="Paths and flows",
+            variable="FINCH_SANDBOX",
+            read=readers.one_of(None, "finch", "provider"),
+            meaning='`"finch"` or `"provider"`; production if not set.',
+        ),
+    ]
+    callback_path: Annotated[
+        str,
+        Option(
+            variable="FINCH_CALLBACK_PATH",
+            read=readers.callback_path,
+            must="must be a path that begins with '/', without query or fragment",
+            meaning="needed only where the application is mounted [under a "
+            "prefix](deployment.md#under-a-prefix).",
+        ),
+    ]
+    path_rewritten: Annotated[
+        bool,
+        Option(
+            default=False,
+            read=readers.flag,
+            must=_FLAG,
+            meaning="`True` where a proxy changes the path, so that `redirect_uri` does not end"
+            " with `callback_path`.",
+        ),
+    ]
+    begin_path: Annotated[
+        str,
+        Option(
+            read=readers.begin_path,
+            must="must be a path that begins with '/', without query",
+            meaning="the path of a [button without a view](flows.md#a-button-without-a-view). "
+            "It needs `customer_of`.",
+        ),
+    ]
+    spa_origins: Annotated[
+        Sequence[str],
+        Option(
+            default=(),
+            read=readers.spa_origins,
+            must='must be a list such as ["https://app.example.com"]',
+            meaning="other origins of your site whose pages may use the callback, such as "
+            '`["https://app.example.com"]`. Only these get CORS headers, and '
+            "`return_to` may lead there.",
+        ),
+    ]
+    return_to: Annotated[
+        str,
+        Option(
+            default="/",
+            read=readers.return_to,
+            meaning="where the person is sent if a flow names no other place; `/` by default.",
+        ),
+    ]
+    require_state: Annotated[
+        bool,
+        Option(
+            default=False,
+            read=readers.flag,
+            must=_FLAG,
+            meaning="`True` refuses a redirect that does not bring back its "
+            "[state](flows.md#state). The default is `False`, because Finch does not "
+            "document that it returns the state.",
+        ),
+    ]
+    opened_by: Annotated[
+        OpenedBy,
+        Option(
+            default="begin",
+            read=readers.one_of("begin", "application"),
+            meaning='`"application"` where Connect is [opened without '
+            "`begin`](flows.md#connect-that-you-open-yourself).",
+        ),
+    ]
+    flow: Annotated[
+        FlowKind,
+        Option(
+            default="redirect",
+            read=readers.one_of("redirect", "embedded"),
+            meaning='with `opened_by="application"`, the flow that the application opens: '
+            '`"redirect"` or `"embedded"`.',
+        ),
+    ]
+    customer_of: Annotated[
+        Callable[[Any], Customers],
+        Option(
+            heading="Your application",
+            read=readers.function,
+            must=_FUNCTION,
+            meaning="a function that returns the customer who is [signed in](customer_of.md).",
+        ),
+    ]
+    render: Annotated[
+        Callable[[Any, Any], Any],
+        Option(
+            read=readers.function,
+            must=_FUNCTION,
+            meaning="a function that returns [your own "
+            "response](pages_and_hooks.md#your-own-response) for an outcome.",
+        ),
+    ]
+    on_connected: Annotated[
+        Callable[[Any], None],
+        Option(
+            read=readers.function,
+            must=_FUNCTION,
+            meaning="called at least once with each stored "
+            "[connection](pages_and_hooks.md#when-something-is-connected).",
+        ),
+    ]
+    on_event: Annotated[
+        Callable[[Any], None],
+        Option(
+            read=readers.function,
+            must=_FUNCTION,
+            meaning="called with each [event](pages_and_hooks.md#events).",
+        ),
+    ]
+    brand: Annotated[
+        str, Option(default="", read=None, meaning="the name of your application on the pages.")
+    ]
+    texts: Annotated[
+        Mapping[str, Mapping[str, str]],
+        Option(
+            default={},
+            read=None,
+            meaning="replaces [texts](pages_and_hooks.md#your-words) of the pages.",
+        ),
+    ]
+    templates: Annotated[
+        str | Path,
+        Option(
+            read=None, meaning="a folder with your own [`page.html`](pages_and_hooks.md#your-page)."
+        ),
+    ]
+    exchange_deadline: Annotated[
+        timedelta,
+        Option(
+            heading="The connection to Finch",
+            default=timedelta(seconds=12),
+            read=readers.deadline,
+            must="must be a timedelta of at most 20 seconds",
+            meaning="the time for the exchange, all attempts included; a `timedelta`, 12 "
+            "seconds by default.",
+        ),
+    ]
+    proxy: Annotated[
+        str | Secret | None,
+        Option(
+            read=readers.proxy,
+            must="must be an address such as http://host:port, or None",
+            meaning="an `http://` proxy for requests to Finch. Environment variables for this "
+            "are ignored.",
+        ),
+    ]
+    ca_bundle: Annotated[
+        str | Path | None,
+        Option(
+            read=readers.ca_bundle,
+            must="must be a file of certificates in PEM form, or None to trust those of certifi",
+            meaning="a file of certificate authorities for requests to Finch. Environment "
+            "variables for this are ignored.",
+        ),
+    ]
+    api_url: Annotated[
+        str,
+        Option(
+            variable="FINCH_API_URL",
+            default="https://api.tryfinch.com",
+            read=readers.api_url,
+            meaning="the address of Finch's API, or of a fake.",
+        ),
+    ]
+    connect_origin: Annotated[
+        str,
+        Option(
+            variable="FINCH_CONNECT_ORIGIN",
+            default="https://connect.tryfinch.com",
+            read=readers.connect_origin,
+            meaning="the origin of Finch Connect, or of a fake.",
+        ),
+    ]
+    clock: Annotated[
+        Callable[[], datetime],
+        Option(
+            default=readers.utc_now,
+            read=readers.clock,
+            must="must be a function that returns an aware datetime, as datetime.now(UTC) is",
+            meaning="a function that returns the time, for tests.",
+        ),
+    ]
 
 
-#: Environment variable: the option that it sets.
-ENVIRONMENT = {
-    "FINCH_CLIENT_ID": "client_id",
-    "FINCH_CLIENT_SECRET": "client_secret",
-    "FINCH_REDIRECT_URI": "redirect_uri",
-    "FINCH_CALLBACK_PATH": "callback_path",
-    "FINCH_PRODUCTS": "products",
-    "FINCH_SANDBOX": "sandbox",
-    "FINCH_STORAGE_URL": "storage",
-    "FINCH_KEY": "key",
-    "FINCH_ACCEPTED_KEYS": "accepted_keys",
-    "FINCH_SPOOL": "spool",
-    "FINCH_API_URL": "api_url",
-    "FINCH_CONNECT_ORIGIN": "connect_origin",
+#: Every option by its name.
+OPTIONS: dict[str, Option] = {
+    name: hint.__metadata__[0]
+    for name, hint in get_type_hints(Options, include_extras=True).items()
 }
 
 
@@ -85,11 +356,13 @@ def options_from_env(environ: Mapping[str, str] | None = None) -> Options:
     """The options that the ``FINCH_…`` variables set; an empty one counts as not set."""
     environ = os.environ if environ is None else environ
     options: dict[str, Any] = {
-        option: environ[name] for name, option in ENVIRONMENT.items() if environ.get(name)
+        name: environ[option.variable]
+        for name, option in OPTIONS.items()
+        if option.variable and environ.get(option.variable)
     }
-    for option in ("products", "accepted_keys"):
-        if option in options:
-            options[option] = re.findall(r"[^\s,]+", options[option])
+    for name in ("products", "accepted_keys"):
+        if name in options:
+            options[name] = re.findall(r"[^\s,]+", options[name])
     if options.get("spool") == "none":
         options["spool"] = None
     return cast("Options", options)

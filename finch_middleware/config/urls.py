@@ -38,22 +38,22 @@ def origin_of(parts: SplitResult) -> str:
     return f"{parts.scheme}://{host}" + (f":{port}" if port not in (None, default) else "")
 
 
-def address_faults(name: str, address: str) -> list[str]:
-    """What is wrong with a web address, in one sentence; plain http is for loopback alone."""
+def fault_of_address(address: str) -> str | None:
+    """What is wrong with a web address; only loopback may use plain http."""
     if not PLAIN.fullmatch(address):
-        return [f"{name}: must be plain text without spaces"]
+        return "must be plain text without spaces"
     try:
         parts = urlsplit(address)
-        host, _ = parts.hostname, parts.port
+        host, _ = parts.hostname, parts.port  # reading the port checks it
     except ValueError:
-        return [f"{name}: is not a web address"]
+        return "is not a web address"
     if parts.username is not None or parts.password is not None:
-        return [f"{name}: must hold no user name or password"]
+        return "must contain no user name or password"
     if not host or parts.scheme not in ("https", "http"):
-        return [f"{name}: must be a whole address that begins with https://"]
+        return "must be a full address that begins with https://"
     if parts.scheme == "http" and not is_loopback(host):
-        return [f"{name}: must begin with https://; plain http is for localhost alone"]
-    return []
+        return "must begin with https://; only localhost may use plain http"
+    return None
 
 
 def usable_proxy(address: str) -> bool:

@@ -1,0 +1,44 @@
+"""
+Writes the list of options in configuration.md, from the options' own declarations.
+
+    python docs/options.py
+"""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+from finch_middleware.config.options import OPTIONS
+
+PAGE = Path(__file__).parent / "configuration.md"
+BEGIN, END = "<!-- options -->\n", "<!-- /options -->"
+
+
+def option_list() -> str:
+    """Every option with its environment variable and meaning, one sentence a line."""
+    return "\n".join(_lines()).strip() + "\n"
+
+
+def _lines() -> Iterator[str]:
+    for name, option in OPTIONS.items():
+        if option.heading:
+            yield from ("", f"### {option.heading}", "")
+        names = f"- `{name}`, `{option.variable}`" if option.variable else f"- `{name}`"
+        for sentence in re.split(r"(?<=\.) ", f"{names}: {option.meaning}"):
+            indent = "" if sentence.startswith("- `") else "  "
+            yield textwrap.fill(
+                sentence,
+                width=120,
+                initial_indent=indent,
+                subsequent_indent="  ",
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+
+
+if __name__ == "__main__":
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+    PAGE.write_text(before + BEGIN + option_list() + END + rest.partition(END)[2], encoding="utf-8")

@@ -1,0 +1,318 @@
+"""
+How the value of each option is read.
+
+A reader gets the value, and all options: those above it in `Options` as read already, a wrong one
+left out. It returns the setting, or raises `Wrong`; no sentence repeats what may be a secret.
+"""
+
+from __future__ import annotations
+
+import base64
+import importlib.util
+import re
+import ssl
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+from finch_middleware.config.urls import (
+    PATH,
+    PLAIN,
+    check_return_to,
+    fault_of_address,
+    origin_of,
+    usable_proxy,
+    wsgi_path,
+)
+from finch_middleware.crypto.keys import KEY_BYTES, Key
+from finch_middleware.errors import UsageError
+from finch_middleware.secret import Secret
+
+Given = Mapping[str, Any]
+Reader = Callable[[Any, Given], object]
+
+#: Scheme of a storage URL: the module that it needs, and the extra that installs it.
+STORAGE_SCHEMES: dict[str, tuple[str, str] | None] = {
+    "memory": None,
+    "sqlite": None,
+    "postgresql+psycopg": ("psycopg", "postgresql"),
+    "mysql+pymysql": ("pymysql", "mysql"),
+    "mariadb+pymysql": ("pymysql", "mysql"),
+    "redis": ("redis", "redis"),
+    "rediss": ("redis", "redis"),
+    "unix": ("redis", "redis"),  # redis-py's own word for a Redis behind a socket file
+}
+#: The default of the option `spool`; None already means no spool.
+BESIDE_THE_DATABASE = object()
+
+_KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
+_PRODUCT = re.compile(r"[a-z][a-z_]*(?::[a-z_]+)?")
+_SCHEME = re.compile(r"([a-z][a-z0-9+]*)://")
+
+
+class Wrong(Exception):
+    """A value that cannot work: one sentence for each fault; none for the option's own."""
+
+
+def text(value: Any, given: Given) -> str:
+    plain = value.reveal() if isinstance(value, Secret) else value
+    if not isinstance(plain, str) or not PLAIN.fullmatch(plain):
+        raise Wrong
+    return plain
+
+
+def secret(value: Any, given: Given) -> Secret:
+    return Secret(text(value, given))
+
+
+def one_of(*choices: object) -> Reader:
+    def read(value: Any, given: Given) -> object:
+        if value not in choices:
+            raise Wrong(f"must be one of {', '.join(map(repr, choices))}")
+        return value
+
+    return read
+
+
+def function(value: Any, given: Given) -> object:
+    if value is not None and not callable(value):
+        raise Wrong
+    return value
+
+
+def flag(value: Any, given: Given) -> bool:
+    # Not by its truth: Python takes "no" for true.
+    if not isinstance(value, bool):
+        raise Wrong
+    return value
+
+
+def redirect_uri(value: Any, given: Given) -> str:
+    uri = text(value, given)
+    fragment = "must have no fragment; drop the part from '#'" if "#" in uri else None
+    if faults := [fault for fault in (fault_of_address(uri), fragment) if fault]:
+        raise Wrong(*faults)
+    return uri
+
+
+def products(value: Any, given: Given) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise Wrong
+    names = tuple(value)
+    if not names or not all(isinstance(name, str) and _PRODUCT.fullmatch(name) for name in names):
+        raise Wrong
+    return names
+
+
+def storage(value: Any, given: Given) -> object:
+    if not isinstance(value, str):
+        return value
+    found = _SCHEME.match(value)
+    # Before a forgotten "://" there may be a password, so only a scheme is repeated.
+    scheme = found[1] if found else ""
+    if scheme not in STORAGE_SCHEMES:
+        near = [known for known in STORAGE_SCHEMES if known.partition("+")[0] == scheme]
+        fix = f"write {near[0]}://" if near else f"use one of {', '.join(STORAGE_SCHEMES)}"
+        raise Wrong(f"unknown scheme {scheme!r}; {fix}")
+    if value in ("sqlite://", "sqlite:///:memory:"):
+        raise Wrong("SQLite in memory loses its data between requests; use memory:// for tests")
+    needed = STORAGE_SCHEMES[scheme]
+    if needed and importlib.util.find_spec(needed[0]) is None:
+        raise Wrong(
+            f"the driver {needed[0]} is not installed; "
+            f"run pip install 'finch-middleware[{needed[1]}]'"
+        )
+    return value
+
+
+def missing_methods(storage: object, protocol: type) -> list[str]:
+    """What an object lacks to be a storage; nothing is wrong with a URL, or with no storage."""
+    if storage is None or isinstance(storage, str):
+        return []
+    if isinstance(storage, type):
+        return [f"storage: {storage.__name__} is a class; pass an object of it"]
+    if isinstance(storage, protocol):
+        return []
+    names = [name for name, value in vars(protocol).items() if callable(value)]
+    missing = [n for n in names if not n.startswith("_") and not hasattr(storage, n)]
+    return [
+        f"storage: a {type(storage).__name__} lacks the methods {', '.join(missing)}; "
+        "pass a URL or a storage object"
+    ]
+
+
+def spool(value: Any, given: Given) -> Path | None:
+    if value is BESIDE_THE_DATABASE:
+        return _default_spool(given.get("storage"))
+    if value is None:
+        return None
+    if not isinstance(value, (str, Path)) or not str(value).strip():
+        raise Wrong
+    return Path(value).absolute()
+
+
+def _default_spool(storage: object) -> Path | None:
+    url = storage if isinstance(storage, str) else ""
+    if storage is None or url.startswith("memory://"):
+        return None
+    if url.startswith("sqlite:///"):
+        return Path(url.removeprefix("sqlite:///").partition("?")[0] + "-spool").absolute()
+    raise Wrong(
+        "missing; pass a folder on a local disk that keeps a token while the storage is "
+        "unavailable, or set FINCH_SPOOL; spool=None (FINCH_SPOOL=none) uses no spool"
+    )
+
+
+def key(value: Any, given: Given) -> Key:
+    wrapped = given.get("key_provider") is not None
+    key_id, _, encoded = _plain(value).partition(":")
+    try:
+        material = base64.b64decode(encoded.replace("-", "+").replace("_", "/"), validate=True)
+    except ValueError:
+        material = b""
+    # A wrapped key is longer than the key that it protects.
+    fits = len(material) > KEY_BYTES if wrapped else len(material) == KEY_BYTES
+    if not _KEY_ID.fullmatch(key_id) or not fits:
+        kind = "a wrapped key" if wrapped else f"{KEY_BYTES} random bytes"
+        maker = "finch_middleware.wrapped_key" if wrapped else "'finch-middleware keygen'"
+        raise Wrong(f"must have the form '<id>:<{kind} in base64>'; {maker} makes one")
+    return Key(key_id=key_id, material=Secret(base64.b64encode(material).decode()))
+
+
+def accepted_keys(value: Any, given: Given) -> tuple[Key, ...]:
+    several = () if value is None else value
+    if isinstance(several, (str, Secret)) or not isinstance(several, Iterable):
+        several = (several,)
+    keys = tuple(key(each, given) for each in several)
+    current = given.get("key")
+    ids = [each.key_id for each in (current, *keys) if isinstance(each, Key)]
+    if len(set(ids)) < len(ids):
+        raise Wrong("two keys have the same id; give each its own")
+    return keys
+
+
+def key_provider(value: Any, given: Given) -> object:
+    methods = [getattr(value, name, None) for name in ("wrap", "unwrap")]
+    if value is not None and not all(map(callable, methods)):
+        raise Wrong
+    return value
+
+
+def callback_path(value: Any, given: Given) -> str | None:
+    uri = given.get("redirect_uri")
+    whole = wsgi_path(urlsplit(uri).path or "/") if uri else None
+    if value is None:
+        return whole
+    if not isinstance(value, str) or not PATH.fullmatch(value):
+        raise Wrong
+    path = wsgi_path(value)
+    if whole and not whole.endswith(path) and given.get("path_rewritten") is not True:
+        raise Wrong(
+            f"{value!r} is not the end of redirect_uri's path, so no browser would reach it; "
+            "correct one of them, or pass path_rewritten=True if a proxy rewrites the path"
+        )
+    return path
+
+
+def begin_path(value: Any, given: Given) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or not PATH.fullmatch(value):
+        raise Wrong
+    path, faults = wsgi_path(value), []
+    if path == given.get("callback_path"):
+        faults.append("must not be the path of the callback")
+    if given.get("customer_of") is None:
+        faults.append("needs customer_of, which returns the signed-in customer")
+    if faults:
+        raise Wrong(*faults)
+    return path
+
+
+def spa_origins(value: Any, given: Given) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise Wrong
+    origins = tuple(map(str, value))
+    if faults := [fault for each in origins if (fault := fault_of_address(each))]:
+        raise Wrong(*faults)
+    if any(origin_of(urlsplit(each)) != each for each in origins):
+        raise Wrong("each must be an origin as browsers send it, without a path")
+    return origins
+
+
+def return_to(value: Any, given: Given) -> str:
+    try:
+        return check_return_to(value, spa_origins=given.get("spa_origins", ()))
+    except UsageError as error:
+        fault = str(error).removeprefix("return_to ")
+    raise Wrong(fault)
+
+
+def deadline(value: Any, given: Given) -> timedelta:
+    if not isinstance(value, timedelta) or not timedelta(0) < value <= timedelta(seconds=20):
+        raise Wrong
+    return value
+
+
+def proxy(value: Any, given: Given) -> Secret | None:
+    if value is None:
+        return None
+    address = Secret(_plain(value))
+    if not usable_proxy(address.reveal()):
+        raise Wrong
+    return address
+
+
+def ca_bundle(value: Any, given: Given) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, (str, Path)) or not _holds_certificates(str(value)):
+        raise Wrong
+    return str(value)
+
+
+def api_url(value: Any, given: Given) -> str:
+    url = str(value).rstrip("/")
+    if fault := fault_of_address(url):
+        raise Wrong(fault)
+    return url
+
+
+def connect_origin(value: Any, given: Given) -> str:
+    parts = urlsplit(api_url(value, given))
+    if parts.path or parts.query or parts.fragment:
+        raise Wrong("must be scheme and host alone, without a path")
+    return origin_of(parts)
+
+
+def clock(value: Any, given: Given) -> Callable[[], datetime]:
+    if not callable(value) or not _is_aware(value):
+        raise Wrong
+    return cast("Callable[[], datetime]", value)
+
+
+def utc_now() -> datetime:
+    """The default of the option `clock`."""
+    return datetime.now(UTC)
+
+
+def _plain(value: object) -> str:
+    return value.reveal() if isinstance(value, Secret) else str(value or "")
+
+
+def _is_aware(clock: Callable[[], object]) -> bool:
+    try:
+        now = clock()
+        return isinstance(now, datetime) and now.utcoffset() is not None
+    except Exception:  # the application's own code may raise anything
+        return False
+
+
+def _holds_certificates(file: str) -> bool:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=file)
+    except (OSError, ValueError):
+        return False
+    return True
