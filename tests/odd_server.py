@@ -1,4 +1,4 @@
-"""A server on a bare socket that misbehaves as a test asks it to, and records what it was sent."""
+"""The fake Finch's server with a function in place of Finch: it sends any bytes at any time."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ import contextlib
 import datetime
 import functools
 import ipaddress
+import re
 import shutil
 import socket
 import ssl
-import struct
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import TracebackType
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+
+from finch_middleware.testing.fake_finch.wire import Server, reset
 
 Behaviour = Callable[["Line"], None]
 
@@ -41,34 +42,30 @@ class Line:
         self._read = b""
 
     def secure(self, tls: ssl.SSLContext) -> None:
-        """Shake hands."""
-        self.sock = tls.wrap_socket(self.sock, server_side=True)
-        self.server.socks.append(self.sock)
+        """Do the TLS handshake."""
+        self.sock = secured = self.server.secure(self.sock, tls)
+        secured.do_handshake()
 
     def request(self) -> bytes:
         """The next whole request, recorded; empty when the client has gone."""
-        while b"\r\n\r\n" not in self._read:
-            if not self._more():
-                return b""
-        head, _, rest = self._read.partition(b"\r\n\r\n")
-        length = 0
-        for line in head.split(b"\r\n"):
-            if line.lower().startswith(b"content-length:"):
-                length = int(line.split(b":")[1])
-        while len(rest) < length:
-            if not self._more():
-                return b""
-            rest = self._read.partition(b"\r\n\r\n")[2]
-        self._read = rest[length:]
-        request = head + b"\r\n\r\n" + rest[:length]
+        head = self._until(lambda: b"\r\n\r\n" in self._read) and self._read.split(b"\r\n\r\n")[0]
+        length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
+        whole = len(head) + 4 + (int(length[1]) if length else 0)
+        if not head or not self._until(lambda: len(self._read) >= whole):
+            return b""
+        request, self._read = self._read[:whole], self._read[whole:]
         self.server.requests.append(request)
         return request
 
-    def _more(self) -> bool:
-        chunk = self.sock.recv(65536)
-        self._read += chunk
-        self.server.received_bytes += len(chunk)
-        return bool(chunk)
+    def _until(self, complete: Callable[[], bool]) -> bytes:
+        """What was read, once it is *complete*; empty when the client has gone."""
+        while not complete():
+            chunk = self.sock.recv(65536)
+            if not chunk:
+                return b""
+            self._read += chunk
+            self.server.received_bytes += len(chunk)
+        return self._read
 
     def send(self, data: bytes) -> None:
         self.sock.sendall(data)
@@ -80,78 +77,33 @@ class Line:
                 return
             self.send(bytes([byte]))
 
-    def wait(self, seconds: float = 30.0) -> bool:
-        """Stall; whether the test is over."""
-        return self.server.over.wait(seconds)
+    def wait(self, seconds: float | None = None) -> bool:
+        """Stall until the test is over, or for so long; whether the test is over."""
+        return self.server.stopping.wait(seconds)
 
     def reset(self) -> None:
         """End the connection with a RST."""
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.sock.close()
+        reset(self.sock)
 
 
-class OddServer:
-    """Use it as a context manager; it listens on loopback and ends with the block."""
+class OddServer(Server):
+    """Use it as a context manager; it listens on loopback and stops with the block."""
 
     def __init__(self, behave: Behaviour, *, tls: ssl.SSLContext | None = None) -> None:
+        super().__init__(self._converse, tls=tls)
         self._behave = behave
-        self._tls = tls
-        self._threads: list[threading.Thread] = []
-        self.socks: list[socket.socket] = []
         self.requests: list[bytes] = []
         self.received_bytes = 0
-        self.connections = 0
-        self.over = threading.Event()
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self.listener.getsockname()[1]
         self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
 
-    def __enter__(self) -> OddServer:
-        self._start(self._accept)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.over.set()
-        with contextlib.suppress(OSError):
-            self.listener.shutdown(socket.SHUT_RDWR)
-        for sock in [*self.socks, self.listener]:
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-        for thread in list(self._threads):
-            thread.join(5)
-        for sock in [*self.socks, self.listener]:
-            sock.close()
-
-    def _start(self, target: Callable[[], None]) -> None:
-        thread = threading.Thread(target=target, daemon=True)
-        self._threads.append(thread)
-        thread.start()
-
-    def _accept(self) -> None:
-        while not self.over.is_set():
-            try:
-                sock, _ = self.listener.accept()
-            except OSError:
-                return
-            self.connections += 1
-            self.socks.append(sock)
-            self._start(lambda sock=sock: self._serve(sock))  # type: ignore[misc]  # bound now
-
-    def _serve(self, sock: socket.socket) -> None:
+    def _converse(self, sock: socket.socket, *_: object) -> None:
         line = Line(self, sock)
-        # The client may leave at any moment: that is what these tests are about.
-        with contextlib.suppress(OSError):
-            if self._tls is not None:
-                line.secure(self._tls)
+        try:
+            if isinstance(sock, ssl.SSLSocket):
+                sock.do_handshake()
             self._behave(line)
-        with contextlib.suppress(OSError):
-            line.sock.shutdown(socket.SHUT_RDWR)
-        line.sock.close()
+        finally:
+            self.shutdown_request(line.sock)
 
 
 def answering(*answers: bytes) -> Behaviour:

@@ -180,7 +180,7 @@ def stall_within_a_body(line: Line) -> None:
 def send_endless_headers(line: Line) -> None:
     line.request()
     line.send(b"HTTP/1.1 200 OK\r\n")
-    while not line.server.over.is_set():
+    while not line.server.stopping.is_set():
         line.send(b"X: " + b"x" * 60_000 + b"\r\n")
 
 
@@ -201,7 +201,7 @@ def test_an_exchange_that_breaks_after_its_first_byte_is_not_tried_again(
         with pytest.raises(FinchFault) as caught:
             exchanged(api_of(server), within=0.5 * SECOND)
 
-        assert server.connections == 1
+        assert server.accepted == 1
     assert (type(caught.value), caught.value.reason) == (kind, reason)
 
 
@@ -212,7 +212,7 @@ def test_an_unreachable_finch_is_tried_three_times_and_leaves_the_code_unspent()
         with pytest.raises(FinchUnavailable) as caught:
             exchanged(api_of(server))
 
-        assert server.connections == 3
+        assert server.accepted == 3
     assert (caught.value.reason, caught.value.status) == ("unreachable", None)
 
 
@@ -220,7 +220,7 @@ def test_a_finch_that_can_be_reached_at_the_third_try_grants() -> None:
     tls = authority().server()
 
     def behave(line: Line) -> None:
-        if server.connections < 3:
+        if server.accepted < 3:
             line.reset()
         else:
             line.secure(tls)
@@ -239,7 +239,7 @@ def test_a_certificate_that_is_not_trusted_is_tried_once() -> None:
         with pytest.raises(FinchUnavailable, match="unreachable"):
             exchanged(api_of(server))
 
-        assert (server.connections, server.received_bytes) == (1, 0)
+        assert (server.accepted, server.received_bytes) == (1, 0)
 
 
 def test_a_kept_connection_that_the_server_closed_makes_no_ambiguous_exchange() -> None:
@@ -322,7 +322,7 @@ def test_after_a_503_that_may_have_been_acted_on_only_a_grant_is_certain(
 def test_after_a_503_a_finch_that_cannot_be_reached_leaves_no_certainty() -> None:
     def behave(line: Line) -> None:
         line.request()
-        server.listener.shutdown(socket.SHUT_RDWR)
+        server.socket.shutdown(socket.SHUT_RDWR)
         line.send(raw_answer(b"", "Retry-After: 0", "Connection: close", status="503 Busy"))
 
     with OddServer(behave) as server, pytest.raises(ExchangeAmbiguous, match="unreachable"):

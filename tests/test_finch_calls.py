@@ -164,7 +164,7 @@ def test_another_call_without_an_answer_finds_finch_away(
         with pytest.raises(FinchUnavailable, match=reason):
             make(call, api_of(server), within=0.4 * SECOND)
 
-        assert server.connections == 1
+        assert server.accepted == 1
 
 
 @pytest.mark.parametrize(

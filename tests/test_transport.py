@@ -133,7 +133,7 @@ def test_interim_answers_before_the_one_that_counts_are_passed_over() -> None:
         client = Transport()
         results = [answered(ask(server, transport=client)) for _ in range(2)]
 
-        assert server.connections == 1
+        assert server.accepted == 1
     assert [(each.status, each.body) for each in results] == [(200, b'{"a": 1}')] * 2
     assert results[0].headers["Content-Length"] == "8"
 
@@ -150,7 +150,7 @@ def interim_alone(line: Line) -> None:
 
 def interim_without_end(line: Line) -> None:
     line.request()
-    while not line.server.over.is_set():
+    while not line.server.stopping.is_set():
         line.send(INTERIM)
 
 
@@ -270,7 +270,7 @@ def test_endless_trailers_are_cut_off() -> None:
     def behave(line: Line) -> None:
         line.request()
         line.send(raw_answer(b"2\r\n{}\r\n0\r\n", "Transfer-Encoding: chunked"))
-        while not line.server.over.is_set():
+        while not line.server.stopping.is_set():
             line.send(b"X: " + b"x" * 60_000 + b"\r\n")
 
     with OddServer(behave) as server:
@@ -322,7 +322,7 @@ def test_a_redirect_is_not_followed(status: int) -> None:
             result = answered(ask(server))
 
             assert len(server.requests) == 1
-        assert (target.connections, target.received_bytes) == (0, 0)
+        assert (target.accepted, target.received_bytes) == (0, 0)
     assert (result.status, result.body) == (status, None)
 
 

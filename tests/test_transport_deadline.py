@@ -216,7 +216,7 @@ def test_a_deadline_that_has_passed_sends_nothing() -> None:
         result = ask(server, within=timedelta(0))
 
         assert result == UNREACHABLE
-        assert server.connections == 0
+        assert server.accepted == 0
 
 
 def test_an_address_that_swallows_packets_leaves_time_for_the_next(

@@ -37,7 +37,7 @@ def test_a_connection_is_kept_for_the_next_request(raw: bytes, tls: bool) -> Non
         for _ in range(3):
             answered(ask(server, transport=client))
 
-        assert (server.connections, len(server.requests)) == (1, 3)
+        assert (server.accepted, len(server.requests)) == (1, 3)
 
 
 def test_a_connection_is_not_used_after_four_idle_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,11 +47,11 @@ def test_a_connection_is_not_used_after_four_idle_seconds(monkeypatch: pytest.Mo
         now = time.monotonic
         monkeypatch.setattr(time, "monotonic", lambda: now() + 3.5)
         ask(server, transport=one)
-        kept = server.connections
+        kept = server.accepted
         monkeypatch.setattr(time, "monotonic", lambda: now() + 3.5 + 4.1)
         ask(server, transport=one)
 
-        assert (kept, server.connections) == (1, 2)
+        assert (kept, server.accepted) == (1, 2)
 
 
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
@@ -67,7 +67,7 @@ def test_a_kept_connection_that_the_server_closed_is_replaced(tls: bool) -> None
             answered(ask(server, transport=client))
             time.sleep(0.05)
 
-        assert (server.connections, len(server.requests)) == (5, 5)
+        assert (server.accepted, len(server.requests)) == (5, 5)
 
 
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
@@ -85,7 +85,7 @@ def test_surplus_bytes_are_not_taken_for_the_next_answer(tls: bool) -> None:
 
         result = answered(ask(server, transport=client))
 
-        assert server.connections == 2
+        assert server.accepted == 2
     assert result.body == b"mine"
 
 
@@ -95,7 +95,7 @@ def test_a_connection_whose_answer_was_not_read_is_not_kept() -> None:
         ask(server, transport=one)
         ask(server, transport=one)
 
-        assert server.connections == 2
+        assert server.accepted == 2
 
 
 def test_many_threads_get_each_their_own_answer() -> None:
@@ -120,7 +120,7 @@ def test_many_threads_get_each_their_own_answer() -> None:
         for thread in threads:
             thread.join()
 
-        assert server.connections <= 16
+        assert server.accepted <= 16
     assert wrong == []
 
 
@@ -140,7 +140,7 @@ def test_a_fork_shares_neither_connection_nor_context() -> None:
         answered(ask(server, transport=client))
 
         assert ended
-        assert server.connections == 2
+        assert server.accepted == 2
 
 
 def test_a_fork_while_the_context_is_being_made_does_not_hang_the_child(

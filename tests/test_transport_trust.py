@@ -65,7 +65,7 @@ def test_a_missing_bundle_sends_nothing(tmp_path: Path) -> None:
     with OddServer(answering(raw_answer(b"{}")), tls=authority().server()) as server:
         result = ask(server, transport=client)
 
-        assert server.connections == 0
+        assert server.accepted == 0
     assert result == UNREACHABLE
 
 
@@ -124,7 +124,7 @@ def test_tls_goes_through_the_configured_proxy() -> None:
         first = ask(server, transport=client)
         second = ask(server, transport=client)
 
-        assert (proxy.connections, server.connections, len(server.requests)) == (1, 1, 2)
+        assert (proxy.accepted, server.accepted, len(server.requests)) == (1, 1, 2)
         assert proxy.requests[0].startswith(f"CONNECT 127.0.0.1:{server.port} ".encode())
         assert b"Proxy-Authorization: Basic dXNlcjpwYXNz" in proxy.requests[0]
         assert b"Proxy-Authorization" not in server.requests[0]
@@ -138,7 +138,7 @@ def test_plain_requests_to_loopback_do_not_use_the_proxy() -> None:
     ):
         ask(server, transport=Transport(proxy=Secret(proxy.url)))
 
-        assert (server.connections, proxy.connections) == (1, 0)
+        assert (server.accepted, proxy.accepted) == (1, 0)
 
 
 def test_a_proxy_that_refuses_is_unreachable() -> None:
@@ -150,7 +150,7 @@ def test_a_proxy_that_refuses_is_unreachable() -> None:
 
         result = ask(server, transport=client)
 
-        assert (len(proxy.requests), server.connections) == (1, 0)
+        assert (len(proxy.requests), server.accepted) == (1, 0)
     assert result == UNREACHABLE
 
 
@@ -264,7 +264,7 @@ def test_the_environment_changes_nothing(tmp_path: Path) -> None:
         over_plain = send_in_a_process(plain.url, "", environment)
 
         assert (over_tls, over_plain) == ("200 None", "200 None")
-        assert proxy.connections == 0
+        assert proxy.accepted == 0
         assert b"authorization" not in (server.requests[0] + plain.requests[0]).lower()
     assert not keys.exists()
 

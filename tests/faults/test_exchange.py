@@ -179,7 +179,7 @@ def test_exchange_redirect_is_not_followed(fake: FakeFinch, site: Site, browser:
         answer = by_script(browser, callback)
 
     assert (answer.status, answer.json["retry"]) == (502, "restart")
-    assert (elsewhere.connections, elsewhere.received_bytes) == (0, 0)
+    assert (elsewhere.accepted, elsewhere.received_bytes) == (0, 0)
     assert (site.events[0].reason, site.events[0].level) == ("redirected", logging.ERROR)
     assert state_of(site, fake, callback) == (AttemptState.FAILED, "bad_response")
 

@@ -42,7 +42,7 @@ def test_t18_a_redirect_of_the_token_endpoint_is_not_followed(
         answer = browser.get(fake.allow(browser.location("acme")))
 
     assert answer.status == 502
-    assert (elsewhere.connections, elsewhere.received_bytes) == (0, 0)
+    assert (elsewhere.accepted, elsewhere.received_bytes) == (0, 0)
     assert fake.ledger.calls("token") == 1
     assert str(elsewhere.port) not in answer.text
 
@@ -263,7 +263,7 @@ def test_t20_the_environment_changes_nothing_about_a_whole_flow(tmp_path: Path) 
         ).stdout.splitlines()
 
     assert told == ["303 1 1", "['sessions']"]
-    assert trap.connections == 0
+    assert trap.accepted == 0
 
 
 _TRUSTING = """
@@ -304,6 +304,6 @@ def test_t20_an_authority_counts_only_where_it_is_configured(
 
     assert told == reason
     assert len(server.requests) == requests
-    assert trap.connections == 0
+    assert trap.accepted == 0
     # Where TLS was spoken, its keys were not written down.
     assert not (tmp_path / "keys.log").exists()

@@ -66,7 +66,7 @@ class Dispatch:
             else:
                 self._scripts.pop(endpoint, None)
 
-    def answer(self, request: Request, stopping: Event) -> tuple[Response, Behaviour]:
+    def respond(self, request: Request, stopping: Event) -> tuple[Response, Behaviour]:
         """
         The answer, and how to deliver it.
 

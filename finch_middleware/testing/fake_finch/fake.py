@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import ssl
 import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from threading import Thread
 from types import TracebackType
 from typing import Self
 from urllib.parse import parse_qs, urlsplit
@@ -24,11 +24,9 @@ from finch_middleware.testing.fake_finch.connect_page import (
 from finch_middleware.testing.fake_finch.dispatch import Dispatch
 from finch_middleware.testing.fake_finch.ledger import Ledger
 from finch_middleware.testing.fake_finch.records import IssuedCode
-from finch_middleware.testing.fake_finch.wire import Server
+from finch_middleware.testing.fake_finch.wire import Handler, Server
 
 Tls = ssl.SSLContext | tuple[str | Path, str | Path]
-
-_STOP_POLL_SECONDS = 0.02
 
 
 class FakeFinch:
@@ -70,7 +68,6 @@ class FakeFinch:
         self._port = port
         self._tls = _server_context(tls)
         self._server: Server | None = None
-        self._thread: Thread | None = None
         self._accepted_before = 0
         rules = Rules(
             client_id=client_id,
@@ -114,15 +111,9 @@ class FakeFinch:
         """
         if self._server is not None:
             raise RuntimeError("the fake is up already")
-        self._server = Server(self._dispatch.answer, port=self._port, tls=self._tls)
+        handler = functools.partial(Handler, self._dispatch.respond)
+        self._server = Server(handler, port=self._port, tls=self._tls).start()
         self._port = self._server.port
-        self._thread = Thread(
-            target=self._server.serve_forever,
-            kwargs={"poll_interval": _STOP_POLL_SECONDS},
-            name="fake-finch",
-            daemon=True,
-        )
-        self._thread.start()
         return self
 
     def stop(self) -> None:
@@ -132,15 +123,13 @@ class FakeFinch:
         Raises:
             RuntimeError: The fake itself failed while it served; the cause says how.
         """
-        server, thread = self._server, self._thread
-        if server is None or thread is None:
+        server, self._server = self._server, None
+        if server is None:
             return
-        server.stop()
-        thread.join()
-        self._accepted_before += server.accepted
-        self._server = self._thread = None
-        if server.faults:
-            raise RuntimeError("the fake itself failed") from server.faults[0]
+        try:
+            server.stop()
+        finally:
+            self._accepted_before += server.accepted
 
     def serve_forever(self) -> None:
         """Serve until Ctrl-C, for a process of its own."""

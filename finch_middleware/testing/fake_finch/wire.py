@@ -1,61 +1,108 @@
-"""The TCP side: keeps connections, delivers answers, and breaks them where it is told to."""
+"""The TCP side: accepts connections, sends responses, and breaks them as a Behaviour asks."""
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 import struct
-import sys
 from collections.abc import Callable, Iterator
+from socketserver import TCPServer
 from threading import Event, Lock, Thread, current_thread
-from typing import Any
+from typing import Any, Self
 
 from werkzeug.exceptions import HTTPException
-from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
+from werkzeug.serving import WSGIRequestHandler
 from werkzeug.wrappers import Request, Response
 
 from finch_middleware.testing.fake_finch.behaviour import Behaviour, Ending
 from finch_middleware.testing.fake_finch.dispatch import RAW_HEADERS, Stopped
 
-#: Closing a socket with a linger time of zero sends a reset instead of an orderly end.
-_RESET = struct.pack("ii", 1, 0)
 _BODY_LIMIT_BYTES = 1024 * 1024
+_STOP_POLL_SECONDS = 0.02
 
-Answerer = Callable[[Request, Event], tuple[Response, Behaviour]]
+Respond = Callable[[Request, Event], tuple[Response, Behaviour]]
 
 
-class Server(ThreadedWSGIServer):
+class Server(TCPServer):
     """
-    One thread a connection, on 127.0.0.1, silent.
+    A server on 127.0.0.1 with one thread for each connection. It prints nothing.
 
     Attributes:
-        stopping: Set once the server ends; whoever waits inside a handler waits on this.
-        accepted: How many TCP connections came.
-        faults: Errors of the fake itself, which nobody else would see.
+        stopping: Set when the server stops; a handler that waits must wait on this.
+        accepted: The number of accepted connections.
     """
+
+    allow_reuse_address = True
+    request_queue_size = 128
+    # werkzeug's handler reads these two.
+    multithread, multiprocess = True, False
 
     def __init__(
         self,
-        answerer: Answerer,
+        handler: Callable[[socket.socket, Any, Any], object],
         *,
-        port: int,
-        tls: ssl.SSLContext | None,
+        port: int = 0,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        self.answerer = answerer
+        """
+        Args:
+            handler: Called with the socket, the client's address and this server.
+
+        Raises:
+            OSError: The port is taken.
+        """
+        super().__init__(("127.0.0.1", port), handler)  # type: ignore[arg-type]  # any callable
+        self.port: int = self.server_address[1]
+        self.ssl_context = tls
         self.stopping = Event()
         self.accepted = 0
-        self.faults: list[BaseException] = []
+        self._faults: list[Exception] = []
         self._open: dict[Thread, socket.socket] = {}
         self._lock = Lock()
-        # A listening socket of our own: werkzeug prints and exits where a port is taken.
-        with socket.create_server(("127.0.0.1", port), backlog=128) as listening:
-            super().__init__("127.0.0.1", port, _no_app, Handler, fd=listening.fileno())
-        self.ssl_context = tls
+        self._accepting = Thread(
+            target=self.serve_forever,
+            kwargs={"poll_interval": _STOP_POLL_SECONDS},
+            name="fake-finch",
+            daemon=True,
+        )
+
+    def start(self) -> Self:
+        """Accept connections."""
+        self._accepting.start()
+        return self
+
+    def stop(self) -> None:
+        """
+        End every connection and thread at once.
+
+        Raises:
+            RuntimeError: A handler failed; the cause is its error.
+        """
+        self.stopping.set()
+        self.shutdown()
+        self.server_close()
+        with self._lock:
+            active = dict(self._open)
+        for connection in active.values():
+            # Below TLS: its own shutdown would remove the session that the handler uses.
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(connection, socket.SHUT_RDWR)
+        for thread in [*active, self._accepting]:
+            thread.join()
+        if self._faults:
+            raise RuntimeError("the fake itself failed") from self._faults[0]
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Give the connection a thread that `stop` can wake and await."""
+        """Serve the connection in a thread of its own."""
         thread = Thread(
-            target=self.process_request_thread,
+            target=self._serve,
             args=(request, client_address),
             name="fake-finch-connection",
             daemon=True,
@@ -65,71 +112,59 @@ class Server(ThreadedWSGIServer):
             self._open[thread] = request
         thread.start()
 
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Serve one connection."""
+    def _serve(self, connection: socket.socket, client_address: Any) -> None:
         try:
-            super().process_request_thread(self._secured(request), client_address)
+            if self.ssl_context is not None:
+                connection = self.secure(connection, self.ssl_context)
+            self.finish_request(connection, client_address)
         except OSError:
-            # Gone before TLS could begin: the client's affair.
-            request.close()
+            pass  # The client has closed the connection.
+        except Exception as fault:  # raised again when the server stops
+            self._faults.append(fault)
         finally:
+            self.shutdown_request(connection)
             with self._lock:
                 del self._open[current_thread()]
 
-    def _secured(self, request: socket.socket) -> socket.socket:
-        if self.ssl_context is None:
-            return request
-        # The first read shakes hands: a client that stalls in it must not hold up the others.
-        secured = self.ssl_context.wrap_socket(
-            request, server_side=True, do_handshake_on_connect=False
-        )
+    def secure(self, connection: socket.socket, tls: ssl.SSLContext) -> ssl.SSLSocket:
+        """The connection under TLS. Its first read does the handshake."""
+        secured = tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
         with self._lock:
             self._open[current_thread()] = secured
         return secured
 
-    def stop(self) -> None:
-        """End every connection and thread, also those that hold or stall."""
-        self.stopping.set()
-        self.shutdown()
-        self.server_close()
-        with self._lock:
-            at_work = dict(self._open)
-        for connection in at_work.values():
-            _wake(connection)
-        for thread in at_work:
-            thread.join()
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Keep an error of the fake itself for `FakeFinch.stop` to raise."""
-        fault = sys.exception()
-        if fault is not None and not isinstance(fault, OSError):
-            self.faults.append(fault)
-
-    def log(self, type: str, message: str, *args: Any) -> None:
-        """Nothing: paths and addresses of a test are noise."""
+def reset(connection: socket.socket) -> None:
+    """Close with a TCP reset, which is what a linger time of zero asks for."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
 
 
 class Handler(WSGIRequestHandler):
-    """One connection: request after request, each with the behaviour scripted for it."""
+    """One connection: reads request after request, and sends each response as scripted."""
 
-    server: Server
+    server: Server  # type: ignore[assignment]  # it has what werkzeug's handler reads
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
 
+    def __init__(self, respond: Respond, *connection: Any) -> None:
+        self._respond = respond
+        super().__init__(*connection)
+
     def run_wsgi(self) -> None:
-        """Read one request whole, then deliver its answer."""
+        """Read one request completely, then send its response."""
         request = Request(self.make_environ() | {RAW_HEADERS: tuple(self.headers.items())})
         request.max_content_length = _BODY_LIMIT_BYTES
         try:
             request.get_data()
         except HTTPException as refusal:
-            # The rest of the body may still be on its way: nothing can follow on this connection.
+            # The rest of the body may follow, so this connection cannot carry another request.
             self.close_connection = True
-            self._deliver(Response(status=refusal.code), Behaviour())
+            self._send(Response(status=refusal.code), Behaviour())
             return
-        self._deliver(*self.server.answerer(request, self.server.stopping))
+        self._send(*self._respond(request, self.server.stopping))
 
-    def _deliver(self, response: Response, behaviour: Behaviour) -> None:
+    def _send(self, response: Response, behaviour: Behaviour) -> None:
         left = behaviour.cut_at
         for piece in self._pieces(response, behaviour):
             self.connection.sendall(piece if left is None else piece[:left])
@@ -137,8 +172,8 @@ class Handler(WSGIRequestHandler):
                 left -= min(left, len(piece))
                 if not left:
                     break
-            if behaviour.pace_seconds:
-                self._pace(behaviour.pace_seconds)
+            if behaviour.pace_seconds and self.server.stopping.wait(behaviour.pace_seconds):
+                raise Stopped
         self._end(behaviour.ending)
 
     def _pieces(self, response: Response, behaviour: Behaviour) -> Iterator[bytes]:
@@ -156,22 +191,15 @@ class Handler(WSGIRequestHandler):
         return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
     def _end(self, ending: Ending) -> None:
-        if ending is Ending.KEEP:
-            return
         if ending is Ending.STALL:
             self.server.stopping.wait()
         if ending is Ending.RESET:
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-            # Before the server's own farewell, which would be an orderly end.
-            self.connection.close()
-        self.close_connection = True
-
-    def _pace(self, seconds: float) -> None:
-        if self.server.stopping.wait(seconds):
-            raise Stopped
+            # Before the server's own orderly close.
+            reset(self.connection)
+        self.close_connection = self.close_connection or ending is not Ending.KEEP
 
     def log(self, type: str, message: str, *args: Any) -> None:
-        """Nothing: paths and addresses of a test are noise."""
+        """Do nothing: a test has no use for paths and addresses."""
 
 
 def _split(data: bytes, *, whole: bool) -> Iterator[bytes]:
@@ -180,16 +208,3 @@ def _split(data: bytes, *, whole: bool) -> Iterator[bytes]:
         return
     for position in range(len(data)):
         yield data[position : position + 1]
-
-
-def _wake(connection: socket.socket) -> None:
-    try:
-        # Below TLS: its own shutdown would pull the session from under the handler.
-        socket.socket.shutdown(connection, socket.SHUT_RDWR)
-    except OSError:
-        # The other side, or our own handler, was faster.
-        return
-
-
-def _no_app(environ: object, start_response: object) -> list[bytes]:
-    raise AssertionError("the handler answers by itself")
