@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from finch_middleware.testing.fake_finch import FakeFinch
+from tests.processes import answers, end_with_parent, free_port
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -34,8 +34,6 @@ COMMANDS: dict[str, Sequence[str]] = {
     "fastapi_app": ["fastapi_app.py"],
 }
 
-_LIFE_SECONDS = 120
-_START_SECONDS = 30
 _IDLE_SECONDS = 60
 
 
@@ -155,12 +153,13 @@ def _process(
     ours = {"PORT": str(port), "FINCH_API_URL": fake.api_url, "PYTHONPATH": paths}
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
-            ["timeout", str(_LIFE_SECONDS), sys.executable, *COMMANDS[name]],
+            [sys.executable, *COMMANDS[name]],
             cwd=EXAMPLES,
             env={**kept, **ours, **environ},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
+            preexec_fn=end_with_parent,
         )
         try:
             if not answers(port, process):
@@ -170,19 +169,3 @@ def _process(
         finally:
             process.terminate()
             process.wait()
-
-
-def answers(port: int, process: subprocess.Popen[bytes]) -> bool:
-    """Whether something accepts connections on *port* before *process* ends, or patience does."""
-    deadline = time.monotonic() + _START_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-            return True
-        time.sleep(0.02)
-    return False
-
-
-def free_port() -> int:
-    """A port that is free now; an example has to know its own before it listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])

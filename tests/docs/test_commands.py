@@ -21,12 +21,11 @@ import pytest
 from finch_middleware import FinchConnect
 from finch_middleware.cli import COMMANDS
 from finch_middleware.testing import add_connection
-from tests.browser.serving import answers, free_port
 from tests.docs.snippets import DOCUMENTS, ROOT, page, section, snippets
 from tests.examples.browser import Browser
+from tests.processes import answers, end_with_parent, free_port
 
 BIN = Path(sys.executable).parent
-_LIFE_SECONDS = "60"
 #: What a shell or the machine brings.
 _OF_THE_MACHINE = {".", "export", "python3", "python"}
 _OURS = re.compile(r"finch-middleware((?: +(?!\|)[^\s`|>)']+)*)")
@@ -141,7 +140,7 @@ def environment(**more: str) -> dict[str, str]:
 def typed(lines: str, *, folder: Path) -> Iterator[subprocess.Popen[str]]:
     """A shell in *folder* that runs *lines*, until the `with` block ends."""
     process = subprocess.Popen(
-        ["timeout", _LIFE_SECONDS, "bash", "-ec", lines],
+        ["bash", "-ec", lines],
         cwd=folder,
         env=environment(PYTHONUNBUFFERED="1"),
         stdin=subprocess.DEVNULL,
@@ -149,6 +148,7 @@ def typed(lines: str, *, folder: Path) -> Iterator[subprocess.Popen[str]]:
         stderr=subprocess.DEVNULL,
         text=True,
         start_new_session=True,
+        preexec_fn=end_with_parent,
     )
     with process:
         try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,7 @@ from typing import Self
 
 from finch_middleware.testing.fake_finch import FakeFinch
 from tests.examples.browser import Browser
+from tests.processes import end_with_parent, free_port
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -32,8 +32,6 @@ COMMANDS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     "embedded": (["embedded/app.py"], ["flask"]),
 }
 
-_LIFE_SECONDS = 300
-_START_SECONDS = 30
 # WebOb imports the standard library's old cgi module.
 _WARNINGS = "error,ignore:'cgi' is deprecated:DeprecationWarning"
 _ADDRESS = re.compile(r"(http://localhost:\d+)")
@@ -41,7 +39,7 @@ _ADDRESS = re.compile(r"(http://localhost:\d+)")
 
 class Running:
     """
-    An example on a free port; it ends with the `with` block, or else after five minutes.
+    An example on a free port; it ends with the `with` block.
 
     Attributes:
         name: Which example it is.
@@ -67,12 +65,13 @@ class Running:
         self.fake.start()
         arguments, _ = COMMANDS[self.name]
         self._process = subprocess.Popen(
-            ["timeout", str(_LIFE_SECONDS), sys.executable, *arguments],
+            [sys.executable, *arguments],
             cwd=EXAMPLES,
             env=self._environment(),
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=subprocess.STDOUT,
+            preexec_fn=end_with_parent,
         )
         try:
             self.address = self._announced()
@@ -116,15 +115,8 @@ class Running:
         return kept | theirs | ours | self._variables
 
     def _announced(self) -> str:
-        deadline = time.monotonic() + _START_SECONDS
-        while time.monotonic() < deadline and self._process.poll() is None:
+        while self._process.poll() is None:
             if found := _ADDRESS.search(self.log):
                 return found[1]
             time.sleep(0.02)
         raise AssertionError(f"{self.name} did not start:\n{self.log}")
-
-
-def free_port() -> int:
-    """A port that is free now; Django has to know its own before it listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])

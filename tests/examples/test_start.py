@@ -11,7 +11,8 @@ import pytest
 
 from finch_middleware.crypto.keys import new_key
 from finch_middleware.testing.fake_finch import FakeFinch
-from tests.examples.running import COMMANDS, EXAMPLES, Running, free_port
+from tests.examples.running import COMMANDS, EXAMPLES, Running
+from tests.processes import free_port
 
 CONNECT = "https://connect.tryfinch.com"
 

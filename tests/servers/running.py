@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from finch_middleware.testing.fake_finch import FakeFinch
-from tests.browser.serving import answers, free_port
+from tests.processes import answers, end_with_parent, free_port
 from tests.servers.application import CALLBACK
 
 ROOT = Path(__file__).parents[2]
@@ -61,8 +61,6 @@ MOUNTED: dict[str, tuple[str, Sequence[str]]] = {
 #: Built from its source, so `dev` does not ask a newcomer's machine for it.
 _APART = {"uwsgidecorators": "uwsgi"}
 
-_LIFE_SECONDS = 200
-
 
 @dataclass
 class Reached:
@@ -93,12 +91,13 @@ def running(name: str, *, origin: str | None = None, path: str = CALLBACK) -> It
     outside = (origin or "http://localhost:{port}").format(port=port)
     with FakeFinch() as fake, tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
-            ["timeout", str(_LIFE_SECONDS), *_command(command, port=port)],
+            _command(command, port=port),
             cwd=ROOT,
             env={**os.environ, **_environment(fake, redirect_uri=outside + path)},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
+            preexec_fn=end_with_parent,
         )
         try:
             if not answers(port, process):

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.browser.kit import certificate
-from tests.browser.serving import answers, free_port
+from tests.processes import answers, end_with_parent, free_port
 from tests.required import absent
 from tests.servers.application import BEGIN, CALLBACK
 from tests.servers.running import PREFIX, Reached, running
@@ -102,8 +102,10 @@ def folder_and_site(
         user = "user root;" if os.geteuid() == 0 else ""
         written = _MAIN.format(folder=tmp_path, server=server, user=user)
         (tmp_path / "nginx.conf").write_text(written)
-        command = ["timeout", "120", "nginx", "-p", str(tmp_path), "-c", "nginx.conf"]
-        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as nginx:
+        command = ["nginx", "-p", str(tmp_path), "-c", "nginx.conf"]
+        with subprocess.Popen(
+            command, stderr=subprocess.DEVNULL, preexec_fn=end_with_parent
+        ) as nginx:
             try:
                 assert answers(port, nginx), (tmp_path / "error.log").read_text()
                 yield tmp_path, Reached(outside, behind.fake)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -18,6 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from tests.processes import end_with_parent, free_port
 from tests.required import absent
 
 _PATIENCE_SECONDS = 60
@@ -198,7 +197,7 @@ def _cluster_node() -> Iterator[Server]:
     if not shutil.which("redis-server"):
         raise Missing("no redis-server on the PATH (Debian: redis-server)")
     with _folder() as folder:
-        port, bus = _free_port(), _free_port()
+        port, bus = free_port(), free_port()
         _BUS[port] = bus
         server = Server(
             url=f"redis://127.0.0.1:{port}",
@@ -254,13 +253,6 @@ def _running(server: Server) -> Iterator[None]:
         server.stop()
 
 
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
-
-
 @contextmanager
 def _folder() -> Iterator[Path]:
     # Not pytest's: the path of a Unix socket has 107 bytes, and root's folders keep others out.
@@ -287,19 +279,12 @@ def _as_nobody() -> dict[str, Any]:
         "stdout": subprocess.DEVNULL,
         "stderr": subprocess.DEVNULL,
         "cwd": "/",
-        "preexec_fn": _end_with_parent,
+        "preexec_fn": end_with_parent,
     }
     if os.geteuid() == 0:
         nobody = pwd.getpwnam("nobody")
         options |= {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
     return options
-
-
-def _end_with_parent() -> None:
-    # PR_SET_PDEATHSIG: a killed test run leaves no server behind. Linux alone has it.
-    prctl = getattr(ctypes.CDLL(None), "prctl", None)
-    if prctl is not None:
-        prctl(1, signal.SIGTERM)
 
 
 def _postgresql_programs() -> Path:

@@ -1,0 +1,40 @@
+"""Programs that tests start: each ends with the tests, and is waited for as long as it lives."""
+
+from __future__ import annotations
+
+import ctypes
+import signal
+import socket
+import subprocess
+import time
+from contextlib import suppress
+from random import SystemRandom
+
+#: Below the range from which a kernel takes the ports of outgoing connections and of port 0.
+_PORTS = range(10_000, 32_000)
+# Looked up here: between fork and exec, other threads may have left the loader locked.
+_PRCTL = getattr(ctypes.CDLL(None), "prctl", None)
+
+
+def end_with_parent() -> None:
+    """For `preexec_fn`: a killed test run leaves no such process behind. Linux alone has it."""
+    if _PRCTL is not None:
+        _PRCTL(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+
+
+def answers(port: int, process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> bool:
+    """Wait until something accepts connections on *port*; False if *process* ends before."""
+    while process.poll() is None:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def free_port() -> int:
+    """A port for a program that has to know its own before it listens."""
+    while True:
+        # Not from `random`, which is seeded anew for each test.
+        port = SystemRandom().choice(_PORTS)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
