@@ -25,6 +25,7 @@ from finch_middleware.errors import SchemaMismatch, StorageUnavailable
 from finch_middleware.records import StoredConnection, connection_hash, row_from_json, row_to_json
 from finch_middleware.records import customer_hash as key_of_customer
 from finch_middleware.storage.precedence import gives_way, replaces
+from finch_middleware.storage.protocol import Scan, Storage
 
 R = TypeVar("R", Attempt, StoredConnection)
 
@@ -45,8 +46,8 @@ def confirmed(method: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-class DjangoStorage:
-    """The methods of `finch_middleware.Storage`, on the database called *using*."""
+class DjangoStorage(Storage):
+    """A storage on the database called *using*."""
 
     def __init__(self, using: str = "default") -> None:
         self._using = using
@@ -106,10 +107,10 @@ class DjangoStorage:
     def delete(self, connection_id: str) -> bool:
         return self._of_id(connection_id).delete()[0] == 1
 
-    def scan(self, *, after: str | None, limit: int) -> Sequence[StoredConnection]:
+    def scan(self, *, after: str | None, limit: int) -> Scan:
         start = "" if after is None else connection_hash(after).hex()
         found = self._connections.filter(connection_hash__gt=start).order_by("connection_hash")
-        return _read(StoredConnection, found[:limit])
+        return Scan(connections=_read(StoredConnection, found[:limit]))
 
     def swap(self, old: StoredConnection, new: StoredConnection) -> bool:
         with self._alone():
@@ -121,7 +122,7 @@ class DjangoStorage:
         owing = Q(notified=False) | Q(state__in=(AttemptState.CLAIMED, AttemptState.QUARANTINED))
         done = self._attempts.filter(~owing, settled_at__lt=settled_before)
         some = list(done.values_list("code_hash", flat=True)[:500])
-        return done.filter(code_key__in=some).delete()[0]
+        return done.filter(code_hash__in=some).delete()[0]
 
     def _of_id(self, connection_id: str) -> QuerySet[FinchConnection]:
         return self._connections.filter(connection_hash=connection_hash(connection_id).hex())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from abc import update_abstractmethods
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ Work = Callable[[], Any]
 Fault = Callable[[Work], Any]
 
 
-class FaultyStorage:
+class FaultyStorage(Storage):
     """
     Passes every call to a real storage, unless a fault is scripted for it.
 
@@ -99,6 +100,6 @@ def _passed_on(name: str) -> Callable[..., Any]:
     return method
 
 
-for _name, _method in vars(Storage).items():
-    if callable(_method) and not _name.startswith("_"):
-        setattr(FaultyStorage, _name, _passed_on(_name))
+for _name in Storage.__abstractmethods__:
+    setattr(FaultyStorage, _name, _passed_on(_name))
+update_abstractmethods(FaultyStorage)

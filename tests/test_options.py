@@ -59,6 +59,13 @@ class MemoryLookalike(MemoryStorage):
         return "memory://"
 
 
+class WithoutItsBase:
+    """The methods of a storage, without the base class."""
+
+
+for _name in Storage.__abstractmethods__:
+    setattr(WithoutItsBase, _name, None)
+
 WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"client_id": ""}, "client_id: missing", "FINCH_CLIENT_ID"),
     ({"client_id": None}, "client_id: missing", "dashboard"),
@@ -105,6 +112,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"storage": "sqlite:///:memory:", "spool": None}, "SQLite in memory", "memory://"),
     ({"storage": object(), "spool": None}, "a object lacks the methods check, claim", "pass a URL"),
     ({"storage": MemoryStorage, "spool": None}, "MemoryStorage is a class", "pass an object"),
+    ({"storage": WithoutItsBase(), "spool": None}, "has another base class", "inherits from"),
     (
         {"storage": Path("finch.db"), "spool": None},
         "Path lacks the methods check, claim",

@@ -25,7 +25,7 @@ from finch_middleware.operations.rotation import Rotated, Rotation
 from finch_middleware.records import SealedToken, StoredConnection
 from finch_middleware.secret import Secret
 from finch_middleware.storage.memory import MemoryStorage
-from finch_middleware.storage.protocol import Storage
+from finch_middleware.storage.protocol import Scan, Storage
 from finch_middleware.storage.spool import Spool
 from finch_middleware.testing.fake_finch import FakeFinch
 from finch_middleware.testing.rows import add_connection
@@ -227,9 +227,10 @@ class Endless(MemoryStorage):
         self._vault = vault
         self._rows = rows
 
-    def scan(self, *, after: str | None, limit: int) -> list[StoredConnection]:
+    def scan(self, *, after: str | None, limit: int) -> Scan:
         start = 0 if after is None else int(after) + 1
-        return [self._row(i) for i in range(start, min(start + limit, self._rows))]
+        end = min(start + limit, self._rows)
+        return Scan(connections=[self._row(i) for i in range(start, end)])
 
     def swap(self, old: StoredConnection, new: StoredConnection) -> bool:
         return True

@@ -15,7 +15,6 @@ from finch_middleware.cli.deployment import of_application, taking_application, 
 from finch_middleware.connect import FinchConnect
 from finch_middleware.errors import CannotOpen, KeyUnavailable
 from finch_middleware.records import StoredConnection
-from finch_middleware.storage.protocol import survey
 
 _BATCH = 500
 _COLUMNS = ("connection_id", "customer_id", "provider_id", "status", "obtained_at")
@@ -122,12 +121,12 @@ def _stored(finch: FinchConnect, left_out: set[str]) -> Iterator[StoredConnectio
     """Every connection of this client_id; names of rows that cannot be read go to *left_out*."""
     after: str | None = None
     while True:
-        batch, names = survey(finch.storage, after=after, limit=_BATCH)
-        left_out.update(names)
-        if not batch:
+        batch = finch.storage.scan(after=after, limit=_BATCH)
+        left_out.update(batch.unreadable)
+        if not batch.connections:
             return
-        yield from (each for each in batch if each.client_id == finch.client_id)
-        after = batch[-1].connection_id
+        yield from (each for each in batch.connections if each.client_id == finch.client_id)
+        after = batch.connections[-1].connection_id
 
 
 def _require_all_read(left_out: set[str]) -> None:

@@ -66,11 +66,9 @@ def _storage_of(url: str, names: dict[str, Any]) -> Storage:
 
 
 def _make(storage: Storage, *, name: str) -> None:
-    make = getattr(storage, "create_tables", None)
-    if make is None:
+    if not storage.create_tables():
         click.echo(f"{name} needs no tables: nothing was done.")
         return
-    make()
     # What a check finds is worth more than our belief: writable, durable, every column there.
     storage.check()
     click.echo(f"{name} is ready: {_tables_of(storage)}.")

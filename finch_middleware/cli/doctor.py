@@ -104,9 +104,8 @@ def _of_storage(finch: FinchConnect, *, url: str | None) -> Finding:
         finch.storage.check()
     except StorageFault as fault:
         return Finding(verdict="wrong", about="storage", text=f"{name}: {fault}")
-    describe = getattr(finch.storage, "describe", tuple)
     try:
-        told = [f"{name} answers and keeps what is written", *describe()]
+        told = [f"{name} answers and keeps what is written", *finch.storage.describe()]
     except StorageFault as fault:
         return Finding(verdict="wrong", about="storage", text=f"{name}: {fault}")
     return Finding(verdict="ok", about="storage", text="; ".join(told))

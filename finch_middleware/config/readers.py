@@ -135,12 +135,17 @@ def missing_methods(storage: object, protocol: type) -> list[str]:
         return [f"storage: {storage.__name__} is a class; pass an object of it"]
     if isinstance(storage, protocol):
         return []
-    names = [name for name, value in vars(protocol).items() if callable(value)]
-    missing = [n for n in names if not n.startswith("_") and not hasattr(storage, n)]
+    needed = [name for name, value in vars(protocol).items() if _abstract(value)]
+    missing = [name for name in needed if not hasattr(storage, name)]
+    fault = f"lacks the methods {', '.join(missing)}" if missing else "has another base class"
     return [
-        f"storage: a {type(storage).__name__} lacks the methods {', '.join(missing)}; "
-        "pass a URL or a storage object"
+        f"storage: a {type(storage).__name__} {fault}; "
+        "pass a URL or an object whose class inherits from finch_middleware.Storage"
     ]
+
+
+def _abstract(value: object) -> bool:
+    return getattr(value, "__isabstractmethod__", False)
 
 
 def spool(value: Any, given: Given) -> Path | None:

@@ -20,7 +20,7 @@ from finch_middleware.attempts import Attempt
 from finch_middleware.crypto.vault import Vault
 from finch_middleware.errors import CannotOpen, StorageUnavailable
 from finch_middleware.records import SealedToken, StoredConnection
-from finch_middleware.storage.protocol import Storage, survey
+from finch_middleware.storage.protocol import Storage
 from finch_middleware.storage.spool import Spool
 
 T = TypeVar("T")
@@ -36,7 +36,6 @@ _TRIES = 20
 _TRANSACTION = 50
 _LONGEST_REST_SECONDS = 0.1
 
-SwapEach = Callable[[Sequence[tuple[StoredConnection, StoredConnection]]], Sequence[bool]]
 _Fate = Literal["kept", "resealed", "unopened"]
 
 
@@ -173,12 +172,12 @@ class Rotation:
         """Every connection that can be read; the names of the others go to *unreadable*."""
         after: str | None = None
         while True:
-            batch, left_out = _patiently(partial(survey, self._storage, after=after, limit=BATCH))
-            unreadable.update(left_out)
-            if not batch:
+            batch = _patiently(partial(self._storage.scan, after=after, limit=BATCH))
+            unreadable.update(batch.unreadable)
+            if not batch.connections:
                 return
-            yield batch
-            after = batch[-1].connection_id
+            yield batch.connections
+            after = batch.connections[-1].connection_id
 
     def _quarantined(self) -> list[Attempt]:
         found = _patiently(self._storage.quarantined)
@@ -210,11 +209,8 @@ class Rotation:
     def _swapped_each(
         self, pairs: Sequence[tuple[StoredConnection, StoredConnection]]
     ) -> list[StoredConnection]:
-        """The old ones of those pairs that were swapped; in one transaction, if it can."""
-        together: SwapEach | None = getattr(self._storage, "swap_each", None)
-        if together is None or not pairs:
-            return [old for old, new in pairs if self._swapped(old, new)]
-        swapped = _patiently(lambda: together(pairs))
+        """The old ones of those pairs that were swapped."""
+        swapped = _patiently(lambda: self._storage.swap_each(pairs)) if pairs else ()
         return [old for (old, _), done in zip(pairs, swapped, strict=True) if done]
 
     def _outdated(self, stored: StoredConnection) -> bool:

@@ -11,9 +11,10 @@ from finch_middleware.attempts import Attempt, AttemptState
 from finch_middleware.forks import renew_in_children
 from finch_middleware.records import StoredConnection, connection_hash
 from finch_middleware.storage.precedence import forgettable, gives_way, owes, replaces
+from finch_middleware.storage.protocol import Scan, Storage
 
 
-class MemoryStorage:
+class MemoryStorage(Storage):
     """
     A storage that ends with its process, and that no other process sees.
 
@@ -98,12 +99,12 @@ class MemoryStorage:
         with self._lock:
             return self._connections.pop(connection_hash(connection_id), None) is not None
 
-    def scan(self, *, after: str | None, limit: int) -> Sequence[StoredConnection]:
+    def scan(self, *, after: str | None, limit: int) -> Scan:
         """Up to *limit* connections behind connection id *after*, in the order of their keys."""
         start = b"" if after is None else connection_hash(after)
         with self._lock:
             keys = sorted(key for key in self._connections if key > start)
-            return [self._connections[key] for key in keys[:limit]]
+            return Scan(connections=[self._connections[key] for key in keys[:limit]])
 
     def swap(self, old: StoredConnection, new: StoredConnection) -> bool:
         """Replace *old* by *new* if it still stands exactly so. Whether it did."""

@@ -58,7 +58,7 @@ class ConnectionPromises:
         assert storage.delete("one") is False
         assert storage.get("one") is None
         assert list(storage.for_customer("acme")) == [a_connection("two")]
-        assert list(storage.scan(after=None, limit=10)) == [a_connection("two")]
+        assert list(storage.scan(after=None, limit=10).connections) == [a_connection("two")]
 
     def test_deleted_connection_may_come_back(self, storage: Storage) -> None:
         self._keep(storage, a_connection())
@@ -80,14 +80,14 @@ class ConnectionPromises:
         assert sorted(each.connection_id for each in seen) == sorted(stored)
 
     def test_scan_of_nothing_is_empty(self, storage: Storage) -> None:
-        assert list(storage.scan(after=None, limit=10)) == []
+        assert list(storage.scan(after=None, limit=10).connections) == []
 
     def test_scan_goes_on_behind_a_connection_that_is_gone(self, storage: Storage) -> None:
         self._keep(storage, *(a_connection(f"{i}") for i in range(5)))
-        order = [each.connection_id for each in storage.scan(after=None, limit=5)]
+        order = [each.connection_id for each in storage.scan(after=None, limit=5).connections]
         storage.delete(order[2])
 
-        rest = storage.scan(after=order[2], limit=5)
+        rest = storage.scan(after=order[2], limit=5).connections
 
         assert [each.connection_id for each in rest] == order[3:]
 
@@ -97,7 +97,7 @@ class ConnectionPromises:
         seen: list[str] = []
 
         for turn in range(20):
-            batch = storage.scan(after=seen[-1] if seen else None, limit=2)
+            batch = storage.scan(after=seen[-1] if seen else None, limit=2).connections
             seen += [each.connection_id for each in batch]
             self._keep(storage, a_connection(f"comes {turn}"))
             storage.delete(f"comes {turn - 1}")
@@ -107,12 +107,12 @@ class ConnectionPromises:
 
     def test_swap_keeps_the_place_in_the_scan(self, storage: Storage) -> None:
         self._keep(storage, *(a_connection(f"{i}") for i in range(5)))
-        before = storage.scan(after=None, limit=5)
+        before = storage.scan(after=None, limit=5).connections
 
         for each in before:
             storage.swap(each, dataclasses.replace(each, sealed=sealed("rotated")))
 
-        after = storage.scan(after=None, limit=5)
+        after = storage.scan(after=None, limit=5).connections
         assert [each.connection_id for each in after] == [each.connection_id for each in before]
         assert {each.sealed for each in after} == {sealed("rotated")}
 
@@ -167,7 +167,9 @@ class ConnectionPromises:
 
     def _scan(self, storage: Storage, *, limit: int) -> list[StoredConnection]:
         seen: list[StoredConnection] = []
-        while batch := storage.scan(after=seen[-1].connection_id if seen else None, limit=limit):
+        after: str | None = None
+        while batch := storage.scan(after=after, limit=limit).connections:
+            after = batch[-1].connection_id
             assert len(batch) <= limit
             # A scan that does not move on would never end.
             assert batch[0] not in seen

@@ -88,7 +88,7 @@ class StorageContract(SettlePromises, SweepPromises, ConnectionPromises, Trouble
     @pytest.fixture
     def reopen(self, storage: Storage) -> Callable[[], Storage]:
         """Makes a second, independent handle to the same data."""
-        if getattr(storage, "in_process", False):
+        if storage.in_process:
             pytest.skip("this storage lives in one process: there is no second handle")
         pytest.fail("a storage that processes share gives the contract a fixture `reopen`")
 

@@ -40,7 +40,7 @@ class TroublePromises:
     def test_of_many_racing_processes_exactly_one_wins_each_code(
         self, storage: Storage, reopen: Callable[[], Storage]
     ) -> None:
-        if getattr(storage, "in_process", False):
+        if storage.in_process:
             pytest.skip("this storage lives in one process")
         _require_picklable(reopen)
         storage.check()
@@ -191,6 +191,6 @@ def _keep(storage: Storage, connection_id: str) -> None:
 
 def _scanned(storage: Storage, *, limit: int) -> list[str]:
     seen: list[str] = []
-    while batch := storage.scan(after=seen[-1] if seen else None, limit=limit):
+    while batch := storage.scan(after=seen[-1] if seen else None, limit=limit).connections:
         seen += [each.connection_id for each in batch]
     return seen

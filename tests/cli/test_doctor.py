@@ -156,7 +156,7 @@ def test_what_a_fault_left_behind_is_counted(deployment: Deployment) -> None:
 def test_tokens_that_wait_in_the_spool_are_counted(deployment: Deployment) -> None:
     deployment.connect("one")
     finch: Any = deployment.finch
-    [stored] = finch.storage.scan(after=None, limit=1)
+    [stored] = finch.storage.scan(after=None, limit=1).connections
     waiting = an_attempt("spooled", client_id="client").settled(AttemptState.STORED, at=NOON)
     finch.spool.put(waiting, stored)
 

@@ -78,7 +78,7 @@ def test_check_fails_until_no_row_is_under_an_old_key(
 
 def test_check_counts_what_waits_in_the_spool(before: Deployment, after: Deployment) -> None:
     before.connect("one")
-    [stored] = before.finch.storage.scan(after=None, limit=1)
+    [stored] = before.finch.storage.scan(after=None, limit=1).connections
     waiting = an_attempt("spooled", client_id="client").settled(AttemptState.STORED, at=NOON)
     before.finch.recovery._spool.put(waiting, stored)
     after.run("rotate-keys")

@@ -35,30 +35,24 @@ from finch_middleware.errors import SchemaMismatch, StorageUnavailable  # noqa: 
 from finch_middleware.storage.protocol import Storage  # noqa: E402
 from finch_middleware.testing import FakeFinch, StorageContract  # noqa: E402
 from finch_middleware.testing.sample_records import NOON, an_attempt, key_of  # noqa: E402
+from tests.faulty_storage import FaultyStorage  # noqa: E402
 from tests.site import Browser, Site  # noqa: E402
 from tests.storage.test_storage_contract import RACES  # noqa: E402
 
 MODELS = (FinchAttempt, FinchConnection)
 
 
-class Request:
+class Request(FaultyStorage):
     """Calls a storage as a request does, which gives its thread's connection back at its end."""
 
-    in_process = False
-
     def __init__(self, using: str = "default") -> None:
-        self._storage = DjangoStorage(using)
+        super().__init__(DjangoStorage(using))
 
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self._storage, name)
-
-        def call(*args: Any, **kwargs: Any) -> Any:
-            try:
-                return method(*args, **kwargs)
-            finally:
-                connections.close_all()
-
-        return call
+    def call(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().call(name, *args, **kwargs)
+        finally:
+            connections.close_all()
 
 
 @pytest.fixture
@@ -80,7 +74,7 @@ class TestDjango(StorageContract):
 
     @pytest.fixture
     def reopen(self) -> Callable[[], Storage]:
-        return functools.partial(Request, "other")  # type: ignore[arg-type]  # by __getattr__
+        return functools.partial(Request, "other")
 
 
 @pytest.mark.parametrize("race", RACES, ids=lambda race: race.__name__)

@@ -210,7 +210,7 @@ def test_persist_commit_unknown_leaves_exactly_one_row(
     assert proxy.cut
     assert "finch=connected" in answers[0].location
     assert len(site.named("finch.storage.retried")) == 1
-    assert len(site.finch.storage.scan(after=None, limit=10)) == 1
+    assert len(site.finch.storage.scan(after=None, limit=10).connections) == 1
     assert tokens_of(site, "acme") == list(fake.ledger.tokens)
 
 
@@ -346,7 +346,7 @@ def test_persist_a_spooled_entry_that_the_database_never_takes_does_not_hold_up_
     drained = site.finch.recovery.drain()
 
     assert len(drained) == 1
-    assert len(site.finch.storage.scan(after=None, limit=10)) == 1
+    assert len(site.finch.storage.scan(after=None, limit=10).connections) == 1
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)

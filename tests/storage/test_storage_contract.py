@@ -12,7 +12,7 @@ import pytest
 from finch_middleware.attempts import Attempt, AttemptState
 from finch_middleware.records import StoredConnection, connection_hash
 from finch_middleware.storage.memory import MemoryStorage
-from finch_middleware.storage.protocol import Storage
+from finch_middleware.storage.protocol import Scan, Storage
 from finch_middleware.testing.sample_records import an_attempt
 from finch_middleware.testing.storage_contract import StorageContract
 
@@ -101,7 +101,7 @@ class ReleasesAnything(MemoryStorage):
 
 class IgnoresCase(MemoryStorage):
     def for_customer(self, customer_id: str) -> Sequence[StoredConnection]:
-        stored = self.scan(after=None, limit=100)
+        stored = self.scan(after=None, limit=100).connections
         return [each for each in stored if each.customer_id.lower() == customer_id.lower()]
 
 
@@ -112,12 +112,14 @@ class CutsTexts(MemoryStorage):
 
 
 class ForgetsItsPlace(MemoryStorage):
-    def scan(self, *, after: str | None, limit: int) -> Sequence[StoredConnection]:
+    def scan(self, *, after: str | None, limit: int) -> Scan:
         """As a scan by numbers of rows, whose places change while others come and go."""
-        behind = [each.connection_id for each in super().scan(after=None, limit=1000)]
+        before = super().scan(after=None, limit=1000).connections
+        behind = [each.connection_id for each in before]
         start = behind.index(after) if after in behind else 0
         time.sleep(0.001)
-        return super().scan(after=None, limit=1000)[start + 1 if after else 0 :][:limit]
+        now = super().scan(after=None, limit=1000).connections
+        return Scan(connections=now[start + 1 if after else 0 :][:limit])
 
 
 _CARELESS = """

@@ -14,8 +14,6 @@ from sqlalchemy.pool import NullPool
 
 from finch_middleware.attempts import AttemptState
 from finch_middleware.errors import StorageUnavailable
-from finch_middleware.storage.memory import MemoryStorage
-from finch_middleware.storage.protocol import survey
 from finch_middleware.storage.redis.storage import RedisStorage
 from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 from finch_middleware.testing.sample_records import NOON, a_connection, an_attempt, key_of
@@ -63,7 +61,7 @@ def _fill(storage: SQLAlchemyStorage | RedisStorage) -> list[str]:
     for i in range(6):
         done = an_attempt(f"{i}").settled(AttemptState.STORED, at=NOON)
         storage.settle(done, a_connection(f"{i}"))
-    return [each.connection_id for each in storage.scan(after=None, limit=6)]
+    return [each.connection_id for each in storage.scan(after=None, limit=6).connections]
 
 
 @pytest.mark.parametrize("limit", [1, 2, 100])
@@ -88,11 +86,11 @@ def _surveyed(
     seen: list[str] = []
     named: set[str] = set()
     while True:
-        batch, names = survey(storage, after=seen[-1] if seen else None, limit=limit)
-        named.update(names)
-        if not batch:
+        batch = storage.scan(after=seen[-1] if seen else None, limit=limit)
+        named.update(batch.unreadable)
+        if not batch.connections:
             return seen, named
-        seen += [each.connection_id for each in batch]
+        seen += [each.connection_id for each in batch.connections]
 
 
 def test_a_customer_keeps_the_connections_that_can_be_read(
@@ -171,10 +169,3 @@ def test_a_value_in_redis_that_is_no_record_is_left_out_and_named(
     assert list(storage.unsettled(leased_before=LATER)) == [an_attempt("good")]
     assert refused.value.reason == "unreadable"
     assert refused.value.__context__ is None
-
-
-def test_a_storage_that_cannot_tell_names_none() -> None:
-    storage = MemoryStorage()
-    storage.settle(an_attempt(), a_connection())
-
-    assert survey(storage, after=None, limit=5) == ([a_connection()], ())

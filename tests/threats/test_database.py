@@ -39,7 +39,7 @@ def _given(address: str) -> dict[str, str]:
 def _written(site: Site, folder: Path) -> bytes:
     """All that storage holds: every row as text, and every file with its log."""
     storage: Any = site.finch.storage
-    rows: list[Any] = [*storage.scan(after=None, limit=100), *storage.quarantined()]
+    rows: list[Any] = [*storage.scan(after=None, limit=100).connections, *storage.quarantined()]
     if isinstance(storage, MemoryStorage):
         rows += storage._attempts.values()
     text = repr([row.as_row() for row in rows]).encode()
@@ -251,7 +251,7 @@ def test_t25_beginning_writes_nothing_however_often(
         begun(finch, fake, customer_id=f"customer-{draw.random()}")
 
     assert _WRITES.isdisjoint(storage.calls)
-    assert list(storage.scan(after=None, limit=1)) == []
+    assert list(storage.scan(after=None, limit=1).connections) == []
     assert fake.ledger.calls("token") == 0
 
 

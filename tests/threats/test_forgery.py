@@ -263,7 +263,7 @@ def test_t03_a_stolen_code_in_the_thiefs_own_flow_is_quarantined(
 
 def _tokens_of(site: Site) -> list[object]:
     """The rows of the token table."""
-    return list(site.finch.storage.scan(after=None, limit=100))
+    return list(site.finch.storage.scan(after=None, limit=100).connections)
 
 
 @on_memory

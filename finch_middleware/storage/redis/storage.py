@@ -25,6 +25,7 @@ from finch_middleware.attempts import Attempt, AttemptState
 from finch_middleware.errors import ConfigurationError, SchemaMismatch, StorageUnavailable
 from finch_middleware.records import StoredConnection, connection_hash
 from finch_middleware.storage.precedence import forgettable, gives_way, owes, replaces
+from finch_middleware.storage.protocol import Scan, Storage
 from finch_middleware.storage.redis.plan import (
     COMPARE_AND_WRITE,
     CONNECTIONS,
@@ -65,7 +66,7 @@ _REASONS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...] 
 )
 
 
-class RedisStorage:
+class RedisStorage(Storage):
     """
     A storage in Redis or Valkey, on one server or in a cluster.
 
@@ -83,9 +84,6 @@ class RedisStorage:
     Raises:
         ConfigurationError: The URL is not one, or the prefix has no hash tag.
     """
-
-    #: Other processes see the same data.
-    in_process = False
 
     def __init__(
         self,
@@ -183,14 +181,8 @@ class RedisStorage:
         """Remove a connection. Whether there was one."""
         return self._until_written(partial(self._delete, connection_id))
 
-    def scan(self, *, after: str | None, limit: int) -> Sequence[StoredConnection]:
-        """Up to *limit* connections behind connection id *after*, in the order of their keys."""
-        return self.survey(after=after, limit=limit)[0]
-
-    def survey(
-        self, *, after: str | None, limit: int
-    ) -> tuple[Sequence[StoredConnection], Sequence[str]]:
-        """`scan`, and the keys of the values there that cannot be read."""
+    def scan(self, *, after: str | None, limit: int) -> Scan:
+        """Up to *limit* connections in the order of their hashes; see `Storage.scan`."""
         start = "-" if after is None else f"({connection_hash(after).hex()}"
         found: list[StoredConnection] = []
         unread: list[str] = []
@@ -205,7 +197,7 @@ class RedisStorage:
                     unread.append(self._names.connection_of(key))
             # One that was deleted meanwhile must not make the batch look like the last.
             start = f"({keys[-1]}"
-        return found, unread
+        return Scan(connections=found, unreadable=unread)
 
     def swap(self, old: StoredConnection, new: StoredConnection) -> bool:
         """Replace *old* by *new* if it still stands exactly so. Whether it did."""

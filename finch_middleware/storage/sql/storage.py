@@ -14,6 +14,7 @@ from finch_middleware.attempts import Attempt
 from finch_middleware.errors import StorageUnavailable
 from finch_middleware.records import Row, StoredConnection, connection_hash, customer_hash
 from finch_middleware.storage.precedence import gives_way
+from finch_middleware.storage.protocol import Scan, Storage
 from finch_middleware.storage.sql.database import Database
 from finch_middleware.storage.sql.schema import make_tables, require_tables, tables
 from finch_middleware.storage.sql.statements import Statements
@@ -30,7 +31,7 @@ _BATCH = 500
 _NO_CODE = bytes(32)
 
 
-class SQLAlchemyStorage:
+class SQLAlchemyStorage(Storage):
     """
     A storage in an SQL database: SQLite, PostgreSQL, MySQL or MariaDB.
 
@@ -44,9 +45,6 @@ class SQLAlchemyStorage:
     Raises:
         ConfigurationError: The URL is not one, or its database or driver is not known here.
     """
-
-    #: Other processes see the same data.
-    in_process = False
 
     def __init__(
         self,
@@ -64,7 +62,7 @@ class SQLAlchemyStorage:
         """The two tables, with columns named as `as_row()` names them."""
         return self._tables.metadata
 
-    def create_tables(self) -> None:
+    def create_tables(self) -> bool:
         """
         Make what is missing: tables, and columns and indexes that an older version did not have.
 
@@ -75,6 +73,7 @@ class SQLAlchemyStorage:
             StorageUnavailable: The database cannot be reached or refuses.
         """
         self._database.transact(self._make_tables)
+        return True
 
     def close(self) -> None:
         """Close the pooled connections; the next call opens new ones. Not an Engine's of yours."""
@@ -145,14 +144,8 @@ class SQLAlchemyStorage:
             lambda db: db.execute(self._sql.delete_connection, key).rowcount == 1
         )
 
-    def scan(self, *, after: str | None, limit: int) -> Sequence[StoredConnection]:
-        """Up to *limit* connections behind connection id *after*, in the order of their keys."""
-        return self.survey(after=after, limit=limit)[0]
-
-    def survey(
-        self, *, after: str | None, limit: int
-    ) -> tuple[Sequence[StoredConnection], Sequence[str]]:
-        """`scan`, and the connection ids of the rows there that cannot be read."""
+    def scan(self, *, after: str | None, limit: int) -> Scan:
+        """Up to *limit* connections in the order of their hashes; see `Storage.scan`."""
         start = b"" if after is None else connection_hash(after)
         unread: list[str] = []
         # An empty batch is the last one, so that a stretch of unreadable rows must not be one.
@@ -160,9 +153,9 @@ class SQLAlchemyStorage:
             found, left_out = _readable(rows, read=StoredConnection.from_row)
             unread += [str(row["connection_id"]) for row in left_out]
             if found:
-                return found, unread
+                return Scan(connections=found, unreadable=unread)
             start = bytes(rows[-1]["connection_hash"])
-        return [], unread
+        return Scan(connections=[], unreadable=unread)
 
     def swap(self, old: StoredConnection, new: StoredConnection) -> bool:
         """Replace *old* by *new* if it still stands exactly so. Whether it did."""

@@ -293,11 +293,11 @@ def test_scan_goes_on_behind_a_batch_that_was_deleted_meanwhile(
 ) -> None:
     for i in range(6):
         storage.settle(an_attempt(f"{i}"), a_connection(f"{i}"))
-    order = [each.connection_id for each in storage.scan(after=None, limit=6)]
+    order = [each.connection_id for each in storage.scan(after=None, limit=6).connections]
     for connection_id in order[:3]:
         # Gone between the look at the index and the look at the record.
         client.delete(storage._names.connection(connection_id))
 
-    found = [each.connection_id for each in storage.scan(after=None, limit=2)]
+    found = [each.connection_id for each in storage.scan(after=None, limit=2).connections]
 
     assert found == order[3:5]
