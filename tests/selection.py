@@ -8,8 +8,9 @@ import pytest
 
 _TESTS = Path(__file__).parent
 
-#: Their tests need a browser or a real web server. The default run does not even import them.
-_FOLDERS = ("browser", "servers")
+#: Their tests need a browser, a web server, strace or a disk of their own. The default run does
+#: not even import them.
+_FOLDERS = ("browser", "faults", "servers")
 #: A test with a fixture of this name, or a parameter of this value, needs that engine.
 _ENGINES = frozenset({"postgresql", "mysql", "redis", "redis_cluster"})
 #: Here the storage decides what happens, so the PostgreSQL of the wheel is in the default run.

@@ -16,6 +16,8 @@ from tests.site import Answer, Browser, Site
 from tests.storage import servers
 from tests.story.oracle import code_of, tokens_of
 
+pytestmark = pytest.mark.full
+
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[servers.Server]:

@@ -307,6 +307,7 @@ SECOND_DEPLOY = ({"key": OLD, "accepted_keys": [NEW]}, {"key": NEW, "accepted_ke
 
 
 @pytest.mark.parametrize("deploy", [FIRST_DEPLOY, SECOND_DEPLOY], ids=["first", "second"])
+@pytest.mark.full
 def test_workers_of_both_settings_finish_what_the_other_began(
     fake: FakeFinch,
     make_site: Callable[..., Site],
@@ -350,6 +351,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         yield server.url
 
 
+@pytest.mark.full
 def test_no_read_fails_and_no_update_is_lost_while_four_processes_write(url: str) -> None:
     trial: Trial = tried(url, rows=600, writers=4)
 

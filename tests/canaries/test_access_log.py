@@ -67,6 +67,7 @@ def test_werkzeugs_access_log_tells_the_path_and_no_code(
     assert hits(line.encode(), _given(callback)) == []
 
 
+@pytest.mark.full
 def test_gunicorns_access_log_tells_the_path_and_no_code(tmp_path: Path) -> None:
     log = tmp_path / "access"
     arguments = ["-w", "1", "--access-logfile", str(log), "--access-logformat", _FORMAT]

@@ -18,6 +18,8 @@ from tests.canaries.scenarios import ALL
 from tests.canaries.scene import Scene
 from tests.storage import servers
 
+pytestmark = pytest.mark.full
+
 #: Every way in which a row of ours is written, and ends that a server hears of.
 _SCENARIOS = (
     "exchange: connected",

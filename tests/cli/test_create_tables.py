@@ -66,6 +66,7 @@ def test_a_column_that_an_older_version_lacked_is_added(tmp_path: Path) -> None:
     assert "status" in columns
 
 
+@pytest.mark.full
 def test_a_server_is_usable_once_its_tables_are_made(postgresql: servers.Server) -> None:
     if not postgresql.owned:
         pytest.skip("somebody else's server may have the tables already")

@@ -176,6 +176,7 @@ def test_it_leaves_nothing_behind(demo: Ended) -> None:
     assert demo.left == []
 
 
+@pytest.mark.full
 def test_kept_it_leaves_the_row_where_it_says() -> None:
     told = run("demo", "--keep")
 
@@ -186,6 +187,7 @@ def test_kept_it_leaves_the_row_where_it_says() -> None:
     assert sorted(rows) == [("demo-acme",), ("demo-globex",)]
 
 
+@pytest.mark.full
 def test_a_run_that_ends_badly_leaves_the_log_where_it_says() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         told = run("demo", "--port", str(taken.getsockname()[1]))
@@ -195,6 +197,7 @@ def test_a_run_that_ends_badly_leaves_the_log_where_it_says() -> None:
     assert Path(log).is_file()
 
 
+@pytest.mark.full
 def test_the_row_stays_where_it_says(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/mine.db"
 
@@ -225,6 +228,7 @@ def test_what_cannot_be_done_is_one_text_and_status_two(arguments: list[str], sa
     assert "Traceback" not in told.stderr
 
 
+@pytest.mark.full
 def test_a_port_that_is_taken_is_told_and_nothing_stays_up() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         told = run("demo", "--serve", "--port", str(taken.getsockname()[1]))
@@ -239,6 +243,7 @@ def served(this: Running) -> str:
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.full
 def test_served_it_stays_up_until_it_is_told_to_stop(stop: signal.Signals, tmp_path: Path) -> None:
     with running("demo", "--serve") as this:
         home = Browser().get(served(this))
@@ -254,6 +259,7 @@ def test_served_it_stays_up_until_it_is_told_to_stop(stop: signal.Signals, tmp_p
     assert "Traceback" not in this.output
 
 
+@pytest.mark.full
 def test_a_killed_demo_leaves_no_server_behind() -> None:
     with running("demo", "--serve") as this:
         served(this)
@@ -266,6 +272,7 @@ def test_a_killed_demo_leaves_no_server_behind() -> None:
     assert before == [True, True]
 
 
+@pytest.mark.full
 def test_a_server_that_dies_is_told() -> None:
     with running("demo", "--serve") as this:
         served(this)
@@ -290,6 +297,7 @@ def test_a_server_that_does_not_end_by_itself_is_ended(monkeypatch: pytest.Monke
     assert not up(server.address)
 
 
+@pytest.mark.full
 def test_real_goes_through_the_finch_that_is_configured(fake: FakeFinch, tmp_path: Path) -> None:
     settings = {
         "FINCH_CLIENT_ID": fake.client_id,
@@ -318,6 +326,7 @@ def test_real_goes_through_the_finch_that_is_configured(fake: FakeFinch, tmp_pat
     assert status == 0
 
 
+@pytest.mark.full
 def test_real_without_sandbox_says_that_it_costs(fake: FakeFinch, tmp_path: Path) -> None:
     settings = {
         "FINCH_CLIENT_ID": fake.client_id,

@@ -196,6 +196,7 @@ def test_a_storage_that_is_away_is_wrong_and_ends_it(deployment: Deployment) -> 
     assert "attempts" not in said
 
 
+@pytest.mark.full
 def test_a_server_without_tables_names_the_command(tmp_path: Path) -> None:
     for server in servers.served("postgresql", servers.postgresql):
         url = f"{server.url}&options=-csearch_path%3Dpg_temp"

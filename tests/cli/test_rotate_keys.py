@@ -171,6 +171,7 @@ def test_a_terminal_gets_a_bar(before: Deployment, after: Deployment, program: s
     assert "3/3" in shown
 
 
+@pytest.mark.full
 def test_a_killed_rotation_goes_on_where_it_was(before: Deployment, after: Deployment) -> None:
     names = [f"connection {i}" for i in range(60)]
     before.connect(*names)

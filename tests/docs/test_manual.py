@@ -43,6 +43,7 @@ def entries(name: str, mark: str) -> dict[str, tuple[list[str], str]]:
     return {reason: (head, text) for reason, *head, text in found}
 
 
+@pytest.mark.full
 def test_the_site_builds_strictly_and_shows_the_code_that_it_includes(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
 

@@ -47,6 +47,7 @@ def test_an_example_runs_as_it_stands(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.full
 def test_an_example_runs_with_the_settings_of_an_application(name: str, tmp_path: Path) -> None:
     for module in COMMANDS[name][1]:
         pytest.importorskip(module)
@@ -103,6 +104,7 @@ SERVED = {
 
 
 @pytest.mark.parametrize("name", SERVED)
+@pytest.mark.full
 def test_a_server_of_ones_own_loads_an_example(name: str, tmp_path: Path) -> None:
     pytest.importorskip("gunicorn")
     for module in COMMANDS[name][1]:

@@ -45,6 +45,7 @@ def _claims(url: str, name: str, count: int) -> list[bool]:
     return [storage.claim(each) is None for each in racing]
 
 
+@pytest.mark.full
 def test_of_racing_processes_exactly_one_wins_each_code(url: str) -> None:
     processes, codes = 4, 40
 

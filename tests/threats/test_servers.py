@@ -23,6 +23,8 @@ from tests.canaries.spellings import hits
 from tests.site import CALLBACK, KEY, Browser, Site
 from tests.storage import servers
 
+pytestmark = pytest.mark.full
+
 _DUPLICATES = 64
 
 

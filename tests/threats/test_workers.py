@@ -24,6 +24,8 @@ from tests.site import Answer, Browser, Site
 from tests.threats.sizes import CALLBACKS, KILLS
 from tests.threats.workers import Workers, secure_fake, workers
 
+pytestmark = pytest.mark.full
+
 _FORKED = ["--preload", "-w", "4", "--threads", "8"]
 _CLIENTS = 16
 _ENOUGH_KILLS = 100
