@@ -138,8 +138,14 @@ def _names_an_event(value: object) -> bool:
     return isinstance(value, str) and re.fullmatch(r"finch\.[a-z]+\.[a-z_]+", value) is not None
 
 
+def events() -> dict[str, str]:
+    """Each event of the manual, and its levels."""
+    part = page("pages_and_hooks").split("<!-- events -->")[1].split("<!-- /events -->")[0]
+    return dict(re.findall(r"^- `([a-z._]+)` \(([A-Z, ]+)\): ", part, re.MULTILINE))
+
+
 def test_every_event_stands_there_and_no_other() -> None:
-    table = {cells[0].strip("`"): cells[1] for cells in marked("pages_and_hooks", "events")}
+    table = events()
 
     missing = {name: levels for name, levels in reported().items() if name not in table}
     gone = set(table) - set(reported())
@@ -148,7 +154,7 @@ def test_every_event_stands_there_and_no_other() -> None:
 
 
 def test_an_event_has_the_level_that_stands_there() -> None:
-    table = {cells[0].strip("`"): cells[1] for cells in marked("pages_and_hooks", "events")}
+    table = events()
 
     other = {n: lv for n, lv in reported().items() if not lv <= set(table[n].split(", "))}
 

@@ -107,7 +107,7 @@ def test_the_embedded_view_answers_its_script_with_json_whatever_happens(
     fake.stop()
     refused = connect(request)
 
-    told = section(page("flows"), "### Embedded").split("The answer is JSON: ")[1].split(".")[0]
+    told = section(page("flows"), "### Embedded").split("It returns JSON: ")[1].split(".")[0]
     assert set(re.findall(r"`(\w+)`", told)) == set(opened.json)
     assert (refused.status_code, refused.json["retry"]) == (502, "reload")
 
