@@ -96,6 +96,11 @@ class OddServer(Server):
         self.received_bytes = 0
         self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
 
+    def end_conversations(self) -> None:
+        """Return once each connection so far was served to its end, and closed."""
+        for thread in list(self._open):
+            thread.join()
+
     def _converse(self, sock: socket.socket, *_: object) -> None:
         line = Line(self, sock)
         try:
@@ -120,18 +125,33 @@ def answering(*answers: bytes) -> Behaviour:
     return behave
 
 
-def reset_after_request(line: Line) -> None:
-    """Reads a request, and ends the connection with a RST."""
-    line.request()
-    line.reset()
-
-
 def parsed(request: bytes) -> tuple[str, dict[str, str], bytes]:
     """The first line of a recorded request, its headers in lower case, and its body."""
     head, _, body = request.partition(b"\r\n\r\n")
     first, *lines = head.decode().split("\r\n")
     pairs = (line.split(": ", 1) for line in lines)
     return first, {name.lower(): value for name, value in pairs}, body
+
+
+def once(raw: bytes, *, then: Behaviour = lambda line: None) -> Behaviour:
+    """Reads one request, sends *raw*, does *then* and closes the connection."""
+
+    def behave(line: Line) -> None:
+        line.request()
+        line.send(raw)
+        then(line)
+
+    return behave
+
+
+def endlessly(piece: bytes, *, first: bytes = b"") -> Behaviour:
+    """Reads one request, and sends *first* and then *piece* as often as the client takes it."""
+
+    def send(line: Line) -> None:
+        while not line.server.stopping.is_set():
+            line.send(piece)
+
+    return once(first, then=send)
 
 
 def stall(line: Line) -> None:

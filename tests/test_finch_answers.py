@@ -1,4 +1,4 @@
-"""What the token endpoint says, read strictly."""
+"""The token endpoint's responses, parsed strictly."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def granted(body: bytes | dict[str, object], *headers: str) -> Grant:
 # -- grants --------------------------------------------------------------------------------------
 
 
-def test_a_grant_has_every_field_and_the_whole_answer() -> None:
+def test_a_grant_has_every_field_and_the_whole_document() -> None:
     body = json.dumps({**GRANT, "of_tomorrow": {"a": [1, 2.5, None, True]}}).encode()
 
     grant = granted(body)
@@ -110,7 +110,7 @@ def test_an_unknown_field_may_hold_half_a_character() -> None:
         {"access_token": "t" * 4097},
     ],
 )
-def test_an_answer_without_a_usable_token_is_refused(given: dict[str, object]) -> None:
+def test_a_response_without_a_usable_token_is_refused(given: dict[str, object]) -> None:
     with pytest.raises(BadResponse) as caught:
         granted({**GRANT, **given})
 
@@ -160,25 +160,25 @@ def test_an_id_of_no_usable_form_is_none_and_the_token_is_kept(given: dict[str, 
     ],
     ids=str,
 )
-def test_another_odd_field_leaves_the_token_to_be_explained(given: dict[str, object]) -> None:
+def test_another_malformed_field_leaves_the_grant_incomplete(given: dict[str, object]) -> None:
     grant = granted({**GRANT, **given})
 
-    # Without a connection_id a grant is quarantined, whoever's it is.
+    # A grant without a connection_id is quarantined.
     assert (grant.connection_id, grant.access_token) == (None, Secret(TOKEN))
     assert json.loads(grant.document.reveal()) == {**GRANT, **given}
 
 
-# -- an answer, explained by introspect ------------------------------------------------------------
+# -- a grant, completed by an introspection --------------------------------------------------------
 
-TOLD: dict[str, object] = {
+INTROSPECTION: dict[str, object] = {
     "id": "i-1",
-    "connection_id": "c-told",
+    "connection_id": "c-introspected",
     "customer_id": "acme",
     "provider_id": "gusto",
     "products": ["company"],
     "client_type": "production",
     "connection_type": "provider",
-    "username": "not of the answer",
+    "username": "not of a grant",
 }
 
 
@@ -196,15 +196,13 @@ TOLD: dict[str, object] = {
     ],
     ids=str,
 )
-def test_an_odd_answer_is_completed_by_what_finch_tells_of_its_token(
-    odd: dict[str, object],
-) -> None:
-    answer = Secret(json.dumps({**GRANT, **odd, "of_tomorrow": [1, None]}))
+def test_a_malformed_grant_is_completed_by_an_introspection(odd: dict[str, object]) -> None:
+    document = Secret(json.dumps({**GRANT, **odd, "of_tomorrow": [1, None]}))
 
-    grant = completed_grant(answer, TOLD)
+    grant = completed_grant(document, INTROSPECTION)
 
     assert grant is not None
-    assert (grant.connection_id, grant.customer_id) == ("c-told", "acme")
+    assert (grant.connection_id, grant.customer_id) == ("c-introspected", "acme")
     assert (grant.provider_id, grant.products) == ("gusto", ("company",))
     kept = json.loads(grant.document.reveal())
     assert (kept["access_token"], kept["of_tomorrow"]) == (TOKEN, [1, None])
@@ -212,10 +210,10 @@ def test_an_odd_answer_is_completed_by_what_finch_tells_of_its_token(
     assert "username" not in kept
 
 
-def test_what_finch_does_not_tell_stays_as_it_was_answered() -> None:
-    answer = Secret(json.dumps({**GRANT, "customer_id": None}))
+def test_a_field_missing_from_the_introspection_stays_as_it_was() -> None:
+    document = Secret(json.dumps({**GRANT, "customer_id": None}))
 
-    grant = completed_grant(answer, {"customer_id": 4711, "provider_id": None})
+    grant = completed_grant(document, {"customer_id": 4711, "provider_id": None})
 
     assert grant is not None
     assert (grant.connection_id, grant.customer_id) == (GRANT["connection_id"], "4711")
@@ -223,7 +221,7 @@ def test_what_finch_does_not_tell_stays_as_it_was_answered() -> None:
 
 
 @pytest.mark.parametrize(
-    ("odd", "told"),
+    ("odd", "introspection"),
     [
         ({"connection_id": None}, {"connection_id": None}),
         ({"connection_id": 7}, {"connection_id": 8}),
@@ -233,18 +231,22 @@ def test_what_finch_does_not_tell_stays_as_it_was_answered() -> None:
     ],
     ids=str,
 )
-def test_what_is_odd_even_then_has_no_connection(
-    odd: dict[str, object], told: dict[str, object]
+def test_a_grant_that_is_still_malformed_has_no_connection(
+    odd: dict[str, object], introspection: dict[str, object]
 ) -> None:
-    grant = completed_grant(Secret(json.dumps({**GRANT, **odd})), {**TOLD, **told})
+    grant = completed_grant(
+        Secret(json.dumps({**GRANT, **odd})), {**INTROSPECTION, **introspection}
+    )
 
     assert grant is not None
     assert grant.connection_id is None
 
 
 @pytest.mark.parametrize("customer_id", [12.0, True, [], "a\0"])
-def test_an_id_that_finch_tells_in_no_usable_form_is_nobodys(customer_id: object) -> None:
-    grant = completed_grant(Secret(json.dumps(GRANT)), {**TOLD, "customer_id": customer_id})
+def test_a_malformed_customer_of_an_introspection_is_none(customer_id: object) -> None:
+    introspection = {**INTROSPECTION, "customer_id": customer_id}
+
+    grant = completed_grant(Secret(json.dumps(GRANT)), introspection)
 
     assert grant is not None
     assert grant.customer_id is None
@@ -295,7 +297,7 @@ def test_a_body_without_one_meaning_is_refused(body: bytes) -> None:
         b'{"access_token": "t", "x": [' + b"[],{}," * 1000 + b"[]]}",
     ],
 )
-def test_brackets_that_do_not_nest_deeply_are_no_fault(body: bytes) -> None:
+def test_brackets_that_do_not_nest_deeply_are_accepted(body: bytes) -> None:
     grant = granted(body)
 
     assert grant.access_token == Secret("t")
@@ -319,7 +321,7 @@ def test_a_body_that_is_no_object_is_refused(scalar: bytes) -> None:
         ("a\x1b[31m", None),
     ],
 )
-def test_a_request_id_is_kept_where_it_can_be_shown(header: str, kept: str | None) -> None:
+def test_a_request_id_is_kept_if_it_is_printable(header: str, kept: str | None) -> None:
     raw = b"HTTP/1.1 %s\r\nFinch-Request-Id: " + header.encode("latin-1")
     raw += b"\r\nContent-Length: %d\r\n\r\n%b"
     body = json.dumps(GRANT).encode()
@@ -351,27 +353,23 @@ HEADER = st.text(st.characters(codec="latin-1", exclude_characters="\r\n"), max_
 STATUSES = st.sampled_from([200, 200, 200, 200, 201, 204, 299, 301, 400, 401, 404, 429, 500, 503])
 
 
-class Scripted:
-    """A server whose next answer can be set."""
-
-    raw = b""
-
-    def __call__(self, line: Line) -> None:
-        while line.request():
-            line.send(self.raw)
-
-
 @pytest.fixture(scope="module")
-def scripted() -> Iterator[tuple[Scripted, OddServer]]:
-    script = Scripted()
-    with OddServer(script) as server:
+def scripted() -> Iterator[tuple[list[bytes], OddServer]]:
+    """The next response, and the server that sends it."""
+    script = [b""]
+
+    def behave(line: Line) -> None:
+        while line.request():
+            line.send(script[0])
+
+    with OddServer(behave) as server:
         yield script, server
 
 
 @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
 @given(body=BODIES, status=STATUSES, request_id=HEADER, retry_after=HEADER, noise=HEADER)
-def test_nothing_but_our_errors_escapes_whatever_the_token_endpoint_answers(
-    scripted: tuple[Scripted, OddServer],
+def test_nothing_but_our_errors_escapes_whatever_the_token_endpoint_sends(
+    scripted: tuple[list[bytes], OddServer],
     body: bytes,
     status: int,
     request_id: str,
@@ -380,7 +378,7 @@ def test_nothing_but_our_errors_escapes_whatever_the_token_endpoint_answers(
 ) -> None:
     script, server = scripted
     lines = [f"Finch-Request-Id: {request_id}", f"Retry-After: {retry_after}", f"X: {noise}"]
-    script.raw = raw_answer(body, *lines, status=f"{status} Word")
+    script[0] = raw_answer(body, *lines, status=f"{status} Word")
 
     with contextlib.suppress(FinchFault):
         grant = exchanged(api_of(server), within=2 * SECOND)

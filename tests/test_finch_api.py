@@ -1,10 +1,10 @@
-"""The exchange: what is sent, what each answer means, and when it is tried again."""
+"""The exchange: what is sent, what each response means, and when it is tried again."""
 
 from __future__ import annotations
 
 import json
 import socket
-import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -24,12 +24,15 @@ from tests.asking import (
     GRANT,
     INVALID_CLIENT,
     SECOND,
-    SLACK_SECONDS,
     TOKEN,
+    StillClock,
     api_of,
     exchanged,
+    fault_of,
     finch_error,
+    first,
     json_answer,
+    over_tls,
 )
 from tests.odd_server import (
     Behaviour,
@@ -37,9 +40,10 @@ from tests.odd_server import (
     OddServer,
     answering,
     authority,
+    endlessly,
+    once,
     parsed,
     raw_answer,
-    reset_after_request,
     stall,
 )
 
@@ -53,8 +57,8 @@ def test_an_exchange_sends_what_finch_documents_and_no_authorization() -> None:
     with OddServer(answering(json_answer(GRANT))) as server:
         exchanged(api_of(server), redirect_uri=REDIRECT_URI)
 
-        first, headers, body = parsed(server.requests[0])
-    assert first == "POST /auth/token HTTP/1.1"
+        line, headers, body = parsed(server.requests[0])
+    assert line == "POST /auth/token HTTP/1.1"
     assert json.loads(body) == {
         "client_id": "client-1",
         "client_secret": CLIENT_SECRET,
@@ -76,20 +80,12 @@ def test_the_embedded_flow_sends_no_redirect_uri() -> None:
     assert set(json.loads(body)) == {"client_id", "client_secret", "code"}
 
 
-def test_early_hints_do_not_hide_the_grant() -> None:
-    hints = b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\n\r\n"
-    with OddServer(answering(hints + json_answer(GRANT))) as server:
-        grant = exchanged(api_of(server))
-
-    assert grant.access_token == Secret(TOKEN)
-
-
 def test_a_path_of_the_api_url_is_kept() -> None:
     with OddServer(answering(json_answer(GRANT))) as server:
         exchanged(api_of(server, path="/finch/"))
 
-        first = parsed(server.requests[0])[0]
-    assert first == "POST /finch/auth/token HTTP/1.1"
+        line = parsed(server.requests[0])[0]
+    assert line == "POST /finch/auth/token HTTP/1.1"
 
 
 def test_a_cookie_of_finch_is_not_sent_back() -> None:
@@ -102,14 +98,7 @@ def test_a_cookie_of_finch_is_not_sent_back() -> None:
     assert "cookie" not in headers
 
 
-def test_an_exchange_over_tls_is_one_of_a_real_client() -> None:
-    with OddServer(answering(json_answer(GRANT)), tls=authority().server()) as server:
-        grant = exchanged(api_of(server))
-
-    assert grant.access_token == Secret(TOKEN)
-
-
-# -- the exchange: what an answer means ------------------------------------------------------------
+# -- the exchange: what a response means ----------------------------------------------------------
 
 INVALID_GRANT = finch_error("400 Bad Request", "invalid_grant_error")
 HTML = raw_answer(b"<html>", "Content-Type: text/html", status="502 Bad Gateway")
@@ -153,7 +142,7 @@ def busy(wait: str) -> bytes:
         (raw_answer(b"", status="204 None"), BadResponse, "not_json"),
     ],
 )
-def test_each_answer_to_an_exchange_has_one_meaning_and_is_asked_for_once(
+def test_each_response_to_an_exchange_has_one_meaning_and_is_asked_for_once(
     raw: bytes, kind: type[FinchFault], reason: str
 ) -> None:
     with OddServer(answering(raw)) as server:
@@ -166,70 +155,51 @@ def test_each_answer_to_an_exchange_has_one_meaning_and_is_asked_for_once(
     assert caught.value.request_id == "req-1"
 
 
-def break_within_a_body(line: Line) -> None:
-    line.request()
-    line.send(raw_answer(b'{"access', "Content-Length: 300"))
-
-
-def stall_within_a_body(line: Line) -> None:
-    line.request()
-    line.send(raw_answer(b'{"access', "Content-Length: 300"))
-    line.wait()
-
-
-def send_endless_headers(line: Line) -> None:
-    line.request()
-    line.send(b"HTTP/1.1 200 OK\r\n")
-    while not line.server.stopping.is_set():
-        line.send(b"X: " + b"x" * 60_000 + b"\r\n")
+HALF_A_BODY = raw_answer(b'{"access', "Content-Length: 300")
+LONG_HEADER = b"X: " + b"x" * 60_000 + b"\r\n"
 
 
 @pytest.mark.parametrize(
     ("behave", "kind", "reason"),
     [
-        (reset_after_request, ExchangeAmbiguous, "reset"),
-        (break_within_a_body, ExchangeAmbiguous, "reset"),
+        (once(b"", then=Line.reset), ExchangeAmbiguous, "reset"),
+        (once(HALF_A_BODY), ExchangeAmbiguous, "reset"),
         (stall, ExchangeAmbiguous, "timeout"),
-        (stall_within_a_body, ExchangeAmbiguous, "timeout"),
-        (send_endless_headers, BadResponse, "too_large"),
+        (once(HALF_A_BODY, then=stall), ExchangeAmbiguous, "timeout"),
+        (endlessly(LONG_HEADER, first=b"HTTP/1.1 200 OK\r\n"), BadResponse, "too_large"),
     ],
+    ids=["reset", "half a body", "no response", "body stalls", "endless headers"],
 )
 def test_an_exchange_that_breaks_after_its_first_byte_is_not_tried_again(
     behave: Behaviour, kind: type[FinchFault], reason: str
 ) -> None:
-    with OddServer(behave) as server:
-        with pytest.raises(FinchFault) as caught:
-            exchanged(api_of(server), within=0.5 * SECOND)
+    def exchange(within: timedelta) -> tuple[FinchFault, int]:
+        with OddServer(behave) as server:
+            return fault_of(lambda: exchanged(api_of(server), within=within)), server.accepted
 
-        assert server.accepted == 1
-    assert (type(caught.value), caught.value.reason) == (kind, reason)
+    fault, accepted = first(exchange, reached=lambda result: type(result[0]) is kind)
+
+    assert (type(fault), fault.reason, accepted) == (kind, reason, 1)
 
 
 def test_an_unreachable_finch_is_tried_three_times_and_leaves_the_code_unspent() -> None:
     with OddServer(Line.reset) as server:
-        server.url = server.url.replace("http:", "https:")
-
-        with pytest.raises(FinchUnavailable) as caught:
-            exchanged(api_of(server))
+        fault = fault_of(lambda: exchanged(api_of(over_tls(server))))
 
         assert server.accepted == 3
-    assert (caught.value.reason, caught.value.status) == ("unreachable", None)
+    assert (type(fault), fault.reason, fault.status) == (FinchUnavailable, "unreachable", None)
 
 
 def test_a_finch_that_can_be_reached_at_the_third_try_grants() -> None:
-    tls = authority().server()
-
     def behave(line: Line) -> None:
         if server.accepted < 3:
             line.reset()
         else:
-            line.secure(tls)
+            line.secure(authority().server())
             answering(json_answer(GRANT))(line)
 
     with OddServer(behave) as server:
-        server.url = server.url.replace("http:", "https:")
-
-        grant = exchanged(api_of(server))
+        grant = exchanged(api_of(over_tls(server)), within=60 * SECOND)
 
     assert grant.access_token == Secret(TOKEN)
 
@@ -243,44 +213,52 @@ def test_a_certificate_that_is_not_trusted_is_tried_once() -> None:
 
 
 def test_a_kept_connection_that_the_server_closed_makes_no_ambiguous_exchange() -> None:
-    def behave(line: Line) -> None:
-        line.request()
-        line.send(json_answer(GRANT))
-
-    with OddServer(behave) as server:
+    with OddServer(once(json_answer(GRANT))) as server:
         api = api_of(server)
-        for _ in range(5):
+        for _ in range(3):
             exchanged(api)
-            time.sleep(0.05)
+            server.end_conversations()
 
-        assert len(server.requests) == 5
+        assert len(server.requests) == 3
 
 
 # -- waiting, and trying again ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> StillClock:
+    return StillClock(monkeypatch)
 
 
 def in_seconds(seconds: int) -> str:
     return format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
 
 
-@pytest.mark.parametrize("status", ["429 Slow", "503 Busy"])
-@pytest.mark.parametrize("wait", ["0", "1", "past", "soon"])
-def test_an_exchange_waits_as_it_is_told_and_is_granted(status: str, wait: str) -> None:
-    header = {"past": in_seconds(-90), "soon": in_seconds(2)}.get(wait, wait)
-    throttled = raw_answer(b"", f"Retry-After: {header}", status=status)
-    with OddServer(answering(throttled, throttled, json_answer(GRANT))) as server:
-        begun = time.monotonic()
+def slow(wait: str) -> bytes:
+    """A 429 that asks to wait so long."""
+    return raw_answer(b"", f"Retry-After: {wait}", status="429 Slow")
 
-        exchanged(api_of(server), within=9 * SECOND)
 
-        took = time.monotonic() - begun
+@pytest.mark.parametrize("refusal", [slow, busy])
+@pytest.mark.parametrize(
+    ("wait", "least", "most"),
+    [("0", 0, 0), ("1", 1, 1), (in_seconds(-90), 0, 0), (in_seconds(10**6), 10**5, 10**6)],
+    ids=["now", "seconds", "past date", "date"],
+)
+def test_an_exchange_waits_as_finch_asks_and_is_granted(
+    refusal: Callable[[str], bytes], wait: str, least: int, most: int, clock: StillClock
+) -> None:
+    refused = refusal(wait)
+    with OddServer(answering(refused, refused, json_answer(GRANT))) as server:
+        exchanged(api_of(server), within=10**7 * SECOND)
+
         assert len(server.requests) == 3
-    least = {"1": 2.0, "soon": 0.9}.get(wait, 0.0)
-    assert least <= took < least + 2
+    assert len(clock.slept) == 2
+    assert all(least <= slept <= most for slept in clock.slept)
 
 
 def test_an_exchange_is_throttled_after_three_tries() -> None:
-    with OddServer(answering(raw_answer(b"", "Retry-After: 0", status="429 Slow"))) as server:
+    with OddServer(answering(slow("0"))) as server:
         with pytest.raises(FinchUnavailable, match="throttled") as caught:
             exchanged(api_of(server))
 
@@ -345,44 +323,28 @@ def test_after_a_503_a_finch_that_cannot_be_reached_leaves_no_certainty() -> Non
         ("\xb2", None),
     ],
 )
-def test_an_exchange_does_not_wait_for_what_it_cannot(header: str, retry_after: object) -> None:
-    slow = raw_answer(b"", f"Retry-After: {header}", status="429 Slow")
-    with OddServer(answering(slow)) as server:
-        begun = time.monotonic()
-
+def test_an_exchange_does_not_wait_too_long_or_for_an_unreadable_time(
+    header: str, retry_after: object, clock: StillClock
+) -> None:
+    with OddServer(answering(slow(header))) as server:
         with pytest.raises(FinchUnavailable, match="throttled") as caught:
             exchanged(api_of(server), within=4 * SECOND)
 
-        took = time.monotonic() - begun
         assert len(server.requests) == 1
-    assert took < 1
+    assert clock.slept == []
     if retry_after == "years":
         assert (caught.value.retry_after or 0) > 10**9
     else:
         assert caught.value.retry_after == retry_after
 
 
-def test_a_wait_that_leaves_no_time_for_a_try_is_not_begun() -> None:
-    with OddServer(answering(raw_answer(b"", "Retry-After: 2", status="429 Slow"))) as server:
+@pytest.mark.parametrize(("seconds", "tries"), [(9, 3), (8.5, 2), (4.1, 1)])
+def test_retries_share_one_deadline_and_none_begins_without_time_for_it(
+    seconds: float, tries: int, clock: StillClock
+) -> None:
+    with OddServer(answering(slow("4"))) as server:
         with pytest.raises(FinchUnavailable, match="throttled"):
-            exchanged(api_of(server), within=2.1 * SECOND)
+            exchanged(api_of(server), within=seconds * SECOND)
 
-        assert len(server.requests) == 1
-
-
-def test_retries_share_one_deadline() -> None:
-    throttled = raw_answer(b"", "Retry-After: 0", status="429 Slow")
-
-    def behave(line: Line) -> None:
-        while line.request():
-            line.wait(0.4)
-            line.send(throttled)
-
-    with OddServer(behave) as server:
-        begun = time.monotonic()
-
-        with pytest.raises(ExchangeAmbiguous, match="timeout"):
-            exchanged(api_of(server), within=SECOND)
-
-        took = time.monotonic() - begun
-    assert took <= 1 + SLACK_SECONDS
+        assert len(server.requests) == tries
+    assert clock.slept == [4] * (tries - 1)
