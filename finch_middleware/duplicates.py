@@ -10,7 +10,7 @@ from finch_middleware.attempts import Attempt, AttemptState
 from finch_middleware.binding import Binding
 from finch_middleware.config.settings import Settings
 from finch_middleware.exchange import Exchange
-from finch_middleware.forks import renew_in_children
+from finch_middleware.forks import PerProcess
 from finch_middleware.hooks import Events
 from finch_middleware.operations.recovery import Recovery
 from finch_middleware.outcomes import Connected, Failed, Finishing, Invalid, Repeated
@@ -42,8 +42,7 @@ class Duplicates:
         self._redeemer = redeemer
         self._recovery = recovery
         self._events = events
-        self._renew_places()
-        renew_in_children(self, Duplicates._renew_places)
+        self._waiting = PerProcess(lambda: threading.BoundedSemaphore(WAITING_THREADS))
 
     def answer(
         self, standing: Attempt, *, code_hash: bytes, binding: Binding, visit: Visit
@@ -115,17 +114,15 @@ class Duplicates:
             )
         )
 
-    def _renew_places(self) -> None:
-        self._waiting = threading.BoundedSemaphore(WAITING_THREADS)
-
     def _awaited(self, standing: Attempt) -> Attempt | None:
         """The attempt once it is settled or its lease is over; None if it was released."""
-        if not self._waiting.acquire(blocking=False):
+        waiting = self._waiting.get()
+        if not waiting.acquire(blocking=False):
             return standing
         try:
             return self._polled(standing)
         finally:
-            self._waiting.release()
+            waiting.release()
 
     def _polled(self, standing: Attempt) -> Attempt | None:
         until = time.monotonic() + WAIT_SECONDS

@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
-from typing import Any, TypeVar
-from weakref import WeakKeyDictionary
+from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-_RENEWALS: WeakKeyDictionary[object, Callable[[Any], object]] = WeakKeyDictionary()
 
-
-def renew_in_children(owner: T, renew: Callable[[T], object]) -> None:
+class PerProcess(Generic[T]):
     """
-    Call ``renew(owner)`` first of all in every process forked while *owner* lives.
+    A value that every process makes for itself, when it first asks for it.
 
-    A lock that another thread held at the fork would never be released in the child.
+    The process id is compared at each `get`, because a server written in C (uWSGI) forks without
+    running the hooks of Python. What the parent made stays referenced: closing it in the child
+    could say goodbye on the parent's socket.
     """
-    _RENEWALS[owner] = renew
 
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._values: dict[int, T] = {}
+        self._locks: dict[int, threading.Lock] = {}
 
-def _forked() -> None:
-    for owner, renew in list(_RENEWALS.items()):
-        renew(owner)
-
-
-if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows has no fork
-    os.register_at_fork(after_in_child=_forked)
+    def get(self) -> T:
+        """This process's value."""
+        process = os.getpid()
+        if process not in self._values:
+            # One lock a process: a lock that a thread held at the fork is never released.
+            with self._locks.setdefault(process, threading.Lock()):
+                if process not in self._values:
+                    self._values[process] = self._make()
+        return self._values[process]

@@ -1,57 +1,79 @@
-"""What is renewed in a forked child."""
+"""What a forked child makes anew, also where no hook of Python runs at the fork."""
 
 from __future__ import annotations
 
-import gc
 import os
 import threading
-import weakref
+from collections.abc import Callable
 
 import pytest
 
-from finch_middleware import forks
-from finch_middleware.forks import renew_in_children
+from finch_middleware.forks import PerProcess
+from finch_middleware.testing.sample_records import all_at_once
+from tests.forks import FORKS
 
 
-class Holder:
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        renew_in_children(self, Holder.renew)
+@pytest.mark.parametrize("fork", FORKS)
+def test_a_lock_held_at_the_fork_is_free_in_the_child_and_held_in_the_parent(
+    fork: Callable[[], int],
+) -> None:
+    lock = PerProcess(threading.Lock)
+    lock.get().acquire()
 
-    def renew(self) -> None:
-        self.lock = threading.Lock()
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")
-def test_a_lock_held_at_the_fork_is_free_in_the_child_and_held_in_the_parent() -> None:
-    holder = Holder()
-    holder.lock.acquire()
-
-    child = os.fork()
+    child = fork()
     if child == 0:
-        os._exit(0 if holder.lock.acquire(timeout=5) else 1)
+        os._exit(0 if lock.get().acquire(timeout=5) else 1)
 
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert holder.lock.locked()
+    assert lock.get().locked()
 
 
-def test_what_is_to_be_renewed_is_not_kept_alive_for_that() -> None:
-    holder = Holder()
-    gone = weakref.ref(holder)
+@pytest.mark.parametrize("fork", FORKS)
+def test_a_fork_while_a_value_is_being_made_does_not_hang_the_child(
+    fork: Callable[[], int],
+) -> None:
+    making, forked = threading.Event(), threading.Event()
+    parent = os.getpid()
 
-    del holder
-    gc.collect()
+    def make() -> int:
+        if os.getpid() == parent:
+            making.set()
+            forked.wait(30)
+        return os.getpid()
 
-    assert gone() is None
+    value = PerProcess(make)
+    maker = threading.Thread(target=value.get)
+    maker.start()
+    making.wait(30)
+
+    child = fork()
+    if child == 0:
+        os._exit(0 if value.get() == os.getpid() else 1)
+    forked.set()
+    maker.join()
+
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert value.get() == parent
 
 
-def test_every_owner_is_renewed_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    renewed: list[str] = []
-    monkeypatch.setattr(forks, "_RENEWALS", weakref.WeakKeyDictionary())
-    owners = [Holder(), Holder()]
-    for number, owner in enumerate(owners):
-        renew_in_children(owner, lambda _, number=number: renewed.append(str(number)))  # type: ignore[misc]  # the loop's
+def test_threads_that_ask_first_at_once_get_one_value() -> None:
+    made: list[object] = []
+    value = PerProcess(lambda: made.append(object()) or made[-1])
 
-    forks._forked()
+    found = all_at_once(lambda _: value.get(), range(8))
 
-    assert sorted(renewed) == ["0", "1"]
+    assert len(made) == 1
+    assert found == made * 8
+
+
+def test_what_the_parent_made_is_not_collected_in_the_child(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    value = PerProcess(object)
+    of_the_parent = id(value.get())
+    monkeypatch.setattr(os, "getpid", lambda: 0)
+
+    of_the_child = value.get()
+
+    assert of_the_parent in map(id, value._values.values())
+    assert id(of_the_child) != of_the_parent

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import weakref
+import os
 from collections.abc import Callable
 from datetime import timedelta
 from types import SimpleNamespace
@@ -19,7 +19,6 @@ from finch_middleware import (
     Invalid,
     Repeated,
     duplicates,
-    forks,
 )
 from finch_middleware.attempts import Attempt, AttemptState
 from finch_middleware.binding import Binding
@@ -189,14 +188,13 @@ def test_no_more_than_eight_wait_at_once(desk: Desk) -> None:
 
 
 def test_in_a_forked_child_every_place_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forks, "_RENEWALS", weakref.WeakKeyDictionary())
     desk = Desk(monkeypatch)
-    while desk.repeats._waiting.acquire(blocking=False):
+    while desk.repeats._waiting.get().acquire(blocking=False):
         pass
     desk.answer()
     assert desk.slept == []
 
-    forks._forked()
+    monkeypatch.setattr(os, "getpid", lambda: 0)
     desk.answer()
 
     assert desk.slept

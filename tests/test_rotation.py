@@ -16,6 +16,7 @@ import pytest
 
 from benchmarks.rotation import Trial, tried
 from finch_middleware.attempts import Attempt, AttemptState
+from finch_middleware.config.readers import utc_now
 from finch_middleware.connect import FinchConnect
 from finch_middleware.crypto.keys import new_key
 from finch_middleware.crypto.vault import Vault
@@ -315,10 +316,10 @@ def test_workers_of_both_settings_finish_what_the_other_began(
     tmp_path: Path,
     deploy: tuple[dict[str, Any], ...],
 ) -> None:
-    sites = [make_site(clock=None, **database, **each) for each in deploy]
+    sites = [make_site(clock=utc_now, **database, **each) for each in deploy]
     # Whoever begins, the return is to one address.
     uri = sites[0].origin + CALLBACK
-    beginners = [make_site(clock=None, redirect_uri=uri, **database, **each) for each in deploy]
+    beginners = [make_site(clock=utc_now, redirect_uri=uri, **database, **each) for each in deploy]
 
     with workers_of_each(fake, sites[0], database, *deploy, log=tmp_path / "log") as visitors:
         for number, (beginner, visitor) in enumerate(

@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import os
 import socket
 import ssl
-import threading
 import time
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -31,6 +29,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from finch_middleware.config.urls import usable_proxy
 from finch_middleware.errors import ConfigurationError
+from finch_middleware.forks import PerProcess
 from finch_middleware.secret import Secret
 
 #: Finch's responses have a few hundred bytes.
@@ -123,9 +122,8 @@ class Transport:
         if proxy is not None and not usable_proxy(proxy.reveal()):
             raise ConfigurationError(["proxy: must be an http:// URL, such as http://host:port"])
         self._proxy = proxy
-        self._ca_file = ca_bundle or DEFAULT_CA_BUNDLE_PATH
-        self._adapters: dict[int, _Adapter] = {}
-        self._locks: dict[int, threading.Lock] = {}
+        ca_file = ca_bundle or DEFAULT_CA_BUNDLE_PATH
+        self._adapter = PerProcess(lambda: _Adapter(_tls_context(ca_file)))
 
     def send(self, request: Request, *, deadline: Deadline) -> FinchResponse | NoResponse:
         """The result of one try of *request*, by *deadline*."""
@@ -144,24 +142,13 @@ class Transport:
         prepared = requests.Request(
             request.method, request.url, headers=dict(request.headers), data=request.body
         ).prepare()
-        adapter = self._adapter()
+        adapter = self._adapter.get()
         proxies = {"https": self._proxy.reveal()} if self._proxy else {}
         # A requests.Session would add cookies, redirects and settings of the environment.
         with adapter.send(
             prepared, stream=True, timeout=call.left(), verify=True, proxies=proxies
         ) as response:
             return _read(response, call)
-
-    def _adapter(self) -> _Adapter:
-        pid = os.getpid()
-        if pid in (adapters := self._adapters):
-            return adapters[pid]
-        # One lock for each process id: a lock that is held during a fork is never released.
-        with self._locks.setdefault(pid, threading.Lock()):
-            if pid not in self._adapters:
-                # A new dict drops the parent's connections.
-                self._adapters = {pid: _Adapter(_tls_context(self._ca_file))}
-            return self._adapters[pid]
 
 
 def _read(response: requests.Response, call: _Call) -> FinchResponse:

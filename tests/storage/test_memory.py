@@ -19,21 +19,12 @@ class TestMemoryStorage(StorageContract):
         return MemoryStorage()
 
 
-def test_child_gets_a_lock_of_its_own() -> None:
-    storage = MemoryStorage()
-    storage._lock.acquire()
-
-    storage._renew_lock()
-
-    assert storage.claim(an_attempt()) is None
-
-
 def test_lock_held_at_a_fork_does_not_hang_the_child() -> None:
     storage = MemoryStorage()
     held, done = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with storage._lock:
+        with storage._lock.get():
             held.set()
             done.wait(30)
 

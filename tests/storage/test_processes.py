@@ -13,6 +13,7 @@ from redis import Redis
 from finch_middleware.storage.redis.storage import RedisStorage
 from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 from finch_middleware.testing.sample_records import an_attempt, key_of
+from tests.forks import FORKS
 
 
 @pytest.fixture(params=["sqlite", "postgresql", "mysql", "redis"])
@@ -55,12 +56,13 @@ def test_of_racing_processes_exactly_one_wins_each_code(url: str) -> None:
     assert [sum(won) for won in zip(*answers, strict=True)] == [1] * codes
 
 
+@pytest.mark.parametrize("fork", FORKS)
 def test_forked_child_leaves_the_connections_of_its_parent_alone(
-    storage: SQLAlchemyStorage | RedisStorage,
+    storage: SQLAlchemyStorage | RedisStorage, fork: Callable[[], int]
 ) -> None:
     storage.claim(an_attempt("parent"))
 
-    child = os.fork()
+    child = fork()
     if child == 0:
         lost = storage.claim(an_attempt("parent", attempt_id="child")) is not None
         won = storage.claim(an_attempt("child")) is None

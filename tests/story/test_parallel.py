@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from finch_middleware import duplicates as repeats
+from finch_middleware.config.readers import utc_now
 from finch_middleware.storage.memory import MemoryStorage
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.site import CALLBACK, KEY, Answer, Browser, Site
@@ -86,7 +87,7 @@ def test_sixty_four_browsers_over_four_processes_present_a_code_once(
 ) -> None:
     if isinstance(storage_options["storage"], MemoryStorage):
         pytest.skip("memory belongs to one process")
-    site = make_site(clock=None)  # the time that all processes share
+    site = make_site(clock=utc_now)  # the time that all processes share
     browser = Browser(site)
     comeback = allowed(fake, browser, flow="redirect")
     fake.script("token", Behaviour.delay(0.2))
@@ -108,7 +109,7 @@ def test_sixty_four_browsers_over_four_processes_present_a_code_once(
 def test_flows_of_one_connection_that_end_at_once_leave_the_newest_token(
     fake: FakeFinch, make_site: Callable[..., Site]
 ) -> None:
-    site = make_site(clock=None)
+    site = make_site(clock=utc_now)
     browser = Browser(site)
     comebacks = [allowed(fake, browser, flow="redirect") for _ in range(5)]
     barrier = threading.Barrier(len(comebacks))

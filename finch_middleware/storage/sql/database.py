@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, Executable, Pool, create_engine, event
@@ -13,7 +16,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from finch_middleware.errors import ConfigurationError, SchemaMismatch, StorageUnavailable
-from finch_middleware.forks import renew_in_children
+from finch_middleware.forks import PerProcess
 from finch_middleware.storage.sql import dialects
 from finch_middleware.storage.sql.dialects import Fault, dialect_of
 
@@ -47,13 +50,12 @@ class Database:
             engine = _engine(url, self.dialect.engine_options())
             dialect = self.dialect
             event.listen(engine, "connect", lambda opened, _: dialect.opened(opened))
-            # An engine of ours ends with us; the application's is the application's to end.
-            weakref.finalize(self, engine.dispose)
         self._engine = engine
         self._preparation = preparation
-        self._prepared = False
-        self._preparing = threading.Lock()
-        renew_in_children(self, Database.leave_to_parent)
+        self._process = PerProcess(partial(_enter_process, engine, parent=os.getpid()))
+        if not self._shared:
+            # An engine of ours ends with this object; the application ends its own.
+            weakref.finalize(self, _dispose, engine, self._process)
 
     def prepare(self) -> None:
         """
@@ -63,17 +65,18 @@ class Database:
             SchemaMismatch: As the preparation says.
             StorageUnavailable: It could not be run; the next call tries again.
         """
-        if self._prepared:
+        process = self._process.get()
+        if process.prepared:
             return
         # Who waits behind one that gets no answer does not then wait for its own as well.
-        if not self._preparing.acquire(timeout=dialects.PATIENCE_SECONDS):
+        if not process.preparing.acquire(timeout=dialects.PATIENCE_SECONDS):
             raise StorageUnavailable("busy")
         try:
-            if not self._prepared:
+            if not process.prepared:
                 self.transact(self._preparation)
-                self._prepared = True
+                process.prepared = True
         finally:
-            self._preparing.release()
+            process.preparing.release()
 
     def write(self, work: Callable[[Connection], T]) -> T:
         """
@@ -120,16 +123,7 @@ class Database:
     def close(self) -> None:
         """Close the pooled connections of an engine of ours; the next use opens new ones."""
         if not self._shared:
-            self._engine.dispose()
-
-    def leave_to_parent(self) -> None:
-        """In a forked child: forget what belongs to the parent, without closing it."""
-        # A connection closed here would say goodbye on the parent's socket, and SQLite would
-        # drop locks and files under the parent's feet: what is kept here is never collected.
-        _THE_PARENTS.append(self._engine.pool)
-        self._engine.dispose(close=False)
-        self._preparing = threading.Lock()
-        self._prepared = False
+            _dispose(self._engine, self._process)
 
     def _require_prepared(self) -> None:
         try:
@@ -141,6 +135,7 @@ class Database:
     @contextmanager
     def _connection(self) -> Iterator[Connection]:
         """A connection in autocommit; the pool gives it back to the application as it was."""
+        self._process.get()
         with self._engine.connect() as connection:
             if not self._shared:
                 yield connection
@@ -190,4 +185,27 @@ def _engine(url: URL, options: dict[str, Any]) -> Engine:
     )
 
 
-_THE_PARENTS: list[Pool] = []
+@dataclass(slots=True)
+class _Process:
+    """What a process knows of the database, and who finds it out."""
+
+    prepared: bool = False
+    preparing: threading.Lock = field(default_factory=threading.Lock)
+
+
+def _enter_process(engine: Engine, *, parent: int) -> _Process:
+    """In a forked child, leave the parent's connections to the parent, without closing them."""
+    if os.getpid() != parent:
+        # A connection closed here would say goodbye on the parent's socket, and SQLite would
+        # remove locks and files that the parent uses: the list keeps them from being collected.
+        _POOLS_OF_PARENTS.append(engine.pool)
+        engine.dispose(close=False)
+    return _Process()
+
+
+def _dispose(engine: Engine, process: PerProcess[_Process]) -> None:
+    process.get()
+    engine.dispose()
+
+
+_POOLS_OF_PARENTS: list[Pool] = []

@@ -14,20 +14,12 @@ from sqlalchemy.engine import URL
 from sqlalchemy.sql.dml import Insert
 
 from finch_middleware.errors import ConfigurationError, SchemaMismatch, StorageUnavailable
+from finch_middleware.forks import PerProcess
 from finch_middleware.storage.sql import dialects
 from finch_middleware.storage.sql.dialects import Dialect, Fault, upsert
 
 # One writer at a time and file in a process: SQLite lets waiters poll, and the unlucky starve.
-_WRITERS: dict[str, threading.Lock] = {}
-
-
-def _renew_writers() -> None:
-    # A lock that another thread held at the fork would never be released in the child.
-    _WRITERS.clear()
-
-
-if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows has no fork
-    os.register_at_fork(after_in_child=_renew_writers)
+_WRITERS: PerProcess[dict[str, threading.Lock]] = PerProcess(dict)
 
 
 class SQLite(Dialect):
@@ -75,7 +67,7 @@ class SQLite(Dialect):
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        lock = _WRITERS.setdefault(self._path, threading.Lock())
+        lock = _WRITERS.get().setdefault(self._path, threading.Lock())
         if not lock.acquire(timeout=dialects.PATIENCE_SECONDS):
             raise StorageUnavailable("busy")
         try:
