@@ -153,7 +153,7 @@ class FinchConnect:
             request = understood or CallbackRequest()
             away.make_page = functools.partial(self._pages.respond, failed, request)
             raise
-        return self._pages.opened(
+        return self._pages.open_connect(
             opened.session,
             location=opened.location,
             state=opened.state.reveal(),

@@ -64,7 +64,7 @@ def assert_plain(headers: Iterable[tuple[str, str]]) -> None:
 
 class TestOpened:
     def opened(self, *, location: str | None) -> Response:
-        return Pages().opened(
+        return Pages().open_connect(
             SESSION,
             location=location,
             state="5tate",
@@ -204,7 +204,7 @@ class TestEveryAnswer:
 
     @pytest.mark.parametrize("location", [None, SESSION.connect_url], ids=["embedded", "redirect"])
     def test_that_opens_connect_is_as_guarded(self, location: str | None) -> None:
-        response = Pages().opened(
+        response = Pages().open_connect(
             SESSION, location=location, state=None, connect_origin="https://c.test", cookies=[]
         )
 

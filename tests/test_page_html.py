@@ -137,7 +137,7 @@ class TestTemplates:
         ("content", "fault"),
         [
             (b"$title $code $user", ["mentions $code; it may", "mentions $user; it may"]),
-            (b"costs 5$ only", ["has a $ that begins no placeholder"]),
+            (b"costs 5$ only", ["contains a $ without a placeholder"]),
             (b"\xff", ["is not UTF-8"]),
         ],
         ids=["unknown", "stray", "encoding"],

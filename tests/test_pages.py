@@ -237,7 +237,7 @@ class TestScript:
         plain = Pages().respond(CONNECTED, script()).get_json()["message"]
         exclaimed = Pages(texts=own).respond(UNREACHABLE, script()).get_json()["message"]
 
-        assert plain.startswith("Your payroll is connected. There is")
+        assert plain.startswith("Your payroll is connected. You can")
         assert exclaimed == "Oh dear! Wait."
 
     @pytest.mark.parametrize("first", [CONNECTED, UNTRUSTED, UNREACHABLE], ids=named)

@@ -53,7 +53,7 @@ class TestTexts:
         body = TEXTS[f"failed.{reason}"]["body"]
 
         assert "You did nothing wrong" in body
-        assert "the people who run $application" in body
+        assert "The team behind $application" in body
 
     def test_name_the_application(self) -> None:
         with_brand = Page(Pages(brand="R&D $1").respond(UNREACHABLE, browser()))
@@ -99,9 +99,9 @@ class TestTexts:
         assert "page.html cannot be read" in template
         assert [fault.split(";")[0] for fault in faults] == [
             "texts: there is no text 'failed.unreacheable'",
-            "texts: 'declined' needs a mapping such as {'title': …, 'body': …}",
+            "texts: 'declined' must be a mapping such as {'title': …, 'body': …}",
             "texts: connected.action is not shown anywhere",
-            "texts: finishing.title is not a text",
-            "texts: invalid.expired.title mentions $brand, which is unknown",
-            "texts: invalid.expired.body has a $ that begins no placeholder",
+            "texts: finishing.title must be a str",
+            "texts: invalid.expired.title mentions $brand",
+            "texts: invalid.expired.body contains a $ without a placeholder",
         ]

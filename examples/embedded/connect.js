@@ -57,7 +57,7 @@
     return location.assign(home);
   }
 
-  const unreachable = () => say("We could not get through. Please try again.");
+  const unreachable = () => say("We could not reach the server. Please try again.");
 
   async function begin() {
     const opened = await post(form.action);

@@ -337,7 +337,6 @@ class Options(TypedDict, total=False):
     clock: Annotated[
         Callable[[], datetime],
         Option(
-            default=readers.utc_now,
             read=readers.clock,
             must="must be a function that returns an aware datetime, as datetime.now(UTC) is",
             meaning="a function that returns the time, for tests.",

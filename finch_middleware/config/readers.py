@@ -293,13 +293,14 @@ def connect_origin(value: Any, given: Given) -> str:
 
 
 def clock(value: Any, given: Given) -> Callable[[], datetime]:
+    if value is None:
+        return _utc_now
     if not callable(value) or not _is_aware(value):
         raise Wrong
     return cast("Callable[[], datetime]", value)
 
 
-def utc_now() -> datetime:
-    """The default of the option `clock`."""
+def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 

@@ -1,4 +1,4 @@
-"""The bare building of answers: what all carry, whatever they say."""
+"""Builds responses, with the headers that every response has."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from finch_middleware.web.request import CallbackRequest
 ALLOW = "GET, HEAD, POST, OPTIONS"
 
 
-def guarded(
+def protect(
     response: Response, *, nonce: str | None = None, form_action: str = "'none'"
 ) -> Response:
-    """*response* itself: kept by no cache, framed by no page, and running nothing but one style."""
+    """Forbid caching, framing, and everything but one style; return *response*."""
     style = "'none'" if nonce is None else f"'nonce-{nonce}'"
     response.headers["Cache-Control"] = "no-store"
     response.headers["Referrer-Policy"] = "no-referrer"
@@ -32,22 +32,22 @@ def guarded(
 
 
 def redirect(location: str) -> Response:
-    """On to *location*."""
-    # 303: a callback that was POSTed is not POSTed again to the application.
-    response = guarded(Response(status=303, mimetype="text/plain"))
+    """A redirect to *location*."""
+    # 303 makes the browser use GET, also after a callback by POST.
+    response = protect(Response(status=303, mimetype="text/plain"))
     response.headers["Location"] = location
     return response
 
 
-def as_json(content: Mapping[str, str | None], *, status: int = 200) -> Response:
-    """*content* for a script."""
-    return guarded(Response(json.dumps(content), status=status, mimetype="application/json"))
+def json_response(content: Mapping[str, str | None], *, status: int = 200) -> Response:
+    """A JSON response for a script."""
+    return protect(Response(json.dumps(content), status=status, mimetype="application/json"))
 
 
 def no_content() -> Response:
-    """What OPTIONS gets."""
-    response = guarded(Response(status=204))
-    del response.headers["Content-Type"]  # RFC 9110 section 8.3: there is no content to describe
+    """The response to OPTIONS."""
+    response = protect(Response(status=204))
+    del response.headers["Content-Type"]  # RFC 9110 section 8.3: it describes content
     response.headers["Allow"] = ALLOW
     return response
 
@@ -55,7 +55,7 @@ def no_content() -> Response:
 def with_cors(
     response: Response, request: CallbackRequest, *, spa_origins: Collection[str]
 ) -> Response:
-    """*response* itself, for a page of one of *spa_origins* to read, as the Fetch standard says."""
+    """Let pages of *spa_origins* read *response*, as the Fetch standard asks; return it."""
     if not spa_origins:
         return response
     response.vary.add("Origin")
@@ -71,8 +71,8 @@ def with_cors(
 
 
 def with_cookies(response: Response, cookies: Sequence[SetCookie]) -> Response:
-    """A copy of *response* that sets these cookies; a value of None removes its cookie."""
-    # An application may answer everybody with one object, and cookies are one visitor's.
+    """A copy of *response* that sets these cookies; a value of None deletes its cookie."""
+    # An application may return one object to all visitors, but cookies belong to one of them.
     response = copy.copy(response)
     response.headers = Headers(response.headers)
     for cookie in cookies:
@@ -84,7 +84,7 @@ def with_cookies(response: Response, cookies: Sequence[SetCookie]) -> Response:
             secure=cookie.secure,
             httponly=True,
             samesite="Lax",
-            sync_expires=False,  # Max-Age alone: the person's clock may be wrong
+            sync_expires=False,  # Max-Age is enough, and the person's clock may be wrong
         )
         response.headers.add("Set-Cookie", header)
     return response

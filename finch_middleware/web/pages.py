@@ -1,4 +1,4 @@
-"""An Outcome becomes a Response: a redirect into the application, JSON for a script, or a page."""
+"""Turns an Outcome into a response: a redirect into the application, JSON, or a page."""
 
 from __future__ import annotations
 
@@ -28,26 +28,27 @@ from finch_middleware.outcomes import (
 )
 from finch_middleware.web.headers import (
     ALLOW,
-    as_json,
-    guarded,
+    json_response,
     no_content,
+    protect,
     redirect,
     with_cookies,
 )
 from finch_middleware.web.request import CallbackRequest
-from finch_middleware.web.texts import Texts, faults_of, resolved
+from finch_middleware.web.texts import Texts, find_faults, resolve_texts
 
 Ended = Connected | Finishing | Declined | Invalid | Failed
 
-#: Seconds: a winner needs about as long, and a database that restarts about so.
-_REFRESH_AFTER = 2
-_RETRY_AFTER = 5
+#: The other request with the same code takes about this long.
+_REFRESH_SECONDS = 2
+#: A database takes about this long to restart.
+_RETRY_SECONDS = 5
 
-#: A reload only helps once these are mended by others, so it is not what the page suggests.
-_FOR_OPERATORS = frozenset({"failed.payment_required", "failed.client_rejected"})
+#: Operators have to fix these first, so a reload is not the main action of the page.
+_FIXED_BY_OPERATORS = frozenset({"failed.payment_required", "failed.client_rejected"})
 
-#: Nothing can begin before the person has signed in, or switched, in the application itself.
-_APPLICATION_FIRST = frozenset({"invalid.signed_out", "invalid.other_customer"})
+#: The person has to sign in, or to switch companies, in the application first.
+_FIXED_IN_APPLICATION = frozenset({"invalid.signed_out", "invalid.other_customer"})
 
 _WORDS: dict[type[Ended], str] = {
     Connected: "connected",
@@ -79,27 +80,27 @@ _PRINTABLE = re.compile(r"[\x21-\x7e]+")
 
 class Pages:
     """
-    The answers that people and scripts get; immutable, and shared by all threads.
+    Makes the responses to people and scripts. Immutable, and shared by all threads.
 
     *brand* is the application's name. *texts* replaces single texts by their names in
     `finch_middleware.web.texts.TEXTS`: ``{"failed.unreachable": {"title": "…"}}``; a text may
     mention ``$application``. With *begin_path*, as a browser writes it, "Start again" is a
-    button that begins anew there and leads on to *connect_origin*. *templates* is a folder with
-    a ``page.html`` in place of ours, a `string.Template` in UTF-8. It may hold these
-    placeholders, all escaped already:
+    button that begins a new flow there, which continues at *connect_origin*. *templates* is a
+    folder with a ``page.html`` that replaces the standard one, a `string.Template` in UTF-8. It
+    may contain these placeholders; all values are escaped:
 
     - ``$title``, ``$body``: what happened, and what to do now
     - ``$actions``: links and forms, one or two, of the classes ``primary`` and ``quiet``; put
       them into an element that may hold a form
     - ``$brand``, ``$lang``: the application's name (may be empty); the language of the texts
-    - ``$reference``, ``$reference_label``, ``$help``: what to mention to whoever helps; empty
-      on the page that begins
+    - ``$reference``, ``$reference_label``, ``$help``: what to mention when asking for help; empty
+      on the page that begins a flow
     - ``$outcome``: ``begin``, ``finishing``, ``invalid`` or ``failed``
-    - ``$nonce``: for ``<style nonce="$nonce">``, the only thing that the page's policy lets in
+    - ``$nonce``: for ``<style nonce="$nonce">``, the only thing that the page's policy allows
 
     Raises:
-        ConfigurationError: A text or the template is missing, unreadable, or mentions
-            what does not exist; all faults at once.
+        ConfigurationError: A text or the template is missing, unreadable, or has an unknown
+            placeholder; lists all faults.
     """
 
     def __init__(
@@ -112,24 +113,24 @@ class Pages:
         begin_path: str | None = None,
         connect_origin: str = "",
     ) -> None:
-        self._page, faults = _load(templates)
-        faults += faults_of(texts or {})
+        self._page, faults = _load_template(templates)
+        faults += find_faults(texts or {})
         if faults:
             raise ConfigurationError(faults)
         self._brand = brand
         self._spa_origins = spa_origins
         self._begin_path = begin_path
         self._connect_origin = connect_origin
-        self._texts = resolved(texts or {}, brand=brand)
+        self._texts = resolve_texts(texts or {}, brand=brand)
 
     def respond(self, outcome: Outcome, request: CallbackRequest) -> Response:
-        """The answer to *request*, its cookies included. Nothing of the request appears in it."""
+        """The response to *request*, with its cookies. It contains nothing of the request."""
         ended = outcome.first if isinstance(outcome, Repeated) else outcome
-        response = self._answer(ended, request)
+        response = self._make_response(ended, request)
         response.headers["Vary"] = "Cookie, Accept, Content-Type, Sec-Fetch-Mode"
         return with_cookies(response, outcome.cookies)
 
-    def opened(
+    def open_connect(
         self,
         session: ConnectSession,
         *,
@@ -138,11 +139,11 @@ class Pages:
         connect_origin: str,
         cookies: Sequence[SetCookie],
     ) -> Response:
-        """The way into Finch Connect: a redirect to *location*, or JSON for Finch's SDK."""
+        """The response that opens Finch Connect: a redirect to *location*, or JSON for the SDK."""
         if location is not None:
             response = redirect(location if _PRINTABLE.fullmatch(location) else "/")
         else:
-            response = as_json(
+            response = json_response(
                 {
                     "session_id": session.session_id,
                     "state": state,
@@ -154,44 +155,44 @@ class Pages:
         return with_cookies(response, cookies)
 
     def begin(self, *, connect_origin: str) -> Response:
-        """The page with the button that begins a flow: a POST to the page's own address."""
+        """The page with the button that begins a flow by a POST to the page's own address."""
         text = self._texts["begin"]
         response = self._html(
             text,
             kind="begin",
             actions=f'<form method="post">{_button(text["action"])}</form>',
-            form_action=_leading_to(connect_origin),
+            form_action=_form_action(connect_origin),
         )
-        # A browser without Sec-Fetch-Site tells by the Origin alone that the form was ours.
+        # Without Sec-Fetch-Site, only the Origin shows that the form was ours.
         response.headers["Referrer-Policy"] = "same-origin"
         return response
 
-    def _answer(self, ended: Ended, request: CallbackRequest) -> Response:
+    def _make_response(self, ended: Ended, request: CallbackRequest) -> Response:
         refused = isinstance(ended, Invalid) and ended.reason == "method"
         if refused and request.method == "HEAD":
-            return guarded(Response(mimetype="text/html"))
+            return protect(Response(mimetype="text/html"))
         if refused and request.method == "OPTIONS":
             return no_content()
         if request.from_script:
-            response = as_json(self._summary(ended), status=ended.status)
-        elif _goes_on(ended):
-            return redirect(_with_hint(ended, home=self._home(ended)))
+            response = json_response(self._summary(ended), status=ended.status)
+        elif _is_redirect(ended):
+            return redirect(_add_hint(ended, home=self._safe_return_to(ended)))
         else:
             response = self._render(ended, request)
         if refused:
             response.headers["Allow"] = ALLOW
-        if (seconds := _wait_of(ended)) is not None:
+        if (seconds := _retry_after(ended)) is not None:
             response.headers["Retry-After"] = str(seconds)
         return response
 
     def _summary(self, ended: Ended) -> dict[str, str | None]:
-        text = self._texts[_name_of(ended)]
+        text = self._texts[_text_name(ended)]
         summary: dict[str, str | None] = {
             "outcome": _WORDS[type(ended)],
-            "message": _sentence(text["title"]) + " " + text["body"],
+            "message": _end_sentence(text["title"]) + " " + text["body"],
             "reference": ended.reference,
             "retry": ended.retry.value,
-            "return_to": self._home(ended),
+            "return_to": self._safe_return_to(ended),
         }
         if isinstance(ended, Invalid | Failed):
             summary["reason"] = ended.reason
@@ -200,20 +201,20 @@ class Pages:
         return summary
 
     def _render(self, ended: Ended, request: CallbackRequest) -> Response:
-        anew = self._begins_anew(ended)
+        begins = self._has_begin_button(ended)
         response = self._html(
-            self._texts[_name_of(ended)],
+            self._texts[_text_name(ended)],
             kind=_WORDS[type(ended)],
             actions=self._actions(ended, request),
             reference=ended.reference,
-            form_action=_leading_to(self._connect_origin) if anew else "'none'",
+            form_action=_form_action(self._connect_origin) if begins else "'none'",
         )
         response.status_code = ended.status
-        if anew:
-            # As at begin, the form's Origin has to arrive; this page's address may hold a code.
+        if begins:
+            # The form's Origin has to arrive, but this page's address may contain a code.
             response.headers["Referrer-Policy"] = "strict-origin"
         if isinstance(ended, Finishing) and _reloadable(ended, request):
-            response.headers["Refresh"] = str(_REFRESH_AFTER)
+            response.headers["Refresh"] = str(_REFRESH_SECONDS)
         return response
 
     def _html(
@@ -225,7 +226,7 @@ class Pages:
         reference: str = "",
         form_action: str = "'none'",
     ) -> Response:
-        """The template, filled in; *actions* is HTML already."""
+        """Fill in the template; *actions* is HTML."""
         shared, nonce = self._texts["page"], secrets.token_urlsafe(16)
         page = self._page.substitute(
             actions=actions,
@@ -240,27 +241,27 @@ class Pages:
             title=escape(text["title"]),
         )
         response = Response(page, mimetype="text/html")
-        return guarded(response, nonce=nonce, form_action=form_action)
+        return protect(response, nonce=nonce, form_action=form_action)
 
-    def _home(self, ended: Ended) -> str:
-        """Its return_to, or / where that is not (or no more) a place of this application."""
+    def _safe_return_to(self, ended: Ended) -> str:
+        """Its return_to, or / if that is no longer a place of this application."""
         return_to = ended.return_to
         try:
             plain = check_return_to(return_to, spa_origins=self._spa_origins)
-        except ValueError:  # UsageError, or UnicodeEncodeError for half a surrogate pair
+        except ValueError:  # UsageError, or UnicodeEncodeError for a lone surrogate
             return "/"
         return return_to if plain == return_to else "/"
 
-    def _begins_anew(self, ended: Ended) -> bool:
-        """Whether the page has the button that begins anew."""
-        restarts = ended.retry is Retry.RESTART and _name_of(ended) not in _APPLICATION_FIRST
+    def _has_begin_button(self, ended: Ended) -> bool:
+        """Whether the page has a button that begins a new flow."""
+        restarts = ended.retry is Retry.RESTART and _text_name(ended) not in _FIXED_IN_APPLICATION
         return restarts and self._begin_path is not None
 
     def _actions(self, ended: Ended, request: CallbackRequest) -> str:
-        """Links and the button: what helps comes first. An empty href is the page's own address."""
-        name, shared, home = _name_of(ended), self._texts["page"], self._home(ended)
+        """Links and buttons, the useful one first. An empty href is the page's own address."""
+        name, shared, home = _text_name(ended), self._texts["page"], self._safe_return_to(ended)
         own = self._texts[name]["action"]
-        if self._begins_anew(ended):
+        if self._has_begin_button(ended):
             form = f'<form method="post" action="{escape(self._begin_path or "")}">'
             button = _button(own or shared["restart"])
             return f"{form}{button}</form>\n{_link(shared['back'], href=home, kind='quiet')}"
@@ -273,23 +274,25 @@ class Pages:
         if isinstance(ended, Finishing):
             return _link(own or shared["again"], href="", kind="quiet")
         again, back = own or shared["again"], shared["back"]
-        if name in _FOR_OPERATORS:
+        if name in _FIXED_BY_OPERATORS:
             return _links(primary=(back, home), quiet=(again, ""))
         return _links(primary=(again, ""), quiet=(back, home))
 
 
-def _load(folder: str | Path | None) -> tuple[Template, list[str]]:
-    """The page's template, and what is wrong with it."""
+def _load_template(folder: str | Path | None) -> tuple[Template, list[str]]:
+    """The page's template, and its faults."""
     ours = resources.files("finch_middleware.web")
     source = (ours if folder is None else Path(folder)) / _TEMPLATE
     try:
         page = Template(source.read_text(encoding="utf-8"))
     except OSError:
-        return Template(""), [f"templates: {source} cannot be read; give a folder with a page.html"]
+        return Template(""), [f"templates: {source} cannot be read; pass a folder with a page.html"]
     except UnicodeDecodeError:
         return Template(""), [f"templates: {source} is not UTF-8; save it as UTF-8"]
     if not page.is_valid():
-        return page, [f"templates: {source} has a $ that begins no placeholder; write $$ for it"]
+        return page, [
+            f"templates: {source} contains a $ without a placeholder; write $$ for a dollar sign"
+        ]
     known = ", ".join(f"${name}" for name in sorted(_PLACEHOLDERS))
     unknown = sorted(set(page.get_identifiers()) - _PLACEHOLDERS)
     return page, [
@@ -297,8 +300,8 @@ def _load(folder: str | Path | None) -> tuple[Template, list[str]]:
     ]
 
 
-def _name_of(ended: Ended) -> str:
-    """The name of its text."""
+def _text_name(ended: Ended) -> str:
+    """The name of its text in TEXTS."""
     if isinstance(ended, Invalid | Failed):
         return f"{_WORDS[type(ended)]}.{ended.reason}"
     if isinstance(ended, Finishing) and ended.spooled:
@@ -306,29 +309,29 @@ def _name_of(ended: Ended) -> str:
     return _WORDS[type(ended)]
 
 
-def _goes_on(ended: Ended) -> bool:
-    """Whether the browser is sent on, so that the code leaves its address bar and history."""
+def _is_redirect(ended: Ended) -> bool:
+    """Whether the browser is redirected, which removes the code from its address and history."""
     return isinstance(ended, Connected | Declined) or (
         isinstance(ended, Finishing) and ended.spooled
     )
 
 
 def _reloadable(ended: Ended, request: CallbackRequest) -> bool:
-    """Whether a link to the same address brings the same request: never what a form has sent."""
+    """Whether a link to the same address repeats the request; it cannot repeat a POST."""
     return ended.retry is Retry.RELOAD and request.method == "GET"
 
 
-def _wait_of(ended: Ended) -> int | None:
-    """Seconds to wait before a reload."""
+def _retry_after(ended: Ended) -> int | None:
+    """Seconds to wait before a reload, where waiting helps."""
     if isinstance(ended, Failed) and ended.retry_after is not None:
         return max(0, ended.retry_after)
     if ended.status == 503 and ended.retry is Retry.RELOAD:
-        return _RETRY_AFTER
+        return _RETRY_SECONDS
     return None
 
 
-def _with_hint(ended: Ended, *, home: str) -> str:
-    """*home* with `finch` and `finch_ref` in the query; all else byte for byte."""
+def _add_hint(ended: Ended, *, home: str) -> str:
+    """*home* with `finch` and `finch_ref` in its query, and otherwise unchanged."""
     address, hash_sign, fragment = home.partition("#")
     path, _, query = address.partition("?")
     kept = [part for part in query.split("&") if not _is_hint(part)] if query else []
@@ -340,13 +343,13 @@ def _is_hint(parameter: str) -> bool:
     return unquote_plus(parameter.partition("=")[0]) in ("finch", "finch_ref")
 
 
-def _sentence(title: str) -> str:
+def _end_sentence(title: str) -> str:
     return title if title.endswith((".", "!", "?")) else f"{title}."
 
 
-def _leading_to(connect_origin: str) -> str:
-    """The form-action of a button that begins."""
-    # Chromium holds a redirect after a form to form-action, and this one leads to Connect.
+def _form_action(connect_origin: str) -> str:
+    """The form-action of a page whose button begins a flow."""
+    # Chromium applies form-action to the redirect after the form as well.
     return f"'self' {connect_origin}"
 
 
@@ -359,6 +362,6 @@ def _link(label: str, *, href: str, kind: str) -> str:
 
 
 def _links(*, primary: tuple[str, str], quiet: tuple[str, str]) -> str:
-    """Two links of a label and an address each."""
+    """Two links, each given as a label and an address."""
     first = _link(primary[0], href=primary[1], kind="primary")
     return f"{first}\n{_link(quiet[0], href=quiet[1], kind='quiet')}"

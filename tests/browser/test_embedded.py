@@ -146,7 +146,7 @@ def test_a_finch_that_is_busy_is_waited_for_as_long_as_it_says(
 
     press(page)
     choose(page, "Allow")
-    expect(page.locator("output")).to_contain_text("It is very busy right now")
+    expect(page.locator("output")).to_contain_text("Finch is very busy right now")
     assert fake.ledger.calls("token") == 1
     page.clock.fast_forward("01:01")
 
@@ -422,7 +422,7 @@ def test_t26_a_page_on_another_origin_of_the_site_connects_only_where_it_is_name
             choose(page, "Allow")
             page.wait_for_url(f"{app}/?finch=connected")
         else:
-            expect(page.locator("output")).to_contain_text("We could not get through")
+            expect(page.locator("output")).to_contain_text("We could not reach the server")
 
         assert fake.ledger.calls("sessions") == fake.ledger.calls("token") == int(named)
         assert len(page.context.cookies(server)) == int(named)

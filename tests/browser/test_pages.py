@@ -49,7 +49,7 @@ def without_cookies(chromium: playwright.Browser, tmp_path: Path) -> Iterator[pl
 
 def press(page: playwright.Page, address: str) -> None:
     page.goto(address + BEGIN)
-    page.get_by_role("button", name="Go on to Finch").click()
+    page.get_by_role("button", name="Continue to Finch").click()
 
 
 def allow(page: playwright.Page, fake: FakeFinch) -> None:
@@ -77,7 +77,7 @@ def test_t02_a_form_of_another_site_does_not_begin(
         page.goto(stranger)
         page.get_by_role("button").click()
 
-        expect(page.get_by_role("heading")).to_have_text("We stopped this to be safe")
+        expect(page.get_by_role("heading")).to_have_text("We stopped this for your safety")
 
     assert fake.ledger.calls("sessions") == 0
     assert page.context.cookies(address) == []
@@ -103,7 +103,7 @@ def test_an_expired_flow_is_told_so_and_spends_no_code(
     clock.move(timedelta(hours=2))
     page.get_by_role("button", name="Allow").click()
 
-    expect(page.get_by_role("heading")).to_have_text("That took a little too long")
+    expect(page.get_by_role("heading")).to_have_text("This took too long")
     assert fake.ledger.calls("token") == 0
 
 
@@ -128,7 +128,7 @@ def test_a_finch_that_is_busy_is_tried_again_by_the_button(
     fake.script("token", Behaviour.error(429, headers={"Retry-After": "60"}))
     press(page, address)
     allow(page, fake)
-    expect(page.get_by_role("heading")).to_have_text("It is very busy right now")
+    expect(page.get_by_role("heading")).to_have_text("Finch is very busy right now")
 
     page.get_by_role("link", name="Try again").click()
 

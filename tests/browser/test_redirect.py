@@ -135,7 +135,7 @@ def test_a_reload_of_the_page_that_asks_for_one_connects(
     fake.script("token", Behaviour.error(429, headers={"Retry-After": "60"}))
     open_connect(page, fake)
     choose(page, "Allow")
-    expect(page.get_by_role("heading")).to_have_text("It is very busy right now")
+    expect(page.get_by_role("heading")).to_have_text("Finch is very busy right now")
 
     page.reload()
 
@@ -154,7 +154,7 @@ def test_back_to_connect_and_allowed_again_connects_nothing_a_second_time(
     page.wait_for_url(f"{fake.connect_origin}/authorize?**")
     choose(page, "Allow")
 
-    expect(page.get_by_role("heading")).to_have_text("This link was used already")
+    expect(page.get_by_role("heading")).to_have_text("This link was already used")
     first, second = map(code_of, seen)
     assert (fake.ledger.presented(first), fake.ledger.presented(second)) == (1, 0)
     page.locator("main").get_by_role("link").click()  # home: "Start again", or "Back to …"
@@ -225,7 +225,7 @@ def test_a_flow_of_two_hours_ago_is_told_so_and_spends_no_code(
     page.goto(begun.headers["Location"])
     choose(page, "Allow")
 
-    expect(page.get_by_role("heading")).to_have_text("That took a little too long")
+    expect(page.get_by_role("heading")).to_have_text("This took too long")
     assert fake.ledger.calls("token") == 0
 
 

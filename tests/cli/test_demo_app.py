@@ -144,7 +144,7 @@ def test_a_finch_that_is_away_is_a_page(stage: Stage, browser: Browser, fake: Fa
     answer = browser.submit(browser.get(stage.address).form("/connect"))
 
     assert answer.status == 503
-    assert answer.marked("h1") == "It is very busy right now"
+    assert answer.marked("h1") == "Finch is very busy right now"
 
 
 def test_a_database_that_is_away_is_told(stage: Stage, browser: Browser) -> None:

@@ -56,5 +56,5 @@ def test_a_login_that_ended_meanwhile_spends_no_code(fake: FakeFinch, address: s
 
     browser.open(fake.allow(at_finch))
 
-    assert "Please sign in once more" in browser.text
+    assert "Please sign in again" in browser.text
     assert fake.ledger.calls("token") == 0

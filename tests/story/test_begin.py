@@ -231,7 +231,7 @@ def test_nobody_is_sent_anywhere_while_the_storage_is_away(
 
     assert refused.status == 503
     assert refused.headers["Retry-After"]
-    assert "nothing is lost" in refused.text
+    assert "Nothing was connected" in refused.text
     [event] = faulty_site.named("finch.begin.failed")
     assert event.reason == "storage_unavailable"
     assert allowed.status == 303

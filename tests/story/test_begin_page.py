@@ -145,7 +145,7 @@ def test_nobody_signed_in_is_asked_to_sign_in(
     answer = press(Browser(site))
 
     assert answer.status == 400
-    assert "Please sign in once more" in answer.text
+    assert "Please sign in again" in answer.text
     assert fake.ledger.calls("sessions") == 0
     assert [event.reason for event in site.named("finch.begin.rejected")] == ["signed_out"]
 

@@ -99,7 +99,7 @@ def test_a_ticket_whose_time_is_over_spends_and_keeps_nothing(
     answer = comeback.brought_by(browser)
 
     assert answer.status == 400
-    assert "That took a little too long" in answer.text
+    assert "This took too long" in answer.text
     [event] = site.named("finch.callback.rejected")
     assert (event.level, event.reason) == (logging.WARNING, "expired")
     assert str(event.reference) in answer.text
@@ -139,7 +139,7 @@ def test_a_code_of_another_customer_is_quarantined(
     answer = comeback.brought_by(browser)
 
     assert answer.status == 403
-    assert "This is not the right company" in answer.text
+    assert "This may be another company" in answer.text
     assert nothing_stored(site)
     assert len(fake.ledger.minted(stolen)) == 1
     assert fake.ledger.calls("disconnect") == 0
@@ -234,7 +234,7 @@ def test_a_code_that_finch_does_not_know_is_presented_once(
     first, second = unknown.brought_by(browser), unknown.brought_by(browser)
 
     assert (first.status, second.status) == (400, 400)
-    assert "This link was used already or has expired" in first.text
+    assert "This link has expired or was already used" in first.text
     [event] = site.named("finch.exchange.code_rejected")
     assert all(str(event.reference) in answer.text for answer in (first, second))
     assert fake.ledger.presented(unknown.code) == 1

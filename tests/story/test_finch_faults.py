@@ -173,7 +173,7 @@ def test_a_finch_that_cannot_be_reached_may_be_tried_later(
     answer = comeback.brought_by(browser)
 
     assert refused.status == 502
-    assert "We could not get through" in refused.text
+    assert "We could not reach Finch" in refused.text
     assert ('href=""' if flow == "redirect" else '"retry": "reload"') in refused.text
     [event] = site.named("finch.exchange.finch_unavailable")
     assert (event.level, event.reason) == (logging.WARNING, "unreachable")

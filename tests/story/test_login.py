@@ -99,7 +99,7 @@ def test_nobody_who_signed_out_meanwhile_loses_the_flow(
     session.login = "acme"
     answer = browser.get(callback)
 
-    assert "Please sign in once more" in signed_out.text
+    assert "Please sign in again" in signed_out.text
     assert "finch=connected" in answer.location
 
 

@@ -137,7 +137,7 @@ def test_require_state_spends_nothing_on_a_return_without_one(
     assert tokens_of(site, "acme") == list(fake.ledger.tokens)
     if not echo_state:
         assert [event.reason for event in site.events] == ["no_state"]
-        assert "We cannot tell what this belongs to" in answer.text
+        assert "We could not verify this connection" in answer.text
 
 
 @both_ways

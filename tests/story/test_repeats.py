@@ -98,7 +98,7 @@ def test_a_second_code_cannot_take_a_flow_that_another_holds(
     answer = browser.get(second)
 
     assert answer.status == 400
-    assert "We have an answer already" in answer.text
+    assert "We already received a response" in answer.text
     assert fake.ledger.presented(code_of(second)) == 0
     assert [e.reason for e in site.named("finch.callback.rejected")] == ["code_mismatch"]
 

@@ -65,7 +65,7 @@ def test_who_has_waited_long_enough_gets_a_page_that_reloads_itself(
 
     assert waiting.status == 202
     assert waiting.headers["Refresh"] == "2"
-    assert "Almost there" in waiting.text
+    assert "Almost done" in waiting.text
     assert script.status == 202
     assert (script.json["outcome"], script.json["retry"]) == ("finishing", "reload")
     assert same(reloaded, first.result())
