@@ -36,7 +36,7 @@ from finch_middleware.testing import FakeFinch, add_connection
 
 sys.path.append(str(Path(__file__).parents[1] / "examples"))  # the page that they share
 
-from shared import EMPLOYERS, home_page
+from shared import home_page
 
 IMAGES = Path(__file__).parent / "images"
 ORIGIN = "http://localhost:5000"
@@ -81,9 +81,8 @@ def _of_a_flow(fake: FakeFinch) -> dict[str, Response]:
     with urllib.request.urlopen(location, timeout=_SECONDS) as opened:
         connect = Response(opened.read(), mimetype="text/html")
     connection = add_connection(finch, customer_id="acme", obtained_at=_CONNECTED)
-    application = home_page(
-        EMPLOYERS["acme"], connections=[connection], hint="connected", csrf_token=""
-    )
+    acme = Customer(id="acme", name="Acme Inc.")
+    application = home_page(acme, connections=[connection], hint="connected", csrf_token="")
     return {"fake_connect": connect, "application": Response(application)}
 
 

@@ -1,14 +1,31 @@
-"""Flask, wrapped from outside: the middleware begins and finishes, the page has only a form."""
+"""Flask in the middleware, which handles both of Finch's paths: the page needs only a form."""
 
 from __future__ import annotations
 
+import dataclasses
 import secrets
+from concurrent.futures import ThreadPoolExecutor
 
 from flask import Flask, abort, redirect, request, session
-from shared import EMPLOYERS, connections_now, forged, home_page, serve, signed_in
+from shared import home_page
 from werkzeug.wrappers import Response
 
-from finch_middleware import CallbackRequest, Customer, FinchConnect, FinchMiddleware
+from finch_middleware import (
+    CallbackRequest,
+    Connection,
+    Customer,
+    FinchConnect,
+    FinchMiddleware,
+    FinchRefused,
+    Unavailable,
+)
+
+#: In production your database has them, and a sign-in asks for a password.
+EMPLOYERS = {
+    "acme": Customer(id="acme", name="Acme Inc."),
+    "globex": Customer(id="globex", name="Globex Ltd."),
+}
+status_checks = ThreadPoolExecutor(thread_name_prefix="status")
 
 
 def create_app() -> Flask:
@@ -18,37 +35,58 @@ def create_app() -> Flask:
 
     def customer_of(request: CallbackRequest) -> Customer | None:
         with app.request_context(dict(request.environ)):
-            return signed_in(session)
+            return signed_in()
 
-    finch = FinchConnect.from_env(customer_of=customer_of, begin_path="/connect")
+    finch = FinchConnect.from_env(
+        brand="Example HR", customer_of=customer_of, begin_path="/connect"
+    )
     app.wsgi_app = FinchMiddleware(app.wsgi_app, finch)  # type: ignore[method-assign]  # Flask's way
+    app.register_error_handler(Unavailable, lambda error: ("Try again in a minute.", 503))
 
     @app.before_request
     def refuse_forged_forms() -> None:
         expected = session.setdefault("csrf_token", secrets.token_urlsafe())
-        if request.method == "POST" and forged(request.form.get("csrf_token"), expected=expected):
+        given = request.form.get("csrf_token", "").encode()
+        if request.method == "POST" and not secrets.compare_digest(given, expected.encode()):
             abort(403)
 
     @app.get("/")
     def home() -> str:
-        customer, token = signed_in(session), session["csrf_token"]
-        listed, hint = connections_now(finch, customer), request.args.get("finch")
-        return home_page(customer, connections=listed, hint=hint, csrf_token=token)
+        customer = signed_in()
+        known = finch.connections.for_customer(customer.id) if customer else []
+        return home_page(
+            customer,
+            connections=[with_status(finch, each) for each in known],
+            hint=request.args.get("finch"),
+            csrf_token=session["csrf_token"],
+        )
 
     @app.post("/sign-in")
-    def sign_in() -> Response:
-        session.clear()
-        if request.form.get("customer_id") in EMPLOYERS:
-            session["customer_id"] = request.form["customer_id"]
-        return redirect("/", 303)
-
     @app.post("/sign-out")
-    def sign_out() -> Response:
+    def sign_in_or_out() -> Response:
         session.clear()
+        session["customer_id"] = request.form.get("customer_id", "")
         return redirect("/", 303)
 
     return app
 
 
+def signed_in() -> Customer | None:
+    return EMPLOYERS.get(session.get("customer_id", ""))
+
+
+def with_status(finch: FinchConnect, connection: Connection) -> Connection:
+    """The connection with Finch's current status, or after two seconds with the last known one."""
+    ids = {"connection_id": connection.connection_id, "customer_id": connection.customer_id}
+    try:
+        return status_checks.submit(finch.connections.refresh, **ids).result(2) or connection
+    except FinchRefused:  # Finch no longer accepts the token
+        return dataclasses.replace(connection, status="disconnected")
+    except (Unavailable, TimeoutError):
+        return connection
+
+
 if __name__ == "__main__":
+    from shared import serve
+
     serve(create_app)

@@ -1,4 +1,4 @@
-"""A browser that presses buttons: what it sends is what the page's form says."""
+"""A browser that presses buttons and sends the form of the page."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import requests
 
 @dataclass
 class Form:
-    """A form: where it goes, what it holds, and its buttons by their labels."""
+    """A form with its buttons by their labels."""
 
     action: str
     method: str
@@ -20,7 +20,7 @@ class Form:
 
 
 class Reader(HTMLParser):
-    """The forms of a page, and the texts of it that a person reads."""
+    """The forms of a page, and the text that a person reads."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -80,14 +80,14 @@ class Browser:
     def send(
         self, action: str, *, fields: dict[str, str], headers: dict[str, str] | None = None
     ) -> requests.Response:
-        """Post these fields, as any page in this browser can; *headers* say which it is."""
+        """Post these fields, as any page in this browser can; *headers* identify the page."""
         address = urljoin(self.response.url, action)
         self.response = self._session.post(address, fields, headers=headers, timeout=30)
         return self.response
 
     @property
     def ours(self) -> dict[str, str]:
-        """What a browser tells of the page that it shows, when that one sends a form."""
+        """The headers with which a browser identifies the current page when it sends a form."""
         page = urlsplit(self.response.url)
         return {"Origin": f"{page.scheme}://{page.netloc}", "Sec-Fetch-Site": "same-origin"}
 
@@ -98,9 +98,17 @@ class Browser:
 
     @property
     def fields(self) -> dict[str, str]:
-        """Everything hidden in the forms of the page, its CSRF token among it."""
+        """The hidden fields of the page's forms, such as its CSRF token."""
         return {
             name: value
             for form in Reader(self.response.text).forms
             for name, value in form.fields.items()
         }
+
+    def tamper_with_cookies(self) -> None:
+        """Change every cookie in the middle, as a person with a debugger can."""
+        for cookie in self._session.cookies:
+            assert cookie.value is not None
+            middle = len(cookie.value) // 2
+            other = "A" if cookie.value[middle] != "A" else "B"
+            cookie.value = cookie.value[:middle] + other + cookie.value[middle + 1 :]

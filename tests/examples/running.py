@@ -8,25 +8,28 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import IO
 
+import pytest
+
+from finch_middleware.crypto.keys import new_key
 from finch_middleware.testing.fake_finch import FakeFinch
 from tests.examples.browser import Browser
 from tests.processes import end_with_parent, free_port
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
-#: The arguments of python, in the folder of examples, and the modules that these need.
+#: The arguments of python, in the folder of examples, and the modules that the example needs.
 COMMANDS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     "flask_app": (["flask_app.py"], ["flask"]),
     "flask_middleware": (["flask_middleware.py"], ["flask"]),
-    "wsgi_app": (["wsgi_app.py"], []),
+    "wsgi_app": (["wsgi_app.py"], ["itsdangerous"]),
     "pyramid_app": (["pyramid_app.py"], ["pyramid"]),
     "bottle_app": (["bottle_app.py"], ["bottle"]),
-    "falcon_app": (["falcon_app.py"], ["falcon"]),
+    "falcon_app": (["falcon_app.py"], ["falcon", "itsdangerous"]),
     "fastapi_app": (["fastapi_app.py"], ["fastapi", "uvicorn", "itsdangerous", "python_multipart"]),
     "django_project": (["django_project/manage.py", "runserver", "--noreload"], ["django"]),
     "embedded": (["embedded/app.py"], ["flask"]),
@@ -39,60 +42,21 @@ _ADDRESS = re.compile(r"(http://localhost:\d+)")
 
 class Running:
     """
-    An example on a free port; it ends with the `with` block.
+    An example that runs.
 
     Attributes:
         name: Which example it is.
-        fake: Its Finch, whose ledger is the oracle.
+        fake: Its Finch, whose ledger shows what was asked.
         address: Where a browser finds it.
     """
 
-    def __init__(self, name: str, *, alone: bool = False, **variables: str) -> None:
-        """
-        Not running yet.
-
-        *alone*: the example is not told of `fake`, so it starts a Finch of its own.
-        *variables* are settings of its environment.
-        """
-        self.fake = FakeFinch()
-        self.address = ""
-        self.name = name
-        self._alone = alone
-        self._variables = variables
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
-
-    def __enter__(self) -> Self:
-        self.fake.start()
-        arguments, _ = COMMANDS[self.name]
-        self._process = subprocess.Popen(
-            [sys.executable, *arguments],
-            cwd=EXAMPLES,
-            env=self._environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=subprocess.STDOUT,
-            preexec_fn=end_with_parent,
-        )
-        try:
-            self.address = self._announced()
-        except BaseException:
-            self._end()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
+    def __init__(
+        self, name: str, *, fake: FakeFinch, process: subprocess.Popen[bytes], log: IO[bytes]
     ) -> None:
-        self._end()
-
-    def _end(self) -> None:
-        self._process.terminate()
-        self._process.wait()
-        self._log.close()
-        self.fake.stop()
+        self.name = name
+        self.fake = fake
+        self._log = log
+        self.address = self._announced(process)
 
     def browser(self, *, signed_in: str | None = None) -> Browser:
         """A new browser at its home page, signed in as that employer."""
@@ -106,17 +70,56 @@ class Running:
         """What it has written so far."""
         return os.pread(self._log.fileno(), 1_000_000, 0).decode()
 
-    def _environment(self) -> dict[str, str]:
-        kept = {k: v for k, v in os.environ.items() if not k.startswith("FINCH_")}
-        theirs = {} if self._alone else {"FINCH_API_URL": self.fake.api_url}
-        if "FINCH_CLIENT_ID" in self._variables:  # now nothing is filled in for it
-            theirs["FINCH_CONNECT_ORIGIN"] = self.fake.connect_origin
-        ours = {"PORT": str(free_port()), "PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": _WARNINGS}
-        return kept | theirs | ours | self._variables
-
-    def _announced(self) -> str:
-        while self._process.poll() is None:
+    def _announced(self, process: subprocess.Popen[bytes]) -> str:
+        while process.poll() is None:
             if found := _ADDRESS.search(self.log):
                 return found[1]
             time.sleep(0.02)
         raise AssertionError(f"{self.name} did not start:\n{self.log}")
+
+
+@contextmanager
+def running(name: str, **variables: str) -> Iterator[Running]:
+    """
+    The example with these environment variables, until the `with` block ends.
+
+    Without any, it starts a Finch of its own.
+    """
+    arguments, modules = COMMANDS[name]
+    for module in modules:
+        pytest.importorskip(module)
+    others = {k: v for k, v in os.environ.items() if not k.startswith("FINCH_")}
+    settings = {"PORT": str(free_port()), "PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": _WARNINGS}
+    with FakeFinch() as fake, tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=EXAMPLES,
+            env=others | settings | variables | (_finch(fake) if variables else {}),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            preexec_fn=end_with_parent,
+        )
+        try:
+            yield Running(name, fake=fake, process=process, log=log)
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _finch(fake: FakeFinch) -> dict[str, str]:
+    return {"FINCH_API_URL": fake.api_url, "FINCH_CONNECT_ORIGIN": fake.connect_origin}
+
+
+def settings_of_an_application(storage: str) -> dict[str, str]:
+    """The environment of an application; `running` adds where its Finch is."""
+    port, fake = free_port(), FakeFinch()
+    return {
+        "FINCH_CLIENT_ID": fake.client_id,
+        "FINCH_CLIENT_SECRET": fake.client_secret,
+        "FINCH_REDIRECT_URI": f"http://localhost:{port}/finch/callback",
+        "FINCH_PRODUCTS": "company, directory",
+        "FINCH_STORAGE_URL": storage,
+        "FINCH_KEY": new_key("real"),
+        "PORT": str(port),
+    }

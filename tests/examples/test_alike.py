@@ -1,14 +1,11 @@
-"""
-All examples behave alike.
-
-Their servers are shared by these tests, in any order: Acme connects in some, Globex in none.
-"""
+"""What every example does, in any order: Acme connects in some tests, Globex in none."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from threading import Event
 
@@ -19,7 +16,7 @@ from tests.examples.browser import Browser
 from tests.examples.running import Running
 
 ACME, GLOBEX = "Acme Inc.", "Globex Ltd."
-#: Where Finch's views are the framework's, its CSRF protection stands before them.
+#: Where Finch's views are the framework's own, its CSRF protection covers them.
 WITH_TOKEN = ["flask_app", "pyramid_app", "bottle_app"]
 with_token = pytest.mark.parametrize("example", WITH_TOKEN, indirect=True)
 
@@ -37,8 +34,8 @@ def sessions_opened(example: Running) -> int:
 
 
 @contextmanager
-def away(fake: FakeFinch) -> Iterator[None]:
-    """Finch cannot be reached meanwhile."""
+def unavailable(fake: FakeFinch) -> Iterator[None]:
+    """Finch cannot be reached within the `with` block."""
     fake.stop()
     try:
         yield
@@ -46,7 +43,18 @@ def away(fake: FakeFinch) -> Iterator[None]:
         fake.start()
 
 
-def test_nobody_sees_connections_before_signing_in(example: Running) -> None:
+@contextmanager
+def hidden_table(database: str) -> Iterator[None]:
+    """The storage of connections is unavailable within the `with` block."""
+    with closing(sqlite3.connect(database, isolation_level=None, timeout=10)) as connection:
+        connection.execute("ALTER TABLE finch_connections RENAME TO hidden")
+        try:
+            yield
+        finally:
+            connection.execute("ALTER TABLE hidden RENAME TO finch_connections")
+
+
+def test_connections_are_shown_only_after_sign_in(example: Running) -> None:
     browser = example.browser()
 
     text = browser.text
@@ -64,7 +72,7 @@ def test_a_new_employer_has_nothing_connected(example: Running) -> None:
     assert "Connect payroll" in text
 
 
-def test_connect_leads_to_finch_in_the_name_of_the_signed_in_employer(example: Running) -> None:
+def test_connect_leads_to_finch_for_the_signed_in_employer(example: Running) -> None:
     browser = at_finch(example, GLOBEX)
 
     opened = example.fake.ledger.sessions[-1]
@@ -85,7 +93,7 @@ def test_a_consent_is_listed_with_provider_products_and_date(example: Running) -
     assert re.search(r"Gusto company, directory since \d+ \w+ 20\d\d, \d\d:\d\d UTC", browser.text)
 
 
-def test_a_consent_outlives_the_browser_that_gave_it(example: Running) -> None:
+def test_a_connection_is_listed_in_another_browser(example: Running) -> None:
     at_finch(example, ACME).press("Allow")
 
     elsewhere = example.browser(signed_in=ACME)
@@ -94,7 +102,7 @@ def test_a_consent_outlives_the_browser_that_gave_it(example: Running) -> None:
     assert "You are connected." not in elsewhere.text
 
 
-def test_a_second_consent_connects_the_same_connection_again(example: Running) -> None:
+def test_a_second_consent_renews_the_same_connection(example: Running) -> None:
     at_finch(example, ACME).press("Allow")
 
     browser = at_finch(example, ACME)
@@ -117,7 +125,7 @@ def test_a_code_is_presented_once_however_often_the_page_is_loaded(example: Runn
 
 
 @pytest.mark.parametrize("decision", ["Deny", "Close"])
-def test_a_refusal_says_so_and_connects_nothing(example: Running, decision: str) -> None:
+def test_a_refusal_is_reported_and_connects_nothing(example: Running, decision: str) -> None:
     browser = at_finch(example, GLOBEX)
 
     browser.press(decision)
@@ -161,7 +169,7 @@ def test_a_return_after_signing_out_is_refused_unspent(example: Running) -> None
     assert example.fake.ledger.presented(example.fake.ledger.codes[-1].code) == 0
 
 
-def test_a_connected_hint_alone_convinces_nobody(example: Running) -> None:
+def test_a_connected_hint_alone_shows_no_success(example: Running) -> None:
     browser = example.browser(signed_in=GLOBEX)
 
     browser.open("/?finch=connected")
@@ -206,7 +214,7 @@ def test_a_start_with_the_token_of_another_session_is_refused(example: Running) 
         {"Origin": "null"},
         {},
     ],
-    ids=["cross-site", "old browser", "hidden", "untold"],
+    ids=["cross-site", "old browser", "hidden", "not stated"],
 )
 def test_a_start_from_another_site_is_refused(example: Running, headers: dict[str, str]) -> None:
     browser = example.browser(signed_in=GLOBEX)
@@ -218,7 +226,7 @@ def test_a_start_from_another_site_is_refused(example: Running, headers: dict[st
     assert sessions_opened(example) == before
 
 
-def test_a_start_by_nobody_is_refused(example: Running) -> None:
+def test_a_start_without_a_login_is_refused(example: Running) -> None:
     browser = example.browser()
     before = sessions_opened(example)
 
@@ -249,7 +257,7 @@ def test_a_forged_sign_in_is_refused(example: Running) -> None:
     assert "Sign in as one of them" in browser.text
 
 
-def test_the_session_stays_away_from_scripts_and_other_sites(example: Running) -> None:
+def test_the_session_cookie_is_hidden_from_scripts_and_other_sites(example: Running) -> None:
     browser = example.browser()
 
     browser.press(ACME)
@@ -261,15 +269,13 @@ def test_the_session_stays_away_from_scripts_and_other_sites(example: Running) -
 
 @pytest.mark.parametrize(
     ("status", "words"),
-    [("reauth", "wants to be connected again"), ("disconnected", "disconnected")],
+    [("reauth", "has to be connected again"), ("disconnected", "disconnected")],
 )
-def test_a_connection_that_finch_calls_out_of_order_says_so(
-    example: Running, status: str, words: str
-) -> None:
+def test_a_status_that_needs_attention_is_shown(example: Running, status: str, words: str) -> None:
     at_finch(example, ACME).press("Allow")
-    told = Behaviour.alter(connection_status={"status": status})
+    reported = Behaviour.alter(connection_status={"status": status})
     browser = example.browser(signed_in=ACME)
-    example.fake.script("introspect", told)
+    example.fake.script("introspect", reported)
 
     browser.open("/")
 
@@ -279,7 +285,7 @@ def test_a_connection_that_finch_calls_out_of_order_says_so(
     assert words not in browser.text
 
 
-def test_a_connection_whose_token_finch_does_not_take_is_disconnected(example: Running) -> None:
+def test_a_connection_whose_token_finch_rejects_is_disconnected(example: Running) -> None:
     at_finch(example, ACME).press("Allow")
     browser = example.browser(signed_in=ACME)
     example.fake.script("introspect", Behaviour.error(401, name="authentication_error"))
@@ -289,18 +295,20 @@ def test_a_connection_whose_token_finch_does_not_take_is_disconnected(example: R
     assert "Gusto disconnected company" in browser.text
 
 
-def test_a_list_stands_while_finch_is_away(example: Running) -> None:
+def test_the_last_known_status_is_shown_while_finch_is_unavailable(example: Running) -> None:
     at_finch(example, ACME).press("Allow")
     browser = example.browser(signed_in=ACME)
 
-    with away(example.fake):
+    with unavailable(example.fake):
         browser.open("/")
 
     assert browser.response.status_code == 200
     assert "Gusto company" in browser.text
 
 
-def test_a_list_waits_a_moment_for_finch_and_no_longer(example: Running) -> None:
+# Two seconds, so only one example: `test_size` holds that this part of all is the same.
+@pytest.mark.parametrize("example", ["flask_app"], indirect=True)
+def test_the_list_waits_only_a_moment_for_a_slow_finch(example: Running) -> None:
     at_finch(example, ACME).press("Allow")
     browser = example.browser(signed_in=ACME)
     answered = Event()
@@ -314,14 +322,54 @@ def test_a_list_waits_a_moment_for_finch_and_no_longer(example: Running) -> None
     assert browser.response.elapsed < timedelta(seconds=5)
 
 
-def test_an_absent_finch_is_told_to_the_person(example: Running) -> None:
+def test_an_unavailable_finch_is_explained_to_the_person(example: Running) -> None:
     browser = example.browser(signed_in=GLOBEX)
 
-    with away(example.fake):
+    with unavailable(example.fake):
         browser.press("Connect payroll")
 
     assert browser.response.status_code == 502
     assert "reach" in browser.text
+
+
+def test_an_unavailable_storage_is_reported(
+    example: Running, database: Callable[[str], str]
+) -> None:
+    browser = example.browser(signed_in=GLOBEX)
+
+    with hidden_table(database(example.name)):
+        browser.open("/")
+
+    assert browser.response.status_code == 503
+    assert browser.open("/").status_code == 200
+
+
+def test_the_pages_of_the_library_name_the_brand(example: Running) -> None:
+    browser = example.browser()
+
+    browser.open("/finch/callback")
+
+    assert "Example HR" in browser.text
+
+
+def test_a_forged_session_is_signed_out(example: Running) -> None:
+    browser = example.browser(signed_in=GLOBEX)
+    browser.tamper_with_cookies()
+
+    browser.open("/")
+
+    assert browser.response.status_code == 200
+    assert "Sign in as one of them" in browser.text
+
+
+def test_a_sign_out_ends_the_csrf_token(example: Running) -> None:
+    browser = example.browser(signed_in=GLOBEX)
+    before = browser.fields
+
+    browser.press("Sign out")
+
+    assert browser.fields.keys() == before.keys()
+    assert browser.fields != before
 
 
 def test_no_code_token_or_state_is_logged(example: Running) -> None:

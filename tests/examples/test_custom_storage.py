@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from finch_middleware.storage.protocol import Storage
-from tests.examples.finch_lines import code_lines
+from tests.examples.code_lines import code_lines
 from tests.examples.running import EXAMPLES
 
 ROOT = EXAMPLES.parent

@@ -15,5 +15,5 @@ MIDDLEWARE = [
 ]
 SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
 CSRF_USE_SESSIONS = True
-# runserver logs whole addresses, and a callback's holds a code.
+# runserver logs whole URLs, and a callback's URL contains a code.
 LOGGING = {"version": 1, "loggers": {"django.server": {"level": "CRITICAL"}}}

@@ -1,4 +1,4 @@
-"""Where each view stands, Finch's two among them."""
+"""The project's URLs, Finch's two among them."""
 
 from __future__ import annotations
 
