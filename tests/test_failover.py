@@ -93,13 +93,15 @@ def test_a_token_waits_in_the_spool_where_the_primary_stops_in_mid_callback(
     down: Callable[[], None],
 ) -> None:
     callback = fake.allow(browser.location("during"))
-    fake.script("token", Behaviour.delay(3.0))
+    stopped = threading.Event()
+    fake.script("token", Behaviour.hold(stopped))
     answers: list[Answer] = []
     visit = threading.Thread(target=lambda: answers.append(browser.get(callback)))
 
     visit.start()
     fake.ledger.wait_for_calls("token", count=fake.ledger.calls("token") + 1, timeout_seconds=20)
     down()
+    stopped.set()
     visit.join()
 
     server.start()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
 import time
@@ -23,13 +22,7 @@ Trouble = Callable[[Server], AbstractContextManager[None]]
 @contextmanager
 def gone(server: Server) -> Iterator[None]:
     """Stopped without a goodbye, and started again."""
-    # PostgreSQL's is `pg_ctl stop -m immediate`: its other processes must go as well.
-    polite, server.goodbye = server.goodbye, signal.SIGQUIT
-    if server.url.startswith("postgresql"):
-        server.stop()
-    else:
-        server.kill()
-    server.goodbye = polite
+    server.kill()
     try:
         yield
     finally:

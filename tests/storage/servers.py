@@ -35,6 +35,7 @@ class Server:
         command: What starts it; empty where somebody else runs it.
         answers: Whether it takes connections.
         goodbye: The signal that ends it without waiting for its clients.
+        crash: The signal that ends it, and every process of it, without a goodbye.
         writes: Folders with what it writes of the statements that it is given, where it does.
     """
 
@@ -42,6 +43,7 @@ class Server:
     command: Sequence[str] = ()
     answers: Callable[[], bool] = lambda: True
     goodbye: signal.Signals = signal.SIGTERM
+    crash: signal.Signals = signal.SIGKILL
     writes: Sequence[Path] = ()
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
@@ -59,8 +61,8 @@ class Server:
         self._end(self.goodbye)
 
     def kill(self) -> None:
-        """End it as a crash does."""
-        self._end(signal.SIGKILL)
+        """End it as a crash does, and return when all its processes are gone."""
+        self._end(self.crash)
 
     def _end(self, how: signal.Signals) -> None:
         assert self._process is not None
@@ -116,6 +118,8 @@ def postgresql(*, logged: bool = False) -> Iterator[Server]:
             ],
             answers=lambda: _answers("postgresql", host=str(folder)),
             goodbye=signal.SIGINT,
+            # SIGKILL would leave sessions that still carry out a COMMIT.
+            crash=signal.SIGQUIT,
             writes=[data / "log"] if logged else [],
         )
         with _running(server):
