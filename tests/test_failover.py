@@ -97,9 +97,10 @@ def test_a_token_waits_in_the_spool_where_the_primary_stops_in_mid_callback(
     fake.script("token", Behaviour.hold(stopped))
     answers: list[Answer] = []
     visit = threading.Thread(target=lambda: answers.append(browser.get(callback)))
+    before = fake.ledger.calls("token")
 
     visit.start()
-    fake.ledger.wait_for_calls("token", count=fake.ledger.calls("token") + 1, timeout_seconds=20)
+    fake.ledger.wait_for_calls("token", count=before + 1, timeout_seconds=60)
     down()
     stopped.set()
     visit.join()
