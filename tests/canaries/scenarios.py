@@ -26,7 +26,7 @@ ANSWERED = {
     "throttled": Behaviour.error(429),
     "throttled for long": Behaviour.error(429, headers={"Retry-After": "99999"}),
     "server error": Behaviour.error(500, processed=True),
-    "bad gateway": Behaviour.answer("<h1>502</h1>", status=502, content_type="text/html"),
+    "bad gateway": Behaviour.response("<h1>502</h1>", status=502, content_type="text/html"),
     "redirected": Behaviour.redirect("http://127.0.0.1:9/auth/token"),
     "html": Behaviour.garbage("html"),
     "text": Behaviour.garbage("text"),

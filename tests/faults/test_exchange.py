@@ -269,7 +269,7 @@ def test_exchange_server_error_that_asks_to_wait_may_have_been_acted_on(
     fake: FakeFinch, site: Site, browser: Browser, name: str, processed: bool
 ) -> None:
     callback = fake.allow(browser.location())
-    busy = Behaviour.answer(
+    busy = Behaviour.response(
         "busy", status=503, headers={"Retry-After": BUSY[name]}, processed=processed
     )
     fake.script("token", busy, times=None)
@@ -285,7 +285,7 @@ def test_exchange_ambiguous_when_what_a_busy_answer_hid_had_spent_the_code(
     fake: FakeFinch, site: Site, browser: Browser
 ) -> None:
     callback = fake.allow(browser.location())
-    busy = Behaviour.answer("busy", status=503, headers={"Retry-After": "0"}, processed=True)
+    busy = Behaviour.response("busy", status=503, headers={"Retry-After": "0"}, processed=True)
     fake.script("token", busy)
 
     answers = [by_script(browser, callback) for _ in range(2)]
@@ -302,7 +302,9 @@ def test_exchange_server_error_may_have_been_acted_on(
 ) -> None:
     callback = fake.allow(browser.location())
     page = "<h1>Bad gateway</h1>"
-    behaviour = Behaviour.answer(page, status=status, content_type="text/html", processed=processed)
+    behaviour = Behaviour.response(
+        page, status=status, content_type="text/html", processed=processed
+    )
     fake.script("token", behaviour)
 
     answers = [by_script(browser, callback) for _ in range(2)]

@@ -30,7 +30,7 @@ class _Desk:
     def returned(self, customer_id: str, body: bytes) -> Answered:
         """The answer to a return whose exchange is answered with *body*."""
         held = begun(self.finch, self.fake, customer_id=customer_id)
-        self.fake.script("token", Behaviour.answer(body))
+        self.fake.script("token", Behaviour.response(body))
         code = secrets.token_hex(16)
         answer = returned(self.app, f"code={code}&state={held.state}", cookie=held.cookie)
         assert self.fake.ledger.presented(code) == 1

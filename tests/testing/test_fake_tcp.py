@@ -162,7 +162,7 @@ class TestStopping:
             _ = FakeFinch().api_url
 
     def test_it_starts_once_and_stops_as_often_as_asked(self, fake: FakeFinch) -> None:
-        with pytest.raises(RuntimeError, match="up already"):
+        with pytest.raises(RuntimeError, match="already running"):
             fake.start()
 
         fake.stop()

@@ -1,5 +1,5 @@
 """
-A Finch of one's own: a server that behaves as Finch's documentation says, or as badly as told.
+A fake Finch server, which follows Finch's documentation or misbehaves as scripted.
 
 ::
 
@@ -8,10 +8,10 @@ A Finch of one's own: a server that behaves as Finch's documentation says, or as
         ...
         callback_url = fake.allow(location)          # what the browser would do
         fake.script("token", Behaviour.reset(processed=True))
-        assert fake.ledger.presented(code) == 1      # the oracle
+        assert fake.ledger.presented(code) == 1      # what Finch saw
 
-It imports nothing of the library that it helps to test: a fake built from the client
-repeats its mistakes.
+It imports nothing of the library under test: a fake that shares the client's code would
+share its mistakes.
 """
 
 from finch_middleware.testing.fake_finch.behaviour import Behaviour

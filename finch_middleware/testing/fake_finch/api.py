@@ -1,4 +1,4 @@
-"""The calls that a server makes to Finch, answered as Finch's documentation says."""
+"""The calls that an application's server makes to Finch, as Finch documents them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 
 from werkzeug.wrappers import Request, Response
 
-from finch_middleware.testing.fake_finch.answers import Refused, error_answer, json_answer
 from finch_middleware.testing.fake_finch.fields import (
     REAUTHENTICATE_FIELDS,
     SESSION_FIELDS,
@@ -22,15 +21,16 @@ from finch_middleware.testing.fake_finch.fields import (
 )
 from finch_middleware.testing.fake_finch.ledger import Ledger
 from finch_middleware.testing.fake_finch.records import IssuedCode, OpenedSession
+from finch_middleware.testing.fake_finch.responses import Refused, error_response, json_response
 
 API_VERSION = "2020-09-17"
-#: The default has been 14, 30 and 90 days; re-authentication documents 30.
+#: 30 days, the default that re-authentication documents. Sessions have had several.
 _DEFAULT_MINUTES = 43_200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What an application has agreed with Finch, and how Finch behaves where nobody knows."""
+    """An application's settings at Finch, and the behaviour that Finch does not document."""
 
     client_id: str
     client_secret: str
@@ -39,7 +39,7 @@ class Rules:
     clock: Callable[[], datetime]
 
     def permits(self, redirect_uri: object) -> bool:
-        """Registered in the dashboard; if nothing is, ``http://localhost…`` or ``https://…``."""
+        """Whether it is registered; with no registration, ``http://localhost…`` or ``https://…``."""
         if not isinstance(redirect_uri, str):
             return False
         if self.redirect_uris is not None:
@@ -53,7 +53,7 @@ class Rules:
 
 
 class Api:
-    """Finch's API; each request gets a response, refusals included."""
+    """Finch's API. Refusals are responses too."""
 
     def __init__(self, rules: Rules, *, ledger: Ledger, connect_origin: Callable[[], str]) -> None:
         self._rules = rules
@@ -67,32 +67,32 @@ class Api:
             "disconnect": ("POST", self._disconnect),
         }
 
-    def answer(self, endpoint: str, request: Request) -> Response:
-        """What Finch answers there."""
+    def respond(self, endpoint: str, request: Request) -> Response:
+        """Finch's response."""
         if endpoint not in self._calls:
-            return error_answer(404, message="no such path")
+            return error_response(404, message="no such path")
         method, call = self._calls[endpoint]
         if request.method != method:
-            return error_answer(405, message=f"{method} it")
+            return error_response(405, message=f"use {method}")
         if request.headers.get("Finch-API-Version") != API_VERSION:
-            return _malformed(f"Finch-API-Version must be {API_VERSION}").answer
+            return _malformed(f"Finch-API-Version must be {API_VERSION}").response
         try:
             return call(request)
         except Refused as refusal:
-            return refusal.answer
+            return refusal.response
 
     def _sessions(self, request: Request) -> Response:
         self._require_client(request)
         fields = _json_object(request)
         _check(fields, against=SESSION_FIELDS)
         self._check_redirect_uri(fields)
-        standing = self._ledger.connection_of_customer(fields["customer_id"])
-        if standing is not None:
-            return error_answer(
+        existing = self._ledger.connection_of_customer(fields["customer_id"])
+        if existing is not None:
+            return error_response(
                 400,
                 message="this customer has a connection",
                 finch_code="connection_already_exists",
-                context={"connection_id": standing},
+                context={"connection_id": existing},
             )
         return self._open(
             fields,
@@ -109,17 +109,17 @@ class Api:
         fields = _json_object(request)
         _check(fields, against=REAUTHENTICATE_FIELDS)
         self._check_redirect_uri(fields)
-        standing = self._ledger.connection(fields["connection_id"])
-        if standing is None:
-            raise Refused(error_answer(404, message="no such connection"))
+        existing = self._ledger.connection(fields["connection_id"])
+        if existing is None:
+            raise Refused(error_response(404, message="no such connection"))
         return self._open(
             fields,
-            customer_id=standing.customer_id,
-            customer_name=standing.customer_name,
-            products=tuple(fields.get("products", standing.products)),
-            provider_id=standing.provider_id,
-            sandbox=standing.sandbox,
-            connection_id=standing.connection_id,
+            customer_id=existing.customer_id,
+            customer_name=existing.customer_name,
+            products=tuple(fields.get("products", existing.products)),
+            provider_id=existing.provider_id,
+            sandbox=existing.sandbox,
+            connection_id=existing.connection_id,
         )
 
     def _open(self, fields: dict[str, Any], **facts: Any) -> Response:
@@ -134,30 +134,30 @@ class Api:
         )
         self._ledger.open_session(session)
         url = f"{self._connect_origin()}/authorize?session={session.session_id}"
-        return json_answer({"session_id": session.session_id, "connect_url": url}, status=201)
+        return json_response({"session_id": session.session_id, "connect_url": url}, status=201)
 
     def _token(self, request: Request) -> Response:
         if "Authorization" in request.headers:
-            raise Refused(error_answer(401, name="invalid_request_error"))
+            raise Refused(error_response(401, name="invalid_request_error"))
         fields = _json_object(request)
         _check(fields, against=TOKEN_FIELDS)
         if not self._is_client(fields["client_id"], fields["client_secret"]):
-            raise Refused(error_answer(401, name="invalid_client_error"))
+            raise Refused(error_response(401, name="invalid_client_error"))
         issued = self._ledger.code(fields["code"])
         if issued is None or fields.get("redirect_uri") != issued.redirect_uri:
             raise _invalid_grant()
         token = self._ledger.mint(issued.code, at=self._rules.clock())
         if token is None:
             raise _invalid_grant()
-        return json_answer({"access_token": token, "token_type": "bearer", **_facts(issued)})
+        return json_response({"access_token": token, "token_type": "bearer", **_facts(issued)})
 
     def _introspect(self, request: Request) -> Response:
-        held = self._require_token(request)
-        facts = _facts(held)
+        granted = self._require_token(request)
+        facts = _facts(granted)
         entities = [{"id": each, "status": "connected"} for each in facts.pop("entity_ids")]
-        return json_answer(
+        return json_response(
             {
-                "id": held.connection_id,
+                "id": granted.connection_id,
                 "client_id": self._rules.client_id,
                 "connection_status": {"status": "connected"},
                 "customer_email": None,
@@ -169,14 +169,14 @@ class Api:
 
     def _disconnect(self, request: Request) -> Response:
         self._ledger.disconnect(self._require_token(request).connection_id)
-        return json_answer({"status": "success"})
+        return json_response({"status": "success"})
 
     def _require_client(self, request: Request) -> None:
         given = request.authorization
         if given is None or given.type != "basic":
-            raise Refused(error_answer(401, name="invalid_client_error"))
+            raise Refused(error_response(401, name="invalid_client_error"))
         if not self._is_client(given.username or "", given.password or ""):
-            raise Refused(error_answer(401, name="invalid_client_error"))
+            raise Refused(error_response(401, name="invalid_client_error"))
 
     def _is_client(self, client_id: str, client_secret: str) -> bool:
         return (client_id, client_secret) == (self._rules.client_id, self._rules.client_secret)
@@ -184,10 +184,10 @@ class Api:
     def _require_token(self, request: Request) -> IssuedCode:
         given = request.authorization
         token = given.token if given is not None and given.type == "bearer" else None
-        held = self._ledger.holder(token or "")
-        if held is None:
-            raise Refused(error_answer(401, name="authentication_error"))
-        return held
+        granted = self._ledger.holder(token or "")
+        if granted is None:
+            raise Refused(error_response(401, name="authentication_error"))
+        return granted
 
     def _check_redirect_uri(self, fields: Mapping[str, Any]) -> None:
         if "redirect_uri" in fields and not self._rules.permits(fields["redirect_uri"]):
@@ -195,7 +195,7 @@ class Api:
 
 
 def presented_code(request: Request) -> str | None:
-    """The code that a request to the token endpoint presents, whatever else is wrong with it."""
+    """The code in a request to the token endpoint, even if the request is malformed."""
     try:
         code = _json_object(request).get("code")
     except Refused:
@@ -240,8 +240,8 @@ def _check(fields: Mapping[str, Any], *, against: Mapping[str, Field]) -> None:
 
 
 def _malformed(message: str) -> Refused:
-    return Refused(error_answer(400, message=message, finch_code="invalid_request"))
+    return Refused(error_response(400, message=message, finch_code="invalid_request"))
 
 
 def _invalid_grant() -> Refused:
-    return Refused(error_answer(400, name="invalid_grant_error"))
+    return Refused(error_response(400, name="invalid_grant_error"))

@@ -1,4 +1,4 @@
-"""One way to answer a request oddly."""
+"""One way to respond to a request."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 
 from werkzeug.wrappers import Response
 
-from finch_middleware.testing.fake_finch.answers import error_answer, json_answer
+from finch_middleware.testing.fake_finch.responses import error_response, json_response
 
 Garbage = Literal["html", "text", "empty", "array", "number", "deep", "duplicate", "infinite"]
 
@@ -31,14 +31,14 @@ _BLOCK = b"\0" * 65_536
 
 
 class Gate(Protocol):
-    """What `threading.Event` and `multiprocessing.Event` have in common."""
+    """A `threading.Event`, a `multiprocessing.Event` or the like."""
 
     def is_set(self) -> bool:
-        """Whether those who wait may go on."""
+        """Whether the waiting request continues."""
 
 
 class Ending(Enum):
-    """What happens to the TCP connection when the answer, or its part, has left."""
+    """What happens to the TCP connection after the response, or a part of it, was sent."""
 
     KEEP = "keep"
     CLOSE = "close"
@@ -52,20 +52,20 @@ Part = Literal["headers", "body"]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Behaviour:
     """
-    How to answer one request; give it to `FakeFinch.script`.
+    How to respond to one request; an argument of `FakeFinch.script`.
 
-    The constructors below are the usual ways; `after` and `held` add a wait in front. Where
-    one takes *processed*, True means that Finch acts on the request first (mints the token,
-    opens the session) and only its answer is lost, False that it never acts.
+    The class methods make the usual ones; `after` and `held` add a wait. With *processed* True,
+    Finch acts on the request (issues the token, opens the session) and only its response is
+    lost; with False, it does not act.
 
     Attributes:
         processed: Whether Finch acts on the request.
-        delay_seconds: Waited before it acts.
-        gate: Waited for before it acts.
-        shape: Makes the answer that is sent out of the one that Finch would give.
-        cut_at: How many bytes of the answer leave, its headers included; None for all.
-        ending: What becomes of the connection then.
-        drip: The part that leaves byte by byte.
+        delay_seconds: The wait before it acts.
+        gate: What it waits for before it acts.
+        shape: Turns Finch's normal response into the one that is sent.
+        cut_at: How many bytes of the response are sent, headers included; None for all.
+        ending: What happens to the connection then.
+        drip: The part that is sent byte by byte.
         pace_seconds: The time between two of these bytes.
     """
 
@@ -80,7 +80,7 @@ class Behaviour:
 
     @property
     def released(self) -> bool:
-        """Whether the gate is open: the event set, the file there."""
+        """Whether the gate is open: its event is set, or its file exists."""
         if self.gate is None:
             return True
         return self.gate.exists() if isinstance(self.gate, Path) else self.gate.is_set()
@@ -95,7 +95,7 @@ class Behaviour:
 
     @classmethod
     def normal(cls) -> Behaviour:
-        """As Finch's documentation says."""
+        """As Finch documents it."""
         return cls()
 
     @classmethod
@@ -123,14 +123,16 @@ class Behaviour:
         """An error in Finch's form; *more* are further fields of its body."""
 
         def shape(response: Response) -> Response:
-            answer = error_answer(status, name=name, message=message, finch_code=finch_code, **more)
-            answer.headers.update(headers or {})
-            return answer
+            changed = error_response(
+                status, name=name, message=message, finch_code=finch_code, **more
+            )
+            changed.headers.update(headers or {})
+            return changed
 
         return cls(processed=processed, shape=shape)
 
     @classmethod
-    def answer(
+    def response(
         cls,
         body: bytes | str,
         *,
@@ -139,7 +141,7 @@ class Behaviour:
         headers: Mapping[str, str] | None = None,
         processed: bool = False,
     ) -> Behaviour:
-        """Any answer at all."""
+        """Any response."""
 
         def shape(response: Response) -> Response:
             return Response(body, status=status, content_type=content_type, headers=headers)
@@ -148,40 +150,40 @@ class Behaviour:
 
     @classmethod
     def garbage(cls, kind: Garbage = "html", *, processed: bool = True) -> Behaviour:
-        """A 200 that does not speak Finch's API."""
+        """A 200 that does not follow Finch's API."""
         content_type, body = _GARBAGE[kind]
-        return cls.answer(body, content_type=content_type, processed=processed)
+        return cls.response(body, content_type=content_type, processed=processed)
 
     @classmethod
     def redirect(cls, to: str, *, status: int = 307) -> Behaviour:
-        """A redirect to *to*, where a careless client re-sends its secret."""
-        return cls.answer(b"", status=status, headers={"Location": to})
+        """A redirect to *to*, which a client must not follow with its secret."""
+        return cls.response(b"", status=status, headers={"Location": to})
 
     @classmethod
     def alter(cls, **fields: object) -> Behaviour:
-        """Normal, with these fields of a successful answer set."""
+        """Normal, with these fields of a success replaced or added."""
         return cls(shape=lambda response: _edited(response, fields, frozenset()))
 
     @classmethod
     def without(cls, *names: str) -> Behaviour:
-        """Normal, but a successful answer lacks these fields."""
+        """Normal, without these fields of a success."""
         return cls(shape=lambda response: _edited(response, {}, frozenset(names)))
 
     @classmethod
     def huge(cls, body_bytes: int, *, declared: bool = True) -> Behaviour:
-        """A 200 whose body has *body_bytes*, with or without a Content-Length; never in memory."""
+        """A 200 with a body of *body_bytes*, made in blocks, with or without a length."""
 
         def shape(response: Response) -> Response:
-            answer = Response(_zeros(body_bytes), content_type="application/json")
+            huge = Response(_zeros(body_bytes), content_type="application/json")
             if declared:
-                answer.content_length = body_bytes
-            return answer
+                huge.content_length = body_bytes
+            return huge
 
         return cls(shape=shape, ending=Ending.KEEP if declared else Ending.CLOSE)
 
     @classmethod
     def gzipped(cls, *, padding_bytes: int = 0) -> Behaviour:
-        """Normal, compressed although nobody asked; padded with blanks, it is a bomb."""
+        """Normal, but compressed; with *padding_bytes* blanks it is a decompression bomb."""
 
         def shape(response: Response) -> Response:
             response.set_data(gzip.compress(response.get_data() + b" " * padding_bytes))
@@ -192,41 +194,41 @@ class Behaviour:
 
     @classmethod
     def drip_headers(cls, *, pace_seconds: float = 0.05) -> Behaviour:
-        """Normal, its status line and headers byte by byte."""
+        """Normal, with the status line and headers sent byte by byte."""
         return cls(drip="headers", pace_seconds=pace_seconds)
 
     @classmethod
     def drip_body(cls, *, pace_seconds: float = 0.05) -> Behaviour:
-        """Normal, its body byte by byte."""
+        """Normal, with the body sent byte by byte."""
         return cls(drip="body", pace_seconds=pace_seconds)
 
     @classmethod
     def stall(cls, *, after_bytes: int = 0, processed: bool = False) -> Behaviour:
-        """Read the request, send *after_bytes* of an answer, then nothing until the fake stops."""
+        """Read the request, send *after_bytes* of the response, then nothing more."""
         return cls(processed=processed, cut_at=after_bytes, ending=Ending.STALL)
 
     @classmethod
     def reset(cls, *, after_bytes: int = 0, processed: bool = False) -> Behaviour:
-        """Read the request, send *after_bytes* of an answer, then a TCP reset."""
+        """Read the request, send *after_bytes* of the response, then a TCP reset."""
         return cls(processed=processed, cut_at=after_bytes, ending=Ending.RESET)
 
     @classmethod
     def close(cls, *, after_bytes: int = 0, processed: bool = False) -> Behaviour:
-        """Read the request, send *after_bytes* of an answer, then an orderly close."""
+        """Read the request, send *after_bytes* of the response, then an orderly close."""
         return cls(processed=processed, cut_at=after_bytes, ending=Ending.CLOSE)
 
     @classmethod
     def hang_up(cls) -> Behaviour:
-        """Normal, but the connection is closed afterwards although nothing said so."""
+        """Normal, but the connection is closed afterwards without a ``Connection: close``."""
         return cls(ending=Ending.CLOSE)
 
 
 def _edited(response: Response, fields: Mapping[str, object], gone: frozenset[str]) -> Response:
     if response.status_code >= 400:
         return response
-    answer = json.loads(response.get_data()) | fields
-    kept = {name: value for name, value in answer.items() if name not in gone}
-    return json_answer(kept, status=response.status_code)
+    changed = json.loads(response.get_data()) | fields
+    kept = {name: value for name, value in changed.items() if name not in gone}
+    return json_response(kept, status=response.status_code)
 
 
 def _zeros(count: int) -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""Finch Connect: the page on which an employer consents, and what the browser brings back."""
+"""Finch Connect: the page on which an employer consents, and what the browser returns."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _HEADERS = {
 
 
 class SessionGone(LookupError):
-    """No such Connect session, or its time is over."""
+    """The Connect session is unknown or has expired."""
 
     def __init__(self) -> None:
         super().__init__("this Connect session is unknown or has expired")
@@ -48,7 +48,7 @@ class SessionGone(LookupError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Visit:
-    """How a Connect session was opened: by a redirect, or by Finch's SDK in an iframe."""
+    """An opened Connect session: after a redirect, or in the iframe of Finch's SDK."""
 
     session: OpenedSession
     state: str | None
@@ -56,23 +56,23 @@ class Visit:
 
 
 class ConnectPage:
-    """Shows the page and turns what the person presses into a redirect or a message."""
+    """Shows the page, and turns the person's decision into a redirect or a message."""
 
     def __init__(self, rules: Rules, *, ledger: Ledger) -> None:
         self._rules = rules
         self._ledger = ledger
 
-    def answer(self, request: Request) -> Response:
-        """The page for a GET; for a POST of its form, the way back."""
+    def respond(self, request: Request) -> Response:
+        """The page for a GET; the way back for a POST of its form."""
         given = request.form if request.method == "POST" else request.args
         try:
             visit = self._visit(given.to_dict())
         except SessionGone:
-            return _refusal("This link has expired", "Ask for a new one where you found it.")
+            return _refusal("This link has expired", "Ask for a new link.")
         if visit.host_origin is None and visit.session.flow == "embedded":
             return _refusal("This session is embedded", "Open it with Finch's JavaScript SDK.")
         if visit.host_origin is not None and not _is_origin(visit.host_origin):
-            return _refusal("This page was opened oddly", "sdk_host_url is not an origin.")
+            return _refusal("This page cannot be shown", "sdk_host_url is not an origin.")
         if request.method != "POST":
             return _html(_page(visit))
         decision = _DECISIONS.get(given.get("decision", ""))
@@ -89,7 +89,7 @@ class ConnectPage:
         A visit without a browser.
 
         Raises:
-            SessionGone: No such session, or its time is over.
+            SessionGone: The session is unknown or has expired.
         """
         session = self._ledger.session(session_id)
         if session is None or self._rules.clock() >= session.expires_at:
@@ -99,7 +99,7 @@ class ConnectPage:
     def decide(
         self, visit: Visit, *, decision: Decision, provider_id: str | None
     ) -> dict[str, str]:
-        """What the browser brings back: a code, an error, or neither; and the state."""
+        """What the browser returns: a code, an error or neither, and the state."""
         state = {} if visit.state is None else {"state": visit.state}
         if decision == "deny":
             reason = "The employer did not consent."

@@ -1,4 +1,4 @@
-"""One request: recorded, perhaps delayed, acted on, answered as the script says."""
+"""One request: recorded, delayed, processed, and given the scripted response."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from threading import Event, Lock
 
 from werkzeug.wrappers import Request, Response
 
-from finch_middleware.testing.fake_finch.answers import json_answer
 from finch_middleware.testing.fake_finch.api import Api, presented_code
 from finch_middleware.testing.fake_finch.behaviour import Behaviour
 from finch_middleware.testing.fake_finch.connect_page import ConnectPage
 from finch_middleware.testing.fake_finch.ledger import Ledger
 from finch_middleware.testing.fake_finch.records import SeenRequest
+from finch_middleware.testing.fake_finch.responses import json_response
 
 _ENDPOINTS = {
     "/connect/sessions": "sessions",
@@ -32,11 +32,11 @@ RAW_HEADERS = "fake_finch.headers"
 
 
 class Stopped(ConnectionError):
-    """The server was stopped while this request was at work."""
+    """The server was stopped during this request."""
 
 
 class Dispatch:
-    """Knows which endpoint a path is, and what is scripted for its next request."""
+    """Finds the endpoint of a path, and the behaviour scripted for its next request."""
 
     def __init__(
         self, ledger: Ledger, *, api: Api, page: ConnectPage, clock: Callable[[], datetime]
@@ -53,13 +53,13 @@ class Dispatch:
         if endpoint not in _ENDPOINTS.values():
             raise ValueError(f"no such endpoint: {endpoint}")
         if times is not None and times < 1:
-            raise ValueError("times is at least 1, or None for ever")
+            raise ValueError("times must be at least 1, or None for no limit")
         with self._lock:
             queue = self._scripts.setdefault(endpoint, deque())
             queue.extend((behaviour, times) for behaviour in behaviours)
 
     def unscript(self, endpoint: str | None) -> None:
-        """Forget what is queued there, or everywhere."""
+        """Remove the queue of one endpoint, or of all."""
         with self._lock:
             if endpoint is None:
                 self._scripts.clear()
@@ -68,28 +68,24 @@ class Dispatch:
 
     def respond(self, request: Request, stopping: Event) -> tuple[Response, Behaviour]:
         """
-        The answer, and how to deliver it.
+        The response, and how to send it.
 
         Raises:
             Stopped: *stopping* was set while the request was delayed or held.
         """
         if request.path == _LEDGER_PATH:
-            return _identified(json_answer(self._ledger.as_json())), Behaviour()
+            return _identified(json_response(self._ledger.as_json())), Behaviour()
         endpoint = _ENDPOINTS.get(request.path, "unknown")
-        self._note(request, endpoint=endpoint)
+        self._record(request, endpoint=endpoint)
         behaviour = self._next_behaviour(endpoint)
         _wait(behaviour, stopping=stopping)
-        response = json_answer({})
+        response = json_response({})
         if behaviour.processed:
-            response = self._act(endpoint, request)
+            page = endpoint == "authorize"
+            response = self._page.respond(request) if page else self._api.respond(endpoint, request)
         return _identified(behaviour.shape(response)), behaviour
 
-    def _act(self, endpoint: str, request: Request) -> Response:
-        if endpoint == "authorize":
-            return self._page.answer(request)
-        return self._api.answer(endpoint, request)
-
-    def _note(self, request: Request, *, endpoint: str) -> None:
+    def _record(self, request: Request, *, endpoint: str) -> None:
         seen = SeenRequest(
             endpoint=endpoint,
             method=request.method,
@@ -99,7 +95,7 @@ class Dispatch:
             at=self._clock(),
         )
         code = presented_code(request) if endpoint == "token" else None
-        self._ledger.note_request(seen, code=code)
+        self._ledger.record_request(seen, code=code)
 
     def _next_behaviour(self, endpoint: str) -> Behaviour:
         with self._lock:

@@ -1,4 +1,4 @@
-"""The fake as a test, a demo or a user holds it."""
+"""The fake that a test, the demo or a developer starts."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class FakeFinch:
     Finch's API and Finch Connect on 127.0.0.1, in background threads of this process.
 
     Use it as a context manager, or with `start` and `stop`. After a stop it may start again,
-    on the same port and with the same ledger: Finch was away.
+    on the same port and with the same ledger, as after an outage of Finch.
 
     Attributes:
-        client_id, client_secret: The application's, as it must present them.
-        ledger: What the fake was asked, and what it gave out.
+        client_id, client_secret: The application's credentials.
+        ledger: What the fake received, and what it issued.
     """
 
     def __init__(
@@ -54,11 +54,11 @@ class FakeFinch:
     ) -> None:
         """
         Args:
-            redirect_uris: The registered ones; None lets every one pass that Finch would
-                register: ``https://…`` and ``http://localhost…``.
-            echo_state: Whether the redirect flow hands a state back. Nobody knows of Finch.
+            redirect_uris: The registered ones; None accepts all that Finch would register:
+                ``https://…`` and ``http://localhost…``.
+            echo_state: Whether the redirect flow returns the state; Finch does not document it.
             clock: For the expiry of codes and sessions; it may stand still.
-            port: 0 takes a free one.
+            port: 0 chooses a free one.
             tls: A server context, or the paths of a certificate and its key.
         """
         self.client_id = client_id
@@ -81,36 +81,34 @@ class FakeFinch:
         self._dispatch = Dispatch(self.ledger, api=api, page=self._page, clock=clock)
 
     def __repr__(self) -> str:
-        return f"<FakeFinch on port {self._port}, {'up' if self._server else 'down'}>"
-
-    # Up and down
+        return f"<FakeFinch on port {self._port}, {'running' if self._server else 'stopped'}>"
 
     @property
     def api_url(self) -> str:
-        """Finch's API; fixed from the first start on."""
+        """The URL of Finch's API; it stays the same after the first start."""
         if not self._port:
             raise RuntimeError("the fake has no address before its first start")
         return f"{'https' if self._tls else 'http'}://127.0.0.1:{self._port}"
 
     @property
     def connect_origin(self) -> str:
-        """Finch Connect's origin: the same server."""
+        """The origin of Finch Connect, which is the same server."""
         return self.api_url
 
     @property
     def connections_accepted(self) -> int:
-        """How many TCP connections came so far."""
+        """The number of TCP connections so far."""
         return self._accepted_before + (self._server.accepted if self._server else 0)
 
     def start(self) -> Self:
         """
-        Listen, and return once connections are accepted.
+        Accept connections from now on.
 
         Raises:
             OSError: The port is taken.
         """
         if self._server is not None:
-            raise RuntimeError("the fake is up already")
+            raise RuntimeError("the fake is already running")
         handler = functools.partial(Handler, self._dispatch.respond)
         self._server = Server(handler, port=self._port, tls=self._tls).start()
         self._port = self._server.port
@@ -118,10 +116,10 @@ class FakeFinch:
 
     def stop(self) -> None:
         """
-        End at once: held and stalled requests get no answer, no thread or socket stays.
+        Stop at once. Waiting requests get no response; no thread or socket remains.
 
         Raises:
-            RuntimeError: The fake itself failed while it served; the cause says how.
+            RuntimeError: The fake itself failed; the cause is its error.
         """
         server, self._server = self._server, None
         if server is None:
@@ -132,7 +130,7 @@ class FakeFinch:
             self._accepted_before += server.accepted
 
     def serve_forever(self) -> None:
-        """Serve until Ctrl-C, for a process of its own."""
+        """Serve until Ctrl-C, in a process of its own."""
         if self._server is None:
             self.start()
         try:
@@ -152,30 +150,26 @@ class FakeFinch:
     ) -> None:
         self.stop()
 
-    # Odd behaviour
-
     def script(self, endpoint: str, *behaviours: Behaviour, times: int | None = 1) -> None:
         """
-        Answer the next requests to *endpoint* so, in this order, each *times* times.
+        Use these behaviours, in this order, for the next requests to *endpoint*.
 
         Endpoints are ``sessions``, ``reauthenticate``, ``token``, ``introspect``,
-        ``disconnect`` and ``authorize``; *times* None is for ever. When the script is at its
-        end, the answers are normal again.
+        ``disconnect`` and ``authorize``. Each behaviour is used *times* times, without limit if
+        that is None; after the last one, responses are normal again.
         """
         self._dispatch.script(endpoint, behaviours, times=times)
 
     def unscript(self, endpoint: str | None = None) -> None:
-        """Forget what is left of a script, or of all."""
+        """Remove the rest of one endpoint's script, or of all scripts."""
         self._dispatch.unscript(endpoint)
-
-    # What a person in a browser would do
 
     def allow(self, location: str, *, provider: str | None = None) -> str:
         """
-        Consent, and get the callback URL that the browser is sent to.
+        Consent as a person in a browser, and get the callback URL.
 
-        *location* is the connect_url, with the state that was appended to it; *provider* is
-        the session's own, else ``gusto``.
+        *location* is the connect_url with the state appended. *provider* defaults to the
+        session's own, and then to ``gusto``.
         """
         return self._go(location, decision="allow", provider=provider)
 
@@ -190,7 +184,7 @@ class FakeFinch:
     def allow_embedded(
         self, session_id: str, *, state: str | None = None, provider: str | None = None
     ) -> dict[str, str]:
-        """Consent in the embedded flow, and get what the SDK hands to the page's onSuccess."""
+        """Consent in the embedded flow, and get the argument of the page's onSuccess."""
         visit = self._page.open(session_id, state=state)
         return self._page.decide(visit, decision="allow", provider_id=_known(provider))
 
@@ -203,7 +197,7 @@ class FakeFinch:
         provider: str = "gusto",
         products: Sequence[str] = ("company", "directory"),
     ) -> str:
-        """A code out of nowhere, such as an attacker's; without redirect_uri an embedded one."""
+        """A code without a session, such as an attacker's; for the embedded flow by default."""
         connection_id = self.ledger.connection_id_of(customer_id, provider_id=provider)
         return self.ledger.issue(
             IssuedCode(

@@ -1,4 +1,4 @@
-"""The fields of Finch's requests, and what each may be."""
+"""The fields of Finch's requests and their values."""
 
 from __future__ import annotations
 
@@ -16,23 +16,19 @@ _MAX_MINUTES = 129_600
 
 
 class Field(NamedTuple):
-    """What a field may be, in code and in words."""
+    """The values that a field may have, as code and in words."""
 
     required: bool
     admits: Callable[[Any], bool]
     words: str
 
 
-def _is_string(value: Any) -> bool:
-    return isinstance(value, str) and bool(value)
-
-
-def _is_text(value: Any) -> bool:
+def _is_name(value: Any) -> bool:
     return isinstance(value, str) and 1 <= len(value) <= 255
 
 
-def _is_email(value: Any) -> bool:
-    return value is None or bool(isinstance(value, str) and re.fullmatch(r"[^@\s]+@[^@\s]+", value))
+def _matches(pattern: str) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, str) and bool(re.fullmatch(pattern, value))
 
 
 def _are_products(value: Any) -> bool:
@@ -46,25 +42,19 @@ def _are_minutes(value: Any) -> bool:
 
 
 def _is_integration(value: Any) -> bool:
-    if not isinstance(value, dict) or not _is_text(value.get("provider")):
+    if not isinstance(value, dict) or not _is_name(value.get("provider")):
         return False
     return value.get("auth_method") in _AUTH_METHODS
 
 
-def _is_connection_id(value: Any) -> bool:
-    return isinstance(value, str) and bool(re.fullmatch(r"[0-9a-f-]{36}", value))
+def _or_null(admits: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: value is None or admits(value)
 
 
-def _is_boolean(value: Any) -> bool:
-    return value is None or type(value) is bool
-
-
-def _is_sandbox(value: Any) -> bool:
-    return value in ("finch", "provider", None)
-
-
-_NAME = Field(True, _is_text, "a string of 1 to 255 characters")
-_STRING = Field(True, _is_string, "a string")
+_EMAIL = _or_null(_matches(r"[^@\s]+@[^@\s]+"))
+_BOOLEAN = _or_null(lambda value: type(value) is bool)
+_NAME = Field(True, _is_name, "a string of 1 to 255 characters")
+_STRING = Field(True, _matches("(?s).+"), "a string")
 _MINUTES = Field(False, _are_minutes, f"a whole number from 1 to {_MAX_MINUTES}")
 _PRODUCTS = Field(True, _are_products, "a list of one or more of Finch's products")
 
@@ -72,14 +62,14 @@ SESSION_FIELDS = {
     "customer_id": _NAME,
     "customer_name": _NAME,
     "products": _PRODUCTS,
-    "customer_email": Field(False, _is_email, "an e-mail address or null"),
+    "customer_email": Field(False, _EMAIL, "an e-mail address or null"),
     "integration": Field(False, _is_integration, "an object {provider, auth_method}"),
-    "manual": Field(False, _is_boolean, "a boolean or null"),
+    "manual": Field(False, _BOOLEAN, "a boolean or null"),
     "minutes_to_expire": _MINUTES,
-    "sandbox": Field(False, _is_sandbox, "finch, provider or null"),
+    "sandbox": Field(False, ("finch", "provider", None).__contains__, "finch, provider or null"),
 }
 REAUTHENTICATE_FIELDS = {
-    "connection_id": Field(True, _is_connection_id, "the id of a connection"),
+    "connection_id": Field(True, _matches("[0-9a-f-]{36}"), "the id of a connection"),
     "products": _PRODUCTS._replace(required=False),
     "minutes_to_expire": _MINUTES,
 }

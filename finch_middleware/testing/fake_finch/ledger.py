@@ -1,4 +1,4 @@
-"""Finch's own book: what it was asked, which codes it gave out, which tokens it minted."""
+"""What the fake received, and which codes and tokens it issued."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from finch_middleware.testing.fake_finch.records import (
 
 
 class Ledger:
-    """Everything that the fake knows. Reading gives copies, from any thread, at any time."""
+    """Everything that the fake knows. Any thread may read it at any time."""
 
     def __init__(self) -> None:
         self._changed = Condition()
@@ -33,8 +33,6 @@ class Ledger:
 
     def __repr__(self) -> str:
         return f"<Ledger: {len(self._requests)} requests, {len(self._tokens)} tokens>"
-
-    # What tests ask
 
     @property
     def requests(self) -> tuple[SeenRequest, ...]:
@@ -56,38 +54,38 @@ class Ledger:
 
     @property
     def tokens(self) -> tuple[str, ...]:
-        """Every token that was minted, the oldest first, the dead ones too."""
+        """Every issued token, the oldest first, ended ones included."""
         with self._changed:
             return tuple(self._tokens)
 
     def calls(self, endpoint: str) -> int:
-        """How many requests arrived there."""
+        """The number of requests to *endpoint*."""
         with self._changed:
             return self._calls[endpoint]
 
     def presented(self, code: str) -> int:
-        """How often this code, issued or not, arrived at the token endpoint."""
+        """How often *code*, issued or not, was presented to the token endpoint."""
         with self._changed:
             return self._presented[code]
 
     def minted(self, code: str) -> tuple[str, ...]:
-        """The tokens that this code bought."""
+        """The tokens that were issued for *code*."""
         with self._changed:
             issued = self._codes.get(code)
             return issued.minted if issued else ()
 
     def code(self, code: str) -> IssuedCode | None:
-        """What stands for this code, None if it was never issued."""
+        """The record of *code*; None if it was never issued."""
         with self._changed:
             issued = self._codes.get(code)
             return self._with_count(issued) if issued else None
 
-    def wait_for_calls(self, endpoint: str, *, count: int = 1, timeout_seconds: float = 5) -> None:
+    def wait_for_calls(self, endpoint: str, *, count: int = 1, timeout_seconds: float = 30) -> None:
         """
-        Return once *count* requests arrived there, those that are being held included.
+        Return once *endpoint* has received *count* requests, waiting ones included.
 
         Raises:
-            TimeoutError: They did not come in time.
+            TimeoutError: Fewer arrived in time.
         """
         with self._changed:
             if not self._changed.wait_for(lambda: self._calls[endpoint] >= count, timeout_seconds):
@@ -95,7 +93,7 @@ class Ledger:
                 raise TimeoutError(f"{arrived} of {count} requests arrived at {endpoint}")
 
     def as_json(self) -> dict[str, object]:
-        """The book for another process; tokens as SHA-256 in hex, no header, no body."""
+        """The ledger for another process: tokens as SHA-256 in hex, no headers, no bodies."""
         with self._changed:
             return {
                 "calls": dict(self._calls),
@@ -105,10 +103,8 @@ class Ledger:
                 "requests": [request.as_json() for request in self._requests],
             }
 
-    # What the fake writes
-
-    def note_request(self, request: SeenRequest, *, code: str | None) -> None:
-        """Record a request and, where it presents one, the code in it."""
+    def record_request(self, request: SeenRequest, *, code: str | None) -> None:
+        """Record a request, and the code that it presents."""
         with self._changed:
             self._requests.append(request)
             self._calls[request.endpoint] += 1
@@ -139,7 +135,7 @@ class Ledger:
             return providers.setdefault(provider_id, str(uuid.uuid4()))
 
     def mint(self, code: str, *, at: datetime) -> str | None:
-        """A token for this code, or None if it is unknown, expired or used."""
+        """A token for *code*; None if the code is unknown, expired or used."""
         with self._changed:
             issued = self._codes.get(code)
             if issued is None or issued.minted or at >= issued.expires_at:
@@ -152,17 +148,17 @@ class Ledger:
             return token
 
     def holder(self, token: str) -> IssuedCode | None:
-        """What a token gives access to, None once it is disconnected."""
+        """The record behind a token; None if unknown or disconnected."""
         with self._changed:
             return self._live.get(token)
 
     def connection(self, connection_id: str) -> IssuedCode | None:
-        """The newest consent behind a connection that stands."""
+        """The newest record of a current connection."""
         with self._changed:
             return self._connections.get(connection_id)
 
     def connection_of_customer(self, customer_id: str) -> str | None:
-        """A connection of that customer that stands: one whose token was minted."""
+        """The id of a current connection of this customer; None without one."""
         with self._changed:
             own = self._connection_ids.get(customer_id, {}).values()
             return next((each for each in own if each in self._connections), None)

@@ -1,4 +1,4 @@
-"""What the fake remembers of a request, a session and a code; no repr shows a secret."""
+"""The records of requests, sessions and codes. No repr shows a secret."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Flow = Literal["redirect", "embedded"]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeenRequest:
     """
-    A request as it arrived, recorded before anything is done about it.
+    A request as it arrived, recorded before it is processed.
 
     Attributes:
         endpoint: ``sessions``, ``reauthenticate``, ``token``, ``introspect``, ``disconnect``,
@@ -37,7 +37,7 @@ class SeenRequest:
     monotonic: float = field(default_factory=time.monotonic)
 
     def header(self, name: str) -> str | None:
-        """The first header of that name, whatever its case."""
+        """The first header of that name, ignoring case."""
         return next((v for n, v in self.headers if n.lower() == name.lower()), None)
 
     def as_json(self) -> dict[str, object]:
@@ -54,11 +54,11 @@ class SeenRequest:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenedSession:
     """
-    A Connect session: what one employer is asked to consent to.
+    A Connect session: the consent that one employer is asked for.
 
     Attributes:
-        redirect_uri: None makes it a session of the embedded flow.
-        connection_id: The connection that it re-authenticates, None for a new one.
+        redirect_uri: None in the embedded flow.
+        connection_id: The connection to re-authenticate; None for a new one.
     """
 
     session_id: str
@@ -93,11 +93,11 @@ class OpenedSession:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IssuedCode:
     """
-    A code, what it stands for, and what became of it.
+    A code, the consent behind it, and its use.
 
     Attributes:
-        presented: How often it arrived at the token endpoint, whatever was answered.
-        minted: The tokens that it bought: at most one.
+        presented: How often it was presented to the token endpoint.
+        minted: The tokens issued for it: at most one.
     """
 
     code: str = field(repr=False)

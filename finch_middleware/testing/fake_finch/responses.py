@@ -1,4 +1,4 @@
-"""The form of Finch's answers."""
+"""The form of Finch's responses."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 
 from werkzeug.wrappers import Response
 
-#: Finch's name for an HTTP status, where a situation has no other.
+#: Finch's names for HTTP statuses, unless a call has a more specific one.
 NAMES = {
     400: "bad_request",
     401: "invalid_client_error",
@@ -19,12 +19,12 @@ NAMES = {
 }
 
 
-def json_answer(fields: object, *, status: int = 200) -> Response:
+def json_response(fields: object, *, status: int = 200) -> Response:
     """*fields* as JSON."""
     return Response(json.dumps(fields), status=status, content_type="application/json")
 
 
-def error_answer(
+def error_response(
     status: int,
     *,
     name: str | None = None,
@@ -37,12 +37,12 @@ def error_answer(
     body: dict[str, object] = {"code": status, "name": name, "message": message or name}
     if finch_code is not None:
         body["finch_code"] = finch_code
-    return json_answer(body | more, status=status)
+    return json_response(body | more, status=status)
 
 
 class Refused(Exception):
-    """Finch's refusal of a request; the answer says why."""
+    """Finch refuses a request; the response states why."""
 
-    def __init__(self, answer: Response) -> None:
-        self.answer = answer
-        super().__init__(answer.status)
+    def __init__(self, response: Response) -> None:
+        self.response = response
+        super().__init__(response.status)
