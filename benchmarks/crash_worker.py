@@ -17,12 +17,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from finch_middleware import CallbackRequest, Event, FinchConnect, keeping
-from finch_middleware.assembly import storage_of
+from finch_middleware import CallbackRequest, Event, FinchConnect, exchange
 from finch_middleware.crypto.keys import Key
 from finch_middleware.crypto.vault import Vault
 from finch_middleware.errors import StorageUnavailable
 from finch_middleware.secret import Secret
+from finch_middleware.storage.open import open_storage
 from finch_middleware.storage.sql.dialects.sqlite import SQLite
 
 #: By whose clock the sweep of the scenario "swept" runs.
@@ -31,7 +31,7 @@ SWEPT_LATER = timedelta(minutes=5)
 
 def away_after_claim(url: str) -> Any:
     """A storage that takes claims, and is away whenever one is to be settled."""
-    storage: Any = storage_of(url)
+    storage: Any = open_storage(url)
 
     def away(*_: object) -> None:
         raise StorageUnavailable("unavailable")
@@ -164,9 +164,9 @@ def returning(query: str, cookie: str) -> CallbackRequest:
 @contextlib.contextmanager
 def no_pauses() -> Iterator[None]:
     """A storage that is away is not asked three times over, a second long."""
-    before, keeping.SETTLE_PAUSES = keeping.SETTLE_PAUSES, (0.0, 0.0, 0.0)
+    before, exchange.SETTLE_PAUSES = exchange.SETTLE_PAUSES, (0.0, 0.0, 0.0)
     yield
-    keeping.SETTLE_PAUSES = before
+    exchange.SETTLE_PAUSES = before
 
 
 if __name__ == "__main__":

@@ -25,12 +25,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, get_args
 
 from finch_middleware import CallbackRequest, Event, FinchConnect
-from finch_middleware.assembly import storage_of
 from finch_middleware.attempts import AttemptState
 from finch_middleware.crypto.keys import new_key
 from finch_middleware.crypto.vault import KeyedHash
 from finch_middleware.outcomes import Connected, Failed, Finishing, Outcome, Repeated, Retry
 from finch_middleware.secret import Secret
+from finch_middleware.storage.open import open_storage
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch, IssuedCode
 from tests.storage import servers
 
@@ -235,7 +235,7 @@ class Load:
 
 def _storage(url: str) -> Any:
     if not url.startswith("unix:"):
-        return storage_of(url)
+        return open_storage(url)
     from finch_middleware.storage.redis.storage import RedisStorage
 
     return RedisStorage(url)

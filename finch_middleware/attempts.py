@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from finch_middleware.outcomes import Connected, Failed, Finishing, Invalid
 from finch_middleware.records import Row, SealedToken, readable
 
 #: How long a claim's owner may take; longer than any server lets a request run.
@@ -20,7 +21,7 @@ _HASH_BYTES = 32
 
 class AttemptState(StrEnum):
     """
-    Where an attempt to exchange a code stands.
+    The state of an attempt to exchange a code.
 
     CLAIMED is the only state in which Finch may be asked. STORED and QUARANTINED hold a token;
     FAILED and AMBIGUOUS do not, and differ in whether Finch may have minted one unseen.
@@ -50,7 +51,7 @@ class Attempt:
         bound_to: Keyed hashes of the flows (or customers) that brought the code. A later
             request is a repeat of this one if it brings any of them.
         customer_ids: The customers whose code it may be.
-        reference: What the person was told and the log says.
+        reference: On the person's page and in the log.
         leased_until: Until then the claim's owner is at work; later it was interrupted.
         customer_id, connection_id, return_to: The answer, once stored.
         reason: Why it failed, or why the token was quarantined.
@@ -122,3 +123,50 @@ class Attempt:
         for name in ("claimed_at", "leased_until", "settled_at"):
             values[name] = row[name].astimezone(UTC) if row[name] is not None else None
         return cls(**values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """
+    A claimed attempt, with what its exchange needs.
+
+    Attributes:
+        redirect_uri: The one that opened Connect; None in the embedded flow.
+        narrowed: The attempt as it is settled for each customer whose code it may be: bound to
+            that customer's flows alone, and returning to where that flow began.
+    """
+
+    attempt: Attempt
+    redirect_uri: str | None
+    narrowed: Mapping[str, Attempt]
+
+
+def outcome_of(
+    attempt: Attempt, *, spooled: bool = False
+) -> Connected | Finishing | Invalid | Failed:
+    """
+    What the person who brought the code is shown; the only place where that is decided.
+
+    The first response, a duplicate's, a reload's and that of a spooled token all come from here,
+    so each equals the first. *spooled*: its token waits in the spool.
+    """
+    common: dict[str, Any] = {
+        "reference": attempt.reference,
+        "return_to": attempt.return_to or "/",
+        "request_id": attempt.request_id,
+    }
+    match attempt.state:
+        case AttemptState.CLAIMED:
+            return Finishing(**common, spooled=False)
+        case AttemptState.QUARANTINED:
+            return Invalid(**common, reason="customer_unconfirmed")
+        case AttemptState.STORED if spooled:
+            return Finishing(**common, spooled=True)
+        case AttemptState.STORED:
+            return Connected(
+                **common,
+                connection_id=attempt.connection_id or "",
+                customer_id=attempt.customer_id or "",
+            )
+        case AttemptState.FAILED | AttemptState.AMBIGUOUS:
+            return Failed(**common, reason=attempt.reason or "ambiguous")

@@ -1,23 +1,45 @@
-"""What the application asks for when it opens Finch Connect, checked, and what Finch is asked."""
+"""
+Opens Finch Connect: checks, a session or a re-authentication, and the flow's ticket.
+
+`Begin` serves a view of the application; `BeginPage` serves the begin path, which needs no view.
+"""
 
 from __future__ import annotations
 
+import logging
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 from urllib.parse import SplitResult, urlsplit
 
+from finch_middleware.config.customers import Customer, customer_ids
 from finch_middleware.config.options import FlowKind
 from finch_middleware.config.settings import Settings
 from finch_middleware.config.urls import check_return_to, origin_of
-from finch_middleware.errors import FinchUnavailable, UsageError
+from finch_middleware.errors import (
+    AlreadyConnected,
+    FinchError,
+    FinchRefused,
+    FinchUnavailable,
+    ReturnFault,
+    SchemaMismatch,
+    Unavailable,
+    UsageError,
+)
+from finch_middleware.finch.client import FinchClient
 from finch_middleware.finch.responses import ConnectSession
-from finch_middleware.outcomes import SetCookie
+from finch_middleware.hooks import Events
+from finch_middleware.operations.recovery import Recovery
+from finch_middleware.outcomes import Response, SetCookie, Visit
 from finch_middleware.secret import Secret
+from finch_middleware.tickets import TICKETS_IN_A_BROWSER, Tickets
+from finch_middleware.web.pages import Pages
+from finch_middleware.web.request import CallbackRequest
 
+SESSION_DEADLINE = timedelta(seconds=10)
 NAME_LIMIT = 255
 # Finch: minutes_to_expire is 1 to 129600.
 _LIFE_LIMIT = timedelta(minutes=129_600)
@@ -117,6 +139,168 @@ class Opened:
     location: str | None
     state: Secret
     cookies: tuple[SetCookie, ...]
+
+
+class Begin:
+    """Opens flows. Thread-safe; one for the life of the process."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        client: FinchClient,
+        tickets: Tickets,
+        recovery: Recovery,
+        events: Events,
+    ) -> None:
+        self._settings = settings
+        self._client = client
+        self._tickets = tickets
+        self._recovery = recovery
+        self._events = events
+
+    def open(self, opening: Opening, *, request: CallbackRequest | None) -> Opened:
+        """
+        A Connect session, and the ticket that binds its callback to this browser.
+
+        Raises:
+            UsageError, AlreadyConnected, FinchRefused: As `FinchConnect.begin` states.
+            FinchUnavailable, StorageUnavailable, SpoolUnavailable, KeyUnavailable: The person
+                is not sent anywhere.
+        """
+        opening.checked(self._settings)
+        now = self._settings.clock()
+        ticket = self._tickets.issue(
+            customer_id=opening.customer_id,
+            return_to=check_return_to(opening.return_to, spa_origins=self._settings.spa_origins),
+            kind=opening.flow,
+            at=now,
+            life=opening.expires_in,
+        )
+        # A person must not type a payroll password for a token that could not be kept.
+        self._recovery.prove_ready()
+        session = opening.session or self._session(opening)
+        self._events.report(
+            "finch.session.opened",
+            logging.INFO,
+            customer_ids=(opening.customer_id,),
+            request_id=session.request_id,
+        )
+        location = connect_location(
+            session, ticket.state, connect_origin=self._settings.connect_origin
+        )
+        cookies = request.cookies() if request else ()
+        return Opened(
+            session=session,
+            location=location if opening.flow == "redirect" else None,
+            state=ticket.state,
+            cookies=(
+                *self._tickets.surplus(cookies, kept=TICKETS_IN_A_BROWSER - 1),
+                self._tickets.cookie(ticket, at=now),
+            ),
+        )
+
+    def _session(self, opening: Opening) -> ConnectSession:
+        fields = opening.session_fields(self._settings)
+        try:
+            return self._client.create_session(fields, within=SESSION_DEADLINE)
+        except AlreadyConnected as fault:
+            if opening.when_connected == "raise" or fault.connection_id is None:
+                raise
+            connection_id = fault.connection_id
+            self._events.report(
+                "finch.session.reauthenticates",
+                logging.INFO,
+                customer_ids=(opening.customer_id,),
+                connection_id=connection_id,
+                request_id=fault.request_id,
+            )
+        fields = opening.reauthentication_fields(self._settings, connection_id)
+        return self._client.reauthenticate(fields, within=SESSION_DEADLINE)
+
+
+class BeginPage:
+    """Shows the button, and begins for the person who presses it; `customer_of` names them."""
+
+    def __init__(
+        self, *, settings: Settings, pages: Pages, events: Events, begin: Callable[..., Response]
+    ) -> None:
+        self._settings = settings
+        self._pages = pages
+        self._events = events
+        self._begin = begin
+
+    def respond(self, request: CallbackRequest) -> Response:
+        """
+        A page for a GET; for a POST of our own page, the redirect to Finch Connect.
+
+        Whatever is unavailable, or needs an operator, is a page too.
+
+        Raises:
+            UsageError: `customer_of` returned something else than one Customer or None, or a
+                customer that `begin` cannot take.
+        """
+        if request.method in ("GET", "HEAD"):
+            return self._pages.begin(connect_origin=self._settings.connect_origin)
+        try:
+            return self._open(request)
+        except ReturnFault as fault:
+            return self._reject(request, reason=fault.reason)
+        except Unavailable as fault:
+            return fault.response()
+        except (AlreadyConnected, FinchRefused, SchemaMismatch) as fault:
+            return self._fail(request, fault)
+
+    def _open(self, request: CallbackRequest) -> Response:
+        if request.method != "POST":
+            raise ReturnFault("method")
+        # "none" is the person's own doing: an address typed, a page restored.
+        typed = request.headers.get("Sec-Fetch-Site") == "none"
+        own_page = request.same_origin(self._settings.origin)
+        if not (typed or own_page or request.from_page_of(self._settings.spa_origins)):
+            raise ReturnFault("cross_site")
+        customer = self._customer(request)
+        return self._begin(
+            customer_id=str(customer.id),
+            customer_name=customer.name,
+            customer_email=customer.email,
+            request=request,
+            return_to=self._settings.return_to,
+            flow="embedded" if request.from_script else "redirect",
+        )
+
+    def _customer(self, request: CallbackRequest) -> Customer:
+        if self._settings.customer_of is None:
+            raise UsageError("begin_page needs the option customer_of, to know who is signed in")
+        customer = self._settings.customer_of(request)
+        if not customer_ids(customer):
+            raise ReturnFault("signed_out")
+        if not isinstance(customer, Customer):
+            raise UsageError(
+                "at begin_path customer_of must return one Customer(id=..., name=...), or None; "
+                "where a login has several, begin in a view of the application"
+            )
+        return customer
+
+    def _reject(self, request: CallbackRequest, *, reason: str) -> Response:
+        invalid = Visit.now(return_to=self._settings.return_to).invalid(reason)
+        level = logging.DEBUG if reason == "method" else logging.WARNING
+        self._events.report(
+            "finch.begin.rejected", level, reference=invalid.reference, reason=reason
+        )
+        return self._pages.respond(invalid, request)
+
+    def _fail(self, request: CallbackRequest, fault: FinchError) -> Response:
+        """Only an operator can fix this: the log has the code of the error."""
+        failed = Visit.now(return_to=self._settings.return_to).failed(fault.page_reason)
+        self._events.report(
+            "finch.begin.failed",
+            logging.ERROR,
+            reference=failed.reference,
+            reason=fault.code,
+            request_id=getattr(fault, "request_id", None),
+        )
+        return self._pages.respond(failed, request)
 
 
 def connect_location(session: ConnectSession, state: Secret, *, connect_origin: str) -> str:

@@ -1,14 +1,17 @@
 """
-Whose return is this? By the ticket, or by the signed-in customer; never by neither.
+Which customer does a callback belong to? The ticket decides, or the signed-in customer.
 
 The callback request itself decides nothing: an attacker can make any browser send any of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from finch_middleware.attempts import Attempt
+from finch_middleware.config.customers import customer_ids
 from finch_middleware.config.options import FlowKind
 from finch_middleware.config.settings import Settings
 from finch_middleware.crypto.vault import KeyedHash
@@ -17,53 +20,60 @@ from finch_middleware.tickets import Ticket, expired, with_state
 from finch_middleware.web.params import CallbackParams
 from finch_middleware.web.request import CallbackRequest
 
-#: The customers that the request's login may act for; empty: signed out; None: nobody asked.
+#: The customers that the request's login may act for; empty: signed out; None: not asked.
 SignedIn = frozenset[str] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveFlow:
-    """A flow of this browser that a code may end, and its name in storage."""
+    """A flow of this browser that a code may end, and the hash that names it in storage."""
 
     ticket: Ticket
-    key: bytes
+    hash: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Binding:
     """
-    What a return is bound to, settled before its code is looked at.
+    What a callback is bound to, decided before its code is looked at.
 
     Attributes:
         kind: How Connect was opened: decides whether redirect_uri is sent.
         live: Flows that the code may end, the newest first.
-        customers: Whose code it may be. Empty: it can only be the repeat of an earlier return.
-        names: Keyed hashes of flows and customers that the request brought, each with the
-            customer it stands for.
-        flow_hash: The flow's key, where a state named it.
-        return_to: Where the person goes on, until the customer is known.
+        customers: Whose code it may be. Empty: it can only repeat an earlier callback.
+        owners: Keyed hash of each flow and customer that the request brought, and its customer.
+        flow_hash: The flow's hash, where a state named it.
+        return_to: Where the person is sent afterwards, until the customer is known.
     """
 
     kind: FlowKind
     live: tuple[LiveFlow, ...]
     customers: frozenset[str]
-    names: tuple[tuple[bytes, str], ...]
+    owners: Mapping[bytes, str]
     flow_hash: bytes | None
     return_to: str
 
-    def keys(self, customer_id: str | None = None) -> tuple[bytes, ...]:
-        """The names, or those of one customer."""
-        return tuple(
-            key for key, customer in self.names if customer_id is None or customer == customer_id
-        )
+    def hashes(self) -> tuple[bytes, ...]:
+        """The hashes by which a repeat of this callback is recognised."""
+        return tuple(self.owners)
 
     def ended_by(self, customer_id: str) -> LiveFlow | None:
         """The flow that a code of this customer ends: the newest of theirs."""
         return next((flow for flow in self.live if flow.ticket.customer_id == customer_id), None)
 
+    def narrow(self, attempt: Attempt, *, customer_id: str) -> Attempt:
+        """*attempt*, bound to the flow and the hashes of one customer."""
+        flow = self.ended_by(customer_id)
+        return dataclasses.replace(
+            attempt,
+            flow_hash=flow.hash if flow else None,
+            bound_to=tuple(each for each, owner in self.owners.items() if owner == customer_id),
+            return_to=flow.ticket.return_to if flow else self.return_to,
+        )
+
 
 class Binder:
-    """Finds the binding of a return among the browser's tickets and its login."""
+    """Finds the binding of a callback among the browser's tickets and its login."""
 
     def __init__(self, *, settings: Settings, keyed_hash: KeyedHash) -> None:
         self._settings = settings
@@ -78,11 +88,13 @@ class Binder:
         signed_in: SignedIn,
     ) -> Binding:
         """
-        The binding of *returned*.
+        The binding of *returned*. Without *signed_in* the option `customer_of` is asked.
 
         Raises:
-            ReturnFault: There is none; the reason says what was missing or did not match.
+            ReturnFault: There is none; the reason names what was missing or did not match.
         """
+        if signed_in is None and self._settings.customer_of is not None:
+            signed_in = customer_ids(self._settings.customer_of(request))
         self._refuse_cross_site(request, kind=None)
         if self._settings.opened_by == "application" and not self._names_one(returned, tickets):
             return self._by_login(request, tickets=tickets, signed_in=signed_in)
@@ -114,7 +126,7 @@ class Binder:
             raise ReturnFault("expired")
         self._refuse_cross_site(request, kind=ticket.kind)
         mine = _of_login([ticket], signed_in)
-        return self._bound(mine, kind=ticket.kind, flow_hash=self._flow_hash(ticket))
+        return self._binding(mine, kind=ticket.kind, flow_hash=self._flow_hash(ticket))
 
     def _by_browser(
         self, returned: CallbackParams, *, tickets: Sequence[Ticket], signed_in: SignedIn
@@ -129,7 +141,7 @@ class Binder:
         usable = [ticket for ticket in redirects if not expired(ticket, at=now)]
         if not usable:
             raise ReturnFault("expired")
-        return self._bound(_of_login(usable, signed_in), kind="redirect", flow_hash=None)
+        return self._binding(_of_login(usable, signed_in), kind="redirect", flow_hash=None)
 
     def _by_login(
         self, request: CallbackRequest, *, tickets: Sequence[Ticket], signed_in: SignedIn
@@ -146,9 +158,9 @@ class Binder:
             and ticket.customer_id in signed_in
             and not expired(ticket, at=now)
         ]
-        return self._bound(mine, kind=kind, flow_hash=None, logins=signed_in)
+        return self._binding(mine, kind=kind, flow_hash=None, logins=signed_in)
 
-    def _bound(
+    def _binding(
         self,
         tickets: Sequence[Ticket],
         *,
@@ -156,32 +168,32 @@ class Binder:
         flow_hash: bytes | None,
         logins: frozenset[str] = frozenset(),
     ) -> Binding:
-        flows = [LiveFlow(ticket=ticket, key=self._flow_hash(ticket)) for ticket in tickets]
+        flows = [LiveFlow(ticket=ticket, hash=self._flow_hash(ticket)) for ticket in tickets]
         live = tuple(flow for flow in flows if not flow.ticket.spent)
-        names = [(flow.key, flow.ticket.customer_id) for flow in flows]
-        names += [(self._hash("customer", each), each) for each in sorted(logins)]
+        owners = {flow.hash: flow.ticket.customer_id for flow in flows}
+        owners |= {self._hash("customer", each): each for each in sorted(logins)}
         return Binding(
             kind=kind,
             live=live,
             customers=logins or frozenset(flow.ticket.customer_id for flow in live),
-            names=tuple(names),
+            owners=owners,
             flow_hash=flow_hash,
             return_to=tickets[0].return_to if tickets else self._settings.return_to,
         )
 
     def _refuse_cross_site(self, request: CallbackRequest, *, kind: FlowKind | None) -> None:
-        # A GET of the redirect flow comes from Finch's site by nature; all else is our own page's.
-        ours_alone = request.method == "POST" or kind == "embedded"
+        # A GET of the redirect flow comes from Finch's site; all else must come from our own page.
+        own_page_only = request.method == "POST" or kind == "embedded"
         if request.headers.get("Sec-Fetch-Mode") == "no-cors":
-            # An image or a form's target of some page: nobody would ever see the answer.
+            # An image on some page, for instance: no person would ever see the response.
             raise ReturnFault("cross_site")
         ours = request.same_origin(self._settings.origin)
-        if ours_alone and not (ours or request.from_page_of(self._settings.spa_origins)):
+        if own_page_only and not (ours or request.from_page_of(self._settings.spa_origins)):
             raise ReturnFault("cross_site")
 
 
 def _of_login(tickets: Sequence[Ticket], signed_in: SignedIn) -> list[Ticket]:
-    """The tickets that the signed-in customer may use; all, where nobody asked who that is."""
+    """The tickets that the signed-in customer may use; all, where the login was not asked."""
     if signed_in is None:
         return list(tickets)
     if not signed_in:

@@ -1,7 +1,7 @@
 """
 FinchConnect, the component an application holds. It knows no WSGI.
 
-It passes calls on: `assembly` makes the pieces, and the story itself stands in `flow`.
+It passes calls on: `assembly` makes the pieces, and `begin` and `callback` tell the story.
 """
 
 from __future__ import annotations
@@ -12,23 +12,15 @@ from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
 from typing import Literal, Unpack, cast
 
-from finch_middleware.assembly import Assembly
-from finch_middleware.begin import Opening
-from finch_middleware.begin_page import BeginPage, browser_path_of
+from finch_middleware.assembly import assemble
+from finch_middleware.begin import BeginPage, Opening
 from finch_middleware.config.customers import Customers, customer_ids
 from finch_middleware.config.options import FlowKind, Options, options_from_env
 from finch_middleware.config.settings import Settings
-from finch_middleware.errors import (
-    ConfigurationError,
-    FinchFault,
-    KeyUnavailable,
-    StorageFault,
-    Unavailable,
-)
+from finch_middleware.errors import ConfigurationError, Unavailable
 from finch_middleware.finch.responses import ConnectSession
-from finch_middleware.outcomes import FAILED_REASONS, Failed, Outcome, Response
+from finch_middleware.outcomes import Failed, Outcome, Response, Visit
 from finch_middleware.storage.protocol import Storage
-from finch_middleware.visit import Visit
 from finch_middleware.web.headers import with_cookies, with_cors
 from finch_middleware.web.pages import Pages
 from finch_middleware.web.request import CallbackRequest
@@ -65,7 +57,7 @@ class FinchConnect:
 
     def __init__(self, **options: Unpack[Options]) -> None:
         settings, self._pages = _configured(options)
-        pieces = Assembly(settings)
+        pieces = assemble(settings)
         self.client_id = settings.client_id
         self.vault = pieces.vault
         self.storage = pieces.storage
@@ -76,7 +68,8 @@ class FinchConnect:
         self.callback_path = settings.callback_path
         self._settings = settings
         self._events = pieces.events
-        self._flow = pieces.flow
+        self._begin = pieces.begin
+        self._callback = pieces.callback
         self._begin_page = BeginPage(
             settings=settings, pages=self._pages, events=pieces.events, begin=self.begin
         )
@@ -121,7 +114,7 @@ class FinchConnect:
 
         Call it in a view behind the application's own login and CSRF protection, on POST.
         *customer_id* must come from the login, never from the request: it is what the return
-        is held against. *request* lets old tickets of this browser be dropped. *expires_in*
+        is compared with. *request* lets old tickets of this browser be dropped. *expires_in*
         is the life of the Connect session and of the ticket. Nothing is written to storage.
 
         Raises:
@@ -147,7 +140,7 @@ class FinchConnect:
         )
         understood = CallbackRequest.of(request) if request is not None else None
         try:
-            opened = self._flow.begin(opening, request=understood)
+            opened = self._begin.open(opening, request=understood)
         except Unavailable as away:
             failed = self._away(away, return_to=return_to)
             request = understood or CallbackRequest()
@@ -174,7 +167,7 @@ class FinchConnect:
         nobody. Without it `customer_of` is asked, where one is configured.
         """
         signed_in = None if isinstance(customer_id, _NobodyAsked) else customer_ids(customer_id)
-        return self._flow.finish(CallbackRequest.of(request), signed_in=signed_in)
+        return self._callback.finish(CallbackRequest.of(request), signed_in=signed_in)
 
     def respond(self, outcome: Outcome, request: object) -> Response:
         """The answer to *outcome*: by the application's `render`, or else by our pages."""
@@ -203,10 +196,10 @@ class FinchConnect:
         `customer_of` says for whom. A browser goes to Finch; a script gets JSON for Finch's SDK.
 
         Raises:
-            UsageError: `customer_of` answered something else than one Customer, or nobody.
+            UsageError: `customer_of` returned something else than one Customer or None.
         """
         understood = CallbackRequest.of(request)
-        response = self._begin_page.answer(understood)
+        response = self._begin_page.respond(understood)
         return with_cors(response, understood, spa_origins=self._settings.spa_origins)
 
     def _answered(self, outcome: Outcome, request: CallbackRequest) -> Response | None:
@@ -227,7 +220,7 @@ class FinchConnect:
     def _away(self, away: Unavailable, *, return_to: str) -> Failed:
         """What the page says, and the log under the same reference."""
         failed = Visit.now(return_to=return_to).failed(
-            _reason_of(away), retry_after=getattr(away, "retry_after", None)
+            away.page_reason, retry_after=getattr(away, "retry_after", None)
         )
         self._events.report(
             "finch.begin.failed",
@@ -247,7 +240,7 @@ def _configured(options: Options) -> tuple[Settings, Pages]:
     try:
         settings = Settings.of(options, storage_protocol=Storage)
         spa_origins = settings.spa_origins
-        begin_path, connect_origin = browser_path_of(settings), settings.connect_origin
+        begin_path, connect_origin = settings.begin_href, settings.connect_origin
     except ConfigurationError as error:
         faults += error.faults
     try:
@@ -266,17 +259,6 @@ def _configured(options: Options) -> tuple[Settings, Pages]:
     if faults:
         raise ConfigurationError(faults)
     return settings, pages
-
-
-def _reason_of(away: Unavailable) -> str:
-    """What the page of an `Unavailable` says: one of FAILED_REASONS."""
-    if isinstance(away, StorageFault):
-        return "storage_unavailable"
-    if isinstance(away, KeyUnavailable):
-        return "key_unavailable"
-    if isinstance(away, FinchFault):
-        return away.reason if away.reason in FAILED_REASONS else "unreachable"
-    return "spool_unavailable"
 
 
 def _taken(environ: list[Mapping[str, str] | None], overrides: Options) -> Options:

@@ -1,33 +1,37 @@
-"""What the application asks afterwards: whose connections there are, and their tokens."""
+"""What the application asks later: a customer's connections, and their tokens."""
 
 from __future__ import annotations
 
 import dataclasses
 import re
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 
+from finch_middleware.attempts import Attempt
 from finch_middleware.crypto.vault import Vault
 from finch_middleware.errors import StorageUnavailable
 from finch_middleware.finch.client import FinchClient
+from finch_middleware.finch.responses import Grant
 from finch_middleware.records import Connection, StoredConnection
 from finch_middleware.secret import Secret
 from finch_middleware.storage.protocol import Storage
 
 DEADLINE = timedelta(seconds=10)
-# A row that changes under each of so many tries is being written by somebody's loop.
+# A row that changes during each of these tries is being rewritten in a loop elsewhere.
 _TRIES = 5
 _WORD = re.compile(r"[a-z_]{1,64}")
 
 
 class Connections:
-    """The stored connections of one client_id. Listing decrypts nothing and asks nobody."""
+    """The stored connections of one client_id. Listing decrypts nothing and calls nobody."""
 
-    def __init__(self, *, client_id: str, storage: Storage, vault: Vault, api: FinchClient) -> None:
+    def __init__(
+        self, *, client_id: str, storage: Storage, vault: Vault, client: FinchClient
+    ) -> None:
         self._client_id = client_id
         self._storage = storage
         self._vault = vault
-        self._api = api
+        self._client = client
 
     def for_customer(self, customer_id: str) -> list[Connection]:
         """
@@ -51,7 +55,7 @@ class Connections:
 
     def refresh(self, connection_id: str, *, customer_id: str) -> Connection | None:
         """
-        That connection with Finch's present word on its `status`, stored; None as for `get`.
+        That connection with Finch's current `status`, stored; None as for `get`.
 
         ``connected``, ``pending``, ``processing``, ``reauth``, ``disconnected`` and others:
         Finch may add words. Source: Finch, ``GET /introspect``.
@@ -59,15 +63,15 @@ class Connections:
         Raises:
             FinchRefused: Finch does not take the token (any more).
             FinchUnavailable: Finch did not answer; nothing was changed.
-            CannotOpen: The row was altered, or its key is not at hand.
+            CannotOpen: The row was altered, or its key is not available.
             StorageUnavailable: The storage did not confirm.
         """
         for _ in range(_TRIES):
             row = self._row(connection_id, customer_id)
             if row is None:
                 return None
-            told = self._api.introspect(self._token(row), within=DEADLINE)
-            renewed = dataclasses.replace(row, status=_status(told) or row.status)
+            introspection = self._client.introspect(self._token(row), within=DEADLINE)
+            renewed = dataclasses.replace(row, status=_status(introspection) or row.status)
             if self._storage.swap(row, renewed):
                 return self._connection(renewed)
         raise StorageUnavailable("busy")
@@ -77,29 +81,29 @@ class Connections:
         End the connection at Finch, then forget it here. Whether there was one.
 
         Cannot be undone: Finch ends every token of this employer and provider, and billing.
-        Not needed, and wrong, for one that only wants to be re-authenticated; for that, `begin`.
+        Wrong for a connection that only needs re-authentication: use `begin` for that.
         Source: Finch, ``POST /disconnect``.
 
         Raises:
             FinchRefused: Finch does not take the token (any more); the row stays. Where an
                 earlier call ended the connection and the row outlived it: `forget`.
             FinchUnavailable: Finch may or may not have acted; the row stays, ask again.
-            CannotOpen: The row was altered, or its key is not at hand; nothing was asked.
+            CannotOpen: The row was altered, or its key is not available; nothing was asked.
             StorageUnavailable: The storage did not confirm.
         """
         row = self._row(connection_id, customer_id)
         if row is None:
             return False
-        self._api.disconnect(self._token(row), within=DEADLINE)
+        self._client.disconnect(self._token(row), within=DEADLINE)
         # The token first: without it the connection could never be ended.
         return self._storage.delete(connection_id)
 
     def forget(self, connection_id: str, *, customer_id: str) -> bool:
         """
-        Remove the connection here and ask nobody. Whether there was one.
+        Remove the connection here without calling Finch. Whether there was one.
 
-        For one that Finch has ended already. Of a connection that still lives the token is lost,
-        and with it the only way to `disconnect`: Finch goes on billing it.
+        Only for a connection that Finch has ended. Otherwise its token is lost, and with it the
+        only way to `disconnect`: Finch continues to bill it.
 
         Raises:
             StorageUnavailable: The storage did not confirm.
@@ -121,8 +125,32 @@ class Connections:
         return Connection.of(row, lambda: self._vault.open_grant(row))
 
 
-def _status(told: Mapping[str, object]) -> str | None:
+def sealed_connection(
+    grant: Grant, *, attempt: Attempt, vault: Vault, at: datetime
+) -> StoredConnection:
+    """
+    The row of the connection that *attempt* obtained: its `connection_id`, for its `customer_id`.
+
+    *at*: when the token was received.
+    """
+    connection_id, customer_id = attempt.connection_id or "", attempt.customer_id or ""
+    sealed = vault.seal_grant(grant.document, connection_id=connection_id, customer_id=customer_id)
+    return StoredConnection(
+        connection_id=connection_id,
+        customer_id=customer_id,
+        client_id=attempt.client_id,
+        provider_id=grant.provider_id,
+        products=grant.products,
+        client_type=grant.client_type,
+        connection_type=grant.connection_type,
+        sealed=sealed,
+        obtained_at=at,
+        attempt_id=attempt.attempt_id,
+    )
+
+
+def _status(introspection: Mapping[str, object]) -> str | None:
     """The status word of an introspection, if it has the shape of one."""
-    status = told.get("connection_status")
+    status = introspection.get("connection_status")
     word = status.get("status") if isinstance(status, Mapping) else None
     return word if isinstance(word, str) and _WORD.fullmatch(word) else None

@@ -1,4 +1,8 @@
-"""A code that another request claimed before: wait for its answer, and give the same."""
+"""
+A code that comes more than once: the race for its claim, and what everybody but the winner gets.
+
+A loser waits for the winner and gets the winner's outcome, and so does every reload.
+"""
 
 from __future__ import annotations
 
@@ -6,146 +10,234 @@ import logging
 import threading
 import time
 
-from finch_middleware.attempts import Attempt, AttemptState
+from finch_middleware.attempts import Attempt, AttemptState, outcome_of
 from finch_middleware.binding import Binding
 from finch_middleware.config.settings import Settings
-from finch_middleware.exchange import Exchange
+from finch_middleware.errors import ReturnFault, StorageFault, StorageUnavailable
 from finch_middleware.forks import PerProcess
-from finch_middleware.hooks import Events
+from finch_middleware.hooks import ConnectedHook, Events
 from finch_middleware.operations.recovery import Recovery
-from finch_middleware.outcomes import Connected, Failed, Finishing, Invalid, Repeated
+from finch_middleware.outcomes import Failed, Finishing, Invalid, Repeated, Visit
 from finch_middleware.storage.protocol import Storage
+from finch_middleware.storage.spool import Spool
 from finch_middleware.tickets import REPLAY_WINDOW
-from finch_middleware.visit import Visit
 
 #: Threads of one process that may wait; a server has few, and the winner needs one of them.
 WAITING_THREADS = 8
 WAIT_SECONDS = 15.0
 _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 0.25
+#: Claims of unknown outcome that a process remembers; a forgotten one ends with its lease.
+ABANDONED_LIMIT = 10_000
+#: Released attempts whose outcome a process remembers, for those that wait for it.
+RELEASED_LIMIT = 1000
+
+Answer = Repeated | Finishing | Invalid | Failed
+
+
+class ClaimRace:
+    """
+    Claims codes, and releases the claims of codes that Finch did not take.
+
+    Remembers what no storage can hold: this process's claims whose commit was never confirmed,
+    and the outcome of those that it released.
+    """
+
+    def __init__(self, *, storage: Storage, events: Events) -> None:
+        self._storage = storage
+        self._events = events
+        self._abandoned: set[str] = set()
+        self._released: dict[str, Failed] = {}
+
+    def claim(self, attempt: Attempt) -> Attempt | None:
+        """
+        Claim the code for *attempt*: None where it won, otherwise the attempt that it lost to.
+
+        Raises:
+            StorageFault: The claim is not confirmed; the code is unspent.
+        """
+        other = self._claim_once(attempt)
+        if other is None or other.attempt_id not in self._abandoned:
+            return other
+        if not other.repeats(attempt.bound_to):
+            return other
+        # Its commit arrived after its request had ended, so its code was never presented.
+        self._storage.release(other)
+        return self._claim_once(attempt)
+
+    def release(self, attempt: Attempt, outcome: Failed) -> None:
+        """Release the claim: the code is unspent. Those who wait for it get *outcome* as well."""
+        if len(self._released) >= RELEASED_LIMIT:
+            self._released.clear()
+        # Before the release: a waiting request looks here once the claim is gone.
+        self._released[attempt.attempt_id] = outcome
+        try:
+            self._storage.release(attempt)
+        except StorageFault:
+            self._events.of_attempt("finch.claim.not_released", logging.ERROR, attempt)
+
+    def released(self, attempt: Attempt) -> Failed | None:
+        """The outcome of a claim that this process released."""
+        return self._released.get(attempt.attempt_id)
+
+    def _claim_once(self, attempt: Attempt) -> Attempt | None:
+        try:
+            current = self._storage.claim(attempt)
+        except StorageUnavailable:
+            # The connection may have broken during the commit: the claim may be recorded.
+            if self._recorded(attempt):
+                return None
+            raise
+        return current if current and current.attempt_id != attempt.attempt_id else None
+
+    def _recorded(self, attempt: Attempt) -> bool:
+        """Whether this attempt's claim is the recorded one; if not, it is abandoned."""
+        recorded = False
+        try:
+            current = self._storage.attempt(attempt.code_hash)
+            recorded = current is not None and current.attempt_id == attempt.attempt_id
+        finally:
+            # Not earlier: until then another request could release the claim that we use.
+            if not recorded:
+                self._abandon(attempt)
+        return recorded
+
+    def _abandon(self, attempt: Attempt) -> None:
+        if len(self._abandoned) >= ABANDONED_LIMIT:
+            self._abandoned.clear()
+        self._abandoned.add(attempt.attempt_id)
 
 
 class Duplicates:
-    """Answers the losers of a claim, and every reload."""
+    """
+    Gives the losers of a claim, and every reload, the outcome of the first request.
+
+    Attributes:
+        race: Decides which request wins.
+    """
 
     def __init__(
         self,
         *,
         settings: Settings,
         storage: Storage,
-        redeemer: Exchange,
+        spool: Spool,
         recovery: Recovery,
+        connected: ConnectedHook,
         events: Events,
     ) -> None:
+        self.race = ClaimRace(storage=storage, events=events)
         self._settings = settings
         self._storage = storage
-        self._redeemer = redeemer
+        self._spool = spool
         self._recovery = recovery
+        self._connected = connected
         self._events = events
-        self._waiting = PerProcess(lambda: threading.BoundedSemaphore(WAITING_THREADS))
+        self._places = PerProcess(lambda: threading.BoundedSemaphore(WAITING_THREADS))
 
-    def answer(
-        self, standing: Attempt, *, code_hash: bytes, binding: Binding, visit: Visit
-    ) -> Repeated | Finishing | Invalid | Failed:
+    def spooled(self, code_hash: bytes, *, binding: Binding) -> Answer | None:
+        """The outcome of this code's token if that still waits in the spool; None if not."""
+        entry = self._spool.entry(code_hash)
+        if entry is None or not entry.attempt.repeats(binding.hashes()):
+            return None
+        try:
+            if self._recovery.drain_entry(entry):
+                return None
+        except StorageFault:
+            pass
+        outcome = outcome_of(entry.attempt, spooled=True)
+        return outcome if isinstance(outcome, Finishing) else Repeated(first=outcome)
+
+    def recorded(self, code_hash: bytes, *, binding: Binding, visit: Visit) -> Answer:
         """
-        What a request gets whose claim lost against *standing*.
+        The outcome of a code that only an earlier request can have brought in good faith.
 
         Raises:
-            StorageFault: The standing attempt cannot be read any more.
+            ReturnFault: There was no such request.
+            StorageFault: Its attempt cannot be read.
         """
-        if standing.code_hash != code_hash:
-            return self._refused(visit, standing, "code_mismatch")
-        if not standing.repeats(binding.keys()):
-            return self._refused(visit, standing, "already_used")
-        if self._at_work(standing):
+        current = self._storage.attempt(code_hash)
+        if current is None:
+            raise ReturnFault("already_used")
+        return self.outcome(current, code_hash=code_hash, binding=binding, visit=visit)
+
+    def outcome(
+        self, current: Attempt, *, code_hash: bytes, binding: Binding, visit: Visit
+    ) -> Answer:
+        """
+        What a request gets whose claim lost to *current*.
+
+        Raises:
+            StorageFault: That attempt cannot be read any more.
+        """
+        if current.code_hash != code_hash:
+            return self._reject(visit, current, "code_mismatch")
+        if not current.repeats(binding.hashes()):
+            return self._reject(visit, current, "already_used")
+        if self._in_progress(current):
             self._events.report(
                 "finch.callback.joined",
                 logging.INFO,
                 reference=visit.reference,
-                attempt_id=standing.attempt_id,
+                attempt_id=current.attempt_id,
             )
-            latest = self._awaited(standing)
+            latest = self._wait(current)
             if latest is None:
-                return self._released(standing, visit)
-            standing = latest
-        if self._at_work(standing):
-            return Finishing(
-                reference=standing.reference, return_to=binding.return_to, spooled=False
-            )
-        if standing.state is AttemptState.CLAIMED:
-            ended = self._recovery.interrupted(standing)
-            # Its owner may have come back in this very moment.
-            standing = self._storage.attempt(code_hash) or ended
-        # Settling may have narrowed down whose it is.
-        if not standing.repeats(binding.keys()):
-            return self._refused(visit, standing, "already_used")
-        return self._told(standing, visit)
+                # The winner released its claim: Finch did nothing, and a reload tries again.
+                released = self.race.released(current)
+                return Repeated(first=released) if released else visit.failed("unreachable")
+            current = latest
+        if current.state is AttemptState.CLAIMED and not self._in_progress(current):
+            ended = self._recovery.interrupt(current)
+            # Its owner may have settled it at this very moment.
+            current = self._storage.attempt(code_hash) or ended
+        # Settling may have narrowed down whose code it was.
+        if not current.repeats(binding.hashes()):
+            return self._reject(visit, current, "already_used")
+        return self._repeat(current, visit)
 
-    def _released(self, standing: Attempt, visit: Visit) -> Repeated | Failed:
-        """What the winner was told, as far as this process knows: the code is unspent."""
-        failed = self._redeemer.released(standing)
-        return Repeated(first=failed) if failed else visit.failed("unreachable")
+    def _repeat(self, current: Attempt, visit: Visit) -> Answer:
+        if current.state is AttemptState.STORED:
+            settled_at = current.settled_at or current.claimed_at
+            if self._settings.clock() > settled_at + REPLAY_WINDOW:
+                return self._reject(visit, current, "already_used")
+            if self._lease_over(current):
+                self._connected.run(current)
+        outcome = outcome_of(current)
+        return outcome if isinstance(outcome, Finishing) else Repeated(first=outcome)
 
-    def _told(self, standing: Attempt, visit: Visit) -> Repeated | Invalid:
-        if standing.state is AttemptState.STORED:
-            return self._connected(standing, visit)
-        quarantined = standing.state is AttemptState.QUARANTINED
-        first = (Invalid if quarantined else Failed)(
-            reference=standing.reference,
-            return_to=standing.return_to or visit.return_to,
-            request_id=standing.request_id,
-            reason="customer_unconfirmed" if quarantined else standing.reason or "ambiguous",
-        )
-        return Repeated(first=first)
-
-    def _connected(self, standing: Attempt, visit: Visit) -> Repeated | Invalid:
-        settled_at = standing.settled_at or standing.claimed_at
-        if self._settings.clock() > settled_at + REPLAY_WINDOW:
-            return self._refused(visit, standing, "already_used")
-        if self._lease_over(standing):
-            self._redeemer.notify(standing)
-        return Repeated(
-            first=Connected(
-                reference=standing.reference,
-                return_to=standing.return_to or visit.return_to,
-                request_id=standing.request_id,
-                connection_id=standing.connection_id or "",
-                customer_id=standing.customer_id or "",
-            )
-        )
-
-    def _awaited(self, standing: Attempt) -> Attempt | None:
+    def _wait(self, current: Attempt) -> Attempt | None:
         """The attempt once it is settled or its lease is over; None if it was released."""
-        waiting = self._waiting.get()
-        if not waiting.acquire(blocking=False):
-            return standing
+        places = self._places.get()
+        if not places.acquire(blocking=False):
+            return current
         try:
-            return self._polled(standing)
+            return self._poll(current)
         finally:
-            waiting.release()
+            places.release()
 
-    def _polled(self, standing: Attempt) -> Attempt | None:
+    def _poll(self, current: Attempt) -> Attempt | None:
         until = time.monotonic() + WAIT_SECONDS
         pause = _FIRST_PAUSE_SECONDS
-        latest: Attempt | None = standing
-        while latest is not None and self._at_work(latest) and time.monotonic() < until:
+        latest: Attempt | None = current
+        while latest is not None and self._in_progress(latest) and time.monotonic() < until:
             time.sleep(pause)
             pause = min(pause * 1.5, _LONGEST_PAUSE_SECONDS)
-            latest = self._storage.attempt(standing.code_hash)
+            latest = self._storage.attempt(current.code_hash)
         return latest
 
-    def _at_work(self, attempt: Attempt) -> bool:
+    def _in_progress(self, attempt: Attempt) -> bool:
         return attempt.state is AttemptState.CLAIMED and not self._lease_over(attempt)
 
     def _lease_over(self, attempt: Attempt) -> bool:
         return self._settings.clock() > attempt.leased_until
 
-    def _refused(self, visit: Visit, standing: Attempt, reason: str) -> Invalid:
+    def _reject(self, visit: Visit, current: Attempt, reason: str) -> Invalid:
         self._events.report(
             "finch.callback.rejected",
             logging.WARNING,
             reference=visit.reference,
             reason=reason,
-            attempt_id=standing.attempt_id,
+            attempt_id=current.attempt_id,
         )
         return visit.invalid(reason)

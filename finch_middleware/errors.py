@@ -302,7 +302,7 @@ class CannotOpen(FinchError):
 
     def __init__(self, *, key_id: str | None) -> None:
         self.key_id = key_id
-        super().__init__("a sealed value does not open here with the keys at hand")
+        super().__init__("a sealed value does not open here with the available keys")
 
 
 def raise_without_context(error: FinchError) -> NoReturn:

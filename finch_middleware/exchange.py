@@ -1,295 +1,250 @@
 """
-From a claimed code to a stored token: exchange, whose it is, seal, settle.
+From a claimed attempt to a settled one: present the code, check ownership, seal, store.
 
-Everything that can fail has come before. What comes after Finch's answer is the least possible:
-compare, seal with a key in memory, one durable write; if that fails for good, one durable file.
+Everything that can fail comes before the code is presented. After Finch's response comes the
+least possible: compare, seal with a key in memory, one durable write; if that fails for good,
+one durable file in the spool.
 """
 
 from __future__ import annotations
 
-import functools
+import dataclasses
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Literal
 
-from finch_middleware.attempts import Attempt, AttemptState
-from finch_middleware.binding import Binding
+from finch_middleware.attempts import Attempt, AttemptState, Claim
 from finch_middleware.config.settings import Settings
+from finch_middleware.connections import sealed_connection
 from finch_middleware.crypto.vault import Vault
 from finch_middleware.errors import (
     BadResponse,
     CodeRejected,
     FinchFault,
     FinchUnavailable,
-    StorageFault,
+    SpoolUnavailable,
 )
 from finch_middleware.finch.client import FinchClient
 from finch_middleware.finch.responses import Grant
-from finch_middleware.hooks import Events
-from finch_middleware.keeping import Keeping
-from finch_middleware.outcomes import Connected, Failed, Finishing, Invalid
-from finch_middleware.records import Connection, SealedToken, StoredConnection
+from finch_middleware.hooks import ConnectedHook, Events
+from finch_middleware.records import SealedToken, StoredConnection
 from finch_middleware.secret import Secret
 from finch_middleware.storage.protocol import Storage
-from finch_middleware.tickets import Ticket, Tickets
+from finch_middleware.storage.spool import Spool
 
-#: Released attempts whose end this process remembers, for those who waited for it.
-RELEASED_LIMIT = 1000
+#: Pauses, in seconds, before each try to settle.
+SETTLE_PAUSES = (0.0, 0.2, 0.8)
+#: No try begins later than this: a try may wait three seconds, and the spool comes after it.
+SETTLE_TRIES_SECONDS = 2.0
 _TICK = timedelta(microseconds=1)
 
-Redeemed = Connected | Finishing | Invalid | Failed
+#: Where a token is after the attempt to save it.
+Saved = Literal["stored", "spooled", "lost"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchanged:
+    """A settled attempt, and whether it waits in the spool rather than in the storage."""
+
+    attempt: Attempt
+    spooled: bool = False
 
 
 class Exchange:
-    """Presents a claimed code to Finch, once, and keeps what comes back."""
+    """Presents a claimed code to Finch, once, and keeps the token that comes back."""
 
     def __init__(
         self,
         *,
         settings: Settings,
-        api: FinchClient,
+        client: FinchClient,
         vault: Vault,
-        tickets: Tickets,
         storage: Storage,
-        keeping: Keeping,
+        spool: Spool,
+        connected: ConnectedHook,
         events: Events,
     ) -> None:
         self._settings = settings
-        self._api = api
+        self._client = client
         self._vault = vault
-        self._tickets = tickets
         self._storage = storage
-        self._keeping = keeping
+        self._spool = spool
+        self._connected = connected
         self._events = events
-        self._released: dict[str, Failed] = {}
 
-    def redeem(
+    def prepare(self, customers: Collection[str]) -> list[StoredConnection]:
+        """
+        The existing connections of *customers*, once a token obtained now could be kept.
+
+        Raises:
+            KeyUnavailable, SpoolUnavailable, StorageUnavailable: It could not; the code is unspent.
+        """
+        self._vault.prove()
+        self._spool.prove()
+        return [stored for one in sorted(customers) for stored in self._storage.for_customer(one)]
+
+    def run(
         self,
-        attempt: Attempt,
+        claim: Claim,
         code: Secret,
         *,
-        binding: Binding,
-        known: Sequence[StoredConnection],
+        existing: Sequence[StoredConnection],
         within: timedelta,
-    ) -> Redeemed:
+    ) -> Exchanged:
         """
-        How the one presentation of *code* ended; *attempt* is claimed and ours.
+        The attempt after the one presentation of *code*.
 
-        *known*: what stood for these customers before; *within*: how long Finch may take.
+        *existing*: what `prepare` returned; *within*: how long Finch may take.
+
+        Raises:
+            FinchUnavailable: Finch did nothing: the code is unspent, and its claim can be released.
         """
-        redirect_uri = self._settings.redirect_uri if binding.kind == "redirect" else None
         try:
-            grant = self._api.exchange(code, redirect_uri=redirect_uri, within=within)
+            grant = self._client.exchange(code, redirect_uri=claim.redirect_uri, within=within)
         except FinchUnavailable as fault:
-            return self._unspent(attempt, fault, binding=binding)
+            # What only an operator can change is as urgent as an outage of our own.
+            passing = fault.reason in ("unreachable", "throttled")
+            level = logging.WARNING if passing else logging.CRITICAL
+            self._report(fault, "finch.exchange.finch_unavailable", level, claim.attempt)
+            raise
         except FinchFault as fault:
-            return self._spent(attempt, fault, binding=binding)
-        return self._kept(attempt, grant, binding=binding, known=known)
+            return Exchanged(attempt=self._settle_without_token(claim.attempt, fault))
+        owner = claim.narrowed.get(grant.customer_id or "")
+        if owner is None or grant.connection_id is None:
+            return self._quarantine(claim.attempt, grant)
+        return self._store(owner, grant, existing=existing)
 
-    def released(self, attempt: Attempt) -> Failed | None:
-        """How *attempt* ended, if this process released it: its code is unspent."""
-        return self._released.get(attempt.attempt_id)
+    def _settle_without_token(self, attempt: Attempt, fault: FinchFault) -> Attempt:
+        match fault:
+            case CodeRejected():
+                state, reason = AttemptState.FAILED, "code_rejected"
+                self._report(fault, "finch.exchange.code_rejected", logging.WARNING, attempt)
+            case BadResponse():
+                state, reason = AttemptState.FAILED, "bad_response"
+                self._report(fault, "finch.exchange.bad_response", logging.ERROR, attempt)
+            case _:
+                state, reason = AttemptState.AMBIGUOUS, "ambiguous"
+                self._report(fault, "finch.exchange.ambiguous", logging.ERROR, attempt)
+        settled = attempt.settled(state, at=self._now(), reason=reason, request_id=fault.request_id)
+        error = self._settle(settled, None, pauses=(0.0,))
+        if error:
+            self._report_storage(settled, error)
+        return settled
 
-    def notify(self, attempt: Attempt) -> bool:
-        """
-        Run `on_connected` if it is owed, and note it. Whether it ran; if it raises, it stays owed.
-
-        It is given the connection as it stands, which may have a newer token than *attempt*'s.
-        """
-        hook = self._settings.on_connected
-        if hook is None or attempt.notified or attempt.connection_id is None:
-            return False
-        try:
-            stored = self._storage.get(attempt.connection_id)
-            if stored is not None:
-                hook(Connection.of(stored, functools.partial(self._vault.open_grant, stored)))
-        except Exception:  # the application's own code; the person is connected all the same
-            self._events.of_attempt(
-                "finch.hook.failed", logging.ERROR, attempt, reason="on_connected"
-            )
-            return False
-        # Without a connection the application removed it meanwhile: nothing is left to tell of.
-        done = attempt.settled(attempt.state, at=attempt.settled_at or self._now(), notified=True)
-        return self._keeping.note(done) and stored is not None
-
-    def _unspent(self, attempt: Attempt, fault: FinchUnavailable, *, binding: Binding) -> Failed:
-        failed = Failed(
-            reference=attempt.reference,
-            return_to=binding.return_to,
-            request_id=fault.request_id,
-            reason=fault.reason,
-            retry_after=fault.retry_after,
-        )
-        # Before the release: whoever waits for this attempt looks here once it is gone.
-        self._remember(attempt, failed)
-        try:
-            self._storage.release(attempt)
-        except StorageFault:
-            self._events.of_attempt("finch.claim.not_released", logging.ERROR, attempt)
-        level = (
-            logging.WARNING if fault.reason in ("unreachable", "throttled") else logging.CRITICAL
-        )
-        self._report_fault(fault, level, attempt)
-        return failed
-
-    def _remember(self, attempt: Attempt, failed: Failed) -> None:
-        if len(self._released) >= RELEASED_LIMIT:
-            self._released.clear()
-        self._released[attempt.attempt_id] = failed
-
-    def _spent(self, attempt: Attempt, fault: FinchFault, *, binding: Binding) -> Failed:
-        state, reason = AttemptState.AMBIGUOUS, "ambiguous"
-        if isinstance(fault, CodeRejected):
-            state, reason = AttemptState.FAILED, "code_rejected"
-        elif isinstance(fault, BadResponse):
-            state, reason = AttemptState.FAILED, "bad_response"
-        level = logging.WARNING if reason == "code_rejected" else logging.ERROR
-        self._report_fault(fault, level, attempt)
-        self._keeping.note(
-            attempt.settled(
-                state,
-                at=self._now(),
-                reason=reason,
-                return_to=binding.return_to,
-                request_id=fault.request_id,
-            )
-        )
-        return Failed(
-            reference=attempt.reference,
-            return_to=binding.return_to,
-            request_id=fault.request_id,
-            reason=reason,
-        )
-
-    def _kept(
-        self,
-        attempt: Attempt,
-        grant: Grant,
-        *,
-        binding: Binding,
-        known: Sequence[StoredConnection],
-    ) -> Redeemed:
-        if grant.connection_id is None or grant.customer_id not in binding.customers:
-            return self._quarantined(attempt, grant, binding=binding)
-        flow = binding.ended_by(grant.customer_id)
+    def _store(
+        self, owner: Attempt, grant: Grant, *, existing: Sequence[StoredConnection]
+    ) -> Exchanged:
         now = self._now()
-        obtained_at = self._obtained_at(attempt, known, now=now)
-        stored = self.sealed(attempt, grant, grant.connection_id, grant.customer_id, at=obtained_at)
-        settled = attempt.settled(
+        settled = owner.settled(
             AttemptState.STORED,
             at=now,
-            flow_hash=flow.key if flow else None,
-            bound_to=binding.keys(grant.customer_id),
             customer_id=grant.customer_id,
             connection_id=grant.connection_id,
-            return_to=flow.ticket.return_to if flow else binding.return_to,
             request_id=grant.request_id,
             notified=self._settings.on_connected is None,
         )
-        outcome = self._saved(settled, stored, ticket=flow.ticket if flow else None)
-        if any(each.connection_id == grant.connection_id for each in known):
+        stored = sealed_connection(
+            grant, attempt=settled, vault=self._vault, at=self._obtained_at(owner, existing, now)
+        )
+        saved = self._save(settled, stored)
+        if saved == "stored":
+            self._events.of_attempt("finch.connection.stored", logging.INFO, settled)
+            self._connected.run(settled)
+        if any(each.connection_id == grant.connection_id for each in existing):
             self._events.of_attempt("finch.token.replaced", logging.INFO, settled)
-        missing = set(self._settings.products) - {p.rpartition(":")[2] for p in grant.products}
-        if missing:
+        if set(self._settings.products) - {p.rpartition(":")[2] for p in grant.products}:
             self._events.of_attempt("finch.products.fewer", logging.WARNING, settled)
-        return outcome
+        return _exchanged(settled, saved)
 
     def _obtained_at(
-        self, attempt: Attempt, known: Sequence[StoredConnection], *, now: datetime
+        self, attempt: Attempt, existing: Sequence[StoredConnection], now: datetime
     ) -> datetime:
-        """Now, or right after what stood before: a clock set back must not bury a newer token."""
-        newest = max((each.obtained_at for each in known), default=None)
+        """Now, or right after the newest token: a clock set back must not hide a newer one."""
+        newest = max((each.obtained_at for each in existing), default=None)
         if newest is None or newest < now:
             return now
         self._events.of_attempt("finch.clock.behind", logging.WARNING, attempt)
         return newest + _TICK
 
-    def sealed(
-        self,
-        attempt: Attempt,
-        grant: Grant,
-        connection_id: str,
-        customer_id: str,
-        *,
-        at: datetime,
-    ) -> StoredConnection:
-        """The row of a grant that was obtained at that instant."""
-        return StoredConnection(
-            connection_id=connection_id,
-            customer_id=customer_id,
-            client_id=self._settings.client_id,
-            provider_id=grant.provider_id,
-            products=grant.products,
-            client_type=grant.client_type,
-            connection_type=grant.connection_type,
-            sealed=self._vault.seal_grant(
-                grant.document, connection_id=connection_id, customer_id=customer_id
-            ),
-            obtained_at=at,
-            attempt_id=attempt.attempt_id,
-        )
-
-    def _saved(
-        self, settled: Attempt, stored: StoredConnection, *, ticket: Ticket | None
-    ) -> Connected | Finishing | Failed:
-        cookies = (self._tickets.spent(ticket, at=stored.obtained_at),) if ticket else ()
-        return_to = settled.return_to or self._settings.return_to
-        kept = self._keeping.secure(settled, stored)
-        if kept == "stored":
-            self._events.of_attempt("finch.connection.stored", logging.INFO, settled)
-            self.notify(settled)
-            return Connected(
-                reference=settled.reference,
-                return_to=return_to,
-                cookies=cookies,
-                request_id=settled.request_id,
-                connection_id=stored.connection_id,
-                customer_id=stored.customer_id,
-            )
-        if kept == "spooled":
-            return Finishing(
-                reference=settled.reference,
-                return_to=return_to,
-                cookies=cookies,
-                request_id=settled.request_id,
-                spooled=True,
-            )
-        return Failed(
-            reference=settled.reference,
-            return_to=return_to,
-            request_id=settled.request_id,
-            reason="token_lost",
-        )
-
-    def _quarantined(self, attempt: Attempt, grant: Grant, *, binding: Binding) -> Invalid | Failed:
+    def _quarantine(self, attempt: Attempt, grant: Grant) -> Exchanged:
         text = self._vault.seal(grant.document, purpose="quarantine", context=(attempt.attempt_id,))
         settled = attempt.settled(
             AttemptState.QUARANTINED,
             at=self._now(),
             reason="other_customer" if grant.connection_id and grant.customer_id else "incomplete",
             connection_id=grant.connection_id,
-            return_to=binding.return_to,
             request_id=grant.request_id,
             sealed=SealedToken(text=text),
-            # Kept for the day when an operator completes it.
+            # Pending until an operator completes it.
             notified=self._settings.on_connected is None,
         )
-        kept = self._keeping.secure(settled, None)
+        saved = self._save(settled, None)
         self._events.of_attempt(
             "finch.token.quarantined", logging.CRITICAL, settled, reason=settled.reason
         )
-        return (Failed if kept == "lost" else Invalid)(
-            reference=attempt.reference,
-            return_to=binding.return_to,
-            request_id=grant.request_id,
-            reason="token_lost" if kept == "lost" else "customer_unconfirmed",
-        )
+        return _exchanged(settled, saved)
 
-    def _report_fault(self, fault: FinchFault, level: int, attempt: Attempt) -> None:
-        name = f"finch.exchange.{fault.code.removeprefix('exchange_')}"
+    def _save(self, settled: Attempt, stored: StoredConnection | None) -> Saved:
+        """Where the token is now. Reported only afterwards: the application's hook may be slow."""
+        try:
+            error = self._settle(settled, stored, pauses=SETTLE_PAUSES)
+        except BaseException as end:  # the worker is being stopped; its token is saved first
+            self._save_in_spool(settled, stored, error=type(end).__name__)
+            raise
+        return self._save_in_spool(settled, stored, error=error) if error else "stored"
+
+    def _save_in_spool(
+        self, settled: Attempt, stored: StoredConnection | None, *, error: str
+    ) -> Saved:
+        try:
+            self._spool.put(settled, stored)
+        except SpoolUnavailable:
+            self._report_storage(settled, error)
+            self._events.of_attempt("finch.token.lost", logging.CRITICAL, settled)
+            return "lost"
+        self._report_storage(settled, error)
+        self._events.of_attempt("finch.token.spooled", logging.ERROR, settled)
+        return "spooled"
+
+    def _settle(
+        self, settled: Attempt, stored: StoredConnection | None, *, pauses: Sequence[float]
+    ) -> str:
+        """Empty once the storage has confirmed it; otherwise the name of the last error."""
+        until = time.monotonic() + SETTLE_TRIES_SECONDS
+        name = ""
+        for pause in pauses:
+            time.sleep(pause)
+            try:
+                self._storage.settle(settled, stored)
+            except Exception as error:  # whatever a storage raises, the token must be saved
+                name = type(error).__name__
+            else:
+                if name:
+                    self._events.of_attempt(
+                        "finch.storage.retried", logging.WARNING, settled, reason=name
+                    )
+                return ""
+            if time.monotonic() > until:
+                break
+        return name
+
+    def _report(self, fault: FinchFault, name: str, level: int, attempt: Attempt) -> None:
         self._events.of_attempt(
             name, level, attempt, reason=fault.reason, request_id=fault.request_id
         )
 
+    def _report_storage(self, settled: Attempt, error: str) -> None:
+        self._events.of_attempt("finch.storage.unavailable", logging.ERROR, settled, reason=error)
+
     def _now(self) -> datetime:
         return self._settings.clock()
+
+
+def _exchanged(settled: Attempt, saved: Saved) -> Exchanged:
+    if saved == "lost":
+        lost = dataclasses.replace(settled, state=AttemptState.FAILED, reason="token_lost")
+        return Exchanged(attempt=lost)
+    return Exchanged(attempt=settled, spooled=saved == "spooled")

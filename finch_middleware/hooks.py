@@ -1,8 +1,14 @@
-"""What happened, as one frozen object: one log line, and one call of the application's hook."""
+"""
+What the log and the application are informed of.
+
+`Events` reports each event once. `ConnectedHook` runs `on_connected` at least once for every
+stored connection.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import logging
 import time
@@ -10,6 +16,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from finch_middleware.attempts import Attempt
+from finch_middleware.crypto.vault import Vault
+from finch_middleware.records import Connection
+from finch_middleware.storage.protocol import Storage
 
 logger = logging.getLogger("finch_middleware")
 
@@ -53,7 +62,7 @@ class Events:
 
     Of requests that are refused for one reason at most REFUSED_LINES_LIMIT lines a minute are
     written, and the next says in `left_out` how many were not: a flood must not fill a disk.
-    The hook is told of each.
+    The hook gets every event.
     """
 
     def __init__(
@@ -69,7 +78,7 @@ class Events:
         self._minutes: dict[tuple[str, str | None], _Minute] = {}
 
     def report(self, name: str, level: int, **fields: object) -> None:
-        """Report one event; a hook that raises costs nobody their connection."""
+        """Report one event; a hook that raises does not affect the callback."""
         event = Event(name=name, level=level, client_id=self._client_id, **fields)  # type: ignore[arg-type]  # typed by Event
         self._write(event)
         if self._on_event is None:
@@ -81,14 +90,14 @@ class Events:
 
     def of_attempt(self, name: str, level: int, attempt: Attempt, **fields: object) -> None:
         """Report what became of an attempt, with all that an operator finds it by."""
-        told = {
+        known = {
             "reference": attempt.reference,
             "attempt_id": attempt.attempt_id,
             "connection_id": attempt.connection_id,
             "customer_ids": attempt.customer_ids,
             "request_id": attempt.request_id,
         }
-        self.report(name, level, **{**told, **fields})
+        self.report(name, level, **{**known, **fields})
 
     def _write(self, event: Event) -> None:
         # A line that the level hides is no line of a minute's.
@@ -97,10 +106,10 @@ class Events:
         left_out = self._left_out(event) if event.name in _REFUSED else 0
         if left_out is None:
             return
-        told = {key: value for key, value in dataclasses.asdict(event).items() if value}
-        told |= {"left_out": left_out} if left_out else {}
-        line = " ".join(f"{key}={value!r}" for key, value in told.items() if key not in _APART)
-        logger.log(event.level, "%s %s", event.name, line, extra={"finch": told})
+        shown = {key: value for key, value in dataclasses.asdict(event).items() if value}
+        shown |= {"left_out": left_out} if left_out else {}
+        line = " ".join(f"{key}={value!r}" for key, value in shown.items() if key not in _APART)
+        logger.log(event.level, "%s %s", event.name, line, extra={"finch": shown})
 
     def _left_out(self, event: Event) -> int | None:
         """How many lines such as this were left out before it; None where it is one itself."""
@@ -130,3 +139,51 @@ class _Minute:
 
 
 _APART = ("name", "level")
+
+
+class ConnectedHook:
+    """Runs the application's `on_connected` while it is pending, and records that it ran."""
+
+    def __init__(
+        self,
+        hook: Callable[[Connection], object] | None,
+        *,
+        vault: Vault,
+        storage: Storage,
+        events: Events,
+    ) -> None:
+        self._hook = hook
+        self._vault = vault
+        self._storage = storage
+        self._events = events
+
+    def run(self, attempt: Attempt) -> bool:
+        """
+        Call the hook if *attempt* has it pending. Whether it ran; one that raises stays pending.
+
+        The hook gets the connection as it is stored now, which may have a newer token than the
+        one that *attempt* obtained.
+        """
+        if self._hook is None or attempt.notified or attempt.connection_id is None:
+            return False
+        try:
+            stored = self._storage.get(attempt.connection_id)
+            if stored is not None:
+                self._hook(Connection.of(stored, functools.partial(self._vault.open_grant, stored)))
+        except Exception:  # the application's own code; the person is connected all the same
+            self._events.of_attempt(
+                "finch.hook.failed", logging.ERROR, attempt, reason="on_connected"
+            )
+            return False
+        # A connection that the application has removed meanwhile has nothing pending any more.
+        return self._record(dataclasses.replace(attempt, notified=True)) and stored is not None
+
+    def _record(self, done: Attempt) -> bool:
+        try:
+            self._storage.settle(done)
+        except Exception as error:  # whatever a storage raises, the hook has run
+            self._events.of_attempt(
+                "finch.storage.unavailable", logging.ERROR, done, reason=type(error).__name__
+            )
+            return False
+        return True

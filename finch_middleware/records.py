@@ -55,7 +55,7 @@ class StoredConnection:
     Attributes:
         status: Finch's last word on it (``connected``, ``pending``, ``reauth``…), None if unasked.
         obtained_at: When the token was received. A newer one replaces an older one, never back.
-        attempt_id: The attempt that brought it.
+        attempt_id: The attempt that obtained it.
     """
 
     connection_id: str
@@ -140,7 +140,7 @@ class Connection:
         customer_id: The application's own id of the employer.
         status: Finch's last word on it, None if it was never asked.
         obtained_at: When the present token was received.
-        attempt_id: The attempt that brought the token; tells one reconnection from another.
+        attempt_id: The attempt that obtained the token; tells one reconnection from another.
     """
 
     connection_id: str

@@ -1,8 +1,8 @@
 """
 The flow's ticket: sealed into a cookie of this browser at begin, checked at finish.
 
-It says whose flow this is, where the person goes on afterwards and how Connect was opened, so
-that nothing of that is ever taken from the callback request, and nothing is written to storage.
+It names the flow's customer, where the person is sent afterwards and how Connect was opened. None
+of that is ever taken from the callback request, and nothing is written to storage.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ COOKIES_LIMIT_BYTES = 4 * 1024
 REPLAY_WINDOW = timedelta(minutes=10)
 #: How far the clocks of two servers may differ before a ticket counts as expired.
 SKEW = timedelta(seconds=60)
-# The least that a sealed ticket takes: shorter values are nobody's ticket. A header is bounded by
+# The shortest sealed ticket: shorter values are not tickets. A header is bounded by
 # the server, so this bounds how many are opened: about four hundred in 64 KiB, in a few ms.
 _TICKET_LEAST_CHARACTERS = 150
 _RANDOM_BYTES = 16
@@ -90,7 +90,7 @@ class Tickets:
 
     def cookie(self, ticket: Ticket, *, at: datetime) -> SetCookie:
         """The cookie that keeps *ticket* in this browser until it expires, and a little longer."""
-        # Without that little the late would be told that they never began.
+        # Otherwise a person who is late would read that the flow never began.
         ends = ticket.expires_at if ticket.spent else ticket.expires_at + REPLAY_WINDOW
         return SetCookie(
             name=self._prefix + ticket.flow_id[:8],
@@ -111,7 +111,7 @@ class Tickets:
         Whatever does not open is passed over: a neighbour may set any name.
 
         Raises:
-            KeyUnavailable: None opens, and one of them names a key that is not at hand now.
+            KeyUnavailable: None opens, and one of them names a key that is unavailable now.
         """
         opened = [self._opened(value) for name, value in cookies if self._ours(name)]
         tickets = [each for each in opened if isinstance(each, Ticket)]
@@ -147,7 +147,7 @@ class Tickets:
         )
 
     def _opened(self, value: str) -> Ticket | KeyUnavailable | None:
-        """The ticket, or why it cannot be told whether it is one; None: it is nobody's here."""
+        """The ticket, or why it could not be opened; None if it is not a ticket of ours."""
         if len(value) < _TICKET_LEAST_CHARACTERS:
             return None
         try:

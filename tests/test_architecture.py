@@ -25,18 +25,17 @@ LAYERS = """
     adapters | middleware
     connect
     assembly
-    callback | begin_page
+    callback | begin
     duplicates
-    operations
-    exchange
-    binding | connections | keeping
-    begin | tickets
+    exchange | operations
+    binding | connections
+    tickets | hooks
     web
-    finch | storage | visit
-    hooks
+    finch | storage
     config | forks
     crypto
-    attempts | outcomes
+    attempts
+    outcomes
     records
     secret | errors
 """
@@ -61,15 +60,15 @@ HOMES = {
     "werkzeug": {"web", "outcomes", "adapters", "cli", "testing"},
 }
 #: Who may name a storage backend: it knows every concrete class, or makes one for a test.
-KNOWS_BACKENDS = {"assembly", "cli", "testing", "storage"}
+KNOWS_BACKENDS = {"storage", "cli", "testing"}
 
 #: The families: their members never import each other. A file is a member of its own, or one of
 #: the parts that a single member alone may use, or shared by all and importing none of them.
-FAMILIES = ["storage", "storage.sql.dialects", "adapters", "cli"]
+FAMILIES = ["storage.sql.dialects", "adapters", "cli"]
 PARTS = {
     **{path.stem: "demo" for path in (PACKAGE / "cli").glob("demo_*.py")},
 }
-SHARED = {"precedence", "protocol", "spool", "deployment", "serving"}
+SHARED = {"precedence", "protocol", "spool", "open", "deployment", "serving"}
 
 Import = tuple[str, str]
 
@@ -163,11 +162,11 @@ def test_the_names_of_parts_and_shared_files_are_those_of_files() -> None:
     assert {*PARTS, *PARTS.values(), *SHARED} - names == set()
 
 
-def test_only_the_assembly_knows_a_storage_backend() -> None:
+def test_only_the_storage_folder_knows_a_backend() -> None:
     backends = ("storage.memory", "storage.sql", "storage.redis")
     knowing = {family(module) for module, name in OURS if name.startswith(backends)}
 
-    assert "assembly" in knowing
+    assert "storage" in knowing
     assert knowing <= KNOWS_BACKENDS
 
 

@@ -18,6 +18,7 @@ from finch_middleware.errors import ReturnFault
 from finch_middleware.secret import Secret
 from finch_middleware.storage.protocol import Storage
 from finch_middleware.testing.clock import Clock
+from finch_middleware.testing.sample_records import an_attempt
 from finch_middleware.tickets import SKEW, Ticket, Tickets
 from finch_middleware.web.params import CallbackParams
 from finch_middleware.web.request import CallbackRequest
@@ -100,7 +101,7 @@ def test_a_state_binds_to_its_own_ticket_alone(clock: Clock) -> None:
     assert found.customers == {"acme"}
     assert [flow.ticket for flow in found.live] == [first]
     assert found.flow_hash == HASH("flow", first.flow_id)
-    assert found.names == ((HASH("flow", first.flow_id), "acme"),)
+    assert found.owners == {HASH("flow", first.flow_id): "acme"}
     assert (found.kind, found.return_to) == ("redirect", "/acme")
 
 
@@ -133,7 +134,7 @@ def test_without_a_state_every_live_redirect_of_the_browser_counts(clock: Clock)
 
     assert found.customers == {"old", "new"}
     assert [flow.ticket.customer_id for flow in found.live] == ["new", "old"]
-    assert [customer for _, customer in found.names] == ["spent", "new", "old"]
+    assert list(found.owners.values()) == ["spent", "new", "old"]
     assert found.flow_hash is None
     assert found.kind == "redirect"
 
@@ -144,7 +145,7 @@ def test_a_spent_ticket_recognises_a_reload_and_allows_no_new_code(clock: Clock)
     for returned in (CallbackParams(code=CODE, state=ticket.state), CallbackParams(code=CODE)):
         found = the_binding(clock, returned, [ticket])
         assert (found.customers, found.live) == (frozenset(), ())
-        assert found.keys() == (HASH("flow", ticket.flow_id),)
+        assert found.hashes() == (HASH("flow", ticket.flow_id),)
 
 
 def test_a_code_ends_the_newest_flow_of_its_customer(clock: Clock) -> None:
@@ -156,9 +157,10 @@ def test_a_code_ends_the_newest_flow_of_its_customer(clock: Clock) -> None:
     assert ended is not None
     assert ended.ticket == new
     assert found.ended_by("nobody") is None
-    assert len(found.keys()) == 3
-    assert found.keys("beta") == (HASH("flow", other.flow_id),)
-    assert found.keys("nobody") == ()
+    assert len(found.hashes()) == 3
+    narrowed = found.narrow(an_attempt(), customer_id="beta")
+    assert narrowed.bound_to == (HASH("flow", other.flow_id),)
+    assert found.narrow(an_attempt(), customer_id="nobody").bound_to == ()
 
 
 NO_CODE = CallbackParams()
@@ -248,7 +250,7 @@ def test_an_expired_ticket_beside_a_live_one_is_passed_over(clock: Clock) -> Non
     found = the_binding(clock, CallbackParams(code=CODE), [new, old])
 
     assert found.customers == {"new"}
-    assert len(found.names) == 1
+    assert len(found.owners) == 1
 
 
 @met
@@ -282,7 +284,7 @@ def test_a_login_decides_alone_where_the_application_opens_connect(
     )
 
     assert found.customers == {"acme", "beta"}
-    assert found.names == ((HASH("customer", "acme"), "acme"), (HASH("customer", "beta"), "beta"))
+    assert found.owners == {HASH("customer", "acme"): "acme", HASH("customer", "beta"): "beta"}
     assert found.kind == kind
     assert (found.live, found.flow_hash, found.return_to) == ((), None, "/home")
 

@@ -7,7 +7,7 @@ import traceback
 import pytest
 
 from finch_middleware import ConfigurationError, FinchConnect
-from finch_middleware.assembly import storage_of
+from finch_middleware.storage.open import open_storage
 from finch_middleware.storage.redis.storage import RedisStorage
 
 
@@ -21,9 +21,9 @@ def test_faults_of_settings_and_of_pages_are_reported_in_one_error() -> None:
 
 
 def test_a_redis_url_names_the_redis_storage() -> None:
-    assert isinstance(storage_of("redis://127.0.0.1:1/0"), RedisStorage)
-    assert isinstance(storage_of("rediss://127.0.0.1:1/0"), RedisStorage)
-    assert isinstance(storage_of("unix:///run/redis.sock"), RedisStorage)
+    assert isinstance(open_storage("redis://127.0.0.1:1/0"), RedisStorage)
+    assert isinstance(open_storage("rediss://127.0.0.1:1/0"), RedisStorage)
+    assert isinstance(open_storage("unix:///run/redis.sock"), RedisStorage)
 
 
 CANARY = "c4n4ry"
@@ -49,7 +49,7 @@ def test_a_traceback_of_the_construction_shows_no_secret_of_the_environment() ->
 
 def test_a_traceback_of_the_storage_shows_no_password() -> None:
     with pytest.raises(ConfigurationError) as caught:
-        storage_of(f"postgresql+psycopg://finch:{CANARY}@host:port/database")
+        open_storage(f"postgresql+psycopg://finch:{CANARY}@host:port/database")
 
     assert CANARY not in _told_with_locals(caught.value)
     assert caught.value.__context__ is None

@@ -55,7 +55,7 @@ def storage() -> MemoryStorage:
 
 @pytest.fixture
 def connections(storage: MemoryStorage) -> Connections:
-    return Connections(client_id="client", storage=storage, vault=VAULT, api=NO_API)
+    return Connections(client_id="client", storage=storage, vault=VAULT, client=NO_API)
 
 
 def keep(storage: MemoryStorage, *rows: StoredConnection) -> None:
@@ -100,7 +100,7 @@ def test_listing_opens_nothing_and_only_reveal_shows_the_token(storage: MemorySt
     keep(storage, sealed_row("c-1"))
 
     (found,) = Connections(
-        client_id="client", storage=storage, vault=vault, api=NO_API
+        client_id="client", storage=storage, vault=vault, client=NO_API
     ).for_customer("acme")
 
     assert vault.opened == 0
@@ -153,7 +153,7 @@ def test_a_storage_that_is_away_says_so(caplog: pytest.LogCaptureFixture) -> Non
     storage = FaultyStorage(MemoryStorage())
     storage.down("get")
     caplog.set_level(logging.DEBUG)
-    connections = Connections(client_id="client", storage=storage, vault=VAULT, api=NO_API)
+    connections = Connections(client_id="client", storage=storage, vault=VAULT, client=NO_API)
 
     with pytest.raises(StorageUnavailable):
         connections.get("c-1", customer_id="acme")

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from finch_middleware import Connection
-from finch_middleware.assembly import storage_of
 from finch_middleware.attempts import AttemptState
+from finch_middleware.storage.open import open_storage
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import FakeFinch
 from tests.faulty_storage import FaultyStorage
@@ -29,9 +29,9 @@ def storage_options(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[dict[str, Any]]:
     """Each kind of storage in turn, with troubles on demand, and no pauses between tries."""
-    monkeypatch.setattr("finch_middleware.keeping.SETTLE_PAUSES", (0.0,))
+    monkeypatch.setattr("finch_middleware.exchange.SETTLE_PAUSES", (0.0,))
     given = options_of(request.param, request=request, folder=tmp_path)
-    storage: Any = storage_of(given["storage"])
+    storage: Any = open_storage(given["storage"])
     yield {"storage": FaultyStorage(storage), "spool": tmp_path / "spool"}
     if hasattr(storage, "close"):
         storage.close()

@@ -12,8 +12,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from finch_middleware import Connection
-from finch_middleware.assembly import storage_of
 from finch_middleware.cli import recover, sweep
+from finch_middleware.storage.open import open_storage
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.faulty_storage import FaultyStorage
@@ -36,8 +36,8 @@ def storage_options(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[dict[str, Any]]:
     """The storage in turn, with troubles on demand, and no pauses between tries to settle."""
-    monkeypatch.setattr("finch_middleware.keeping.SETTLE_PAUSES", (0.0,))
-    storage: Any = storage_of(url)
+    monkeypatch.setattr("finch_middleware.exchange.SETTLE_PAUSES", (0.0,))
+    storage: Any = open_storage(url)
     yield {"storage": FaultyStorage(storage), "spool": tmp_path / "spool"}
     storage.close()
 

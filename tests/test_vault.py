@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
+from cryptography.exceptions import InvalidTag
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from finch_middleware.crypto.keys import Key, new_key
 from finch_middleware.crypto.vault import KeyedHash, Vault, pack
-from finch_middleware.errors import CannotOpen
+from finch_middleware.errors import CannotOpen, KeyUnavailable
 from finch_middleware.records import SealedToken
 from finch_middleware.secret import Secret
 from finch_middleware.testing.sample_records import a_connection
@@ -271,23 +272,41 @@ def test_each_purpose_has_a_key_of_its_own(monkeypatch: pytest.MonkeyPatch) -> N
     assert len(streams) == 2
 
 
-def test_it_proves_that_sealing_works() -> None:
-    VAULT.prove()
+class _BrokenCipher:
+    """A cipher that does not decrypt to what was encrypted."""
+
+    def __init__(self, material: bytes) -> None:
+        pass
+
+    def encrypt(self, nonce: bytes, data: bytes, associated_data: bytes | None) -> bytes:
+        return data
+
+    def decrypt(self, nonce: bytes, data: bytes, associated_data: bytes | None) -> bytes:
+        return b"something else"
 
 
-@pytest.mark.parametrize("broken", [Secret("another"), None], ids=["differs", "does not open"])
-def test_it_does_not_prove_what_does_not_work(
-    broken: Secret | None, monkeypatch: pytest.MonkeyPatch
+class _RefusingCipher(_BrokenCipher):
+    """A cipher that does not decrypt its own output."""
+
+    def decrypt(self, nonce: bytes, data: bytes, associated_data: bytes | None) -> bytes:
+        raise InvalidTag
+
+
+def test_a_key_is_proved_once_when_it_is_unlocked(monkeypatch: pytest.MonkeyPatch) -> None:
+    vault = Vault(client_id="client", key=K1)
+    monkeypatch.setattr("finch_middleware.crypto.vault.AESGCM", _RefusingCipher)
+
+    vault.prove()
+
+
+@pytest.mark.parametrize("cipher", [_BrokenCipher, _RefusingCipher])
+def test_a_key_that_does_not_open_what_it_seals_is_unavailable(
+    cipher: type, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def opened(self: Vault, sealed: str, *, purpose: str) -> Secret:
-        if broken is None:
-            raise CannotOpen(key_id="k1")
-        return broken
+    monkeypatch.setattr("finch_middleware.crypto.vault.AESGCM", cipher)
 
-    monkeypatch.setattr(Vault, "open", opened)
-
-    with pytest.raises(CannotOpen) as refusal:
-        VAULT.prove()
+    with pytest.raises(KeyUnavailable) as refusal:
+        Vault(client_id="client", key=K1)
     assert refusal.value.key_id == "k1"
 
 

@@ -166,7 +166,7 @@ def test_a_provider_that_failed_is_left_alone_for_a_while() -> None:
 
 
 def test_a_provider_that_failed_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("finch_middleware.crypto.vault._LEFT_ALONE_SECONDS", 0.1)
+    monkeypatch.setattr("finch_middleware.crypto.vault._REFUSAL_SECONDS", 0.1)
     provider = Reversing(TimeoutError())
     vault = Vault(client_id="client", key=wrapped(K1), key_provider=provider)
     refusal_of(vault)

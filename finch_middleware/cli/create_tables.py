@@ -6,10 +6,10 @@ from typing import Any
 
 import click
 
-from finch_middleware.assembly import storage_of
 from finch_middleware.cli import Fault
 from finch_middleware.cli.deployment import of_application, taking_application, without_password
 from finch_middleware.config.settings import check_option
+from finch_middleware.storage.open import open_storage
 from finch_middleware.storage.protocol import Storage
 from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 
@@ -57,7 +57,7 @@ def command(
 
 def _storage_of(url: str, names: dict[str, Any]) -> Storage:
     if not names:
-        return storage_of(url)
+        return open_storage(url)
     if url.startswith(_NOT_SQL):
         raise Fault(
             f"{without_password(url)} has no tables: --schema and --table-prefix go elsewhere"

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from finch_middleware.config.customers import Customers
 from finch_middleware.config.options import OPTIONS, FlowKind, OpenedBy, Option, Options, Sandbox
 from finch_middleware.config.readers import Wrong, missing_methods
-from finch_middleware.config.urls import origin_of
+from finch_middleware.config.urls import browser_path, origin_of
 from finch_middleware.crypto.keys import Key, KeyProvider
 from finch_middleware.errors import ConfigurationError
 from finch_middleware.secret import Secret
@@ -60,6 +60,15 @@ class Settings:
     def secure(self) -> bool:
         """Whether browsers reach the application over TLS; only loopback may do without."""
         return self.origin.startswith("https:")
+
+    @property
+    def begin_href(self) -> str | None:
+        """The begin path as a browser writes it, where there is one and that is known."""
+        if self.begin_path is None:
+            return None
+        return browser_path(
+            self.begin_path, callback_path=self.callback_path, redirect_uri=self.redirect_uri
+        )
 
     @classmethod
     def of(cls, options: Options, *, storage_protocol: type) -> Settings:

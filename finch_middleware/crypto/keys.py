@@ -14,7 +14,7 @@ KEY_BYTES = 32
 
 class KeyProvider(Protocol):
     """
-    A key service that wraps the vault's keys, so that none of them lies about as it is.
+    A key service that wraps the vault's keys, so that no plain key is stored anywhere.
 
     `key` and `accepted_keys` then hold wrapped keys, made by `wrapped_key`. Each is unwrapped
     once in a process, when it is first needed and before a code is spent; one that failed, again

@@ -28,8 +28,8 @@ from finch_middleware.secret import Secret
 
 FORMAT = "fm1"
 _NONCE_BYTES = 12
-# As long as a person is told to wait before a reload.
-_LEFT_ALONE_SECONDS = 5.0
+# As long as a page asks the person to wait before a reload.
+_REFUSAL_SECONDS = 5.0
 _PURPOSES = ("connection", "quarantine", "ticket", "canary")
 
 
@@ -40,7 +40,7 @@ def pack(*parts: bytes) -> bytes:
 
 class Vault:
     """
-    The keys of one client_id, at hand in memory.
+    The keys of one client_id, in memory.
 
     Thread-safe; holds no descriptor and no state that a fork could share by mistake. With a
     *key_provider* each key is unwrapped when it is first needed, and never asked for again;
@@ -76,9 +76,9 @@ class Vault:
             KeyUnavailable: The provider does not unwrap the key, and never did.
         """
         nonce = os.urandom(_NONCE_BYTES)
-        bound = self._bound(self.key_id, purpose, context)
+        associated = self._associated_data(self.key_id, purpose, context)
         cipher = self._unlocked(self.key_id)[purpose]
-        sealed = nonce + cipher.encrypt(nonce, _bytes(text.reveal()), bound)
+        sealed = nonce + cipher.encrypt(nonce, _bytes(text.reveal()), associated)
         return f"{FORMAT}.{self.key_id}.{_encode(sealed)}"
 
     def open(self, sealed: str, *, purpose: str, context: Sequence[str] = ()) -> Secret:
@@ -93,9 +93,9 @@ class Vault:
         cipher = self._unlocked(key_id).get(purpose) if key_id in self._keys else None
         if cipher is None or len(payload) < _NONCE_BYTES:
             raise CannotOpen(key_id=key_id or None)
-        bound = self._bound(key_id, purpose, context)
+        associated = self._associated_data(key_id, purpose, context)
         try:
-            opened = cipher.decrypt(payload[:_NONCE_BYTES], payload[_NONCE_BYTES:], bound)
+            opened = cipher.decrypt(payload[:_NONCE_BYTES], payload[_NONCE_BYTES:], associated)
             return Secret(opened.decode(errors="surrogatepass"))
         except InvalidTag:
             refusal = CannotOpen(key_id=key_id)
@@ -126,38 +126,33 @@ class Vault:
 
     def prove(self) -> None:
         """
-        Show that sealing works now: what is sealed opens again.
+        Return when the current key is unlocked. Unlocking a key proves that it seals and opens.
 
         Raises:
-            CannotOpen, KeyUnavailable: It does not, and no code may be spent.
+            KeyUnavailable: It is not, and no code may be spent.
         """
-        canary = Secret("canary")
-        if self.open(self.seal(canary, purpose="canary"), purpose="canary") != canary:
-            raise CannotOpen(key_id=self.key_id)
+        self._unlocked(self.key_id)
 
     def _unlocked(self, key_id: str) -> dict[str, AESGCM]:
         """The ciphers of a key of ours, by purpose."""
         if key_id not in self._ciphers:
-            # Two threads may both ask the provider: no lock is worth less than a second call.
+            # Two threads may both ask the provider: a lock would cost more than a second call.
             self._unlock(key_id)
         return self._ciphers[key_id]
 
     def _unlock(self, key_id: str) -> None:
-        """Have the ciphers of that key at hand. Raises KeyUnavailable, whose frames hold no key."""
-        reason = self._refused_lately(key_id) or self._refused(key_id)
+        """Make the ciphers of that key. Raises KeyUnavailable from a frame that holds no key."""
+        reason = self._recent_refusal(key_id) or self._try_unlock(key_id)
         if reason:
             raise KeyUnavailable(key_id=key_id, reason=reason)
 
-    def _refused_lately(self, key_id: str) -> str:
-        # Anybody may send a cookie that names a key of ours: no call of the provider for each.
-        refusal = self._refusals.get(key_id)
-        if refusal is None:
-            return ""
-        until, reason = refusal
+    def _recent_refusal(self, key_id: str) -> str:
+        # Anybody may send a cookie that names a key of ours: the provider is not called for each.
+        until, reason = self._refusals.get(key_id, (0.0, ""))
         return reason if time.monotonic() < until else ""
 
-    def _refused(self, key_id: str) -> str:
-        """Why the key is not to be had; empty once its ciphers are at hand. Raises nothing."""
+    def _try_unlock(self, key_id: str) -> str:
+        """Why the key cannot be unlocked; empty once its ciphers are made. Raises nothing."""
         given = base64.b64decode(self._keys[key_id].material.reveal())
         try:
             material = given if self._provider is None else self._provider.unwrap(given)
@@ -167,10 +162,10 @@ class Vault:
             reason = "not a key" if isinstance(error, _NotAKey) else type(error).__name__
         else:
             return ""
-        self._refusals[key_id] = (time.monotonic() + _LEFT_ALONE_SECONDS, reason)
+        self._refusals[key_id] = (time.monotonic() + _REFUSAL_SECONDS, reason)
         return reason
 
-    def _bound(self, key_id: str, purpose: str, context: Sequence[str]) -> bytes:
+    def _associated_data(self, key_id: str, purpose: str, context: Sequence[str]) -> bytes:
         parts = (FORMAT, key_id, purpose, self._client_id, *context)
         return pack(*map(_bytes, parts))
 
@@ -193,16 +188,20 @@ class KeyedHash:
 
 
 class _NotAKey(ValueError):
-    """What should be a key is none. Caught in this module."""
+    """These bytes are not a usable key. Caught in this module."""
 
 
 def _ciphers(material: object) -> dict[str, AESGCM]:
     if not isinstance(material, bytes) or len(material) != KEY_BYTES:
         raise _NotAKey
-    return {
+    ciphers = {
         purpose: AESGCM(_derive(material, f"finch_middleware/{FORMAT}/{purpose}"))
         for purpose in _PURPOSES
     }
+    nonce, canary = os.urandom(_NONCE_BYTES), ciphers["canary"]
+    if canary.decrypt(nonce, canary.encrypt(nonce, b"canary", None), None) != b"canary":
+        raise _NotAKey
+    return ciphers
 
 
 def _derive(material: bytes, info: str) -> bytes:

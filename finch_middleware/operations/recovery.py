@@ -1,9 +1,9 @@
 """
-What brings home or reports everything that a fault left behind.
+Recovers or reports everything that a fault left behind.
 
-In passing, by begin and finish: one spooled token a request. By an operator, or a timer: all
-of them, every interrupted attempt, every `on_connected` still owed, every quarantined token
-that Finch can explain. Nothing here presents a code, and nothing disconnects.
+`begin` recovers one spooled token in passing, and the reload of a spooled callback its own. An
+operator or a timer recovers all of them, every interrupted attempt, every pending `on_connected`
+and every quarantined token that Finch can explain. Nothing here presents a code or disconnects.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from datetime import timedelta
 
 from finch_middleware.attempts import LEASE, Attempt, AttemptState
 from finch_middleware.config.settings import Settings
+from finch_middleware.connections import sealed_connection
 from finch_middleware.crypto.vault import Vault
 from finch_middleware.errors import StorageFault
-from finch_middleware.exchange import Exchange
 from finch_middleware.finch.client import FinchClient
 from finch_middleware.finch.responses import Grant, completed_grant
-from finch_middleware.hooks import Events
+from finch_middleware.hooks import ConnectedHook, Events
 from finch_middleware.secret import Secret
 from finch_middleware.storage.protocol import Storage
 from finch_middleware.storage.spool import Entry, Spool
 
-#: Settled attempts are kept this long, far beyond a code's ten minutes, and then forgotten.
+#: Settled attempts are kept this long, far beyond a code's ten minutes, and then removed.
 RETENTION = timedelta(days=7)
 _FORGET_EVERY_SECONDS = 3600
 _INTROSPECT_DEADLINE = timedelta(seconds=10)
@@ -40,9 +40,9 @@ class Swept:
     What a sweep found.
 
     Attributes:
-        drained: Attempts whose token came home from the spool.
+        drained: Attempts whose token was recovered from the spool.
         interrupted: Attempts that a crash left behind; each is reported by one sweep only.
-        notified: Stored connections whose `on_connected` ran at last.
+        notified: Stored connections whose pending `on_connected` has now run.
         forgotten: How many settled attempts were removed after their retention.
     """
 
@@ -59,121 +59,129 @@ class Recovery:
         self,
         *,
         settings: Settings,
-        api: FinchClient,
+        client: FinchClient,
         vault: Vault,
         storage: Storage,
         spool: Spool,
-        redeemer: Exchange,
+        connected: ConnectedHook,
         events: Events,
     ) -> None:
         self._settings = settings
-        self._api = api
+        self._client = client
         self._vault = vault
         self._storage = storage
         self._spool = spool
-        self._redeemer = redeemer
+        self._connected = connected
         self._events = events
         self._forget_at = 0.0
+
+    def prove_ready(self) -> None:
+        """
+        Return when a token obtained now could be sealed and kept; recover a spooled one.
+
+        Raises:
+            KeyUnavailable, SpoolUnavailable, StorageFault: It could not.
+        """
+        self._vault.prove()
+        self._storage.check()
+        self._spool.prove()
+        with contextlib.suppress(StorageFault):
+            self.drain(limit=1)
+            if time.monotonic() >= self._forget_at:
+                self._forget_in_passing()
 
     def drain(self, *, limit: int | None = None) -> tuple[Attempt, ...]:
         """
         The spooled attempts, at most *limit*, that the storage now holds.
 
         Raises:
-            StorageFault: Storage is still away; what waits goes on waiting.
+            StorageFault: Storage is still unavailable; the spool keeps what it has.
         """
-        drained = []
         client_id = self._settings.client_id
+        drained = []
         for entry in self._spool.drain(self._storage, client_id=client_id, limit=limit):
-            self._came_home(entry)
+            self._report_drained(entry)
             drained.append(entry.attempt)
         return tuple(drained)
 
-    def _came_home(self, entry: Entry) -> None:
-        """Report it, and run the `on_connected` that waited with it."""
-        stored = self._storage.get(entry.connection.connection_id) if entry.connection else None
-        if stored is not None and stored.attempt_id != entry.attempt.attempt_id:
-            self._events.of_attempt("finch.spool.superseded", logging.WARNING, entry.attempt)
-        else:
-            self._events.of_attempt("finch.spool.drained", logging.INFO, entry.attempt)
-        self._redeemer.notify(entry.attempt)
+    def drain_entry(self, entry: Entry) -> bool:
+        """
+        Whether the storage holds this spooled attempt now.
 
-    def drain_in_passing(self) -> None:
-        """Bring one spooled token home, if the storage is back; once an hour, forget a little."""
-        try:
-            self.drain(limit=1)
-            if time.monotonic() >= self._forget_at:
-                self._forget_in_passing()
-        except StorageFault:
-            return
+        Raises:
+            StorageFault: Storage is still unavailable; the spool keeps what it has.
+        """
+        if not self._spool.drain_entry(entry, self._storage):
+            return False
+        self._report_drained(entry)
+        return True
 
     def sweep(self) -> Swept:
         """
-        Everything that can be settled without asking Finch.
+        Everything that can be settled without calling Finch.
 
         Raises:
-            StorageFault: The storage is away; the next sweep goes on.
+            StorageFault: The storage is unavailable; the next sweep continues.
         """
         drained = self.drain()
         now = self._settings.clock()
-        owing = [
+        pending = [
             attempt
             for attempt in self._storage.unsettled(leased_before=now)
             if attempt.client_id == self._settings.client_id
         ]
-        stored = [each for each in owing if each.state is AttemptState.STORED]
-        ended = [self._ended(each) for each in owing if each.state is not AttemptState.STORED]
+        stored = [each for each in pending if each.state is AttemptState.STORED]
+        ended = [self._end(each) for each in pending if each.state is not AttemptState.STORED]
         return Swept(
             drained=drained,
             interrupted=tuple(each for each in ended if each is not None),
-            notified=tuple(each for each in stored if self._redeemer.notify(each)),
-            forgotten=self._forgotten(),
+            notified=tuple(each for each in stored if self._connected.run(each)),
+            forgotten=self._forget_all(),
         )
 
-    def interrupted(self, standing: Attempt) -> Attempt:
+    def interrupt(self, claimed: Attempt) -> Attempt:
         """
-        The end of an attempt whose owner went away; reported by whoever comes first, once.
+        The end of an attempt whose lease is over; reported once, by whoever comes first.
 
         Raises:
-            StorageFault: It could not be written; the next visit reports it.
+            StorageFault: It could not be written; the next request reports it.
         """
-        return self._ended(standing) or self._interrupted(standing)
+        return self._end(claimed) or self._interrupted(claimed)
 
     def quarantined(self) -> list[Attempt]:
         """
-        The attempts that hold a token which nobody could be given, the oldest first.
+        The attempts that hold a token which no customer was given, the oldest first.
 
         Raises:
-            StorageFault: The storage is away.
+            StorageFault: The storage is unavailable.
         """
         found = self._storage.quarantined()
-        mine = (each for each in found if each.client_id == self._settings.client_id)
-        return sorted(mine, key=lambda each: each.claimed_at)
+        ours = (each for each in found if each.client_id == self._settings.client_id)
+        return sorted(ours, key=lambda each: each.claimed_at)
 
     def complete(self, attempt: Attempt) -> bool:
         """
-        Ask Finch whose a quarantined token is, and store it if it was expected. Whether it was.
+        Ask Finch whose a quarantined token is; store it if that customer was expected.
+
+        True where it was stored.
 
         Raises:
             CannotOpen: Its key is not among the accepted ones.
-            FinchFault: Finch did not answer; the token stays where it is.
-            StorageFault: The storage is away.
+            FinchFault: Finch did not respond; the token stays in quarantine.
+            StorageFault: The storage is unavailable.
         """
         if attempt.sealed is None:
             return False
-        answer = self._vault.open(
+        document = self._vault.open(
             attempt.sealed.text, purpose="quarantine", context=(attempt.attempt_id,)
         )
-        grant = self._explained(answer)
+        grant = self._explain(document)
         if grant is None or grant.connection_id is None:
             return False
         if grant.customer_id not in attempt.customer_ids:
             return False
+        # The token is as old as its attempt: a newer one of this connection stays.
         at = attempt.settled_at or attempt.claimed_at
-        # Of the moment when it was obtained: a newer token of this connection stays.
-        stored = self._redeemer.sealed(
-            attempt, grant, grant.connection_id, grant.customer_id, at=at
-        )
         completed = attempt.settled(
             AttemptState.STORED,
             at=at,
@@ -184,37 +192,47 @@ class Recovery:
             # An operator's process may not know the hook that the application has.
             notified=attempt.notified and self._settings.on_connected is None,
         )
+        stored = sealed_connection(grant, attempt=completed, vault=self._vault, at=at)
         self._storage.settle(completed, stored)
         self._events.of_attempt("finch.quarantine.completed", logging.WARNING, completed)
-        self._redeemer.notify(completed)
+        self._connected.run(completed)
         return True
 
-    def _explained(self, answer: Secret) -> Grant | None:
-        """The quarantined answer, with what Finch says of its token now."""
-        token = Secret(json.loads(answer.reveal())["access_token"])
-        told = self._api.introspect(token, within=_INTROSPECT_DEADLINE)
-        return completed_grant(answer, told)
+    def _report_drained(self, entry: Entry) -> None:
+        """Report it, and run the `on_connected` that was pending with it."""
+        stored = self._storage.get(entry.connection.connection_id) if entry.connection else None
+        if stored is not None and stored.attempt_id != entry.attempt.attempt_id:
+            self._events.of_attempt("finch.spool.superseded", logging.WARNING, entry.attempt)
+        else:
+            self._events.of_attempt("finch.spool.drained", logging.INFO, entry.attempt)
+        self._connected.run(entry.attempt)
+
+    def _explain(self, document: Secret) -> Grant | None:
+        """The quarantined grant, completed by what Finch knows of its token now."""
+        token = Secret(json.loads(document.reveal())["access_token"])
+        introspection = self._client.introspect(token, within=_INTROSPECT_DEADLINE)
+        return completed_grant(document, introspection)
 
     def _forget_in_passing(self) -> None:
-        # Set first: where the storage is away, the next request does not try again.
+        # Set first: where the storage is unavailable, the next request does not try again.
         self._forget_at = time.monotonic() + _FORGET_EVERY_SECONDS
         if self._forget() > 0:
             self._forget_at = 0.0
 
-    def _forgotten(self) -> int:
-        """How many settled attempts were removed, until there was none to remove."""
-        gone = 0
+    def _forget_all(self) -> int:
+        """How many settled attempts were removed, until none was left to remove."""
+        removed = 0
         while batch := self._forget():
-            gone += batch
-        return gone
+            removed += batch
+        return removed
 
     def _forget(self) -> int:
         return self._storage.forget(settled_before=self._settings.clock() - RETENTION)
 
-    def _interrupted(self, standing: Attempt) -> Attempt:
-        """That end, its report still owed: for a lease by us, after that by any sweep."""
+    def _interrupted(self, claimed: Attempt) -> Attempt:
+        """That end, its report pending: ours for one lease, after that any sweep's."""
         now = self._settings.clock()
-        return standing.settled(
+        return claimed.settled(
             AttemptState.AMBIGUOUS,
             at=now,
             reason="interrupted",
@@ -222,15 +240,15 @@ class Recovery:
             leased_until=now + LEASE,
         )
 
-    def _ended(self, standing: Attempt) -> Attempt | None:
-        """The attempt as ended and reported. None: its owner, or another sweep, was faster."""
-        if standing.state is not AttemptState.CLAIMED:
-            return self._told(standing)  # whoever had ended it went away before it was reported
-        ended = self._interrupted(standing)
-        return self._told(ended) if self._storage.settle(ended) else None
+    def _end(self, attempt: Attempt) -> Attempt | None:
+        """The attempt, ended and reported; None where its owner, or another sweep, was first."""
+        if attempt.state is not AttemptState.CLAIMED:
+            return self._report_end(attempt)  # a process ended it and stopped before reporting it
+        ended = self._interrupted(attempt)
+        return self._report_end(ended) if self._storage.settle(ended) else None
 
-    def _told(self, ended: Attempt) -> Attempt:
-        """Report that end, then note that. Told twice is better than never."""
+    def _report_end(self, ended: Attempt) -> Attempt:
+        """Report that end, then record the report: twice is better than never."""
         since = self._settings.clock() - ended.claimed_at
         self._events.of_attempt(
             "finch.attempt.interrupted",
@@ -238,7 +256,7 @@ class Recovery:
             ended,
             elapsed_ms=int(since.total_seconds() * 1000),
         )
-        told = dataclasses.replace(ended, notified=True)
-        with contextlib.suppress(StorageFault):  # the next sweep tells it once more
-            self._storage.settle(told)
-        return told
+        reported = dataclasses.replace(ended, notified=True)
+        with contextlib.suppress(StorageFault):  # the next sweep reports it once more
+            self._storage.settle(reported)
+        return reported

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,9 +12,10 @@ from pathlib import Path
 
 from finch_middleware.attempts import Attempt
 from finch_middleware.errors import SpoolUnavailable, StorageFault, StorageUnavailable
-from finch_middleware.hooks import logger
 from finch_middleware.records import StoredConnection, row_from_json, row_to_json
 from finch_middleware.storage.protocol import Storage
+
+logger = logging.getLogger("finch_middleware")
 
 _SUFFIX = ".json"
 _UNSTORABLE = "finch.spool.unstorable"
@@ -109,10 +111,21 @@ class Spool:
                 return
             if limit is not None and (_UNSTORABLE, self._name(entry)) in self._told:
                 continue  # it was refused before; only an operator's drain tries all again
-            if entry.attempt.client_id == client_id and self._settled(entry, storage):
+            if entry.attempt.client_id == client_id and self.drain_entry(entry, storage):
                 drained += 1
-                self._remove(entry)
                 yield entry
+
+    def drain_entry(self, entry: Entry, storage: Storage) -> bool:
+        """
+        Settle one entry. False: the storage refuses this one, and it stays in the spool.
+
+        Raises:
+            StorageFault: Storage is unavailable.
+        """
+        if not self._settled(entry, storage):
+            return False
+        self._remove(entry)
+        return True
 
     def _settled(self, entry: Entry, storage: Storage) -> bool:
         """Give one entry to the storage. False: it never takes this one; others may be behind."""

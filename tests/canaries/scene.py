@@ -14,8 +14,8 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from finch_middleware import Event
-from finch_middleware.assembly import storage_of
 from finch_middleware.crypto.keys import new_key
+from finch_middleware.storage.open import open_storage
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import FakeFinch
 from tests.canaries.harvest import (
@@ -57,7 +57,7 @@ class Scene:
         self.fake = FakeFinch(client_secret=secrets.token_urlsafe(32))
         self.key = new_key("canary")
         url = server.url if server else f"sqlite:///{folder}/finch.db"
-        self.storage = FaultyStorage(storage_of(url))
+        self.storage = FaultyStorage(open_storage(url))
         self.things: list[Any] = []
         self.errors: list[BaseException] = []
         self.codes: list[str] = []

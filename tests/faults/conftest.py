@@ -10,7 +10,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
 from benchmarks import crash_campaign
-from finch_middleware import keeping
+from finch_middleware import exchange
 from finch_middleware.storage.protocol import Storage
 from finch_middleware.storage.redis import storage as redis_storage
 from finch_middleware.storage.redis.storage import RedisStorage
@@ -73,7 +73,7 @@ def proxy(postgresql: servers.Server) -> Iterator[CuttingProxy]:
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody pauses between the tries to settle."""
-    monkeypatch.setattr(keeping, "SETTLE_PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(exchange, "SETTLE_PAUSES", (0.0, 0.0, 0.0))
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.crash_campaign import SCENARIOS, Campaign, at_every_call, at_random, running
-from finch_middleware import FinchConnect, keeping
+from finch_middleware import FinchConnect, exchange
 from finch_middleware.attempts import Attempt, AttemptState
 from finch_middleware.crypto import vault
 from finch_middleware.crypto.keys import wrapped_key
@@ -74,7 +74,7 @@ def test_persist_transient_error_of_a_server_that_restarts_is_not_seen(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(keeping, "SETTLE_PAUSES", (0.0, 0.2, 3.3))
+    monkeypatch.setattr(exchange, "SETTLE_PAUSES", (0.0, 0.2, 3.3))
     site = make_site(storage=storage_on(postgresql), spool=tmp_path / "spool")
     browser = Browser(site)
     callback = fake.allow(browser.location())

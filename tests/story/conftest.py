@@ -12,8 +12,8 @@ from redis import Redis
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
-from finch_middleware.assembly import storage_of
 from finch_middleware.storage.memory import MemoryStorage
+from finch_middleware.storage.open import open_storage
 from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 from finch_middleware.testing.fake_finch import FakeFinch
 from tests.faulty_storage import FaultyStorage
@@ -75,7 +75,7 @@ def _close(storage: Any) -> None:
 @pytest.fixture
 def faulty(storage_options: dict[str, Any]) -> FaultyStorage:
     """The storage in turn, with troubles on demand."""
-    return FaultyStorage(storage_of(storage_options["storage"]))
+    return FaultyStorage(open_storage(storage_options["storage"]))
 
 
 @pytest.fixture

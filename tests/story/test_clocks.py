@@ -63,14 +63,14 @@ def test_what_came_before_the_exchange_and_took_too_long_is_taken_from_its_time(
     seconds: float,
 ) -> None:
     allowed: list[timedelta] = []
-    exchange = site.finch._flow._redeemer._api.exchange
+    exchange = site.finch._callback._exchange._client.exchange
     monkeypatch.setattr(flow, "BEFORE_THE_EXCHANGE", timedelta(seconds=before or 6.0))
 
     def exchanged(*given: Any, within: timedelta, **named: Any) -> Any:
         allowed.append(within)
         return exchange(*given, within=within, **named)
 
-    monkeypatch.setattr(site.finch._flow._redeemer._api, "exchange", exchanged)
+    monkeypatch.setattr(site.finch._callback._exchange._client, "exchange", exchanged)
 
     browser.get(fake.allow(browser.location()))
 

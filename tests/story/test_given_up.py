@@ -6,8 +6,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from finch_middleware import callback as flow
-from finch_middleware import exchange as redeem
+from finch_middleware import duplicates
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.faulty_storage import FaultyStorage
 from tests.site import CALLBACK, Browser, Site
@@ -37,7 +36,7 @@ def test_what_was_given_up_is_remembered_within_bounds(
     faulty: FaultyStorage,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(flow, "GIVEN_UP_LIMIT", 1)
+    monkeypatch.setattr(duplicates, "ABANDONED_LIMIT", 1)
     browser = Browser(faulty_site)
     callback = fake.allow(browser.location())
     faulty.down("claim", times=2)
@@ -53,7 +52,7 @@ def test_what_was_given_up_is_remembered_within_bounds(
 def test_what_was_released_is_remembered_within_bounds(
     fake: FakeFinch, site: Site, browser: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(redeem, "RELEASED_LIMIT", 1)
+    monkeypatch.setattr(duplicates, "RELEASED_LIMIT", 1)
     callback = fake.allow(browser.location())
     fake.script("token", *[Behaviour.error(402, name="payment_required")] * 2)
 
@@ -62,4 +61,4 @@ def test_what_was_released_is_remembered_within_bounds(
 
     assert refusals == [503, 503]
     assert "finch=connected" in answer.location
-    assert len(site.finch._flow._redeemer._released) == 1
+    assert len(site.finch._callback._duplicates.race._released) == 1

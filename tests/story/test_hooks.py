@@ -108,7 +108,7 @@ def test_on_connected_runs_for_a_token_that_came_home_from_the_spool(
     tmp_path: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("finch_middleware.keeping.SETTLE_PAUSES", (0.0,))
+    monkeypatch.setattr("finch_middleware.exchange.SETTLE_PAUSES", (0.0,))
     noted = Noted()
     site = make_site(on_connected=noted, storage=faulty, spool=tmp_path / "spool")
     browser = Browser(site)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from finch_middleware import keeping
+from finch_middleware import exchange
 from finch_middleware.attempts import AttemptState
 from finch_middleware.errors import SchemaMismatch
 from finch_middleware.testing.clock import Clock
@@ -31,7 +31,7 @@ def site(faulty_site: Site) -> Site:
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody pauses between the tries to settle."""
-    monkeypatch.setattr(keeping, "SETTLE_PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(exchange, "SETTLE_PAUSES", (0.0, 0.0, 0.0))
 
 
 @both_ways
@@ -158,7 +158,7 @@ def test_the_tries_to_settle_end_with_their_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     callback = fake.allow(browser.location())
-    monkeypatch.setattr(keeping, "SETTLE_TRIES_SECONDS", -1.0)
+    monkeypatch.setattr(exchange, "SETTLE_TRIES_SECONDS", -1.0)
     faulty.down("settle")
 
     answer = browser.get(callback)

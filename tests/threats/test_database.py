@@ -14,13 +14,13 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 
-from finch_middleware.assembly import storage_of
 from finch_middleware.crypto.keys import Key
 from finch_middleware.crypto.vault import Vault
 from finch_middleware.errors import CannotOpen
 from finch_middleware.records import SealedToken, StoredConnection
 from finch_middleware.secret import Secret
 from finch_middleware.storage.memory import MemoryStorage
+from finch_middleware.storage.open import open_storage
 from finch_middleware.storage.protocol import Storage
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.canaries.spellings import hits
@@ -223,7 +223,7 @@ def watched(empty_database: Callable[[str], str]) -> Iterator[Callable[[str], Fa
 
     def watched(kind: str) -> FaultyStorage:
         url = "memory://" if kind == "memory" else empty_database(kind)
-        made.append(storage_of(url))
+        made.append(open_storage(url))
         return FaultyStorage(made[-1])
 
     yield watched

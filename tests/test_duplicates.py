@@ -1,4 +1,4 @@
-"""What the loser of a claim is told, for how long it waits, and whom it asks meanwhile."""
+"""What the loser of a claim gets, and how long it waits for that."""
 
 from __future__ import annotations
 
@@ -22,19 +22,21 @@ from finch_middleware import (
 )
 from finch_middleware.attempts import Attempt, AttemptState
 from finch_middleware.binding import Binding
-from finch_middleware.duplicates import WAIT_SECONDS, WAITING_THREADS, Duplicates
+from finch_middleware.duplicates import WAIT_SECONDS, WAITING_THREADS, ClaimRace, Duplicates
 from finch_middleware.hooks import Events
+from finch_middleware.outcomes import Visit
 from finch_middleware.storage.memory import MemoryStorage
+from finch_middleware.storage.spool import Spool
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.sample_records import an_attempt, key_of
 from finch_middleware.tickets import REPLAY_WINDOW
-from finch_middleware.visit import Visit
+from tests.faulty_storage import FaultyStorage
 
 OWN = Binding(
     kind="redirect",
     live=(),
     customers=frozenset({"acme"}),
-    names=((key_of("ticket"), "acme"),),
+    owners={key_of("ticket"): "acme"},
     flow_hash=None,
     return_to="/of-the-binding",
 )
@@ -43,12 +45,11 @@ VISIT = Visit(reference="VISIT", return_to="/of-the-visit", began=0.0)
 
 class Desk:
     """
-    Duplicates on a memory whose claim stands; its clock moves by what it sleeps.
+    Duplicates of one claimed attempt in memory; the clock moves by what is slept.
 
     Attributes:
         slept: The pauses that were made, in seconds.
         awake: Called after each.
-        known: What the process remembers of released attempts.
         notified: Attempts whose hook was run.
     """
 
@@ -58,22 +59,23 @@ class Desk:
         self.events: list[Event] = []
         self.slept: list[float] = []
         self.awake: Callable[[], object] = lambda: None
-        self.known: dict[str, Failed] = {}
         self.notified: list[str] = []
         time = SimpleNamespace(sleep=self._sleep, monotonic=lambda: sum(self.slept))
         monkeypatch.setattr(duplicates, "time", time)
         named: Any = SimpleNamespace(
             clock=self.clock,
-            released=lambda attempt: self.known.get(attempt.attempt_id),
-            notify=lambda attempt: self.notified.append(attempt.attempt_id),
-            interrupted=self._interrupted,
+            run=lambda attempt: self.notified.append(attempt.attempt_id),
+            interrupt=self._interrupted,
+            drain_entry=lambda entry: False,
         )
-        self.repeats = Duplicates(
+        self.log = Events(client_id="client", on_event=self.events.append)
+        self.duplicates = Duplicates(
             settings=named,
             storage=self.storage,
-            redeemer=named,
+            spool=Spool(None),
             recovery=named,
-            events=Events(client_id="client", on_event=self.events.append),
+            connected=named,
+            events=self.log,
         )
         self.claimed = self.an_attempt()
         assert self.storage.claim(self.claimed) is None
@@ -81,7 +83,7 @@ class Desk:
     def an_attempt(self, **changes: Any) -> Attempt:
         now = self.clock()
         times = {"claimed_at": now, "leased_until": now + timedelta(seconds=60)}
-        return an_attempt(**{**times, "return_to": None, **changes})
+        return an_attempt(**{**times, "return_to": "/of-the-attempt", **changes})
 
     def settle(self, state: AttemptState, **changes: Any) -> Attempt:
         settled = self.claimed.settled(state, at=self.clock(), **changes)
@@ -90,7 +92,7 @@ class Desk:
 
     def answer(self, standing: Attempt | None = None, **given: Any) -> Any:
         asked = {"code_hash": key_of("code"), "binding": OWN, "visit": VISIT, **given}
-        return self.repeats.answer(standing or self.claimed, **asked)
+        return self.duplicates.outcome(standing or self.claimed, **asked)
 
     @property
     def told(self) -> list[tuple[str, int, str | None, str | None, str | None]]:
@@ -137,7 +139,7 @@ def test_a_code_of_somebody_else_is_refused(desk: Desk) -> None:
         kind="redirect",
         live=(),
         customers=frozenset(),
-        names=((key_of("other"), "acme"),),
+        owners={key_of("other"): "acme"},
         flow_hash=None,
         return_to="/",
     )
@@ -151,7 +153,7 @@ def test_a_code_of_somebody_else_is_refused(desk: Desk) -> None:
 def test_the_answer_is_asked_for_ever_more_slowly_until_the_wait_is_over(desk: Desk) -> None:
     answer = desk.answer()
 
-    assert answer == Finishing(reference="REF-1", return_to="/of-the-binding", spooled=False)
+    assert answer == Finishing(reference="REF-1", return_to="/of-the-attempt", spooled=False)
     assert desk.told == [JOINED]
     assert desk.slept[:6] == pytest.approx([0.05, 0.075, 0.1125, 0.16875, 0.25, 0.25])
     assert WAIT_SECONDS <= sum(desk.slept) < WAIT_SECONDS + 0.25
@@ -189,7 +191,7 @@ def test_no_more_than_eight_wait_at_once(desk: Desk) -> None:
 
 def test_in_a_forked_child_every_place_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
     desk = Desk(monkeypatch)
-    while desk.repeats._waiting.get().acquire(blocking=False):
+    while desk.duplicates._places.get().acquire(blocking=False):
         pass
     desk.answer()
     assert desk.slept == []
@@ -228,8 +230,7 @@ def test_whoever_waited_gets_what_the_first_got(desk: Desk, request_id: str | No
 
 def test_what_was_released_is_told_as_the_first_was(desk: Desk) -> None:
     first = Failed(reference="FIRST", return_to="/", reason="throttled", retry_after=4)
-    desk.known[desk.claimed.attempt_id] = first
-    desk.awake = lambda: desk.storage.release(desk.claimed)
+    desk.awake = lambda: desk.duplicates.race.release(desk.claimed, first)
 
     assert desk.answer() == Repeated(first=first)
 
@@ -249,7 +250,7 @@ def test_an_attempt_is_interrupted_once_its_lease_is_over(desk: Desk, seconds: i
     # At the lease's last instant its owner may still be at work: one pause, and it is over.
     assert desk.slept == ([0.05] if seconds == 60 else [])
     assert answer == Repeated(
-        first=Failed(reference="REF-1", return_to="/of-the-visit", reason="interrupted")
+        first=Failed(reference="REF-1", return_to="/of-the-attempt", reason="interrupted")
     )
 
 
@@ -259,7 +260,7 @@ def test_an_end_that_was_forgotten_meanwhile_is_told_all_the_same(desk: Desk) ->
     desk.storage.settle = lambda *record: True  # type: ignore[method-assign]  # keeps nothing
 
     assert desk.answer() == Repeated(
-        first=Failed(reference="REF-1", return_to="/of-the-visit", reason="interrupted")
+        first=Failed(reference="REF-1", return_to="/of-the-attempt", reason="interrupted")
     )
 
 
@@ -279,7 +280,6 @@ def test_what_settling_gave_to_another_customer_is_told_to_nobody_else(desk: Des
     assert desk.told == [JOINED, rejected("already_used")]
 
 
-@pytest.mark.parametrize("return_to", [None, "/settings"])
 @pytest.mark.parametrize(
     ("state", "reason", "told"),
     [
@@ -288,16 +288,16 @@ def test_what_settling_gave_to_another_customer_is_told_to_nobody_else(desk: Des
     ],
 )
 def test_a_failure_is_told_again(
-    desk: Desk, state: AttemptState, reason: str | None, told: str, return_to: str | None
+    desk: Desk, state: AttemptState, reason: str | None, told: str
 ) -> None:
-    standing = desk.settle(state, reason=reason, return_to=return_to, request_id="finch-1")
+    standing = desk.settle(state, reason=reason, request_id="finch-1")
 
     answer = desk.answer(standing)
 
     assert answer == Repeated(
         first=Failed(
             reference="REF-1",
-            return_to=return_to or "/of-the-visit",
+            return_to="/of-the-attempt",
             reason=told,
         )
     )
@@ -312,7 +312,7 @@ def test_a_quarantined_token_is_told_as_the_first_time(desk: Desk) -> None:
     assert answer == Repeated(
         first=Invalid(
             reference="REF-1",
-            return_to="/of-the-visit",
+            return_to="/of-the-attempt",
             reason="customer_unconfirmed",
         )
     )
@@ -337,7 +337,7 @@ def test_a_connection_is_told_of_until_its_window_ends(
     else:
         assert answer == Repeated(
             first=Connected(
-                reference="REF-1", return_to="/of-the-visit", connection_id="", customer_id=""
+                reference="REF-1", return_to="/of-the-attempt", connection_id="", customer_id=""
             )
         )
 
@@ -352,3 +352,42 @@ def test_a_hook_that_is_still_owed_runs_once_the_lease_is_over(
     desk.answer(standing)
 
     assert desk.notified == ["attempt-code"] * hooks
+
+
+def test_the_outcome_is_remembered_before_the_claim_is_released(desk: Desk) -> None:
+    failed = VISIT.failed("throttled", retry_after=4)
+    seen: list[Failed | None] = []
+    storage = FaultyStorage(desk.storage)
+    race = ClaimRace(storage=storage, events=desk.log)
+    storage.before("release", lambda: seen.append(race.released(desk.claimed)))
+
+    race.release(desk.claimed, failed)
+
+    assert seen == [failed]
+    assert race.released(desk.an_attempt(attempt_id="other")) is None
+    assert desk.storage.attempt(desk.claimed.code_hash) is None
+    assert desk.told == []
+
+
+def test_a_claim_that_cannot_be_released_is_reported(desk: Desk) -> None:
+    storage = FaultyStorage(desk.storage)
+    storage.down("release")
+
+    ClaimRace(storage=storage, events=desk.log).release(desk.claimed, VISIT.failed("throttled"))
+
+    assert [each[:2] for each in desk.told] == [("finch.claim.not_released", logging.ERROR)]
+
+
+def test_a_bounded_number_of_released_claims_is_remembered(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(duplicates, "RELEASED_LIMIT", 2)
+    race = desk.duplicates.race
+    attempts = [desk.an_attempt(attempt_id=f"attempt-{number}") for number in range(3)]
+
+    found = []
+    for each in attempts:
+        race.release(each, VISIT.failed("unreachable"))
+        found.append([race.released(attempt) is not None for attempt in attempts])
+
+    assert found == [[True, False, False], [True, True, False], [False, False, True]]

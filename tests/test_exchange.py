@@ -1,16 +1,14 @@
-"""From a claimed code to its end, step by step, where Finch's answer is given."""
+"""From a claimed attempt to a settled one, step by step, for a given response of Finch."""
 
 from __future__ import annotations
 
 import logging
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from finch_middleware import Connected, Failed, Finishing, Invalid, keeping
-from finch_middleware import exchange as redeem_module
+from finch_middleware import Connected, Failed, Finishing, Invalid, exchange
 from finch_middleware.attempts import AttemptState
 from finch_middleware.errors import (
     BadResponse,
@@ -20,9 +18,8 @@ from finch_middleware.errors import (
     FinchUnavailable,
 )
 from finch_middleware.records import StoredConnection
-from finch_middleware.testing.sample_records import a_connection, an_attempt, key_of
-from finch_middleware.tickets import REPLAY_WINDOW, Ticket
-from tests.redeeming import CODE, STORED, WITHIN, Desk, a_grant
+from finch_middleware.testing.sample_records import a_connection, key_of
+from tests.exchanging import CODE, STORED, WITHIN, Desk, a_grant
 
 
 @pytest.fixture
@@ -61,7 +58,7 @@ def test_a_token_ends_its_flow(hook: bool) -> None:
     assert desk.standing == desk.attempt.settled(
         AttemptState.STORED,
         at=now,
-        flow_hash=flow.key,
+        flow_hash=flow.hash,
         bound_to=(key_of("ticket"),),
         customer_id="acme",
         connection_id="connection",
@@ -69,28 +66,14 @@ def test_a_token_ends_its_flow(hook: bool) -> None:
         request_id="finch-1",
         notified=True,
     )
-    [cookie] = outcome.cookies
-    assert spent_ticket(desk, cookie) == (flow.ticket.flow_id, now + REPLAY_WINDOW)
-
-
-def spent_ticket(desk: Desk, cookie: Any) -> tuple[str, Any]:
-    [ticket] = desk.tickets.found([(cookie.name, cookie.value.reveal())])
-    assert isinstance(ticket, Ticket)
-    assert ticket.spent
-    return ticket.flow_id, ticket.expires_at
 
 
 def test_a_token_without_a_flow_goes_where_the_binding_says(desk: Desk) -> None:
     outcome = desk.redeem()
 
-    assert (outcome.return_to, outcome.cookies) == ("/of-the-binding", ())
+    assert outcome.return_to == "/of-the-binding"
     assert desk.standing is not None
     assert (desk.standing.return_to, desk.standing.flow_hash) == ("/of-the-binding", None)
-
-
-@pytest.mark.parametrize("return_to", ["", None])
-def test_or_else_where_the_settings_say(desk: Desk, return_to: str | None) -> None:
-    assert desk.redeem(desk.binding(return_to=return_to)).return_to == "/of-the-settings"
 
 
 def test_the_row_holds_all_that_finch_said_and_the_token_only_sealed(desk: Desk) -> None:
@@ -172,63 +155,16 @@ def test_a_clock_that_is_behind_does_not_bury_the_new_token(desk: Desk, ahead: t
         ("client_rejected", logging.CRITICAL),
     ],
 )
-def test_an_unspent_code_is_free_again(desk: Desk, reason: str, level: int) -> None:
+def test_an_unspent_code_stays_claimed_until_the_race_releases_it(
+    desk: Desk, reason: str, level: int
+) -> None:
     desk.answer = FinchUnavailable(reason, request_id="finch-2", retry_after=7)
 
-    failed = desk.redeem()
-
-    assert failed == Failed(
-        reference="REF-1",
-        return_to="/of-the-binding",
-        reason=reason,
-        retry_after=7,
-    )
-    assert failed.request_id == "finch-2"
-    assert desk.standing is None
-    assert desk.redeemer.released(desk.attempt) == failed
-    assert desk.redeemer.released(an_attempt("other")) is None
-    assert desk.heard() == [("finch.exchange.finch_unavailable", level, reason, "finch-2")]
-
-
-def test_it_is_remembered_before_it_is_free(desk: Desk) -> None:
-    desk.answer = FinchUnavailable("unreachable")
-    seen: list[Failed | None] = []
-    desk.storage.before("release", lambda: seen.append(desk.redeemer.released(desk.attempt)))
-
-    failed = desk.redeem()
-
-    assert seen == [failed]
-
-
-def test_a_claim_that_cannot_be_released_is_told_of(desk: Desk) -> None:
-    desk.answer = FinchUnavailable("unreachable")
-    desk.storage.down("release")
-
-    assert isinstance(desk.redeem(), Failed)
-
-    assert [each[:2] for each in desk.heard()] == [
-        ("finch.claim.not_released", logging.ERROR),
-        ("finch.exchange.finch_unavailable", logging.WARNING),
-    ]
-
-
-def test_a_thousand_released_attempts_are_remembered(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(redeem_module, "RELEASED_LIMIT", 2)
-    desk.answer = FinchUnavailable("unreachable")
-    attempts = [an_attempt(str(number)) for number in range(3)]
-
-    def remembered() -> list[bool]:
-        return [desk.redeemer.released(each) is not None for each in attempts]
-
-    found = []
-    for each in attempts:
-        desk.attempt = each
+    with pytest.raises(FinchUnavailable):
         desk.redeem()
-        found.append(remembered())
 
-    assert found == [[True, False, False], [True, True, False], [False, False, True]]
+    assert desk.standing == desk.attempt
+    assert desk.heard() == [("finch.exchange.finch_unavailable", level, reason, "finch-2")]
 
 
 @pytest.mark.parametrize(
@@ -304,7 +240,7 @@ def test_a_token_of_nobody_waits_for_an_operator(
 
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keeping, "SETTLE_PAUSES", (0.0,))
+    monkeypatch.setattr(exchange, "SETTLE_PAUSES", (0.0,))
 
 
 @pytest.mark.usefixtures("hasty")
@@ -317,8 +253,6 @@ def test_a_spooled_token_ends_its_flow_as_well(tmp_path: Path) -> None:
 
     assert outcome == Finishing(reference="REF-1", return_to="/of-the-ticket", spooled=True)
     assert outcome.request_id == "finch-1"
-    [cookie] = outcome.cookies
-    assert spent_ticket(desk, cookie)[0] == flow.ticket.flow_id
     assert desk.told == []
     [entry] = desk.spool.entries()
     assert (entry.attempt.notified, entry.attempt.state) == (False, AttemptState.STORED)

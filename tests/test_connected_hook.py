@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 
 from finch_middleware import Connection
 from finch_middleware.attempts import Attempt, AttemptState
-from tests.redeeming import STORED, Desk
+from tests.exchanging import STORED, Desk
 
 
 @pytest.fixture
@@ -40,7 +39,7 @@ def test_a_hook_that_is_owed_is_run_and_noted(desk: Desk) -> None:
     attempt = owed(desk)
     desk.clock.move(timedelta(minutes=5))
 
-    assert desk.redeemer.notify(attempt) is True
+    assert desk.connected.run(attempt) is True
 
     assert [each.connection_id for each in desk.told] == ["connection"]
     assert desk.standing is not None
@@ -51,7 +50,7 @@ def test_a_hook_that_is_owed_is_run_and_noted(desk: Desk) -> None:
 def test_a_hook_that_is_not_owed_is_not_run(desk: Desk, changes: dict[str, Any]) -> None:
     attempt = owed(desk, **changes)
 
-    assert desk.redeemer.notify(attempt) is False
+    assert desk.connected.run(attempt) is False
 
     assert desk.told == []
 
@@ -59,7 +58,7 @@ def test_a_hook_that_is_not_owed_is_not_run(desk: Desk, changes: dict[str, Any])
 def test_without_a_hook_nothing_is_owed() -> None:
     desk = Desk(hook=False)
 
-    assert desk.redeemer.notify(owed(desk)) is False
+    assert desk.connected.run(owed(desk)) is False
 
     assert desk.heard() == [STORED]
 
@@ -68,7 +67,7 @@ def test_a_connection_that_is_gone_is_told_of_to_nobody_and_is_not_owed(desk: De
     attempt = owed(desk)
     desk.storage.real.delete("connection")
 
-    assert desk.redeemer.notify(attempt) is False
+    assert desk.connected.run(attempt) is False
 
     assert desk.told == []
     assert desk.standing is not None
@@ -81,11 +80,10 @@ def _raise(connection: Connection) -> None:
 
 def test_a_hook_that_raises_stays_owed(desk: Desk) -> None:
     attempt = owed(desk)
-    raising: Callable[[Connection], None] = _raise
-    desk.settings.on_connected = raising
+    desk.connected._hook = _raise
     desk.events.clear()
 
-    assert desk.redeemer.notify(attempt) is False
+    assert desk.connected.run(attempt) is False
 
     assert desk.heard() == [("finch.hook.failed", logging.ERROR, "on_connected", "finch-1")]
 
@@ -94,7 +92,7 @@ def test_a_hook_whose_run_cannot_be_noted_may_run_again(desk: Desk) -> None:
     attempt = owed(desk)
     desk.storage.down("settle", times=1)
 
-    assert desk.redeemer.notify(attempt) is False
-    assert desk.redeemer.notify(attempt) is True
+    assert desk.connected.run(attempt) is False
+    assert desk.connected.run(attempt) is True
 
     assert len(desk.told) == 2

@@ -1,7 +1,8 @@
-"""A redeemer with a claim in hand: everything real but Finch's answer."""
+"""An exchange with a claimed attempt: everything is real but Finch's response."""
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from datetime import timedelta
 from pathlib import Path
@@ -9,15 +10,14 @@ from types import SimpleNamespace
 from typing import Any
 
 from finch_middleware import Connection, Event
-from finch_middleware.attempts import Attempt
+from finch_middleware.attempts import Attempt, Claim, outcome_of
 from finch_middleware.binding import Binding, LiveFlow
 from finch_middleware.crypto.keys import Key, new_key
 from finch_middleware.crypto.vault import Vault
 from finch_middleware.errors import FinchFault
 from finch_middleware.exchange import Exchange
 from finch_middleware.finch.responses import Grant
-from finch_middleware.hooks import Events
-from finch_middleware.keeping import Keeping
+from finch_middleware.hooks import ConnectedHook, Events
 from finch_middleware.records import StoredConnection
 from finch_middleware.secret import Secret
 from finch_middleware.storage.memory import MemoryStorage
@@ -51,7 +51,7 @@ def a_grant(**changes: Any) -> Grant:
 
 class Desk:
     """
-    A redeemer with a claim in hand.
+    An exchange with a claimed attempt.
 
     Attributes:
         asked: The arguments of each exchange.
@@ -78,16 +78,19 @@ class Desk:
             clock=self.clock,
             on_connected=self.told.append if hook else None,
         )
-        api: Any = SimpleNamespace(exchange=self._exchange)
+        client: Any = SimpleNamespace(exchange=self._exchange)
         events = Events(client_id="client", on_event=self.events.append)
         self.spool = Spool(spool)
-        self.redeemer = Exchange(
+        self.connected = ConnectedHook(
+            self.settings.on_connected, vault=self.vault, storage=self.storage, events=events
+        )
+        self.exchange = Exchange(
             settings=self.settings,
-            api=api,
+            client=client,
             vault=self.vault,
-            tickets=self.tickets,
             storage=self.storage,
-            keeping=Keeping(storage=self.storage, spool=self.spool, events=events),
+            spool=self.spool,
+            connected=self.connected,
             events=events,
         )
         now = self.clock()
@@ -102,9 +105,18 @@ class Desk:
     def redeem(
         self, binding: Binding | None = None, *, known: tuple[StoredConnection, ...] = ()
     ) -> Any:
-        return self.redeemer.redeem(
-            self.attempt, CODE, binding=binding or self.binding(), known=known, within=WITHIN
+        """The outcome of one presentation of the code."""
+        binding = binding or self.binding()
+        attempt = dataclasses.replace(self.attempt, return_to=binding.return_to)
+        claim = Claim(
+            attempt=attempt,
+            redirect_uri=self.settings.redirect_uri if binding.kind == "redirect" else None,
+            narrowed={
+                each: binding.narrow(attempt, customer_id=each) for each in binding.customers
+            },
         )
+        exchanged = self.exchange.run(claim, CODE, existing=known, within=WITHIN)
+        return outcome_of(exchanged.attempt, spooled=exchanged.spooled)
 
     def flow(self, customer_id: str = "acme") -> LiveFlow:
         ticket = self.tickets.issue(
@@ -114,14 +126,14 @@ class Desk:
             at=self.clock(),
             life=timedelta(hours=1),
         )
-        return LiveFlow(ticket=ticket, key=key_of(f"flow of {customer_id}"))
+        return LiveFlow(ticket=ticket, hash=key_of(f"flow of {customer_id}"))
 
     def binding(self, *flows: LiveFlow, **changes: Any) -> Binding:
         given = {
             "kind": "redirect",
             "live": flows,
             "customers": frozenset({"acme", "umbrella"}),
-            "names": ((key_of("ticket"), "acme"), (key_of("other"), "umbrella")),
+            "owners": {key_of("ticket"): "acme", key_of("other"): "umbrella"},
             "flow_hash": None,
             "return_to": "/of-the-binding",
         }

@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from finch_middleware import Event, keeping
+from finch_middleware import Event, exchange
 from finch_middleware.attempts import Attempt, AttemptState
 from finch_middleware.errors import StorageUnavailable
+from finch_middleware.exchange import SETTLE_PAUSES, SETTLE_TRIES_SECONDS, Exchange
 from finch_middleware.hooks import Events
-from finch_middleware.keeping import SETTLE_PAUSES, SETTLE_TRIES_SECONDS, Keeping
 from finch_middleware.records import StoredConnection
 from finch_middleware.storage.memory import MemoryStorage
 from finch_middleware.storage.spool import Spool
@@ -39,10 +40,19 @@ class Desk:
         self.pauses: list[float] = []
         self.now = 0.0
         time = SimpleNamespace(sleep=self._pause, monotonic=lambda: self.now)
-        monkeypatch.setattr(keeping, "time", time)
+        monkeypatch.setattr(exchange, "time", time)
         events = Events(client_id="client", on_event=self.events.append)
         self.spool = Spool(spool)
-        self.keeping = Keeping(storage=self.storage, spool=self.spool, events=events)
+        nothing: Any = None
+        self.exchange = Exchange(
+            settings=nothing,
+            client=nothing,
+            vault=nothing,
+            storage=self.storage,
+            spool=self.spool,
+            connected=nothing,
+            events=events,
+        )
 
     @property
     def told(self) -> list[tuple[str, int, str | None]]:
@@ -67,7 +77,7 @@ def settled() -> Attempt:
 
 
 def test_what_the_storage_takes_at_once_is_worth_no_word(desk: Desk, settled: Attempt) -> None:
-    assert desk.keeping.secure(settled, a_connection()) == "stored"
+    assert desk.exchange._save(settled, a_connection()) == "stored"
 
     assert desk.stands() == a_connection()
     assert desk.told == []
@@ -77,7 +87,7 @@ def test_what_the_storage_takes_at_once_is_worth_no_word(desk: Desk, settled: At
 def test_what_it_takes_at_the_last_try_is_told_once(desk: Desk, settled: Attempt) -> None:
     desk.storage.down("settle", times=2)
 
-    assert desk.keeping.secure(settled, a_connection()) == "stored"
+    assert desk.exchange._save(settled, a_connection()) == "stored"
 
     assert desk.stands() == a_connection()
     assert desk.told == [RETRIED]
@@ -87,7 +97,7 @@ def test_what_it_takes_at_the_last_try_is_told_once(desk: Desk, settled: Attempt
 def test_what_it_never_takes_goes_into_the_spool(desk: Desk, settled: Attempt) -> None:
     desk.storage.down("settle")
 
-    assert desk.keeping.secure(settled, a_connection()) == "spooled"
+    assert desk.exchange._save(settled, a_connection()) == "spooled"
 
     assert desk.told == [AWAY, SPOOLED]
     assert desk.storage.calls == ["settle"] * len(SETTLE_PAUSES)
@@ -99,7 +109,7 @@ def test_the_word_is_the_name_of_the_last_fault(desk: Desk, settled: Attempt) ->
     desk.storage.down("settle", times=2)
     desk.storage.raises("settle", ZeroDivisionError("a storage should not"))
 
-    assert desk.keeping.secure(settled, a_connection()) == "spooled"
+    assert desk.exchange._save(settled, a_connection()) == "spooled"
 
     assert desk.told[0] == ("finch.storage.unavailable", logging.ERROR, "ZeroDivisionError")
 
@@ -110,7 +120,7 @@ def test_without_a_spool_the_loss_is_reported(
     desk = Desk(spool=None, monkeypatch=monkeypatch)
     desk.storage.down("settle")
 
-    assert desk.keeping.secure(settled, a_connection()) == "lost"
+    assert desk.exchange._save(settled, a_connection()) == "lost"
 
     assert desk.told == [AWAY, LOST]
     assert {event.attempt_id for event in desk.events} == {settled.attempt_id}
@@ -123,7 +133,7 @@ def test_a_worker_that_is_ended_leaves_its_token_in_the_spool(desk: Desk, settle
     desk.storage.before("settle", end)
 
     with pytest.raises(SystemExit):
-        desk.keeping.secure(settled, a_connection())
+        desk.exchange._save(settled, a_connection())
 
     assert desk.told == [("finch.storage.unavailable", logging.ERROR, "SystemExit"), SPOOLED]
     [entry] = desk.spool.entries()
@@ -141,7 +151,7 @@ def test_no_try_begins_once_the_time_for_them_is_over(
     desk.storage.before("settle", hang)
     desk.storage.down("settle")
 
-    assert desk.keeping.secure(settled, a_connection()) == "spooled"
+    assert desk.exchange._save(settled, a_connection()) == "spooled"
 
     assert desk.storage.calls == ["settle"] * tries
 
@@ -153,9 +163,9 @@ def test_an_end_without_a_token_is_tried_once_and_never_spooled(
     if away:
         desk.storage.raises("settle", StorageUnavailable("full"))
 
-    assert desk.keeping.note(settled) is (not away)
+    error = desk.exchange._settle(settled, None, pauses=(0.0,))
 
-    assert desk.told == ([AWAY] if away else [])
+    assert error == ("StorageUnavailable" if away else "")
     assert desk.storage.calls == ["settle"]
     assert desk.pauses == [0.0]
     assert not list(desk.spool.entries())

@@ -11,9 +11,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from finch_middleware import Event, FinchConnect, keeping
+from finch_middleware import Event, FinchConnect, exchange
 from finch_middleware.attempts import LEASE, Attempt
-from finch_middleware.callback import STORAGE_RETRY_AFTER_SECONDS
+from finch_middleware.callback import RETRY_AFTER_SECONDS
 from finch_middleware.crypto.keys import new_key, wrapped_key
 from finch_middleware.errors import SchemaMismatch
 from finch_middleware.finch.responses import ConnectSession
@@ -146,7 +146,7 @@ def test_a_storage_that_is_away_is_named_and_asked_again_soon(
         reference=event.reference or "",
         return_to="/home",
         reason="storage_unavailable",
-        retry_after=STORAGE_RETRY_AFTER_SECONDS,
+        retry_after=RETRY_AFTER_SECONDS,
     )
     assert (event.name, event.level) == ("finch.storage.unavailable", logging.ERROR)
     assert event.reason == reason
@@ -164,7 +164,7 @@ def test_a_spool_that_is_away_is_named_and_asked_again_soon(
         reference=event.reference or "",
         return_to="/home",
         reason="spool_unavailable",
-        retry_after=STORAGE_RETRY_AFTER_SECONDS,
+        retry_after=RETRY_AFTER_SECONDS,
     )
     assert (event.name, event.level) == ("finch.spool.unavailable", logging.ERROR)
 
@@ -191,7 +191,7 @@ def test_a_key_service_that_is_away_is_named_and_nothing_is_claimed(
         reference=event.reference or "",
         return_to="/home",
         reason="key_unavailable",
-        retry_after=STORAGE_RETRY_AFTER_SECONDS,
+        retry_after=RETRY_AFTER_SECONDS,
     )
     assert (event.name, event.level) == ("finch.key.unavailable", logging.ERROR)
     assert event.reason == "TimeoutError"
@@ -263,7 +263,7 @@ def test_a_claim_that_lands_after_its_request_gave_up_is_freed_by_the_next(
 def test_a_spooled_token_keeps_finchs_id_at_once_and_on_a_reload(
     fake: FakeFinch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, customer_id: str
 ) -> None:
-    monkeypatch.setattr(keeping, "SETTLE_PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(exchange, "SETTLE_PAUSES", (0.0, 0.0, 0.0))
     storage = FaultyStorage(MemoryStorage())
     finch = component(fake, storage=storage, spool=tmp_path / "spool")
     code = fake.issue_code(customer_id=customer_id, redirect_uri="http://localhost/finch/callback")
