@@ -21,7 +21,7 @@ from finch_middleware.errors import FinchError
 COMMANDS = {
     "demo": "Show the whole flow, offline, in a few seconds.",
     "keygen": "Print a new encryption key.",
-    "create-tables": "Make or upgrade the tables of a database.",
+    "create-tables": "Create the tables in a database.",
     "doctor": "Say what stands, what waits and what is wrong.",
     "connections": "List, show, export or delete connections.",
     "rotate-keys": "Bring every stored token under the present key.",

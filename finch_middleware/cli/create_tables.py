@@ -1,4 +1,4 @@
-"""``finch-middleware create-tables``: the tables of a database, made or upgraded."""
+"""``finch-middleware create-tables``: creates the tables in a database."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def command(
     url: str | None, schema: str | None, table_prefix: str | None, application: str | None
 ) -> None:
     """
-    Make what is missing: tables, and columns and indexes that an older version did not have.
+    Create the tables that are missing.
 
-    Nothing is ever dropped or changed; running it twice does no harm. Run it before the
-    application's first start and after an upgrade. With an Engine, a schema or a prefix of its
+    It changes no table that exists, and may run twice. Run it before the
+    application's first start. With an Engine, a schema or a prefix of its
     own an application is best named with --app: its storage says all that.
     """
     names = {

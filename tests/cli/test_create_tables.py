@@ -52,20 +52,6 @@ def test_running_it_twice_keeps_what_is_stored(tmp_path: Path) -> None:
     assert "of_the_application" in tables_of(tmp_path / "finch.db")
 
 
-def test_a_column_that_an_older_version_lacked_is_added(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/finch.db"
-    CliRunner().invoke(main, ["create-tables", "--storage", url])
-    with closing(sqlite3.connect(tmp_path / "finch.db")) as connection, connection:
-        connection.execute("ALTER TABLE finch_connections DROP COLUMN status")
-
-    told = CliRunner().invoke(main, ["create-tables", "--storage", url])
-
-    with closing(sqlite3.connect(tmp_path / "finch.db")) as connection:
-        columns = [row[1] for row in connection.execute("PRAGMA table_info(finch_connections)")]
-    assert told.exit_code == 0
-    assert "status" in columns
-
-
 @pytest.mark.full
 def test_a_server_is_usable_once_its_tables_are_made(postgresql: servers.Server) -> None:
     if not postgresql.owned:

@@ -16,7 +16,7 @@ from finch_middleware.records import Row, StoredConnection, connection_hash, cus
 from finch_middleware.storage.precedence import gives_way
 from finch_middleware.storage.protocol import Scan, Storage
 from finch_middleware.storage.sql.database import Database
-from finch_middleware.storage.sql.schema import make_tables, require_tables, tables
+from finch_middleware.storage.sql.schema import require_tables, tables
 from finch_middleware.storage.sql.statements import Statements
 
 T = TypeVar("T")
@@ -64,15 +64,15 @@ class SQLAlchemyStorage(Storage):
 
     def create_tables(self) -> bool:
         """
-        Make what is missing: tables, and columns and indexes that an older version did not have.
+        Create the tables that are missing; those that exist are not changed.
 
-        Nothing is ever dropped or changed. Safe to run twice, and from two processes.
+        Safe to run twice, and from two processes at once.
 
         Raises:
-            SchemaMismatch: Tables of these names exist that are not ours.
+            SchemaMismatch: A table of that name exists that is not ours.
             StorageUnavailable: The database cannot be reached or refuses.
         """
-        self._database.transact(self._make_tables)
+        self._database.transact(self._create_tables)
         return True
 
     def close(self) -> None:
@@ -220,13 +220,15 @@ class SQLAlchemyStorage(Storage):
     def _prepare(self, db: Connection) -> None:
         """Once per process, before anything else."""
         if self._database.dialect.makes_tables:
-            self._make_tables(db)
-        require_tables(db, tables=self._tables)
+            self._create_tables(db)
+        else:
+            require_tables(db, tables=self._tables)
         self._database.dialect.require_durability(db)
 
-    def _make_tables(self, db: Connection) -> None:
+    def _create_tables(self, db: Connection) -> None:
         with self._database.dialect.alone(db):
-            make_tables(db, tables=self._tables)
+            self._tables.metadata.create_all(db)
+            require_tables(db, tables=self._tables)
 
     def _standing(self, db: Connection, statement: Executable, **values: bytes) -> Attempt | None:
         row = db.execute(statement, values).first()

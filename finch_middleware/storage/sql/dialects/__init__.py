@@ -81,11 +81,7 @@ class Dialect(ABC):
 
     @abstractmethod
     def alone(self, connection: Connection) -> AbstractContextManager[None]:
-        """
-        Lets no other process make tables meanwhile; entered inside a transaction.
-
-        Where rows are many, to make an index takes its time: only locks are waited for briefly.
-        """
+        """Keep other processes from creating tables; entered inside a transaction."""
 
     @abstractmethod
     def require_durability(self, connection: Connection) -> None:

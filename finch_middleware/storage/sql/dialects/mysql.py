@@ -88,10 +88,8 @@ class MySQL(Dialect):
         lock = connection.exec_driver_sql(f"SELECT GET_LOCK('finch_middleware', {patience})")
         if lock.scalar_one() != 1:
             raise StorageUnavailable("busy")
-        connection.exec_driver_sql(_setting(**{**_limits(), "statement": 0}))
         yield
-        connection.exec_driver_sql(_setting(**_limits()))
-        # It belongs to the session and would outlive the transaction.
+        # The lock belongs to the session and would outlive the transaction.
         connection.exec_driver_sql("SELECT RELEASE_LOCK('finch_middleware')")
 
     def require_durability(self, connection: Connection) -> None:

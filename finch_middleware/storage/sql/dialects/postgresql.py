@@ -85,7 +85,6 @@ class PostgreSQL(Dialect):
     @contextmanager
     def alone(self, connection: Connection) -> Iterator[None]:
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({self._SCHEMA_LOCK})")
-        connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
         yield
 
     def require_durability(self, connection: Connection) -> None:
