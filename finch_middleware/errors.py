@@ -1,27 +1,27 @@
 """
 Every error of this library.
 
-The branch says who is at fault, the class says what went wrong, attributes hold the
-evidence, and no message ever carries a secret::
+The branch shows who is at fault, the class what went wrong, and the attributes the evidence.
+No message contains a secret::
 
     FinchError
     ├── ApplicationFault          the code that calls this library
-    │   ├── ConfigurationError    settings that cannot work; .faults lists all of them
-    │   ├── UsageError            an argument that no call may have
-    │   └── AlreadyConnected      this customer has a connection; .connection_id
-    ├── ReturnFault               the callback request: not a return that we can trust; .reason
-    ├── FinchFault                Finch's answer, or the lack of one
+    │   ├── ConfigurationError    options that cannot work; .faults lists all of them
+    │   ├── UsageError            an argument that is not allowed
+    │   └── AlreadyConnected      this customer is already connected; .connection_id
+    ├── ReturnFault               a callback request that cannot be trusted; .reason
+    ├── FinchFault                Finch's response, or the lack of one
     │   ├── FinchUnavailable      Finch provably did nothing; trying again is safe
-    │   ├── FinchRefused          Finch says that the request itself is wrong
-    │   ├── CodeRejected          Finch does not take this code (any more)
-    │   ├── ExchangeAmbiguous     Finch may have acted, its answer was not seen
-    │   └── BadResponse           something answered that does not speak Finch's API
+    │   ├── FinchRefused          Finch reports that the request itself is wrong
+    │   ├── CodeRejected          Finch rejected this code
+    │   ├── ExchangeAmbiguous     Finch may have acted, but its response was lost
+    │   └── BadResponse           a response that is not one of Finch's API
     ├── StorageFault              the application's database
-    │   ├── StorageUnavailable    nothing is known to have been written
-    │   └── SchemaMismatch        its tables are not those that this version needs
-    ├── SpoolUnavailable          the spool's folder cannot be written
+    │   ├── StorageUnavailable    a read or write was not confirmed
+    │   └── SchemaMismatch        its tables do not fit this version
+    ├── SpoolUnavailable          the spool's folder is not writable
     ├── KeyUnavailable            the key provider did not unwrap a key
-    └── CannotOpen                a sealed value that these keys do not open here
+    └── CannotOpen                a sealed value that these keys do not open
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class FinchError(Exception):
     request_id: str | None = None
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Task queues pickle errors; a constructor with keywords alone would not take one back.
+        # Task queues pickle errors, and pickle cannot call a constructor that needs keywords.
         evidence = {name: value for name, value in vars(self).items() if name != "make_page"}
         return _restore, (type(self), self.args), evidence
 
@@ -63,29 +63,29 @@ class ApplicationFault(FinchError):
 
 class ConfigurationError(ApplicationFault):
     """
-    Settings that cannot work, all of them at once.
+    Options that cannot work.
 
     Attributes:
-        faults: One sentence each: what is wrong, then its mend.
+        faults: One sentence for each fault: what is wrong, and how to fix it.
     """
 
     code = "configuration"
 
     def __init__(self, faults: Sequence[str]) -> None:
         self.faults = tuple(faults)
-        head = "one setting is wrong" if len(self.faults) == 1 else "several settings are wrong"
+        head = "one option is wrong" if len(self.faults) == 1 else "several options are wrong"
         super().__init__("\n  - ".join([f"finch_middleware cannot start, {head}:", *self.faults]))
 
 
 class UsageError(ApplicationFault, ValueError):
-    """An argument that this call cannot take."""
+    """An argument that this call does not accept."""
 
     code = "usage"
 
 
 class AlreadyConnected(ApplicationFault):
     """
-    Finch has a connection of this customer already.
+    Finch already has a connection of this customer.
 
     Attributes:
         connection_id: That connection, or None where Finch did not name it.
@@ -97,12 +97,12 @@ class AlreadyConnected(ApplicationFault):
     def __init__(self, *, connection_id: str | None, request_id: str | None = None) -> None:
         self.connection_id = connection_id
         self.request_id = request_id
-        super().__init__("this customer is connected already")
+        super().__init__("this customer is already connected")
 
 
 class ReturnFault(FinchError):
     """
-    A callback request that is not a return that we can trust. Nothing was spent.
+    A callback request that cannot be trusted. Its code was not spent.
 
     Attributes:
         reason: One of the reasons of `Invalid`.
@@ -112,7 +112,7 @@ class ReturnFault(FinchError):
 
     def __init__(self, reason: str) -> None:
         self.reason = self.page_reason = reason
-        super().__init__(f"not a trustworthy return from Finch Connect: {reason}")
+        super().__init__(f"this callback from Finch Connect cannot be trusted: {reason}")
 
 
 class Unavailable(FinchError):
@@ -142,7 +142,7 @@ class Unavailable(FinchError):
 
 class FinchFault(FinchError):
     """
-    Finch's answer, or the lack of one.
+    Finch's response, or the lack of one.
 
     Attributes:
         reason: What happened, one stable word.
@@ -157,8 +157,8 @@ class FinchFault(FinchError):
         self.reason = reason
         self.status = status
         self.request_id = request_id
-        answered = "no answer" if status is None else f"HTTP {status}"
-        super().__init__(f"Finch: {reason} ({answered}, request id {request_id or 'none'})")
+        http = "no response" if status is None else f"HTTP {status}"
+        super().__init__(f"Finch: {reason} ({http}, request id {request_id or 'none'})")
 
 
 _FINCH_PAGES = frozenset({"throttled", "payment_required", "client_rejected", "bad_response"})
@@ -166,10 +166,10 @@ _FINCH_PAGES = frozenset({"throttled", "payment_required", "client_rejected", "b
 
 class FinchUnavailable(FinchFault, Unavailable):
     """
-    Finch provably did nothing: no byte was sent, or it said so. Trying again is safe.
+    Finch provably did nothing: no byte was sent, or Finch reported it. Trying again is safe.
 
     Attributes:
-        retry_after: Seconds after which Finch wants to be asked again, where it said so.
+        retry_after: Seconds after which Finch asks us to try again, where it names them.
     """
 
     code = "finch_unavailable"
@@ -184,13 +184,13 @@ class FinchUnavailable(FinchFault, Unavailable):
     ) -> None:
         super().__init__(reason, status=status, request_id=request_id)
         self.retry_after = retry_after
-        # A page describes these in its own words; whatever else happened, Finch was not reached.
+        # These have a page of their own; for any other reason Finch was not reached.
         self.page_reason = reason if reason in _FINCH_PAGES else "unreachable"
 
 
 class FinchRefused(FinchFault):
     """
-    Finch says that the request itself is wrong: an unknown product, redirect_uri or customer.
+    Finch reports that the request itself is wrong: an unknown product, redirect_uri or customer.
 
     Attributes:
         name: Finch's name for it, such as ``bad_request``.
@@ -208,21 +208,21 @@ class FinchRefused(FinchFault):
 
 
 class CodeRejected(FinchFault):
-    """Finch does not take this code: expired, used, or opened with another redirect_uri."""
+    """Finch rejected this code: expired, used, or issued for another redirect_uri."""
 
     code = "code_rejected"
     page_reason = "code_rejected"
 
 
 class ExchangeAmbiguous(FinchFault):
-    """The request went out and no usable answer came: Finch may have minted a token."""
+    """The request was sent and no usable response came: Finch may have issued a token."""
 
     code = "exchange_ambiguous"
     page_reason = "ambiguous"
 
 
 class BadResponse(FinchFault):
-    """An answer that is not Finch's API: a redirect, HTML, too large, of the wrong shape."""
+    """A response that is not one of Finch's API: a redirect, HTML, too large, or malformed."""
 
     code = "bad_response"
     page_reason = "bad_response"
@@ -247,18 +247,18 @@ class StorageUnavailable(StorageFault, Unavailable):
 
     def __init__(self, reason: str = "unavailable") -> None:
         self.reason = reason
-        super().__init__(f"the storage did not confirm: {reason}")
+        super().__init__(f"the storage did not confirm a read or write: {reason}")
 
 
 class SchemaMismatch(StorageFault):
-    """The tables are missing or older than this version needs; the message names the mend."""
+    """The tables are missing or too old for this version; the message states how to fix it."""
 
     code = "schema_mismatch"
 
 
 class SpoolUnavailable(Unavailable):
     """
-    The spool's folder cannot be written: no token would survive an absent storage.
+    The spool's folder is not writable, so a token would be lost if the storage is unavailable.
 
     Attributes:
         reason: ``unwritable``, ``not_private`` or ``none``: one stable word.
@@ -274,11 +274,11 @@ class SpoolUnavailable(Unavailable):
 
 class KeyUnavailable(Unavailable):
     """
-    The key provider did not unwrap a key: nothing can be sealed or opened with it now.
+    The key provider did not unwrap a key, which cannot be used until it does.
 
     Attributes:
         key_id: That key.
-        reason: The name of what the provider raised; its text may hold a secret.
+        reason: The class of the provider's error; its text may contain a secret.
     """
 
     code = "key_unavailable"
@@ -292,17 +292,17 @@ class KeyUnavailable(Unavailable):
 
 class CannotOpen(FinchError):
     """
-    A sealed value that does not open: altered, moved elsewhere, or sealed with an unknown key.
+    A sealed value that does not open: changed, moved elsewhere, or sealed with an unknown key.
 
     Attributes:
-        key_id: The key that it names, or None where it has no readable header.
+        key_id: The key that its header names, or None if the header is unreadable.
     """
 
     code = "cannot_open"
 
     def __init__(self, *, key_id: str | None) -> None:
         self.key_id = key_id
-        super().__init__("a sealed value does not open here with the available keys")
+        super().__init__("a sealed value does not open with the available keys")
 
 
 def raise_without_context(error: FinchError) -> NoReturn:

@@ -117,7 +117,7 @@ def test_the_evidence_stands_on_attributes(error: FinchError, evidence: dict[str
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (FinchUnavailable("unreachable"), ["unreachable", "no answer", "request id none"]),
+        (FinchUnavailable("unreachable"), ["unreachable", "no response", "request id none"]),
         (BadResponse("not_json", status=502, request_id="r-9"), ["not_json", "HTTP 502", "r-9"]),
         (StorageUnavailable("read_only"), ["read_only"]),
         (SchemaMismatch("run finch-middleware create-tables"), ["create-tables"]),

@@ -1,1 +1,1 @@
-"""What an application configures: options, their rules, and the rules about URLs."""
+"""What an application configures: the options, and the rules about URLs."""

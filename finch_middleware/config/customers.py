@@ -1,4 +1,4 @@
-"""The employers that a login may act for, as the application names them."""
+"""The customers that a signed-in person may act for."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from finch_middleware.errors import UsageError
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Customer:
     """
-    One employer, with what Finch is told about it. From the login, never from the request.
+    One employer, as Finch is to know it. Take it from the login, never from the request.
 
     Attributes:
         id: The application's own id, 1 to 255 bytes.
         name: Shown on Finch's page.
-        email: For Finch's own mail, or None.
+        email: The address that Finch may write to, or None.
     """
 
     id: str
@@ -24,42 +24,43 @@ class Customer:
     email: str | None = None
 
 
-#: What `customer_of` may answer: one customer, all that this login manages, or nobody.
+#: What `customer_of` may return: one customer, all that this person manages, or None.
 Customers = Customer | str | int | Iterable[Customer | str | int] | None
 
-# Iterable too, but of their letters, bytes or keys: never of customers.
+# These are iterable as well, but not as collections of customers.
 _ONE = (str, int, Customer)
-_NEVER_SEVERAL = (bytes, bytearray, memoryview, Mapping)
+_NO_COLLECTION = (bytes, bytearray, memoryview, Mapping)
 
 
-def customer_ids(answer: Customers) -> frozenset[str]:
+def customer_ids(returned: Customers) -> frozenset[str]:
     """
-    What `customer_of` answered, as a set: empty where nobody is signed in.
+    The ids of the customers that `customer_of` returned; empty if nobody is signed in.
 
-    None, an empty text and an empty collection are nobody. Numbers become their digits.
+    None, an empty text and an empty collection mean that nobody is signed in. Numbers become
+    text.
 
     Raises:
-        UsageError: It is, or holds, something else than ids and Customers.
+        UsageError: It is, or contains, anything but ids and Customers.
     """
-    if answer is None:
+    if returned is None:
         return frozenset()
-    if isinstance(answer, _ONE):
-        answer = (answer,)
-    if isinstance(answer, _NEVER_SEVERAL) or not isinstance(answer, Iterable):
-        raise _refusal(answer)
-    ids = frozenset(_id(each) for each in answer if each is not None)
+    if isinstance(returned, _ONE):
+        returned = (returned,)
+    if isinstance(returned, _NO_COLLECTION) or not isinstance(returned, Iterable):
+        raise _error_about(returned)
+    ids = frozenset(_id(each) for each in returned if each is not None)
     return ids - {""}
 
 
 def _id(customer: Customer | str | int) -> str:
     given = customer.id if isinstance(customer, Customer) else customer
-    # True is an int to Python, and "this login is fine" is no customer.
+    # True is an int in Python, but not a customer's id.
     if isinstance(given, bool) or not isinstance(given, (str, int)):
-        raise _refusal(given)
+        raise _error_about(given)
     return str(given)
 
 
-def _refusal(given: object) -> UsageError:
+def _error_about(given: object) -> UsageError:
     return UsageError(
         "a signed-in customer is text, an int, a Customer or a collection of those, "
         f"not a {type(given).__name__}; pass str(id)"

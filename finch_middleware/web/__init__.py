@@ -1,1 +1,1 @@
-"""What people and scripts send and get: requests read, pages and responses written."""
+"""Reads the requests of people and scripts, and makes the pages and responses they get."""

@@ -1,4 +1,4 @@
-"""What came back: the code, the state or the error of a callback request, read strictly."""
+"""Reads the code, the state or the error of a callback request, strictly."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from finch_middleware.web.request import CallbackRequest
 QUERY_LIMIT_BYTES = 4 * 1024
 PARAMETERS_LIMIT = 20
 
-# RFC 6749, appendix A.11, bounds a code to visible ASCII; Finch's are UUIDs.
+# RFC 6749, appendix A.11, limits a code to visible ASCII; Finch's are UUIDs.
 _CODE = re.compile(r"[\x21-\x7e]{1,512}")
-#: The shape of the states that tickets make: 16 random bytes in base64url.
+#: The form of a ticket's state: 16 random bytes in base64url.
 _STATE = re.compile(r"[A-Za-z0-9_-]{22}")
 _ESCAPES = re.compile(r"(?:[^%]|%[0-9A-Fa-f]{2})*")
 _ONCE = ("code", "state", "error")
@@ -25,10 +25,10 @@ _ONCE = ("code", "state", "error")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallbackParams:
     """
-    A callback request's own claim of what happened. Nothing in it is trusted yet.
+    The parameters of a callback request. None of them is trusted yet.
 
     Attributes:
-        foreign_state: There was a state, and it is not of the shape that ours have.
+        foreign_state: There was a state, but not in the form of ours.
         declined: Why there is no code: ``access_denied``, ``closed`` or ``error``.
     """
 
@@ -40,24 +40,24 @@ class CallbackParams:
 
 def parse_callback(request: CallbackRequest) -> CallbackParams:
     """
-    What *request* brings back.
+    The parameters of *request*.
 
     Raises:
-        ReturnFault: It is no return at all, or a parameter is doubled, contradictory or odd.
+        ReturnFault: It cannot be a callback, or a parameter is repeated, contradictory or damaged.
     """
     if request.method not in ("GET", "POST"):
         raise ReturnFault("method")
     if request.prefetch:
         raise ReturnFault("prefetch")
     try:
-        return _judged(_parameters(request))
+        return _check(_read_parameters(request))
     except ReturnFault as fault:
         reason = fault.reason
-    # Anew, because the frames below hold the parameters in their locals.
+    # A new error, because the frames of the first one hold the parameters.
     raise ReturnFault(reason)
 
 
-def _judged(parameters: dict[str, Secret]) -> CallbackParams:
+def _check(parameters: dict[str, Secret]) -> CallbackParams:
     code, state, error = (parameters.get(name) for name in _ONCE)
     if code is not None and error is not None:
         raise ReturnFault("malformed")
@@ -68,21 +68,21 @@ def _judged(parameters: dict[str, Secret]) -> CallbackParams:
         code=code,
         state=state if ours else None,
         foreign_state=state is not None and not ours,
-        declined=_declined(error),
+        declined=_decline_reason(error),
     )
 
 
-def _declined(error: Secret | None) -> str:
-    # A fixed word for whatever was sent: nothing of the request is ever shown.
+def _decline_reason(error: Secret | None) -> str:
+    # One of our words, because a page shows nothing of the request.
     if error is None:
         return "closed"
     return "access_denied" if error == Secret("access_denied") else "error"
 
 
-def _parameters(request: CallbackRequest) -> dict[str, Secret]:
-    pairs = _form(request.query_string.encode("latin-1", errors="replace"))
+def _read_parameters(request: CallbackRequest) -> dict[str, Secret]:
+    pairs = _parse_form(request.query_string.encode("latin-1", errors="replace"))
     if request.method == "POST":
-        pairs += _body_pairs(request)
+        pairs += _parse_body(request)
     if len(pairs) > PARAMETERS_LIMIT:
         raise ReturnFault("malformed")
     parameters: dict[str, Secret] = {}
@@ -93,29 +93,29 @@ def _parameters(request: CallbackRequest) -> dict[str, Secret]:
     return parameters
 
 
-def _body_pairs(request: CallbackRequest) -> list[tuple[str, Secret]]:
+def _parse_body(request: CallbackRequest) -> list[tuple[str, Secret]]:
     kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if kind == "application/x-www-form-urlencoded":
-        return _form(request.body)
+        return _parse_form(request.body)
     if kind == "application/json":
-        return _json_pairs(request.body)
+        return _parse_json(request.body)
     if request.headers.get("Content-Length", "0") == "0" and not kind:
         return []
     raise ReturnFault("body")
 
 
-def _form(encoded: bytes) -> list[tuple[str, Secret]]:
+def _parse_form(encoded: bytes) -> list[tuple[str, Secret]]:
     """Pairs of ``application/x-www-form-urlencoded``; only ``&`` separates."""
     if len(encoded) > QUERY_LIMIT_BYTES:
         raise ReturnFault("malformed")
-    # A raw control, or 8-bit bytes that a browser would have escaped, is nobody's honest return.
+    # A browser escapes control characters and 8-bit bytes.
     if any(byte < 0x21 or byte > 0x7E for byte in encoded):
         raise ReturnFault("malformed")
     pairs = [pair.partition("=") for pair in encoded.decode().split("&") if pair]
-    return [(_decoded(name), Secret(_decoded(value))) for name, _, value in pairs]
+    return [(_decode(name), Secret(_decode(value))) for name, _, value in pairs]
 
 
-def _decoded(text: str) -> str:
+def _decode(text: str) -> str:
     if not _ESCAPES.fullmatch(text):
         raise ReturnFault("malformed")
     try:
@@ -127,8 +127,8 @@ def _decoded(text: str) -> str:
     return decoded
 
 
-def _json_pairs(body: bytes) -> list[tuple[str, Secret]]:
-    """The text members of a JSON object; null counts as absent, as the SDK's ``state`` may be."""
+def _parse_json(body: bytes) -> list[tuple[str, Secret]]:
+    """The members of a JSON object. A null counts as absent: the SDK's ``state`` may be null."""
     try:
         members = json.loads(body.decode(), object_pairs_hook=_Members)
     except (ValueError, RecursionError):
@@ -138,16 +138,16 @@ def _json_pairs(body: bytes) -> list[tuple[str, Secret]]:
     names = [name for name, _ in members if name in _ONCE]
     if len(names) != len(set(names)):
         raise ReturnFault("malformed")
-    return [(name, _text(name, value)) for name, value in members if value is not None]
+    return [(name, _check_text(name, value)) for name, value in members if value is not None]
 
 
 class _Members(tuple[tuple[str, object], ...]):
-    """An object's members as they stood there: a dict would hide a doubled one."""
+    """All members of a JSON object; a dict would hide a repeated one."""
 
     __slots__ = ()
 
 
-def _text(name: str, value: object) -> Secret:
+def _check_text(name: str, value: object) -> Secret:
     if name in _ONCE and not isinstance(value, str):
         raise ReturnFault("malformed")
     text = value if isinstance(value, str) else ""

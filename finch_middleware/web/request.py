@@ -1,4 +1,4 @@
-"""The callback request, as any framework hands it over."""
+"""The callback request of any framework."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from werkzeug.datastructures import EnvironHeaders, Headers
 from finch_middleware.errors import ReturnFault, UsageError
 
 BODY_LIMIT_BYTES = 8 * 1024
-#: How long a body that we read ourselves may take: a page's script sends it in one piece.
+#: How long reading a body may take; a page's script sends it in one piece.
 BODY_SECONDS = 3.0
 
-#: Any of these says that no person is looking yet.
+#: Any of these shows that no person has opened the page yet.
 _PREFETCH = (
     ("Sec-Purpose", "prefetch"),
     ("Purpose", "prefetch"),
@@ -28,7 +28,7 @@ _PREFETCH = (
 
 class CallbackRequest:
     """
-    What came to the callback path.
+    A request to the callback path.
 
     Attributes:
         method: ``GET``, ``POST``, …
@@ -58,39 +58,39 @@ class CallbackRequest:
     @classmethod
     def of(cls, request: object) -> CallbackRequest:
         """
-        The request of a framework, or a WSGI environ, understood. Nothing of its body is read yet.
+        The callback request of a framework's request or a WSGI environ. Its body is not read yet.
 
-        Werkzeug and Flask, WebOb and Pyramid, Bottle, Falcon and Django are known by what
-        their requests offer; none of them is imported.
+        Werkzeug and Flask, WebOb and Pyramid, Bottle, Falcon and Django are recognized by the
+        attributes of their requests; none of them is imported.
 
         Raises:
             UsageError: It is none of these.
         """
         if isinstance(request, cls):
             return request
-        environ = request if isinstance(request, dict) else _environ_of(request)
+        environ = request if isinstance(request, dict) else _find_environ(request)
         if not isinstance(environ, dict) or "REQUEST_METHOD" not in environ:
             raise UsageError(
                 f"cannot read a {type(request).__name__} as a request: pass the framework's "
                 "request, its WSGI environ, or a CallbackRequest"
             )
-        understood = cls(
+        callback = cls(
             method=environ["REQUEST_METHOD"],
             query_string=environ.get("QUERY_STRING", ""),
             environ=environ,
         )
-        understood.headers = EnvironHeaders(environ)
-        understood._body = None
-        understood._read = lambda: _body_of(request, environ)
-        return understood
+        callback.headers = EnvironHeaders(environ)
+        callback._body = None
+        callback._read = lambda: _read_body(request, environ)
+        return callback
 
     @property
     def body(self) -> bytes:
         """
-        The body, read when first asked for and at most once.
+        The body, which is read at first use and only once.
 
         Raises:
-            ReturnFault: ``length_required``, ``too_large``, or ``body`` where it broke off.
+            ReturnFault: ``length_required``, ``too_large``, or ``body`` if it ended early.
         """
         if self._body is None:
             assert self._read is not None
@@ -99,12 +99,12 @@ class CallbackRequest:
 
     @property
     def prefetch(self) -> bool:
-        """Whether a browser or a link preview loads this before anybody asked for it."""
+        """Whether a browser or a link preview loads the page in advance."""
         return any(word in self.headers.get(name, "").lower() for name, word in _PREFETCH)
 
     @property
     def from_script(self) -> bool:
-        """Whether a script waits for JSON, rather than a browser for a page."""
+        """Whether the client is a script that needs JSON, and not a browser that shows a page."""
         mode = self.headers.get("Sec-Fetch-Mode")
         if mode:
             return mode != "navigate"
@@ -126,10 +126,10 @@ class CallbackRequest:
 
     def cookies(self) -> Iterator[tuple[str, str]]:
         """
-        Every cookie, duplicates too, in the order received.
+        Every cookie, including duplicates, in the order received.
 
-        A tolerant reading: an odd neighbour, quoted or 8-bit, is passed over and never
-        costs us ours, which are of a plain alphabet.
+        Cookies of the application may be quoted or contain 8-bit characters. They do not
+        affect ours, which use a plain alphabet.
         """
         for header in self.headers.getlist("Cookie"):
             for pair in header.split(";"):
@@ -140,11 +140,11 @@ class CallbackRequest:
         return f"CallbackRequest(method={self.method!r})"
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
-        raise TypeError("a CallbackRequest cannot be pickled: its code would be")
+        raise TypeError("a CallbackRequest cannot be pickled, because that would store its code")
 
 
-def _environ_of(request: object) -> object:
-    """The WSGI environ inside a framework's request; Django calls it META, Falcon env."""
+def _find_environ(request: object) -> object:
+    """The WSGI environ of a framework's request; Django names it META, Falcon env."""
     for name in ("environ", "META", "env"):
         environ = getattr(request, name, None)
         if isinstance(environ, dict):
@@ -152,16 +152,16 @@ def _environ_of(request: object) -> object:
     return None
 
 
-def _body_of(request: Any, environ: dict[str, Any]) -> bytes:
-    """The body of a POST, also when the framework has read or parsed it already."""
+def _read_body(request: Any, environ: dict[str, Any]) -> bytes:
+    """The body of a POST, even if the framework has already read or parsed it."""
     length = _declared_length(environ)
     try:
-        body = raw = _raw_body(request, environ, length)
+        body = raw = _read_raw(request, environ, length)
         if length and not raw:
-            body = _parsed_body(request, environ)
-    except Exception:  # each framework has its own for a body that broke off or is too large
+            body = _encode_parsed(request, environ)
+    except Exception:  # each framework has its own for a body that ended early or is too large
         body = raw = b""
-    # Half a body may hold half a code, and one that is gone does not say that there was none.
+    # Half a body may contain half a code, and a body that was consumed is not an empty one.
     if 0 < len(raw) < length or (length and not body):
         raise ReturnFault("body")
     return body
@@ -176,8 +176,8 @@ def _declared_length(environ: Mapping[str, Any]) -> int:
     return int(declared)
 
 
-def _raw_body(request: Any, environ: dict[str, Any], length: int) -> bytes:
-    """At most *length* bytes; none where the framework kept only what it has parsed."""
+def _read_raw(request: Any, environ: dict[str, Any], length: int) -> bytes:
+    """At most *length* bytes; none if the framework kept only the parsed form."""
     if request is environ:
         return _read_up_to(environ["wsgi.input"], length)
     if hasattr(request, "get_data"):  # werkzeug, Flask
@@ -186,20 +186,20 @@ def _raw_body(request: Any, environ: dict[str, Any], length: int) -> bytes:
         return bytes(request.body)
     if hasattr(request, "bounded_stream"):  # Falcon
         return _read_up_to(request.bounded_stream, length)
-    if hasattr(request.body, "read"):  # Bottle keeps what it has read in a file, and rewinds it
+    if hasattr(request.body, "read"):  # Bottle buffers the body in a file, and rewinds it
         return bytes(request.body.read(length))
     return bytes(request.body)  # WebOb, Pyramid
 
 
 def _read_up_to(stream: Any, length: int) -> bytes:
     """
-    Up to *length* bytes, never asking for more: a server's stream may block past its end.
+    Read *length* bytes at most, because a server's stream may block at its end.
 
-    What comes too slowly is left half read. Only the server can end a single read.
+    A slow body is given up after `BODY_SECONDS`. Only the server can end a single read.
     """
     body, until = bytearray(), time.monotonic() + BODY_SECONDS
     while len(body) < length and time.monotonic() < until:
-        # By the byte: most servers' streams wait until all that was asked for is there.
+        # One byte at a time: most servers' streams wait for as many bytes as were requested.
         chunk = stream.read(1)
         if not chunk:
             break
@@ -207,8 +207,8 @@ def _read_up_to(stream: Any, length: int) -> bytes:
     return bytes(body)
 
 
-def _parsed_body(request: Any, environ: dict[str, Any]) -> bytes:
-    """What a framework has parsed of a body that it did not keep, written out once more."""
+def _encode_parsed(request: Any, environ: dict[str, Any]) -> bytes:
+    """Encode again what a framework parsed from a body that it did not keep."""
     if hasattr(request, "get_data"):
         return urlencode(list(request.form.items(multi=True))).encode()
     if hasattr(request, "get_media"):

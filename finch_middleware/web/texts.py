@@ -28,7 +28,7 @@ _SIGN_IN_AGAIN = (
 )
 
 _UNREADABLE = _text(
-    "Something went wrong on the way",
+    "Something went wrong",
     f"We could not read the response from your payroll. {_NOT_CONNECTED} Please try again.",
 )
 
@@ -42,7 +42,7 @@ _PAGE = {
     "lang": "en",
     "application": "the application",
     "reference": "Reference",
-    "help": "If you ask for help, please mention this reference.",
+    "help": "Please mention it when you ask for help.",
     "again": "Try again",
     "restart": "Start again",
     "back": "Back to $application",
@@ -50,8 +50,8 @@ _PAGE = {
 
 _BEGIN = _text(
     "Connect your payroll",
-    "You continue to Finch, the service that connects your payroll, and sign in to your payroll "
-    "there. Afterwards you come back to $application.",
+    "You will sign in to your payroll at Finch, the service that connects it, "
+    "and then return to $application.",
     action="Continue to Finch",
 )
 
