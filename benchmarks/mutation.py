@@ -2,7 +2,7 @@
 How many small faults the tests would notice: mutation testing of what guards a token.
 
     python -m benchmarks.mutation               every part, a quarter of an hour on two processors
-    python -m benchmarks.mutation vault flow    these alone
+    python -m benchmarks.mutation vault tickets these alone
     python -m benchmarks.mutation --show vault  with the difference that each survivor makes
 
 mutmut changes one operator, constant, argument or text at a time, and each part is held by the
@@ -42,6 +42,8 @@ pytest_add_cli_args=
     no:cacheprovider
     -o
     timeout=30
+    -m
+    full or not full
     -k
     {selection}
 track_dependencies=false
@@ -88,21 +90,25 @@ PARTS = {
             "tests/test_ticket_keys.py",
         ),
     ),
-    "vault": Part(file="vault.py", tests=("tests/test_vault.py", "tests/test_vault_provider.py")),
-    "return_to": Part(file="config/urls.py", tests=("tests/test_return_to.py",)),
+    "vault": Part(
+        file="crypto/vault.py", tests=("tests/test_vault.py", "tests/test_vault_provider.py")
+    ),
+    "urls": Part(
+        file="config/urls.py", tests=("tests/test_return_to.py", "tests/test_addresses.py")
+    ),
     "binding": Part(file="binding.py", tests=("tests/test_binding.py",)),
-    "flow": Part(
-        file="flow.py",
+    "callback": Part(
+        file="callback.py",
         tests=(*_STORY, "tests/story/test_clocks.py"),
         selection=_MEMORY_ALONE,
     ),
-    "redeem": Part(
-        file="redeem.py",
+    "exchange": Part(
+        file="exchange.py",
         tests=("tests/test_redeem.py", "tests/test_redeem_hook.py", "tests/story/test_hooks.py"),
         selection=_MEMORY_ALONE,
     ),
-    "repeats": Part(
-        file="repeats.py",
+    "duplicates": Part(
+        file="duplicates.py",
         tests=(
             "tests/test_repeats.py",
             "tests/story/test_repeats.py",
@@ -120,7 +126,7 @@ PARTS = {
         selection=_MEMORY_ALONE,
     ),
     "spool": Part(
-        file="spool.py",
+        file="storage/spool.py",
         tests=(
             "tests/test_spool.py",
             "tests/test_spool_drain.py",
@@ -138,14 +144,14 @@ PARTS = {
         tests=("tests/storage/test_memory.py",),
         functions=("claim", "settle", "release", "_flow_holder", "_put", "_drop", "_keep_newest"),
     ),
-    "sqlalchemy": Part(
-        file="storage/sqlalchemy.py",
+    "sql": Part(
+        file="storage/sql/storage.py",
         tests=("tests/storage/test_sqlalchemy.py", "tests/storage/test_sqlite.py"),
         functions=("claim", "_claim", "_standing"),
         selection="claim or flow or code or busy",
     ),
     "redis": Part(
-        file="storage/redis.py",
+        file="storage/redis/storage.py",
         tests=("tests/storage/on_redis/test_redis.py",),
         functions=("claim", "_standing"),
         selection="claim or flow or code or plan",
@@ -189,9 +195,9 @@ def _measured(name: str, *, show: bool) -> bool:
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         verdicts = _verdicts(PARTS[name], folder=folder)
-        told = dict(Counter(verdicts.words.values()))
+        counts = dict(Counter(verdicts.words.values()))
         share = verdicts.killed / max(1, len(verdicts.words))
-        print(f"{name:12}{len(verdicts.words):5} mutants, {share:6.1%} killed  {told}")
+        print(f"{name:12}{len(verdicts.words):5} mutants, {share:6.1%} killed  {counts}")
         for survivor in verdicts.survivors:
             shown = _mutmut("show", survivor, folder=folder).stdout if show else ""
             print(f"    {survivor}\n{shown}", end="", flush=True)
@@ -210,10 +216,10 @@ def _verdicts(part: Part, *, folder: Path) -> Verdicts:
     run = _mutmut("run", "--max-children", str(os.cpu_count() or 1), *patterns, folder=folder)
     if run.returncode:
         sys.exit(run.stdout + run.stderr)
-    return Verdicts(words=dict(_told(part, folder=folder)))
+    return Verdicts(words=dict(_results(part, folder=folder)))
 
 
-def _told(part: Part, *, folder: Path) -> Iterator[tuple[str, str]]:
+def _results(part: Part, *, folder: Path) -> Iterator[tuple[str, str]]:
     module = part.file.removesuffix(".py").replace("/", ".")
     for line in _mutmut("results", "--all", "true", folder=folder).stdout.splitlines():
         name, _, word = line.strip().rpartition(": ")

@@ -1,0 +1,41 @@
+"""The lists of files that no program would miss: each name on them is a file that exists."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+from benchmarks.mutation import PARTS, Part
+from tests import selection
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("part", PARTS.values(), ids=PARTS)
+def test_a_mutated_part_and_its_tests_exist(part: Part) -> None:
+    files = [f"finch_middleware/{part.file}", *part.tests]
+
+    assert [name for name in files if not (ROOT / name).exists()] == []
+
+
+@pytest.mark.parametrize("name", runpy.run_path(str(ROOT / ".ci" / "coverage_gate.py"))["WHOLE"])
+def test_a_file_whose_branches_have_to_be_tested_exists(name: str) -> None:
+    assert list((ROOT / "finch_middleware").glob(name))
+
+
+@pytest.mark.parametrize("name", selection.FOLDERS)
+def test_a_folder_that_the_default_run_leaves_out_exists(name: str) -> None:
+    assert list((ROOT / "tests" / name).glob("test_*.py"))
+
+
+def test_every_path_of_contributing_exists() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    folders = (ROOT, ROOT / "finch_middleware", ROOT / "tests")
+
+    named = set(re.findall(r"`([\w./]+(?:\.py|\.md|/))`", text))
+
+    assert len(named) > 40
+    assert [name for name in named if not any((each / name).exists() for each in folders)] == []
