@@ -77,6 +77,7 @@ class Binder:
 
     def __init__(self, *, settings: Settings, keyed_hash: KeyedHash) -> None:
         self._settings = settings
+        self._origin = settings.origin
         self._hash = keyed_hash
 
     def bind(
@@ -187,7 +188,7 @@ class Binder:
         if request.headers.get("Sec-Fetch-Mode") == "no-cors":
             # An image on some page, for instance: no person would ever see the response.
             raise ReturnFault("cross_site")
-        ours = request.same_origin(self._settings.origin)
+        ours = request.same_origin(self._origin)
         if own_page_only and not (ours or request.from_page_of(self._settings.spa_origins)):
             raise ReturnFault("cross_site")
 

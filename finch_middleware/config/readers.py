@@ -8,6 +8,7 @@ left out. It returns the setting, or raises `Wrong`; no sentence repeats what ma
 from __future__ import annotations
 
 import base64
+import functools
 import importlib.util
 import re
 import ssl
@@ -50,6 +51,9 @@ BESIDE_THE_DATABASE = object()
 _KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _PRODUCT = re.compile(r"[a-z][a-z_]*(?::[a-z_]+)?")
 _SCHEME = re.compile(r"([a-z][a-z0-9+]*)://")
+
+#: The clock of every component, unless the option `clock` replaces it.
+utc_now = functools.partial(datetime.now, UTC)
 
 
 class Wrong(Exception):
@@ -294,14 +298,10 @@ def connect_origin(value: Any, given: Given) -> str:
 
 def clock(value: Any, given: Given) -> Callable[[], datetime]:
     if value is None:
-        return _utc_now
+        return utc_now
     if not callable(value) or not _is_aware(value):
         raise Wrong
     return cast("Callable[[], datetime]", value)
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 def _plain(value: object) -> str:
