@@ -16,13 +16,13 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import io
-import os
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from finch_middleware.connect import FinchConnect
 from finch_middleware.duplicates import WAITING_THREADS
+from finch_middleware.forks import PerProcess
 from finch_middleware.outcomes import Response
 from finch_middleware.web.request import BODY_LIMIT_BYTES
 
@@ -53,12 +53,14 @@ class FinchASGIMiddleware:
         finch: The component that responds.
     """
 
-    __slots__ = ("_app", "_paths", "_pool", "_pool_pid", "finch")
+    __slots__ = ("_app", "_paths", "_pool", "finch")
 
     def __init__(self, app: ASGIApplication, finch: FinchConnect) -> None:
         self._app = app
         self._paths = finch.paths
-        self._make_pool()
+        self._pool = PerProcess(
+            lambda: ThreadPoolExecutor(THREADS, thread_name_prefix="finch-asgi")
+        )
         self.finch = finch
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -76,19 +78,13 @@ class FinchASGIMiddleware:
     async def _in_thread(
         self, respond: Callable[[object], Response], environ: dict[str, Any]
     ) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
-        if self._pool_pid != os.getpid():  # a forked child has none of its parent's threads
-            self._make_pool()
         # customer_of may read what the application keeps in contextvars.
         context = contextvars.copy_context()
         loop = asyncio.get_running_loop()
-        work = loop.run_in_executor(self._pool, context.run, _sendable, respond, environ)
+        work = loop.run_in_executor(self._pool.get(), context.run, _sendable, respond, environ)
         # A client that disconnects cancels only the wait: the queue may hold the only copy of a
         # code, and the token is stored.
         return await asyncio.shield(work)
-
-    def _make_pool(self) -> None:
-        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="finch-asgi")
-        self._pool_pid = os.getpid()
 
 
 def to_starlette(response: Response) -> StarletteResponse:

@@ -20,7 +20,6 @@ and a view can read the session.
 from __future__ import annotations
 
 import functools
-import os
 import threading
 from collections.abc import Callable, Collection, Container, Iterator, Sequence
 from http.cookies import Morsel
@@ -39,9 +38,12 @@ from werkzeug.wrappers import Response
 from finch_middleware.config.options import Options
 from finch_middleware.connect import FinchConnect
 from finch_middleware.errors import ConfigurationError
+from finch_middleware.forks import PerProcess
 
 CustomerOf = Callable[[HttpRequest], str | Collection[str] | None]
 View = Callable[[HttpRequest], HttpResponse]
+
+_lock = PerProcess(threading.Lock)
 
 
 def finch() -> FinchConnect:
@@ -51,14 +53,8 @@ def finch() -> FinchConnect:
     Raises:
         ConfigurationError: Lists everything that is wrong with ``settings.FINCH``.
     """
-    with _lock_of(os.getpid()):  # two components would have two memory storages
+    with _lock.get():  # two components would have two memory storages
         return _component()
-
-
-@functools.cache
-def _lock_of(pid: int) -> threading.Lock:
-    """The lock of this process: a forked child could wait forever for its parent's."""
-    return threading.Lock()
 
 
 @functools.cache

@@ -23,6 +23,7 @@ from finch_middleware.adapters.asgi import FinchASGIMiddleware
 from finch_middleware.duplicates import WAITING_THREADS
 from finch_middleware.testing import FakeFinch
 from finch_middleware.testing.fake_finch import Behaviour
+from tests.forks import FORKS
 
 PATIENCE_SECONDS = 10
 
@@ -85,7 +86,7 @@ def returned(finch: FinchConnect, fake: FakeFinch, customer_id: str) -> tuple[st
 
 
 def thread_count(app: FinchASGIMiddleware) -> int:
-    return len(app._pool._threads)
+    return len(app._pool.get()._threads)
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -208,12 +209,14 @@ def test_no_thread_is_started_before_the_first_callback(app: FinchASGIMiddleware
     assert thread_count(app) == 0
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")
-def test_a_forked_process_has_threads_of_its_own(app: FinchASGIMiddleware) -> None:
+@pytest.mark.parametrize("fork", FORKS)
+def test_a_forked_process_has_threads_of_its_own(
+    app: FinchASGIMiddleware, fork: Callable[[], int]
+) -> None:
     callback = visit(app, "/finch/callback")
     asyncio.run(callback())  # now the parent has an idle thread, which the child does not get
 
-    child = os.fork()
+    child = fork()
     if child == 0:  # pragma: no cover - another process
         signal.alarm(PATIENCE_SECONDS)
         status = None

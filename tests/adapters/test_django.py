@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from threading import Barrier, Thread
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,6 +21,7 @@ from finch_middleware.adapters import django as adapter
 from finch_middleware.adapters.django import begin, callback, finch
 from tests.adapters import django_site
 from tests.adapters.django_site import ORIGIN
+from tests.forks import FORKS
 
 django_site.set_up()
 
@@ -159,13 +160,13 @@ def test_the_begin_view_accepts_a_component(with_begin_path: dict[str, Any]) -> 
 # The component
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")
+@pytest.mark.parametrize("fork", FORKS)
 def test_a_child_makes_its_component_though_the_lock_was_held_at_the_fork(
-    options: dict[str, Any],
+    options: dict[str, Any], fork: Callable[[], int]
 ) -> None:
     with override_settings(FINCH=options):
-        with adapter._lock_of(os.getpid()):  # as a thread holds it that makes the component
-            child = os.fork()
+        with adapter._lock.get():  # as a thread holds it that makes the component
+            child = fork()
             if child == 0:  # pragma: no cover - another process, without that thread
                 made = Thread(target=finch, daemon=True)
                 made.start()
