@@ -9,9 +9,11 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from finch_middleware.adapters.access_log import RedactCallback
+    from finch_middleware.attempts import Attempt
     from finch_middleware.config.customers import Customer
     from finch_middleware.connect import FinchConnect
-    from finch_middleware.crypto.keys import KeyProvider
+    from finch_middleware.connections import Connections
+    from finch_middleware.crypto.keys import KeyProvider, new_key, wrapped_key
     from finch_middleware.errors import (
         AlreadyConnected,
         CannotOpen,
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
         FinchRefused,
         FinchUnavailable,
         KeyUnavailable,
+        SchemaMismatch,
         SpoolUnavailable,
         StorageUnavailable,
         Unavailable,
@@ -38,22 +41,26 @@ if TYPE_CHECKING:
         Repeated,
         Response,
     )
-    from finch_middleware.records import AccessToken, Connection
+    from finch_middleware.records import AccessToken, Connection, StoredConnection
     from finch_middleware.secret import Secret
+    from finch_middleware.storage.memory import MemoryStorage
     from finch_middleware.storage.protocol import Storage
+    from finch_middleware.storage.redis.storage import RedisStorage
+    from finch_middleware.storage.sql.storage import SQLAlchemyStorage
     from finch_middleware.web.request import CallbackRequest
 
 #: Public name: the module that has it, loaded when the name is first asked for (PEP 562).
 _HOMES = {
     "AccessToken": "records",
     "AlreadyConnected": "errors",
-    "Unavailable": "errors",
+    "Attempt": "attempts",
     "CallbackRequest": "web.request",
     "CannotOpen": "errors",
     "ConfigurationError": "errors",
     "ConnectSession": "finch.responses",
     "Connected": "outcomes",
     "Connection": "records",
+    "Connections": "connections",
     "Customer": "config.customers",
     "Declined": "outcomes",
     "Event": "hooks",
@@ -67,26 +74,36 @@ _HOMES = {
     "Invalid": "outcomes",
     "KeyProvider": "crypto.keys",
     "KeyUnavailable": "errors",
+    "MemoryStorage": "storage.memory",
     "Outcome": "outcomes",
     "RedactCallback": "adapters.access_log",
+    "RedisStorage": "storage.redis.storage",
     "Repeated": "outcomes",
     "Response": "outcomes",
+    "SQLAlchemyStorage": "storage.sql.storage",
+    "SchemaMismatch": "errors",
     "Secret": "secret",
     "SpoolUnavailable": "errors",
     "Storage": "storage.protocol",
     "StorageUnavailable": "errors",
+    "StoredConnection": "records",
+    "Unavailable": "errors",
     "UsageError": "errors",
+    "new_key": "crypto.keys",
+    "wrapped_key": "crypto.keys",
 }
 
 __all__ = [
     "AccessToken",
     "AlreadyConnected",
+    "Attempt",
     "CallbackRequest",
     "CannotOpen",
     "ConfigurationError",
     "ConnectSession",
     "Connected",
     "Connection",
+    "Connections",
     "Customer",
     "Declined",
     "Event",
@@ -100,16 +117,23 @@ __all__ = [
     "Invalid",
     "KeyProvider",
     "KeyUnavailable",
+    "MemoryStorage",
     "Outcome",
     "RedactCallback",
+    "RedisStorage",
     "Repeated",
     "Response",
+    "SQLAlchemyStorage",
+    "SchemaMismatch",
     "Secret",
     "SpoolUnavailable",
     "Storage",
     "StorageUnavailable",
+    "StoredConnection",
     "Unavailable",
     "UsageError",
+    "new_key",
+    "wrapped_key",
 ]
 
 
