@@ -202,6 +202,12 @@ class Authority:
 
     def server(self, name: str = "127.0.0.1", *, days: tuple[int, int] = (-1, 1)) -> ssl.SSLContext:
         """A server's context, with a certificate for *name* that is valid for those days."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.certificate(name, days=days))
+        return context
+
+    def certificate(self, name: str = "127.0.0.1", *, days: tuple[int, int] = (-1, 1)) -> Path:
+        """A file with such a certificate and its key."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
         certificate = _certificate(subject, key.public_key(), *days).issuer_name(self._name)
@@ -211,9 +217,7 @@ class Authority:
         encoding = serialization.Encoding.PEM
         form, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         file.write_bytes(signed.public_bytes(encoding) + key.private_bytes(encoding, form, plain))
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(file)
-        return context
+        return file
 
 
 @functools.cache

@@ -1,51 +1,25 @@
-"""Finch Connect without Finch: the page, what it brings back, and the ledger."""
+"""The fake's Connect page, what it returns to the browser, and the ledger."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
 from datetime import timedelta
 from html.parser import HTMLParser
-from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import requests
 
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import FakeFinch
-
-REDIRECT_URI = "http://localhost:5000/finch/callback"
-VERSION = {"Finch-API-Version": "2020-09-17"}
-SESSION = {"customer_id": "acme", "customer_name": "Acme Inc.", "products": ["company"]}
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def fake(clock: Clock) -> Iterator[FakeFinch]:
-    with FakeFinch(clock=clock) as fake:
-        yield fake
-
-
-def open_session(fake: FakeFinch, **fields: Any) -> Any:
-    auth = (fake.client_id, fake.client_secret)
-    url = fake.api_url + "/connect/sessions"
-    return requests.post(url, json=SESSION | fields, headers=VERSION, auth=auth, timeout=5).json()
-
-
-def present(fake: FakeFinch, code: str) -> Any:
-    body = {"client_id": fake.client_id, "client_secret": fake.client_secret, "code": code}
-    url = fake.api_url + "/auth/token"
-    return requests.post(url, json=body, headers=VERSION, timeout=5).json()
-
-
-def query_of(url: str) -> dict[str, list[str]]:
-    return parse_qs(urlsplit(url).query)
+from tests.testing.asking_fake import (
+    REDIRECT_URI,
+    TIMEOUT_SECONDS,
+    get,
+    open_session,
+    present,
+    query_of,
+)
 
 
 class Form(HTMLParser):
@@ -69,19 +43,19 @@ class Form(HTMLParser):
 
 class TestConnect:
     @pytest.mark.parametrize("echo_state", [True, False])
-    def test_consent_brings_a_code_and_the_state_if_finch_echoes_it(self, echo_state: bool) -> None:
+    def test_consent_returns_a_code_and_the_echoed_state(self, echo_state: bool) -> None:
         with FakeFinch(echo_state=echo_state) as fake:
-            answer = open_session(fake, redirect_uri=REDIRECT_URI + "?a=b")
+            response = open_session(fake, redirect_uri=REDIRECT_URI + "?a=b").json()
 
-            callback = fake.allow(answer["connect_url"] + "&state=s%26t")
+            callback = fake.allow(response["connect_url"] + "&state=s%26t")
 
         query = query_of(callback)
         assert callback.startswith(REDIRECT_URI + "?a=b&")
         assert query["code"] == [fake.ledger.codes[0].code]
         assert query.get("state") == (["s&t"] if echo_state else None)
 
-    def test_refusing_brings_an_error_and_closing_brings_nothing(self, fake: FakeFinch) -> None:
-        location = open_session(fake, redirect_uri=REDIRECT_URI)["connect_url"]
+    def test_refusing_returns_an_error_and_closing_returns_nothing(self, fake: FakeFinch) -> None:
+        location = open_session(fake, redirect_uri=REDIRECT_URI).json()["connect_url"]
 
         denied, closed = query_of(fake.deny(location)), fake.close(location)
 
@@ -91,18 +65,18 @@ class TestConnect:
         assert fake.ledger.codes == ()
 
     def test_an_expired_session_gives_no_code(self, fake: FakeFinch, clock: Clock) -> None:
-        answer = open_session(fake, redirect_uri=REDIRECT_URI, minutes_to_expire=1)
+        response = open_session(fake, redirect_uri=REDIRECT_URI, minutes_to_expire=1).json()
         clock.move(timedelta(minutes=1))
 
         with pytest.raises(LookupError):
-            fake.allow(answer["connect_url"])
-        page = requests.get(answer["connect_url"], timeout=5)
+            fake.allow(response["connect_url"])
+        page = get(response["connect_url"])
 
         assert page.status_code == 400
         assert "expired" in page.text
 
-    def test_an_address_of_somewhere_else_is_not_taken(self, fake: FakeFinch) -> None:
-        session_id = open_session(fake, redirect_uri=REDIRECT_URI)["session_id"]
+    def test_an_address_of_another_site_is_refused(self, fake: FakeFinch) -> None:
+        session_id = open_session(fake, redirect_uri=REDIRECT_URI).json()["session_id"]
 
         with pytest.raises(ValueError, match="not an address"):
             fake.allow(f"https://connect.example/authorize?session={session_id}")
@@ -111,18 +85,18 @@ class TestConnect:
     def test_the_form_of_the_page_leads_back_without_a_script(
         self, fake: FakeFinch, decision: str
     ) -> None:
-        location = open_session(fake, redirect_uri=REDIRECT_URI)["connect_url"]
-        form = Form(requests.get(location + "&state=%22%3E%3Cb", timeout=5).text)
+        location = open_session(fake, redirect_uri=REDIRECT_URI).json()["connect_url"]
+        form = Form(get(location + "&state=%22%3E%3Cb").text)
 
-        answer = requests.post(
+        response = requests.post(
             fake.connect_origin + form.action,
             data=form.fields | {"provider": "rippling", "decision": decision},
             allow_redirects=False,
-            timeout=5,
+            timeout=TIMEOUT_SECONDS,
         )
 
-        query = query_of(answer.headers["Location"])
-        assert answer.status_code == 302
+        query = query_of(response.headers["Location"])
+        assert response.status_code == 302
         assert query["state"] == ['"><b']
         assert [issued.provider_id for issued in fake.ledger.codes] == (
             ["rippling"] if decision == "allow" else []
@@ -132,17 +106,17 @@ class TestConnect:
     @pytest.mark.parametrize(
         ("decision", "kind"), [("allow", "success"), ("deny", "error"), ("close", "closed")]
     )
-    def test_an_embedded_page_tells_its_parent_and_nobody_else(
+    def test_an_embedded_page_posts_its_message_to_its_parent_only(
         self, fake: FakeFinch, decision: str, kind: str
     ) -> None:
-        location = open_session(fake)["connect_url"]
+        location = open_session(fake).json()["connect_url"]
         asked = location + "&state=</script>&app_type=spa&sdk_host_url=http://localhost:5000"
-        form = Form(requests.get(asked, timeout=5).text)
+        form = Form(get(asked).text)
 
         page = requests.post(
             fake.connect_origin + form.action,
             data=form.fields | {"decision": decision, "provider": "gusto"},
-            timeout=5,
+            timeout=TIMEOUT_SECONDS,
         ).text
 
         script = page.split("<script>parent.postMessage(")[1].split(");</script>")[0]
@@ -154,9 +128,9 @@ class TestConnect:
         assert message.get("code") == next((i.code for i in fake.ledger.codes), None)
 
     def test_an_embedded_session_is_not_shown_outside_a_frame(self, fake: FakeFinch) -> None:
-        location = open_session(fake)["connect_url"]
+        location = open_session(fake).json()["connect_url"]
 
-        assert requests.get(location, timeout=5).status_code == 400
+        assert get(location).status_code == 400
 
     @pytest.mark.parametrize(
         "fields",
@@ -170,28 +144,30 @@ class TestConnect:
     def test_a_form_that_the_page_does_not_have_is_refused(
         self, fake: FakeFinch, fields: dict[str, str]
     ) -> None:
-        session_id = open_session(fake, redirect_uri=REDIRECT_URI)["session_id"]
+        session_id = open_session(fake, redirect_uri=REDIRECT_URI).json()["session_id"]
 
         url = fake.connect_origin + "/authorize"
-        answer = requests.post(url, data={"session": session_id} | fields, timeout=5)
+        response = requests.post(
+            url, data={"session": session_id} | fields, timeout=TIMEOUT_SECONDS
+        )
 
-        assert answer.status_code == 400
+        assert response.status_code == 400
         assert fake.ledger.codes == ()
 
     def test_a_session_for_one_provider_offers_no_other(self, fake: FakeFinch) -> None:
         integration = {"provider": "sage", "auth_method": "api_token"}
-        answer = open_session(fake, redirect_uri=REDIRECT_URI, integration=integration)
+        response = open_session(fake, redirect_uri=REDIRECT_URI, integration=integration).json()
 
-        page = requests.get(answer["connect_url"], timeout=5).text
-        fake.allow(answer["connect_url"], provider="gusto")
+        page = get(response["connect_url"]).text
+        fake.allow(response["connect_url"], provider="gusto")
 
         assert 'value="sage"' in page
         assert 'value="gusto"' not in page
         assert fake.ledger.codes[0].provider_id == "sage"
 
-    def test_what_no_person_could_do_is_an_error(self, fake: FakeFinch) -> None:
-        embedded = open_session(fake)
-        redirect = open_session(fake, redirect_uri=REDIRECT_URI)
+    def test_an_impossible_decision_is_an_error(self, fake: FakeFinch) -> None:
+        embedded = open_session(fake).json()
+        redirect = open_session(fake, redirect_uri=REDIRECT_URI).json()
 
         with pytest.raises(ValueError, match="embedded"):
             fake.allow(embedded["connect_url"])
@@ -202,9 +178,9 @@ class TestConnect:
 
     def test_the_page_shows_names_as_text_and_loads_nothing(self, fake: FakeFinch) -> None:
         name = "<script src=//x.example>"
-        answer = open_session(fake, redirect_uri=REDIRECT_URI, customer_name=name)
+        response = open_session(fake, redirect_uri=REDIRECT_URI, customer_name=name).json()
 
-        page = requests.get(answer["connect_url"], timeout=5).text
+        page = get(response["connect_url"]).text
 
         assert "&lt;script src=//x.example&gt;" in page
         assert not {"script", "link", "img", "iframe"} & Form(page).tags
@@ -214,7 +190,7 @@ class TestLedger:
     def test_it_records_a_request_as_it_arrived(self, fake: FakeFinch) -> None:
         url = fake.api_url + "/auth/token"
 
-        requests.post(url, data=b"{broken", headers={"x-Odd-CASE": "v"}, timeout=5)
+        requests.post(url, data=b"{broken", headers={"x-Odd-CASE": "v"}, timeout=TIMEOUT_SECONDS)
 
         seen = fake.ledger.requests[0]
         assert (seen.endpoint, seen.method, seen.body) == ("token", "POST", b"{broken")
@@ -225,9 +201,9 @@ class TestLedger:
 
     def test_no_repr_shows_a_code_a_token_or_a_secret(self, fake: FakeFinch) -> None:
         code = fake.issue_code(customer_id="acme")
-        token = present(fake, code)["access_token"]
+        token = present(fake, code).json()["access_token"]
         bearer = {"Authorization": f"Bearer {token}"}
-        requests.get(fake.api_url + "/introspect", headers=bearer, timeout=5)
+        get(fake.api_url + "/introspect", headers=bearer)
         ledger = fake.ledger
 
         shown = repr((fake, ledger, ledger.requests, ledger.codes, ledger.sessions))
@@ -236,13 +212,13 @@ class TestLedger:
 
     def test_another_process_reads_it_with_tokens_hashed(self, fake: FakeFinch) -> None:
         code = fake.issue_code(customer_id="acme")
-        token = present(fake, code)["access_token"]
+        token = present(fake, code).json()["access_token"]
 
-        answer = requests.get(fake.api_url + "/_fake/ledger", timeout=5)
+        response = get(fake.api_url + "/_fake/ledger")
 
-        book = answer.json()
-        assert book["tokens"] == [hashlib.sha256(token.encode()).hexdigest()]
-        assert (book["codes"][0]["code"], book["codes"][0]["presented"]) == (code, 1)
-        assert book["calls"] == {"token": 1}
-        assert token not in answer.text
-        assert fake.client_secret not in answer.text
+        ledger_json = response.json()
+        assert ledger_json["tokens"] == [hashlib.sha256(token.encode()).hexdigest()]
+        assert (ledger_json["codes"][0]["code"], ledger_json["codes"][0]["presented"]) == (code, 1)
+        assert ledger_json["calls"] == {"token": 1}
+        assert token not in response.text
+        assert fake.client_secret not in response.text

@@ -1,74 +1,44 @@
-"""What the fake Finch answers: the rules of Finch's documentation, over real HTTP."""
+"""The fake Finch follows the rules of Finch's documentation, over real HTTP."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from threading import Barrier
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import requests
 
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import FakeFinch
-
-REDIRECT_URI = "http://localhost:5000/finch/callback"
-VERSION = {"Finch-API-Version": "2020-09-17"}
-SESSION = {"customer_id": "acme", "customer_name": "Acme Inc.", "products": ["company"]}
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def fake(clock: Clock) -> Iterator[FakeFinch]:
-    with FakeFinch(clock=clock) as fake:
-        yield fake
-
-
-def open_session(fake: FakeFinch, **fields: Any) -> Any:
-    return ask_for_session(fake, "/connect/sessions", SESSION | fields)
+from tests.testing.asking_fake import (
+    REDIRECT_URI,
+    SESSION,
+    TIMEOUT_SECONDS,
+    VERSION,
+    body_of,
+    get,
+    open_session,
+    post,
+    query_of,
+)
 
 
 def reauthenticate(fake: FakeFinch, **fields: Any) -> Any:
-    return ask_for_session(fake, "/connect/sessions/reauthenticate", fields)
-
-
-def ask_for_session(fake: FakeFinch, path: str, fields: dict[str, Any]) -> Any:
-    return requests.post(
-        fake.api_url + path,
-        json={name: value for name, value in fields.items() if value != "absent"},
-        headers=VERSION,
-        auth=(fake.client_id, fake.client_secret),
-        timeout=5,
-    )
+    absent = dict.fromkeys(SESSION, "absent")
+    return open_session(fake, path="/connect/sessions/reauthenticate", **absent | fields)
 
 
 def present(fake: FakeFinch, code: str, **fields: Any) -> Any:
-    body: dict[str, Any] = {
-        "client_id": fake.client_id,
-        "client_secret": fake.client_secret,
-        "code": code,
-        "redirect_uri": REDIRECT_URI,
-        **fields,
-    }
-    body = {name: value for name, value in body.items() if value != "absent"}
-    return requests.post(fake.api_url + "/auth/token", json=body, headers=VERSION, timeout=5)
+    """The response to an exchange of a code of the redirect flow."""
+    return post(fake, "/auth/token", body_of(fake, code) | {"redirect_uri": REDIRECT_URI} | fields)
 
 
 def ask(fake: FakeFinch, method: str, path: str, *, token: str) -> Any:
     headers = VERSION | {"Authorization": f"Bearer {token}"}
-    return requests.request(method, fake.api_url + path, headers=headers, timeout=5)
-
-
-def query_of(url: str) -> dict[str, list[str]]:
-    return parse_qs(urlsplit(url).query)
+    return requests.request(method, fake.api_url + path, headers=headers, timeout=TIMEOUT_SECONDS)
 
 
 def consented(fake: FakeFinch, **fields: Any) -> str:
@@ -78,10 +48,10 @@ def consented(fake: FakeFinch, **fields: Any) -> str:
 
 class TestSessions:
     def test_a_session_has_an_id_and_an_address_that_carries_it(self, fake: FakeFinch) -> None:
-        answer = open_session(fake, redirect_uri=REDIRECT_URI)
+        response = open_session(fake, redirect_uri=REDIRECT_URI)
 
-        body = answer.json()
-        assert answer.status_code == 201
+        body = response.json()
+        assert response.status_code == 201
         assert (
             body["connect_url"] == f"{fake.connect_origin}/authorize?session={body['session_id']}"
         )
@@ -119,11 +89,11 @@ class TestSessions:
     def test_a_field_outside_the_documentation_is_refused_by_name(
         self, fake: FakeFinch, field: str, value: Any
     ) -> None:
-        answer = open_session(fake, **{field: value})
+        response = open_session(fake, **{field: value})
 
-        assert answer.status_code == 400
-        assert answer.json()["finch_code"] == "invalid_request"
-        assert answer.json()["message"].startswith(field)
+        assert response.status_code == 400
+        assert response.json()["finch_code"] == "invalid_request"
+        assert response.json()["message"].startswith(field)
         assert fake.ledger.sessions == ()
 
     @pytest.mark.parametrize(
@@ -140,10 +110,12 @@ class TestSessions:
             ("redirect_uri", "https://app.example.com/cb?a=b"),
         ],
     )
-    def test_every_documented_value_is_taken(self, fake: FakeFinch, field: str, value: Any) -> None:
+    def test_every_documented_value_is_accepted(
+        self, fake: FakeFinch, field: str, value: Any
+    ) -> None:
         assert open_session(fake, **{field: value}).status_code == 201
 
-    def test_a_registered_redirect_uri_is_taken_and_no_other(self) -> None:
+    def test_a_registered_redirect_uri_is_accepted_and_no_other(self) -> None:
         with FakeFinch(redirect_uris=["http://127.0.0.1:5000/cb"]) as fake:
             registered = open_session(fake, redirect_uri="http://127.0.0.1:5000/cb")
             other = open_session(fake, redirect_uri=REDIRECT_URI)
@@ -156,29 +128,33 @@ class TestSessions:
     ) -> None:
         url = fake.api_url + "/connect/sessions"
 
-        answer = requests.post(url, json=SESSION, headers=VERSION, auth=auth, timeout=5)
+        response = requests.post(
+            url, json=SESSION, headers=VERSION, auth=auth, timeout=TIMEOUT_SECONDS
+        )
 
-        assert (answer.status_code, answer.json()["name"]) == (401, "invalid_client_error")
+        assert (response.status_code, response.json()["name"]) == (401, "invalid_client_error")
 
     @pytest.mark.parametrize("path", ["/connect/sessions", "/auth/token", "/introspect"])
     def test_the_version_header_is_required(self, fake: FakeFinch, path: str) -> None:
         method = "GET" if path == "/introspect" else "POST"
 
-        answer = requests.request(method, fake.api_url + path, json={}, timeout=5)
+        response = requests.request(method, fake.api_url + path, json={}, timeout=TIMEOUT_SECONDS)
 
-        assert answer.status_code == 400
-        assert "Finch-API-Version" in answer.json()["message"]
+        assert response.status_code == 400
+        assert "Finch-API-Version" in response.json()["message"]
 
-    def test_a_connected_customer_is_pointed_to_the_connection(self, fake: FakeFinch) -> None:
+    def test_a_session_for_a_connected_customer_is_refused_with_the_connection(
+        self, fake: FakeFinch
+    ) -> None:
         before = open_session(fake)
         connection_id = present(fake, consented(fake)).json()["connection_id"]
 
-        answer = open_session(fake)
+        response = open_session(fake)
 
         assert before.status_code == 201
-        assert answer.status_code == 400
-        assert answer.json()["finch_code"] == "connection_already_exists"
-        assert answer.json()["context"] == {"connection_id": connection_id}
+        assert response.status_code == 400
+        assert response.json()["finch_code"] == "connection_already_exists"
+        assert response.json()["context"] == {"connection_id": connection_id}
 
     def test_reauthentication_gives_a_new_token_for_the_same_connection(
         self, fake: FakeFinch
@@ -204,11 +180,11 @@ class TestSessions:
 
 
 class TestToken:
-    def test_the_answer_has_every_field_of_the_documentation(self, fake: FakeFinch) -> None:
-        answer = present(fake, consented(fake))
+    def test_a_token_comes_with_every_documented_field(self, fake: FakeFinch) -> None:
+        response = present(fake, consented(fake))
 
-        body = answer.json()
-        assert answer.status_code == 200
+        body = response.json()
+        assert response.status_code == 200
         assert set(body) == {
             *("access_token", "token_type", "connection_id", "customer_id", "customer_name"),
             *("account_id", "company_id", "client_type", "connection_type", "products"),
@@ -292,17 +268,19 @@ class TestToken:
     ) -> None:
         url = fake.api_url + "/auth/token"
 
-        answer = requests.post(url, data=body, headers=VERSION | headers, timeout=5)
+        response = requests.post(url, data=body, headers=VERSION | headers, timeout=TIMEOUT_SECONDS)
 
-        assert answer.json()["finch_code"] == "invalid_request"
-        assert re.search("body|Content-Type", answer.json()["message"])
+        assert response.json()["finch_code"] == "invalid_request"
+        assert re.search("body|Content-Type", response.json()["message"])
 
     def test_an_authorization_header_is_refused(self, fake: FakeFinch) -> None:
         url = fake.api_url + "/auth/token"
 
-        answer = requests.post(url, json={}, headers=VERSION, auth=("a", "b"), timeout=5)
+        response = requests.post(
+            url, json={}, headers=VERSION, auth=("a", "b"), timeout=TIMEOUT_SECONDS
+        )
 
-        assert (answer.status_code, answer.json()["name"]) == (401, "invalid_request_error")
+        assert (response.status_code, response.json()["name"]) == (401, "invalid_request_error")
 
     def test_a_providers_choice_decides_the_connection(self, fake: FakeFinch) -> None:
         first = open_session(fake, redirect_uri=REDIRECT_URI).json()["connect_url"]
@@ -321,14 +299,14 @@ class TestToken:
 
 
 class TestOtherCalls:
-    def test_introspect_tells_the_connection_of_a_token(self, fake: FakeFinch) -> None:
+    def test_introspect_describes_the_connection_of_a_token(self, fake: FakeFinch) -> None:
         token = present(fake, consented(fake)).json()
 
-        answer = ask(fake, "GET", "/introspect", token=token["access_token"]).json()
+        response = ask(fake, "GET", "/introspect", token=token["access_token"]).json()
 
-        assert answer["connection_id"] == token["connection_id"]
-        assert answer["connection_status"] == {"status": "connected"}
-        assert answer["customer_id"] == "acme"
+        assert response["connection_id"] == token["connection_id"]
+        assert response["connection_status"] == {"status": "connected"}
+        assert response["customer_id"] == "acme"
 
     def test_disconnect_ends_every_token_of_the_connection_and_no_other(
         self, fake: FakeFinch
@@ -338,15 +316,15 @@ class TestOtherCalls:
         codes.append(consented(fake, customer_id="other"))
         tokens = [present(fake, code).json()["access_token"] for code in codes]
 
-        answer = ask(fake, "POST", "/disconnect", token=tokens[0])
+        response = ask(fake, "POST", "/disconnect", token=tokens[0])
 
         after = [ask(fake, "GET", "/introspect", token=token).status_code for token in tokens]
-        assert answer.json() == {"status": "success"}
+        assert response.json() == {"status": "success"}
         assert after == [401, 401, 200]
         assert fake.ledger.calls("introspect") == 3
         assert open_session(fake).status_code == 201
 
-    def test_who_connects_again_after_a_disconnect_has_a_new_connection(
+    def test_connecting_again_after_a_disconnect_makes_a_new_connection(
         self, fake: FakeFinch
     ) -> None:
         before, late = (consented(fake) for _ in range(2))
@@ -361,15 +339,17 @@ class TestOtherCalls:
         assert ended.status_code == 200
         assert open_session(fake).json()["context"]["connection_id"] == second["connection_id"]
 
-    def test_every_answer_has_its_own_request_id(self, fake: FakeFinch) -> None:
+    def test_every_response_has_its_own_request_id(self, fake: FakeFinch) -> None:
         paths = ("/introspect", "/authorize", "/nowhere", "/_fake/ledger")
 
-        ids = {requests.get(fake.api_url + p, timeout=5).headers["Finch-Request-Id"] for p in paths}
+        ids = {get(fake.api_url + p).headers["Finch-Request-Id"] for p in paths}
 
         assert len(ids) == 4
 
     def test_an_unknown_path_or_method_is_refused_in_finchs_form(self, fake: FakeFinch) -> None:
-        path = requests.get(fake.api_url + "/nowhere", headers=VERSION, timeout=5)
-        method = requests.get(fake.api_url + "/auth/token", headers=VERSION, timeout=5)
+        path = get(fake.api_url + "/nowhere", headers=VERSION)
+        method = requests.get(
+            fake.api_url + "/auth/token", headers=VERSION, timeout=TIMEOUT_SECONDS
+        )
 
         assert (path.json()["code"], method.json()["code"]) == (404, 405)
