@@ -47,7 +47,7 @@ LEVEL = {
 
 #: The one home of each library: the names of LAYERS, or a file, that may import it.
 HOMES = {
-    "requests": {"finch.transport"},
+    "requests": {"finch.transport", "cli.demo"},
     "urllib3": {"finch.transport"},
     "cryptography": {"crypto.vault"},
     "sqlalchemy": {"storage.sql"},
@@ -62,12 +62,9 @@ HOMES = {
 #: Who may name a storage backend: it knows every concrete class, or makes one for a test.
 KNOWS_BACKENDS = {"storage", "cli", "testing"}
 
-#: The families: their members never import each other. A file is a member of its own, or one of
-#: the parts that a single member alone may use, or shared by all and importing none of them.
+#: The families: their members never import each other. A file or folder is a member, or shared
+#: by all of them and imports none.
 FAMILIES = ["storage.sql.dialects", "adapters", "cli"]
-PARTS = {
-    **{path.stem: "demo" for path in (PACKAGE / "cli").glob("demo_*.py")},
-}
 SHARED = {"precedence", "protocol", "spool", "open", "deployment", "serving"}
 
 Import = tuple[str, str]
@@ -125,7 +122,7 @@ def member(module: str, folder: str) -> str | None:
     if not module.startswith(f"{folder}."):
         return None
     name = module.removeprefix(f"{folder}.").partition(".")[0]
-    return None if name in SHARED else PARTS.get(name, name)
+    return None if name in SHARED else name
 
 
 def test_every_module_has_its_layer_and_every_layer_its_modules() -> None:
@@ -156,10 +153,10 @@ def test_the_members_of_a_family_do_not_import_each_other(folder: str) -> None:
     assert sideways == []
 
 
-def test_the_names_of_parts_and_shared_files_are_those_of_files() -> None:
+def test_the_names_of_shared_files_are_those_of_files() -> None:
     names = {module.rpartition(".")[2] for module in FILES}
 
-    assert {*PARTS, *PARTS.values(), *SHARED} - names == set()
+    assert SHARED - names == set()
 
 
 def test_only_the_storage_folder_knows_a_backend() -> None:

@@ -31,7 +31,7 @@ COMMANDS = {
 }
 
 
-class Fault(click.ClickException):
+class CommandError(click.ClickException):
     """What is wrong and how to mend it, as plain text; the command ends with status 2."""
 
     exit_code = 2
@@ -65,7 +65,7 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except FinchError as error:
             text = str(error)
-        raise Fault(text)
+        raise CommandError(text)
 
 
 @click.group(cls=Commands)

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from finch_middleware.cli import Fault
+from finch_middleware.cli import CommandError
 from finch_middleware.cli.deployment import of_application, taking_application, unreadable
 from finch_middleware.connect import FinchConnect
 from finch_middleware.errors import CannotOpen, KeyUnavailable
@@ -144,7 +144,7 @@ def _of_customer(finch: FinchConnect, customer_id: str) -> Iterator[StoredConnec
 def _one(finch: FinchConnect, connection_id: str) -> StoredConnection:
     stored = finch.storage.get(connection_id)
     if stored is None or stored.client_id != finch.client_id:
-        raise Fault(f"there is no connection {connection_id!r}")
+        raise CommandError(f"there is no connection {connection_id!r}")
     return stored
 
 

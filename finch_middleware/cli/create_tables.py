@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from finch_middleware.cli import Fault
+from finch_middleware.cli import CommandError
 from finch_middleware.cli.deployment import of_application, taking_application, without_password
 from finch_middleware.config.settings import check_option
 from finch_middleware.storage.open import open_storage
@@ -45,12 +45,14 @@ def command(
         if value is not None
     }
     if application is not None and names:
-        raise Fault("--schema and --table-prefix go with --storage: --app brings its own")
+        raise CommandError("--schema and --table-prefix go with --storage: --app brings its own")
     if application is not None:
         _make(of_application(application).storage, name=f"the storage of {application}")
         return
     if not url:
-        raise Fault("no storage is named: pass --storage URL or --app, or set FINCH_STORAGE_URL")
+        raise CommandError(
+            "no storage is named: pass --storage URL or --app, or set FINCH_STORAGE_URL"
+        )
     _require_known(url)
     _make(_storage_of(url, names), name=without_password(url))
 
@@ -59,7 +61,7 @@ def _storage_of(url: str, names: dict[str, Any]) -> Storage:
     if not names:
         return open_storage(url)
     if url.startswith(_NOT_SQL):
-        raise Fault(
+        raise CommandError(
             f"{without_password(url)} has no tables: --schema and --table-prefix go elsewhere"
         )
     return SQLAlchemyStorage(url, **names)

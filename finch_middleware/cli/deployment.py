@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from finch_middleware.cli import Fault
+from finch_middleware.cli import CommandError
 from finch_middleware.connect import FinchConnect
 from finch_middleware.operations.recovery import Swept
 
@@ -32,7 +32,7 @@ def of_application(name: str | None) -> FinchConnect:
     The component called *name*, ``module:attribute``; None: that of the environment.
 
     Raises:
-        Fault: There is no such component.
+        CommandError: There is no such component.
         ConfigurationError: The environment does not describe one.
     """
     if name is None:
@@ -44,12 +44,12 @@ def of_application(name: str | None) -> FinchConnect:
         for attribute in attributes.split("."):
             found = getattr(found, attribute)
     except (ImportError, AttributeError, ValueError) as error:
-        raise Fault(f"--app: {name} cannot be loaded: {error}") from None
+        raise CommandError(f"--app: {name} cannot be loaded: {error}") from None
     finally:
         sys.path.remove(os.getcwd())
     component = getattr(found, "finch", found)
     if not isinstance(component, FinchConnect):
-        raise Fault(f"--app: {name} is no FinchConnect and no FinchMiddleware")
+        raise CommandError(f"--app: {name} is no FinchConnect and no FinchMiddleware")
     return component
 
 

@@ -1,4 +1,4 @@
-"""``finch-middleware fake-finch``: a Finch of one's own, until Ctrl-C."""
+"""``finch-middleware fake-finch``: a fake Finch for development, until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -6,33 +6,37 @@ import shlex
 
 import click
 
-from finch_middleware.cli import Fault
-from finch_middleware.cli.serving import until_interrupted, wait_while
+from finch_middleware.cli.serving import port_unusable, until_interrupted, wait_for_interrupt
 from finch_middleware.testing.fake_finch import FakeFinch
 
 
 @click.command()
 @click.option(
-    "--port", default=8765, show_default=True, type=click.IntRange(0, 65535), help="0: a free one."
+    "--port",
+    default=8765,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    help="Port of the fake; 0 takes a free one.",
 )
-@click.option("--client-id", default="client-fake", show_default=True, help="Made up, of course.")
+@click.option("--client-id", default="client-fake", show_default=True, help="Any text.")
 @click.option(
     "--client-secret",
     default="secret-of-client-fake",
     show_default=True,
-    help="Made up as well: never give it a real one.",
+    help="Any text. Do not use a real secret.",
 )
 @click.option(
     "--redirect-uri",
     "redirect_uris",
     multiple=True,
     metavar="URI",
-    help="Registered; may be given several times. Without it any passes that Finch would register.",
+    help="A registered redirect URI; repeat the option for several. Without it, the fake accepts "
+    "every URI that Finch would let you register.",
 )
 @click.option(
     "--echo-state/--no-echo-state",
     default=True,
-    help="Whether the redirect flow hands the state back. Nobody knows it of Finch; try both.",
+    help="Whether the redirect flow returns the state. Finch does not document it: test both.",
 )
 def command(
     port: int,
@@ -44,8 +48,8 @@ def command(
     """
     Serve a fake Finch on this machine: its API, and a Connect page for a browser.
 
-    It behaves as Finch's documentation says. Nothing in it is real, nothing leaves this
-    machine. Ctrl-C stops it.
+    It behaves as Finch's documentation describes. Nothing is real, and no request leaves this
+    machine. Press Ctrl-C to stop it.
     """
     fake = FakeFinch(
         client_id=client_id,
@@ -55,26 +59,19 @@ def command(
         port=port,
     )
     with until_interrupted():
-        _start(fake, port=port)
+        try:
+            fake.start()
+        except OSError as error:
+            raise port_unusable(port, error) from None
         try:
             click.echo(_introduction(fake))
-            wait_while(lambda: True)
+            wait_for_interrupt()
         finally:
             fake.stop()
 
 
-def _start(fake: FakeFinch, *, port: int) -> None:
-    try:
-        fake.start()
-    except OSError as error:
-        raise Fault(
-            f"port {port} cannot be used ({error.strerror}): stop what holds it, "
-            "or choose another with --port"
-        ) from None
-
-
 def _introduction(fake: FakeFinch) -> str:
-    """What to paste into the shell of the application."""
+    """Lines that can be pasted into the shell of the application."""
     variables = {
         "FINCH_API_URL": fake.api_url,
         "FINCH_CONNECT_ORIGIN": fake.connect_origin,
@@ -83,10 +80,11 @@ def _introduction(fake: FakeFinch) -> str:
     }
     return "\n".join(
         [
-            f"# A fake Finch is up at {fake.api_url}. Nothing in it is real, the secret neither.",
-            "# For the application under development, in its own shell:",
+            f"# A fake Finch is running at {fake.api_url}.",
+            "# Nothing about it is real, including the client secret.",
+            "# Paste these lines into the shell of your application:",
             *(f"export {name}={shlex.quote(value)}" for name, value in variables.items()),
-            f"# What it was asked so far: {fake.api_url}/_fake/ledger",
-            "# Ctrl-C stops it.",
+            f"# All requests so far: {fake.api_url}/_fake/ledger",
+            "# Press Ctrl-C to stop.",
         ]
     )

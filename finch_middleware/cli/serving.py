@@ -1,31 +1,82 @@
-"""Commands that serve until they are told to stop."""
+"""What the commands that run a server share."""
 
 from __future__ import annotations
 
 import signal
-import time
-from collections.abc import Callable, Iterator
+import socket
+from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Event, Thread
+from typing import TYPE_CHECKING
 
 import click
+from werkzeug.serving import WSGIRequestHandler, make_server
 
-_POLL_SECONDS = 0.2
+from finch_middleware.cli import CommandError
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+
+def listen(port: int) -> socket.socket:
+    """
+    A socket of this machine alone; port 0 takes a free one.
+
+    Raises:
+        CommandError: The port cannot be used.
+    """
+    try:
+        return socket.create_server(("127.0.0.1", port))
+    except OSError as error:
+        raise port_unusable(port, error) from None
+
+
+@contextmanager
+def serve(app: WSGIApplication, listening: socket.socket) -> Iterator[None]:
+    """Serve *app* in threads of this process while the block runs."""
+    host, port = listening.getsockname()
+    server = make_server(
+        *(host, port, app),
+        threaded=True,
+        request_handler=_QuietHandler,
+        fd=listening.fileno(),
+    )
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+class _QuietHandler(WSGIRequestHandler):
+    def log(self, type: str, message: str, *args: object) -> None:
+        """Write no access log: its lines would hold the codes."""
 
 
 @contextmanager
 def until_interrupted() -> Iterator[None]:
-    """A block that Ctrl-C or SIGTERM ends, quietly and with everything in it cleaned up."""
+    """Run a block until Ctrl-C or SIGTERM, which end it without a traceback."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     except KeyboardInterrupt:
-        # On a line of its own, behind the terminal's ^C.
+        # On its own line, because the terminal shows ^C.
         click.echo("\nStopped.")
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
-def wait_while(fine: Callable[[], bool]) -> None:
-    """Return once it is no longer so."""
-    while fine():
-        time.sleep(_POLL_SECONDS)
+def wait_for_interrupt() -> None:
+    """Block until a signal interrupts it."""
+    Event().wait()
+
+
+def port_unusable(port: int, error: OSError) -> CommandError:
+    """The error for a port on which no server can listen."""
+    return CommandError(
+        f"port {port} cannot be used ({error.strerror}): stop the program that uses it, "
+        "or choose another port with --port"
+    )

@@ -17,7 +17,7 @@ from urllib.parse import parse_qs
 import pytest
 
 from finch_middleware import FinchConnect, FinchMiddleware
-from finch_middleware.cli.demo_app import DemoApp
+from finch_middleware.cli.demo.app import DemoApp
 from finch_middleware.crypto.keys import new_key
 from finch_middleware.outcomes import (
     FAILED_REASONS,
@@ -259,7 +259,7 @@ def test_axe_finds_nothing_on_the_demos_pages(
             connect_origin=fake.connect_origin,
         )
         notice = "A demo with a fake Finch. Nothing here is real."
-        late.app = FinchMiddleware(DemoApp(finch, notice=notice), finch)
+        late.app = FinchMiddleware(DemoApp(finch, notice=notice).wsgi_app, finch)
         page.goto(address)
         viewer.look("demo-signed-in")
         for hint in ("declined", "finishing", "refused"):

@@ -1,186 +1,174 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
+from requests import Response
 
-from finch_middleware.cli import demo_app
-from finch_middleware.cli.demo_browser import Answer, Browser, Form
+from finch_middleware import FinchConnect, FinchMiddleware
+from finch_middleware.cli.demo.app import DemoApp
+from finch_middleware.cli.demo.browser import Browser, location, text_of
+from finch_middleware.cli.serving import listen, serve
+from finch_middleware.crypto.keys import new_key
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
-from tests.cli.conftest import Stage
+
+
+@dataclass
+class Site:
+    """The demo's application, beside the `fake`, with a browser in front of it."""
+
+    address: str
+    database: Path
+    browser: Browser
+
+    def home(self, query: str = "") -> Response:
+        return self.browser.open(f"{self.address}/{query}")
+
+    def connect(self) -> Response:
+        """The page on which the browser ends, after a connection."""
+        opened = self.browser.submit(self.home(), "/connect")
+        page = self.browser.open(location(opened))
+        back = self.browser.submit(page, "/authorize", decision="allow", provider="gusto")
+        return self.browser.open(location(self.browser.open(location(back))))
 
 
 @pytest.fixture
-def browser() -> Browser:
-    return Browser()
-
-
-def connected(browser: Browser, stage: Stage) -> Answer:
-    """The page on which the browser ends, after a connection."""
-    opened = browser.submit(browser.get(stage.address).form("/connect"))
-    page = browser.get(opened.location)
-    back = browser.submit(page.form("/authorize"), decision="allow").location
-    return browser.get(browser.get(back).location)
+def site(fake: FakeFinch, tmp_path: Path) -> Iterator[Site]:
+    with listen(0) as listening, Browser() as browser:
+        address = f"http://localhost:{listening.getsockname()[1]}"
+        finch = FinchConnect(
+            client_id=fake.client_id,
+            client_secret=fake.client_secret,
+            redirect_uri=f"{address}/finch/callback",
+            products=["company", "directory"],
+            storage=f"sqlite:///{tmp_path}/finch.db",
+            key=new_key("k1"),
+            api_url=fake.api_url,
+            connect_origin=fake.connect_origin,
+        )
+        app = FinchMiddleware(DemoApp(finch, notice="A <test>.").wsgi_app, finch)
+        with serve(app, listening):
+            yield Site(address, tmp_path / "finch.db", browser)
 
 
 @pytest.mark.parametrize("path", ["/connect", "/employer"])
-@pytest.mark.parametrize("token", ["", "guessed"])
-def test_a_form_of_another_site_opens_nothing(
-    stage: Stage, browser: Browser, fake: FakeFinch, path: str, token: str
+@pytest.mark.parametrize("headers", [{}, {"Origin": "https://evil.test"}, {"Origin": "null"}])
+def test_a_form_of_another_site_does_nothing(
+    site: Site, fake: FakeFinch, path: str, headers: dict[str, str]
 ) -> None:
-    browser.get(stage.address)
+    site.home()
 
-    answer = browser.submit(Form(action=stage.address + path, fields={"csrf_token": token}))
+    refused = site.browser.open(site.address + path, form={}, headers=headers)
 
-    assert answer.status == 403
+    assert refused.status_code == 403
     assert fake.ledger.calls("sessions") == 0
-    assert browser.get(stage.address).marked("employer") == "Acme Inc."
+    assert text_of(site.home(), "employer") == "Acme Inc."
 
 
-def test_a_form_of_another_visitor_opens_nothing(
-    stage: Stage, browser: Browser, fake: FakeFinch
-) -> None:
-    browser.get(stage.address)
-    anothers = Browser().get(stage.address).form("/connect")
-
-    answer = browser.submit(anothers)
-
-    assert answer.status == 403
+@pytest.mark.parametrize("path", ["/connect", "/employer", "/favicon.ico"])
+def test_a_link_does_nothing(site: Site, fake: FakeFinch, path: str) -> None:
+    assert site.browser.open(site.address + path).status_code == 404
     assert fake.ledger.calls("sessions") == 0
 
 
-def test_a_form_without_a_visit_opens_nothing(stage: Stage, fake: FakeFinch) -> None:
-    form = Browser().get(stage.address).form("/connect")
-
-    answer = Browser().submit(form)
-
-    assert answer.status == 403
-    assert fake.ledger.calls("sessions") == 0
-
-
-def test_a_link_opens_nothing(stage: Stage, browser: Browser, fake: FakeFinch) -> None:
-    browser.get(stage.address)
-
-    answer = browser.get(f"{stage.address}/connect")
-
-    assert answer.status == 405
-    assert answer.headers["allow"] == "POST"
-    assert fake.ledger.calls("sessions") == 0
-
-
-def test_another_path_is_not_found(stage: Stage, browser: Browser) -> None:
-    assert browser.get(f"{stage.address}/favicon.ico").status == 404
-
-
-def test_the_page_shows_the_connection_and_its_token_masked(
-    stage: Stage, browser: Browser, fake: FakeFinch
-) -> None:
-    page = connected(browser, stage)
+def test_the_page_shows_the_connection_and_its_token_masked(site: Site, fake: FakeFinch) -> None:
+    page = site.connect()
 
     token = fake.ledger.tokens[0]
-    assert page.marked("provider") == "Gusto"
-    assert page.marked("token") == f"{token[:4]}... (36 characters)"
+    assert text_of(page, "provider") == "Gusto"
+    assert text_of(page, "token") == f"{token[:4]}... (36 characters)"
     assert token not in page.text
-    assert page.marked("primary") == "Connect again"
+    assert text_of(page, "primary") == "Connect again"
 
 
-def test_each_employer_sees_its_own_connections_alone(stage: Stage, browser: Browser) -> None:
-    page = connected(browser, stage)
+def test_a_token_of_another_key_is_shown_as_such(site: Site) -> None:
+    site.connect()
+    with closing(sqlite3.connect(site.database)) as connection, connection:
+        connection.execute("UPDATE finch_connections SET sealed = 'fm1.k2.c2VhbGVk'")
 
-    browser.submit(page.form("/employer"))
-    others = browser.get(stage.address)
+    assert text_of(site.home(), "token") == "encrypted with the key of another run"
 
-    assert others.marked("employer") == "Globex Corp."
-    assert others.marked("none") == "No payroll is connected yet."
-    assert others.marked("token") == ""
+
+def test_each_employer_sees_only_its_own_connections(site: Site) -> None:
+    page = site.connect()
+
+    site.browser.submit(page, "/employer")
+    other = site.home()
+
+    assert text_of(other, "employer") == "Globex Corp."
+    assert text_of(other, "none") == "No payroll is connected yet."
+    assert text_of(other, "token") == ""
 
 
 @pytest.mark.parametrize(
     ("query", "banner"),
     [
-        ("finch=connected&finch_ref=ABCDEFGH", "Your payroll is connected. Reference ABCDEFGH"),
-        ("finch=connected&finch_ref=<b>x</b>", "Your payroll is connected."),
-        ("finch=declined", "Nothing was connected. You can start again whenever you like."),
-        ("finch=finishing", "Your payroll agreed. It will show up here in a moment."),
-        ("finch=<script>", ""),
+        ("?finch=connected&finch_ref=ABCDEFGH", "Your payroll is connected. Reference ABCDEFGH"),
+        ("?finch=connected&finch_ref=<b>x</b>", "Your payroll is connected."),
+        ("?finch=declined", "Nothing was connected. You can start again at any time."),
+        ("?finch=<script>", ""),
         ("", ""),
     ],
 )
-def test_a_banner_says_how_it_ended_and_nothing_that_a_stranger_wrote(
-    stage: Stage, browser: Browser, query: str, banner: str
+def test_a_banner_states_how_it_ended_and_nothing_that_a_stranger_wrote(
+    site: Site, query: str, banner: str
 ) -> None:
-    page = browser.get(f"{stage.address}/?{query}")
+    page = site.home(query)
 
-    assert page.marked("banner") == banner
+    shown = " ".join(filter(None, (text_of(page, "banner"), text_of(page, "small"))))
+    assert shown == banner
     assert "<script>" not in page.text
     assert "<b>" not in page.text
 
 
-def test_a_token_on_its_way_is_not_called_nothing(stage: Stage, browser: Browser) -> None:
-    assert browser.get(f"{stage.address}/?finch=finishing").marked("none") == ""
-    assert browser.get(f"{stage.address}/?finch=declined").marked("none") != ""
+def test_a_token_that_is_still_on_its_way_is_not_called_missing(site: Site) -> None:
+    page = site.home("?finch=finishing")
+
+    assert text_of(page, "banner").startswith("Finch Connect is done.")
+    assert text_of(page, "none") == ""
 
 
-def test_the_notice_is_escaped(stage: Stage, browser: Browser) -> None:
-    assert "A &lt;test&gt;." in browser.get(stage.address).text
-
-
-def test_a_finch_that_refuses_is_a_banner(
-    stage: Stage, browser: Browser, fake: FakeFinch, caplog: pytest.LogCaptureFixture
+def test_a_finch_that_refuses_is_a_banner_and_a_log_line(
+    site: Site, fake: FakeFinch, caplog: pytest.LogCaptureFixture
 ) -> None:
     fake.script("sessions", Behaviour.error(400, name="bad_request"))
 
-    answer = browser.submit(browser.get(stage.address).form("/connect"))
+    page = site.browser.submit(site.home(), "/connect")
 
-    assert answer.status == 502
-    assert answer.marked("banner").startswith("Finch did not open Connect.")
+    assert page.status_code == 502
+    assert text_of(page, "banner").startswith("Finch did not open Connect.")
     assert "bad_request" in caplog.text
 
 
-def test_a_finch_that_is_away_is_a_page(stage: Stage, browser: Browser, fake: FakeFinch) -> None:
+def test_a_finch_or_a_database_that_is_unavailable_is_a_page(site: Site, fake: FakeFinch) -> None:
     fake.script("sessions", Behaviour.error(429))
-
-    answer = browser.submit(browser.get(stage.address).form("/connect"))
-
-    assert answer.status == 503
-    assert answer.marked("h1") == "Finch is very busy right now"
-
-
-def test_a_database_that_is_away_is_told(stage: Stage, browser: Browser) -> None:
-    with closing(sqlite3.connect(stage.database)) as connection, connection:
+    by_finch = site.browser.submit(site.home(), "/connect")
+    with closing(sqlite3.connect(site.database)) as connection, connection:
         connection.execute("DROP TABLE finch_connections")
 
-    answer = browser.get(stage.address)
+    by_database = site.home()
 
-    assert answer.status == 503
-    assert "The database is away" in answer.text
+    for page in (by_finch, by_database):
+        assert page.status_code == 503
+        assert text_of(page, "h1") != ""
 
 
-def test_the_page_lets_nothing_from_elsewhere_in(stage: Stage, browser: Browser) -> None:
-    page = browser.get(stage.address)
+def test_the_page_is_not_stored_loads_nothing_and_escapes_its_notice(site: Site) -> None:
+    first, second = site.home(), site.home()
 
-    policy = page.headers["content-security-policy"]
+    policy = first.headers["Content-Security-Policy"]
     assert policy.startswith("default-src 'none'; style-src 'nonce-")
-    assert policy != browser.get(stage.address).headers["content-security-policy"]
-    assert "http" not in page.text.replace("http-equiv", "")
-    assert page.headers["cache-control"] == "no-store"
+    assert policy != second.headers["Content-Security-Policy"]
+    assert first.headers["Cache-Control"] == "no-store"
+    assert "http" not in first.text
+    assert "A &lt;test&gt;." in first.text
 
 
-def test_the_session_cookie_is_not_for_scripts(stage: Stage) -> None:
-    (cookie,) = Browser().get(stage.address).set_cookies
+def test_the_cookie_of_the_login_is_not_for_scripts(site: Site) -> None:
+    switched = site.browser.submit(site.home(), "/employer")
 
-    assert {"HttpOnly", "SameSite=Lax"} <= {part.strip() for part in cookie.split(";")}
-
-
-def test_the_oldest_visitor_is_forgotten_before_the_memory_fills(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(demo_app, "_VISITORS_LIMIT", 2)
-    first, second, third = Browser(), Browser(), Browser()
-    for browser in (first, second, third):
-        browser.get(stage.address)
-
-    known = [browser.get(stage.address).set_cookies == () for browser in (third, second, first)]
-
-    assert known == [True, True, False]
+    assert {"HttpOnly", "SameSite=Lax"} <= {*switched.headers["Set-Cookie"].split("; ")}

@@ -11,11 +11,11 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from finch_middleware import FinchConnect, FinchRefused
-from finch_middleware.cli.demo_browser import Browser
+from finch_middleware.cli.demo.browser import Browser, location, text_of
 from finch_middleware.crypto.keys import new_key
 from tests.cli.running import run, running
 
-_READY = r"(Ctrl-C) stops it"
+_READY = r"Press (Ctrl-C) to stop"
 
 
 def printed_variables(output: str) -> dict[str, str]:
@@ -42,26 +42,27 @@ def test_an_application_with_the_printed_variables_reaches_its_connect_page() ->
         this.wait_for(_READY)
         variables = printed_variables(this.output)
 
-        page = Browser().get(begun(variables))
+        with Browser() as browser:
+            page = browser.open(begun(variables))
 
     assert variables["FINCH_CLIENT_SECRET"] == "it's$made;up"
-    assert page.marked("h1") == "Connect Acme Inc."
+    assert text_of(page, "h1") == "Connect Acme Inc."
 
 
 @pytest.mark.parametrize(("option", "echoed"), [("--echo-state", True), ("--no-echo-state", False)])
-def test_the_state_comes_back_only_where_it_is_told_to(option: str, echoed: bool) -> None:
-    with running("fake-finch", "--port", "0", option) as this:
+def test_the_state_is_returned_only_when_the_option_says_so(option: str, echoed: bool) -> None:
+    with running("fake-finch", "--port", "0", option) as this, Browser() as browser:
         this.wait_for(_READY)
-        browser = Browser()
-        page = browser.get(begun(printed_variables(this.output)))
+        page = browser.open(begun(printed_variables(this.output)))
 
-        back = browser.submit(page.form("/authorize"), decision="allow").location
+        back = browser.submit(page, "/authorize", decision="allow", provider="gusto")
 
-    assert "code" in parse_qs(urlsplit(back).query)
-    assert ("state" in parse_qs(urlsplit(back).query)) is echoed
+    query = parse_qs(urlsplit(location(back)).query)
+    assert "code" in query
+    assert ("state" in query) is echoed
 
 
-def test_only_registered_addresses_pass_where_some_are_named() -> None:
+def test_only_registered_redirect_uris_are_accepted() -> None:
     named = "--redirect-uri=http://localhost/another"
     with running("fake-finch", "--port", "0", named) as this:
         this.wait_for(_READY)
@@ -73,7 +74,7 @@ def test_only_registered_addresses_pass_where_some_are_named() -> None:
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_it_stops_when_it_is_told_to(stop: signal.Signals) -> None:
+def test_a_signal_stops_it(stop: signal.Signals) -> None:
     with running("fake-finch", "--port", "0") as this:
         this.wait_for(_READY)
         address = printed_variables(this.output)["FINCH_API_URL"]
@@ -87,7 +88,7 @@ def test_it_stops_when_it_is_told_to(stop: signal.Signals) -> None:
     assert not re.search("Traceback|Aborted", this.output)
 
 
-def test_a_port_that_is_taken_is_one_text() -> None:
+def test_a_port_in_use_is_one_text() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
 

@@ -1,0 +1,131 @@
+"""
+The demo's application: one page with one button and one list, a small model of a real one.
+
+Three things matter in it. The customer comes from the login; here a cookie takes its place.
+Connect is opened by a POST that is protected against CSRF. And there is no code for the callback,
+because the middleware around the application responds to it.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+from collections.abc import Mapping
+from html import escape
+from importlib import resources
+from string import Template
+
+from werkzeug.exceptions import Forbidden, NotFound, ServiceUnavailable
+from werkzeug.utils import redirect
+from werkzeug.wrappers import Request, Response
+
+from finch_middleware import CannotOpen, Connection, FinchConnect, StorageUnavailable
+from finch_middleware.errors import FinchRefused, Unavailable
+
+EMPLOYERS = {"demo-acme": "Acme Inc.", "demo-globex": "Globex Corp."}
+ACME, GLOBEX = EMPLOYERS
+_OTHER = {ACME: GLOBEX, GLOBEX: ACME}
+COOKIE = "demo-employer"
+
+#: Messages for the parameter `finch` of the URL. Anybody can type it: it proves nothing.
+BANNERS = {
+    "connected": "Your payroll is connected.",
+    "finishing": "Finch Connect is done. Your payroll will appear here in a moment.",
+    "declined": "Nothing was connected. You can start again at any time.",
+    "refused": "Finch did not open Connect. The application's log has the reason.",
+}
+_EMPTY = '<li class="none">No payroll is connected yet.</li>'
+
+logger = logging.getLogger("finch_middleware.demo")
+
+
+class DemoApp:
+    """The application; `wsgi_app` is for `FinchMiddleware` to wrap."""
+
+    def __init__(self, finch: FinchConnect, *, notice: str) -> None:
+        self._finch = finch
+        self._notice = notice
+        self._page = Template(resources.files(__package__).joinpath("app.html").read_text("utf-8"))
+        self.wsgi_app = Request.application(self._respond)
+
+    def _respond(self, request: Request) -> Response:
+        employer = GLOBEX if request.cookies.get(COOKIE) == GLOBEX else ACME
+        if request.path == "/":
+            return self._show_page(employer, request.args)
+        if request.method != "POST" or request.path not in ("/connect", "/employer"):
+            raise NotFound
+        # A browser states which site a form is from, and no site can change that.
+        if request.headers.get("Origin") != request.host_url.rstrip("/"):
+            raise Forbidden("This form is from another site.")
+        if request.path == "/connect":
+            return self._connect(request, employer)
+        response = redirect("/", 303)
+        response.set_cookie(COOKIE, _OTHER[employer], httponly=True, samesite="Lax")
+        return response
+
+    def _connect(self, request: Request, employer: str) -> Response:
+        try:
+            name = EMPLOYERS[employer]
+            return self._finch.begin(request=request, customer_id=employer, customer_name=name)
+        except Unavailable as unavailable:
+            return unavailable.response()
+        except FinchRefused as refused:
+            logger.warning("Connect was not opened: %s, %s", refused, refused.name)
+            return self._show_page(employer, {"finch": "refused"}, status=502)
+
+    def _show_page(self, employer: str, args: Mapping[str, str], status: int = 200) -> Response:
+        try:
+            connections = self._finch.connections.for_customer(employer)
+        except StorageUnavailable:
+            raise ServiceUnavailable("The database is unavailable. Please try again.") from None
+        empty = "" if args.get("finch") == "finishing" else _EMPTY
+        nonce = secrets.token_urlsafe(16)
+        html = self._page.substitute(
+            banner=_banner(args.get("finch", ""), reference=args.get("finch_ref", "")),
+            button="Connect again" if connections else "Connect payroll",
+            connections="".join(map(_list_item, connections)) or empty,
+            employer=EMPLOYERS[employer],
+            nonce=nonce,
+            notice=escape(self._notice),
+            other=EMPLOYERS[_OTHER[employer]],
+        )
+        return Response(html, status=status, mimetype="text/html", headers=_headers(nonce))
+
+
+def masked(secret: str) -> str:
+    """Enough of a secret to recognise it on a screen, not enough to use it."""
+    return f"{secret[:4]}... ({len(secret)} characters)"
+
+
+def _banner(hint: str, *, reference: str) -> str:
+    known = re.fullmatch(r"[A-Z2-7]{8}", reference)
+    small = f" <small>Reference {known[0]}</small>" if known else ""
+    banner = f'<p class="banner {hint}" role="status">{BANNERS.get(hint)}{small}</p>'
+    return banner if hint in BANNERS else ""
+
+
+def _list_item(connection: Connection) -> str:
+    provider = connection.provider_id.replace("_", " ").title()
+    products = ", ".join(connection.products).replace("_", " ")
+    try:
+        # A real application reveals the token only to call Finch; this one proves that it opens.
+        token = masked(connection.access_token.reveal())
+    except CannotOpen:
+        token = "encrypted with the key of another run"
+    since = f"{connection.obtained_at:%d %B %Y, %H:%M:%S UTC}"
+    return (
+        f'<li><strong class="provider">{escape(provider)}</strong><span>{escape(products)}</span>'
+        f'<span>connected {since}</span><span>token <code class="token">{token}</code></span></li>'
+    )
+
+
+def _headers(nonce: str) -> dict[str, str]:
+    # No form-action: browsers also apply it to the redirect that leads to Finch.
+    policy = f"default-src 'none'; style-src 'nonce-{nonce}'; img-src data:; "
+    return {
+        "Cache-Control": "no-store",
+        "Content-Security-Policy": f"{policy}base-uri 'none'; frame-ancestors 'none'",
+        "Referrer-Policy": "same-origin",
+        "X-Content-Type-Options": "nosniff",
+    }

@@ -1,0 +1,242 @@
+"""The steps of the demo, observed by a browser, in the fake Finch's records and in the database."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+from requests import Response
+
+from finch_middleware import FinchConnect
+from finch_middleware.cli.demo.app import ACME, EMPLOYERS, GLOBEX, masked
+from finch_middleware.cli.demo.browser import Browser, DemoFailed, location, parameter, text_of
+from finch_middleware.testing.fake_finch import FakeFinch
+
+_PRESENTED = "times Finch received this code"
+_EXCHANGES = "requests to Finch's token endpoint"
+_STORED = "stored connections"
+_WIDTH = 100
+_LABEL_WIDTH = 38
+
+
+@dataclass(slots=True, kw_only=True)
+class Tour:
+    """
+    Goes through the whole flow and prints each observation as soon as it is made.
+
+    Attributes:
+        application: Its address.
+        finch: The component that it uses.
+        database: The SQLite file, or None for another storage.
+        log: The application's log.
+        hidden: By name, what neither the database nor the log may contain.
+        held: How many promises held so far.
+    """
+
+    application: str
+    finch: FinchConnect
+    fake: FakeFinch
+    database: Path | None
+    log: Path
+    hidden: Mapping[str, str]
+    held: int = 0
+    _steps: int = 0
+    _failed: list[str] = field(default_factory=list)
+
+    def run(self) -> None:
+        """Take every step, or raise DemoFailed after the first that is not as promised."""
+        with Browser() as acme, Browser() as globex, Browser() as stranger:
+            link = self._allow(acme, self._open_connect(acme))
+            first = self._finish(acme, link)
+            self._inspect_database(link)
+            self._use_token(acme, stranger)
+            self._repeat_callback(acme, link, first=first)
+            self._forge_callback(globex, stranger)
+            self._decline(globex)
+
+    def _open_connect(self, browser: Browser) -> Response:
+        opened = browser.submit(browser.open(self.application), "/connect")
+        customers = ", ".join(session.customer_id for session in self.fake.ledger.sessions)
+        ticket, *attributes = opened.headers.get("Set-Cookie", "none=").split("; ")
+        lasting = ", ".join(sorted(each for each in attributes if "Max-Age" not in each))
+        with self._step(f'{EMPLOYERS[ACME]} clicks "Connect payroll"', opened):
+            self._check_redirect(opened, f"{self.fake.connect_origin}/authorize")
+            self._check("Finch opened a session for", customers, ACME)
+            self._show("ticket, a cookie in this browser", ticket.partition("=")[0])
+            self._check("its attributes", lasting, "HttpOnly, Path=/, SameSite=Lax")
+            self._check(_STORED, len(self._rows()), 0)
+        return browser.open(location(opened))
+
+    def _allow(self, browser: Browser, page: Response) -> str:
+        allowed = browser.submit(page, "/authorize", decision="allow", provider="gusto")
+        link, code = location(allowed), parameter(location(allowed), "code")
+        with self._step("Finch Connect asks, and the employer allows it", allowed):
+            self._check("status of Finch's page", page.status_code, 200)
+            self._check("its title", text_of(page, "h1"), f"Connect {EMPLOYERS[ACME]}")
+            self._check("redirects to", _destination(allowed), f"{self.application}/finch/callback")
+            self._show("with a code", masked(code))
+            self._show("and the state", parameter(link, "state") != "")
+            self._check(_PRESENTED, self.fake.ledger.presented(code), 0)
+        return link
+
+    def _finish(self, browser: Browser, link: str) -> Response:
+        finished, code = browser.open(link), parameter(link, "code")
+        with self._step("The callback exchanges the code for a token", finished):
+            self._check_redirect(finished, f"{self.application}/?finch=connected")
+            self._check("that URL contains the code", code in location(finished), False)
+            self._check_one_exchange(code)
+            self._check_message(browser, finished, "Your payroll is connected.")
+        return finished
+
+    def _inspect_database(self, link: str) -> None:
+        rows, searched = self._rows(), self._searched()
+        row, content = rows[0] if rows else {}, b"".join(searched.values())
+        hidden = {"code": parameter(link, "code"), "token": self._token(), **self.hidden}
+        with self._step("The database holds the token, encrypted"):
+            self._check(_STORED, len(rows), 1)
+            for name, value in row.items():
+                self._show(f"  {name}", value.hex() if isinstance(value, bytes) else value)
+            self._check("encrypted token starts with", str(row.get("sealed"))[:4], "fm1.")
+            self._show("searched for plain text", ", ".join(searched))
+            # Unless the search finds what is there, it proves nothing about the rest.
+            known = str(row.get("connection_id"))
+            self._check("connection id found", known.encode() in content, True)
+            for name, secret in hidden.items():
+                self._check(f"{name} found", secret.encode() in content, False)
+
+    def _use_token(self, browser: Browser, stranger: Browser) -> None:
+        token = self._token()
+        shown = text_of(browser.open(self.application), "token")
+        headers = {"Authorization": f"Bearer {token}", "Finch-API-Version": "2020-09-17"}
+        used = stranger.open(f"{self.fake.api_url}/introspect", headers=headers)
+        with self._step("The application reads it with finch.connections", used):
+            self._show("access_token.reveal()", masked(token))
+            self._check("token on the application's page", shown, masked(token))
+            issued = self.fake.ledger.tokens == (token,)
+            self._check("it is the token that Finch issued", issued, True)
+            self._check("Finch accepts it, with status", used.status_code, 200)
+
+    def _repeat_callback(self, browser: Browser, link: str, *, first: Response) -> None:
+        again = browser.open(link)
+        same = (again.status_code, location(again)) == (first.status_code, location(first))
+        with self._step("The same callback again: a reload or a double click", again):
+            self._check_redirect(again, f"{self.application}/?finch=connected")
+            self._check("same response as the first time", same, True)
+            self._check_one_exchange(parameter(link, "code"))
+            self._check(_STORED, len(self._rows()), 1)
+
+    def _forge_callback(self, browser: Browser, stranger: Browser) -> None:
+        browser.submit(browser.open(self.application), "/employer")
+        link = self._decide(browser, "allow")
+        code, before = parameter(link, "code"), self.fake.ledger.calls("token")
+        refused = stranger.open(link)
+        with self._step("A forged callback: another customer's code", refused):
+            self._show(f"unused code of {EMPLOYERS[GLOBEX]}", masked(code))
+            self._check("status in a browser without ticket", refused.status_code, 400)
+            promised = "This was not started in this browser"
+            self._check("title of the page", text_of(refused, "h1"), promised)
+            self._check(_EXCHANGES, self.fake.ledger.calls("token") - before, 0)
+            self._check(_PRESENTED, self.fake.ledger.presented(code), 0)
+            self._check(_STORED, len(self._rows()), 1)
+            # Unless the same link works there, the refusal could have any other cause.
+            own, promised = _destination(browser.open(link)), f"{self.application}/?finch=connected"
+            self._check(f"redirect in {EMPLOYERS[GLOBEX]}'s browser", own, promised)
+
+    def _decline(self, browser: Browser) -> None:
+        before, rows = self.fake.ledger.calls("token"), self._rows()
+        declined = browser.open(self._decide(browser, "deny"))
+        with self._step(f"{EMPLOYERS[GLOBEX]} declines", declined):
+            self._check_redirect(declined, f"{self.application}/?finch=declined")
+            promised = "Nothing was connected. You can start again at any time."
+            self._check_message(browser, declined, promised)
+            self._check(_EXCHANGES, self.fake.ledger.calls("token") - before, 0)
+            self._check("stored connections changed", rows != self._rows(), False)
+
+    def _decide(self, browser: Browser, decision: str) -> str:
+        """The callback link after another visit to Connect."""
+        opened = browser.submit(browser.open(self.application), "/connect")
+        page = browser.open(location(opened))
+        return location(browser.submit(page, "/authorize", decision=decision, provider="gusto"))
+
+    def _token(self) -> str:
+        """The token as the application's own code reads it."""
+        connections = self.finch.connections.for_customer(ACME)
+        if len(connections) != 1:
+            raise DemoFailed(f"finch.connections has {len(connections)} connections instead of 1.")
+        return connections[0].access_token.reveal()
+
+    def _rows(self) -> list[dict[str, Any]]:
+        """The connections of this run as the database holds them."""
+        if self.database is None:
+            stored = [each for name in EMPLOYERS for each in self.finch.storage.for_customer(name)]
+            found = [dict(each.as_row()) for each in stored]
+        else:  # with Python's own driver instead of this library
+            with closing(sqlite3.connect(self.database)) as connection:
+                connection.row_factory = sqlite3.Row
+                found = [*map(dict, connection.execute("SELECT * FROM finch_connections"))]
+        return [row for row in found if row["client_id"] == self.finch.client_id]
+
+    def _searched(self) -> dict[str, bytes]:
+        """By name, what is searched for secrets."""
+        log = {self.log.name: self.log.read_bytes()}
+        if self.database is None:
+            return {"the columns above": repr(self._rows()).encode()} | log
+        # SQLite keeps recent writes in files beside the database.
+        files = sorted(self.database.parent.glob(f"{self.database.name}*"))
+        return {path.name: path.read_bytes() for path in files if path.is_file()} | log
+
+    @contextmanager
+    def _step(self, title: str, response: Response | None = None) -> Iterator[None]:
+        """Print a heading; at the end of the block, stop unless all in it was as promised."""
+        self._steps += 1
+        heading, timing = f"{self._steps}. {title}", ""
+        if response is not None:
+            place = f"{response.request.method} {response.request.path_url.partition('?')[0]}"
+            timing = f"{place}  {response.elapsed.total_seconds() * 1000:.0f} ms"
+        click.echo(f"\n{click.style(heading, bold=True)}{timing:>{_WIDTH - len(heading)}}".rstrip())
+        yield
+        if self._failed:
+            raise DemoFailed(f"Not as promised in step {self._steps}: {', '.join(self._failed)}.")
+
+    def _check(self, label: str, seen: object, promised: object) -> None:
+        """Print an observation that must equal what is promised."""
+        line = f"{label:<{_LABEL_WIDTH}} {_text(seen)}"
+        if seen == promised:
+            self.held += 1
+            click.echo(f"   {click.style('ok', fg='green')}  {line}")
+        else:
+            self._failed.append(label)
+            click.secho(f"   NO  {line} (promised: {_text(promised)})", fg="red", bold=True)
+
+    def _show(self, label: str, seen: object) -> None:
+        """Print an observation about which nothing is promised."""
+        click.echo(f"       {label:<{_LABEL_WIDTH}} {_text(seen)}")
+
+    def _check_redirect(self, response: Response, promised: str) -> None:
+        self._check("status", response.status_code, 303)
+        self._check("redirects to", _destination(response), promised)
+
+    def _check_one_exchange(self, code: str) -> None:
+        self._check(_PRESENTED, self.fake.ledger.presented(code), 1)
+        self._check("tokens issued by Finch", len(self.fake.ledger.tokens), 1)
+
+    def _check_message(self, browser: Browser, response: Response, promised: str) -> None:
+        page = browser.open(location(response)) if location(response) else response
+        self._check("message on the page", text_of(page, "banner"), promised)
+
+
+def _destination(response: Response) -> str:
+    """Where *response* redirects to, without codes and references."""
+    place, hint = location(response).partition("?")[0], parameter(location(response), "finch")
+    return f"{place}?finch={hint}" if hint else place
+
+
+def _text(seen: object) -> str:
+    text = {True: "yes", False: "no"}[seen] if isinstance(seen, bool) else str(seen)
+    room = _WIDTH - _LABEL_WIDTH - 8
+    return text if len(text) <= room else f"{text[: room - 3]}..."

@@ -1,0 +1,308 @@
+"""Every observation of the demo fails when what it observes is not as promised."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sqlite3
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from click.testing import CliRunner, Result
+from werkzeug.datastructures import Headers
+from werkzeug.wrappers import Response
+
+from finch_middleware import FinchConnect, FinchMiddleware
+from finch_middleware.cli import demo, main
+from finch_middleware.cli.demo import app, tour
+from finch_middleware.testing.fake_finch import Behaviour, FakeFinch, Ledger
+from finch_middleware.web.texts import TEXTS
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+KEY = "A" * 43 + "="
+
+
+@dataclass
+class Stage:
+    """One run of the demo in this process, in which a test causes one fault."""
+
+    monkeypatch: pytest.MonkeyPatch
+    folder: Path
+    fakes: list[FakeFinch] = field(default_factory=list)
+
+    def run(self) -> Result:
+        arguments = ["demo", "--storage", f"sqlite:///{self.folder}/mine.db"]
+        level = logging.root.level
+        with self.monkeypatch.context() as patch:
+            # The demo configures logging for its whole process.
+            patch.setattr(logging.root, "handlers", [])
+            result = CliRunner().invoke(main, arguments)
+            for handler in logging.root.handlers:
+                handler.close()
+        logging.root.setLevel(level)
+        return result
+
+    def script(self, endpoint: str, *behaviours: Behaviour) -> None:
+        """Let the fake Finch misbehave."""
+        stage = self
+
+        class ScriptedFinch(FakeFinch):
+            def __init__(self, **options: Any) -> None:
+                super().__init__(**options)
+                self.script(endpoint, *behaviours)
+                stage.fakes.append(self)
+
+        self.monkeypatch.setattr(demo, "FakeFinch", ScriptedFinch)
+
+    def change_callback(
+        self, number: int, change: Callable[[str, Headers], tuple[str, Headers]]
+    ) -> None:
+        """Let the application change its response to the callback of this number."""
+        seen: list[str] = []
+
+        def changed(inner: WSGIApplication, finch: FinchConnect) -> WSGIApplication:
+            middleware = FinchMiddleware(inner, finch)
+
+            def respond(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+                if environ["PATH_INFO"] != finch.callback_path:
+                    return middleware(environ, start_response)
+                seen.append(environ["QUERY_STRING"])
+                response = Response.from_app(middleware, environ)
+                if len(seen) == number:
+                    response.status, response.headers = change(response.status, response.headers)
+                return response(environ, start_response)
+
+            return respond
+
+        self.monkeypatch.setattr(demo, "FinchMiddleware", changed)
+
+    def before(self, step: str, cause: Callable[[], object]) -> None:
+        """Call *cause* before this step of the tour."""
+        method = getattr(tour.Tour, step)
+
+        def with_cause(*args: Any, **options: Any) -> Any:
+            cause()
+            return method(*args, **options)
+
+        self.monkeypatch.setattr(tour.Tour, step, with_cause)
+
+    def execute(self, statement: str) -> None:
+        with closing(sqlite3.connect(self.folder / "mine.db")) as connection, connection:
+            connection.execute(statement)
+
+
+@pytest.fixture
+def stage(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Stage:
+    return Stage(monkeypatch, tmp_path)
+
+
+def refuse_the_session(stage: Stage) -> None:
+    stage.script("sessions", Behaviour.error(400))
+
+
+def show_another_connect_page(stage: Stage) -> None:
+    def another(page: Response) -> Response:
+        page.status_code = 500
+        page.set_data(page.get_data(as_text=True).replace("Acme Inc.", "Hooli"))
+        return page
+
+    stage.script("authorize", Behaviour(shape=another))
+
+
+def fail_the_exchange(stage: Stage) -> None:
+    stage.script("token", Behaviour.error(500))
+
+
+def issue_no_token(stage: Stage) -> None:
+    stage.script("token", Behaviour.alter(access_token="another-token"))
+
+
+def present_the_code_early(stage: Stage) -> None:
+    stage.monkeypatch.setattr(Ledger, "presented", lambda self, code: 1)
+
+
+def put_the_code_into_the_redirect(stage: Stage) -> None:
+    def leak(status: str, headers: Headers) -> tuple[str, Headers]:
+        headers["Location"] += f"&code={stage.fakes[0].ledger.codes[0].code}"
+        return status, headers
+
+    stage.script("token")
+    stage.change_callback(1, leak)
+
+
+def log_every_secret(stage: Stage) -> None:
+    def log() -> None:
+        fake = stage.fakes[0]
+        secrets = (fake.ledger.codes[0].code, *fake.ledger.tokens, KEY, fake.client_secret)
+        logging.warning("secrets: %s", secrets)
+
+    stage.script("token")
+    stage.monkeypatch.setattr(demo, "new_key", lambda key_id: f"{key_id}:{KEY}")
+    stage.before("_inspect_database", log)
+
+
+def read_no_rows(stage: Stage) -> None:
+    stage.monkeypatch.setattr(tour.Tour, "_rows", lambda self: [])
+
+
+def store_the_token_in_clear(stage: Stage) -> None:
+    def store() -> None:
+        stage.execute(f"UPDATE finch_connections SET status = '{stage.fakes[0].ledger.tokens[0]}'")
+
+    stage.script("token")
+    stage.before("_inspect_database", store)
+
+
+def show_another_token(stage: Stage) -> None:
+    stage.monkeypatch.setattr(app, "masked", lambda secret: "another")
+
+
+def answer_a_reload_otherwise(stage: Stage) -> None:
+    def otherwise(status: str, headers: Headers) -> tuple[str, Headers]:
+        headers["Location"] += "&again=yes"
+        return status, headers
+
+    stage.change_callback(2, otherwise)
+
+
+def accept_a_forged_callback(stage: Stage) -> None:
+    stage.change_callback(3, lambda _, headers: ("200 OK", headers))
+
+
+def show_another_refusal(stage: Stage) -> None:
+    stage.monkeypatch.setitem(TEXTS["invalid.no_ticket"], "title", "Something else")
+
+
+def call_finch_for_a_forged_callback(stage: Stage) -> None:
+    counts = iter(range(100))
+    stage.monkeypatch.setattr(Ledger, "calls", lambda self, endpoint: next(counts))
+
+
+def refuse_the_own_browser_too(stage: Stage) -> None:
+    stage.change_callback(4, lambda _, headers: ("400 Bad Request", Headers()))
+
+
+def store_another_row(stage: Stage) -> None:
+    columns = (
+        "customer_hash, 'another', customer_id, client_id, provider_id, products, client_type, "
+        "connection_type, status, sealed, obtained_at, attempt_id"
+    )
+    insert = (
+        f"INSERT INTO finch_connections SELECT randomblob(32), {columns} FROM finch_connections"
+    )
+    stage.before("_forge_callback", lambda: stage.execute(insert))
+
+
+def change_a_row_when_declined(stage: Stage) -> None:
+    def change(status: str, headers: Headers) -> tuple[str, Headers]:
+        stage.execute("UPDATE finch_connections SET status = 'changed'")
+        return status, headers
+
+    stage.change_callback(5, change)
+
+
+def show_another_message(stage: Stage) -> None:
+    stage.monkeypatch.setitem(app.BANNERS, "declined", "Something else")
+
+
+FAULTS: list[tuple[Callable[[Stage], None], int, list[str]]] = [
+    (
+        refuse_the_session,
+        1,
+        ["status", "redirects to", "Finch opened a session for", "its attributes"],
+    ),
+    (show_another_connect_page, 2, ["status of Finch's page", "its title"]),
+    (present_the_code_early, 2, ["times Finch received this code"]),
+    (
+        fail_the_exchange,
+        3,
+        ["status", "redirects to", "tokens issued by Finch", "message on the page"],
+    ),
+    (put_the_code_into_the_redirect, 3, ["that URL contains the code"]),
+    (
+        log_every_secret,
+        4,
+        ["code found", "token found", "encryption key found", "client secret found"],
+    ),
+    (store_the_token_in_clear, 4, ["token found"]),
+    (
+        read_no_rows,
+        4,
+        ["stored connections", "encrypted token starts with", "connection id found"],
+    ),
+    (
+        issue_no_token,
+        5,
+        ["it is the token that Finch issued", "Finch accepts it, with status"],
+    ),
+    (show_another_token, 5, ["token on the application's page"]),
+    (answer_a_reload_otherwise, 6, ["same response as the first time"]),
+    (accept_a_forged_callback, 7, ["status in a browser without ticket"]),
+    (show_another_refusal, 7, ["title of the page"]),
+    (store_another_row, 7, ["stored connections"]),
+    (call_finch_for_a_forged_callback, 7, ["requests to Finch's token endpoint"]),
+    (refuse_the_own_browser_too, 7, ["redirect in Globex Corp.'s browser"]),
+    (show_another_message, 8, ["message on the page"]),
+    (change_a_row_when_declined, 8, ["stored connections changed"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("cause", "step", "labels"), FAULTS, ids=[cause.__name__ for cause, *_ in FAULTS]
+)
+def test_an_observation_that_is_not_as_promised_ends_the_demo_with_status_one(
+    stage: Stage, cause: Callable[[Stage], None], step: int, labels: list[str]
+) -> None:
+    cause(stage)
+
+    result = stage.run()
+
+    assert result.exit_code == 1, result.output
+    assert re.findall(r"^   NO  (.{38}) ", result.output, re.M) == [f"{x:<38}" for x in labels]
+    assert f"The demo stopped. Not as promised in step {step}: {', '.join(labels)}.\n" in (
+        result.output
+    )
+    assert "observations are as promised" not in result.output
+
+
+def test_every_observation_is_among_those_that_failed(stage: Stage) -> None:
+    result = stage.run()
+
+    observed = re.findall(r"^   ok  (.{38}) ", result.output, re.M)
+    assert len(observed) == 42
+    assert {x.rstrip() for x in observed} == {label for *_, labels in FAULTS for label in labels}
+
+
+def test_a_run_that_fails_keeps_the_log_where_the_last_line_states(stage: Stage) -> None:
+    fail_the_exchange(stage)
+
+    result = stage.run()
+
+    [folder] = re.findall(r"The files of this run are in (\S+)\n$", result.output)
+    assert "finch.exchange" in Path(folder, "application.log").read_text()
+
+
+def test_a_finch_that_is_unavailable_fails_without_the_query_of_its_url(stage: Stage) -> None:
+    stage.script("authorize", Behaviour.reset())
+
+    result = stage.run()
+
+    assert result.exit_code == 1
+    assert re.search(
+        r"No response \(ConnectionError\): GET http://[\d.:]+/authorize$", result.output, re.M
+    )
+
+
+def test_a_connection_that_is_missing_fails(stage: Stage) -> None:
+    stage.before("_inspect_database", lambda: stage.execute("DELETE FROM finch_connections"))
+
+    result = stage.run()
+
+    assert result.exit_code == 1
+    assert "finch.connections has 0 connections instead of 1." in result.output
