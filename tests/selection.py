@@ -1,4 +1,4 @@
-"""Which tests the default run leaves out: those with the mark `full`, and what gets it."""
+"""Which tests the default run leaves out: those with the mark `full`, and what gets that mark."""
 
 from __future__ import annotations
 
@@ -13,8 +13,19 @@ _TESTS = Path(__file__).parent
 FOLDERS = ("browser", "faults", "servers")
 #: A test with a fixture of this name, or a parameter of this value, needs that engine.
 _ENGINES = frozenset({"postgresql", "mysql", "redis", "redis_cluster"})
-#: Here the storage decides what happens, so the PostgreSQL of the wheel is in the default run.
-_WITH_POSTGRESQL = ("storage",)
+#: The storage contract, which the default run checks on the PostgreSQL of the wheel as well.
+CONTRACT_ON_SERVERS = "storage/test_servers.py"
+#: Stories in which the storage decides what happens. The default run has the others on memory.
+STORIES_OF_STORAGE = (
+    "story/test_commits.py",
+    "story/test_ended_workers.py",
+    "story/test_given_up.py",
+    "story/test_hooks.py",
+    "story/test_parallel.py",
+    "story/test_repeats.py",
+    "story/test_storage_faults.py",
+    "story/test_waiting.py",
+)
 
 
 def left_out(folder: Path, config: pytest.Config) -> bool:
@@ -24,10 +35,13 @@ def left_out(folder: Path, config: pytest.Config) -> bool:
 
 
 def mark_full(item: pytest.Item) -> None:
-    """Give *item* the mark `full` if the `dev` extra is not enough for it."""
-    folder = item.path.relative_to(_TESTS).parts[0]
-    engines = _ENGINES - ({"postgresql"} if folder in _WITH_POSTGRESQL else set())
-    if folder in FOLDERS or engines & _needs(item):
+    """Give *item* the mark `full` if it is not for the default run."""
+    file = item.path.relative_to(_TESTS).as_posix()
+    folder = file.partition("/")[0]
+    storages = _ENGINES - {"postgresql"} if file == CONTRACT_ON_SERVERS else _ENGINES
+    if folder == "story" and file not in STORIES_OF_STORAGE:
+        storages |= {"sqlite"}
+    if folder in FOLDERS or storages & _needs(item):
         item.add_marker(pytest.mark.full)
 
 

@@ -31,6 +31,11 @@ def test_a_folder_that_the_default_run_leaves_out_exists(name: str) -> None:
     assert list((ROOT / "tests" / name).glob("test_*.py"))
 
 
+@pytest.mark.parametrize("name", [selection.CONTRACT_ON_SERVERS, *selection.STORIES_OF_STORAGE])
+def test_a_file_that_the_default_run_has_on_more_storages_exists(name: str) -> None:
+    assert (ROOT / "tests" / name).exists()
+
+
 def test_every_path_of_contributing_exists() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     folders = (ROOT, ROOT / "finch_middleware", ROOT / "tests")

@@ -10,6 +10,7 @@ from finch_middleware.crypto.vault import Vault
 from finch_middleware.tickets import with_state
 from finch_middleware.web.request import CallbackRequest
 from tests.test_tickets import NOW, TICKETS, a_ticket, ids, pair
+from tests.threats.sizes import COOKIES
 
 odd_text = st.text(st.characters(max_codepoint=255, exclude_characters=";\r\n"), max_size=60)
 our_names = st.sampled_from(["__Host-finch-", "__Host-finch-abcdefgh", "__Host-finch-ABCDEFGH"])
@@ -27,7 +28,7 @@ TICKET = a_ticket()
 NAME, VALUE = pair(TICKETS.cookie(TICKET, at=NOW))
 
 
-@settings(max_examples=2000)
+@settings(max_examples=COOKIES())
 @given(
     st.lists(neighbours, max_size=12),
     st.lists(neighbours, max_size=12),
@@ -49,7 +50,7 @@ def test_a_valid_cookie_is_found_among_any_neighbours(
     assert with_state(found, TICKET.state) is not None
 
 
-@settings(max_examples=1000)
+@settings(max_examples=COOKIES())
 @given(st.text(st.characters(max_codepoint=255), max_size=400))
 def test_no_cookie_header_at_all_raises_or_gives_a_ticket(header: str) -> None:
     request = CallbackRequest.of({"REQUEST_METHOD": "GET", "HTTP_COOKIE": header})

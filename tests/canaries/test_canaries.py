@@ -27,6 +27,7 @@ def scene(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Iterator[Scene]:
 
 
 @pytest.mark.parametrize("name", ALL)
+@pytest.mark.full
 def test_t17_no_secret_is_left_anywhere(name: str, scene: Scene) -> None:
     ALL[name](scene)
 

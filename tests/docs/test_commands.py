@@ -94,6 +94,7 @@ def test_a_command_or_option_that_does_not_exist_would_be_found() -> None:
     assert unknown(["rotate"]) == "rotate"
 
 
+@pytest.mark.full
 def test_every_program_that_is_to_be_typed_is_there() -> None:
     missing = [
         (name, words[0])
