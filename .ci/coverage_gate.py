@@ -16,7 +16,6 @@ WHOLE = [
     "crypto/vault.py",
     "duplicates.py",
     "exchange.py",
-    "keeping.py",
     "storage/**/*.py",
     "tickets.py",
 ]

@@ -67,7 +67,7 @@ class Part:
 
 
 _STORY = (
-    "tests/test_flow.py",
+    "tests/test_callback.py",
     "tests/story/test_redirect.py",
     "tests/story/test_begin.py",
     "tests/story/test_declined.py",
@@ -104,24 +104,25 @@ PARTS = {
     ),
     "exchange": Part(
         file="exchange.py",
-        tests=("tests/test_redeem.py", "tests/test_redeem_hook.py", "tests/story/test_hooks.py"),
+        tests=(
+            "tests/test_exchange.py",
+            "tests/test_exchange_saving.py",
+            "tests/story/test_ended_workers.py",
+            "tests/story/test_storage_faults.py",
+        ),
+        selection=_MEMORY_ALONE,
+    ),
+    "hooks": Part(
+        file="hooks.py",
+        tests=("tests/test_connected_hook.py", "tests/test_events.py", "tests/story/test_hooks.py"),
         selection=_MEMORY_ALONE,
     ),
     "duplicates": Part(
         file="duplicates.py",
         tests=(
-            "tests/test_repeats.py",
+            "tests/test_duplicates.py",
             "tests/story/test_repeats.py",
             "tests/story/test_waiting.py",
-        ),
-        selection=_MEMORY_ALONE,
-    ),
-    "keeping": Part(
-        file="keeping.py",
-        tests=(
-            "tests/test_keeping.py",
-            "tests/story/test_ended_workers.py",
-            "tests/story/test_storage_faults.py",
         ),
         selection=_MEMORY_ALONE,
     ),
