@@ -1,4 +1,4 @@
-"""Attempts to exchange a code: the one right to present it, and what became of it."""
+"""Attempts to exchange a code: the one right to present it, and how that ended."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class AttemptState(StrEnum):
     """
     The state of an attempt to exchange a code.
 
-    CLAIMED is the only state in which Finch may be asked. STORED and QUARANTINED hold a token;
-    FAILED and AMBIGUOUS do not, and differ in whether Finch may have minted one unseen.
+    Only in CLAIMED may the code be presented. STORED and QUARANTINED hold a token; FAILED and
+    AMBIGUOUS do not, and after AMBIGUOUS Finch may have issued one that was not seen.
     """
 
     CLAIMED = "claimed"
@@ -41,24 +41,25 @@ class AttemptState(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
     """
-    The one right to present a code to Finch, and what became of it.
+    The one right to present a code to Finch, and how that ended.
 
     Attributes:
-        attempt_id: Random; tells our own claim from another's.
+        attempt_id: Random; distinguishes our own claim from another's.
         code_hash: Keyed hash of the code, 32 bytes: the primary key.
         flow_hash: Keyed hash of the flow that the code was returned to, once that is certain.
             Unique where it is not None.
-        bound_to: Keyed hashes of the flows (or customers) that brought the code. A later
-            request is a repeat of this one if it brings any of them.
+        bound_to: Keyed hashes of the flows (or customers) of the request. A later request
+            repeats this one if it has any of them.
         customer_ids: The customers whose code it may be.
         reference: On the person's page and in the log.
-        leased_until: Until then the claim's owner is at work; later it was interrupted.
-        customer_id, connection_id, return_to: The answer, once stored.
+        leased_until: Until then the claim's owner is working on it; later it was interrupted.
+        customer_id, connection_id: Those of the token, once stored.
+        return_to: Where the person is sent afterwards.
         reason: Why it failed, or why the token was quarantined.
         request_id: Finch-Request-Id of the exchange.
         sealed: The token of a quarantined attempt.
         notified: False while the application's `on_connected`, or the report of an interruption,
-            is still owed.
+            is pending.
     """
 
     attempt_id: str
@@ -81,12 +82,12 @@ class Attempt:
     notified: bool = True
 
     def settled(self, state: AttemptState, *, at: datetime, **changes: Any) -> Attempt:
-        """This attempt at its end."""
+        """This attempt, ended."""
         return dataclasses.replace(self, state=state, settled_at=at, **changes)
 
-    def repeats(self, keys: tuple[bytes, ...]) -> bool:
-        """Whether a request that brings *keys* comes from where this attempt came from."""
-        return not set(keys).isdisjoint(self.bound_to)
+    def repeats(self, hashes: tuple[bytes, ...]) -> bool:
+        """Whether a request with these *hashes* comes from the same flow or customer."""
+        return not set(hashes).isdisjoint(self.bound_to)
 
     def as_row(self) -> Row:
         """The record as plain columns."""
@@ -103,7 +104,7 @@ class Attempt:
         The record that `as_row` described.
 
         Raises:
-            StorageUnavailable: ``unreadable``: a later version wrote it, or somebody altered it.
+            StorageUnavailable: ``unreadable``: a later version wrote it, or it was altered.
         """
         return readable(cls._from_row, row)
 

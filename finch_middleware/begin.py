@@ -54,8 +54,8 @@ class Opening:
 
     Attributes:
         expires_in: Life of the Connect session and of the ticket.
-        when_connected: What to do with a customer whom Finch knows already.
-        session: A session that the application created by itself.
+        when_connected: What to do with a customer who has a connection.
+        session: A session that the application created itself.
     """
 
     customer_id: str
@@ -72,11 +72,11 @@ class Opening:
 
     def checked(self, settings: Settings) -> Opening:
         """
-        This opening, if it can be carried out.
+        This opening, if it is valid.
 
         Raises:
             UsageError: One of its arguments is out of bounds; return_to must be a local path, and
-                a session of the application's own must lead to Finch Connect.
+                the connect_url of *session* must lead to Finch Connect.
         """
         name = self.customer_name
         if not (isinstance(name, str) and 1 <= len(name) <= NAME_LIMIT):
@@ -89,7 +89,7 @@ class Opening:
         if not (isinstance(life, timedelta) and _MINUTE <= life <= _LIFE_LIMIT):
             raise UsageError("expires_in must be a timedelta of one minute to 90 days")
         check_return_to(self.return_to, spa_origins=settings.spa_origins)
-        # The address opens the session, so it is not repeated.
+        # The message does not repeat the address: it opens the session.
         if self.session and not _connect_parts(self.session, settings.connect_origin):
             raise UsageError(f"the connect_url of session must lead to {settings.connect_origin}")
         return self
@@ -119,7 +119,7 @@ class Opening:
             "products": list(self.products or settings.products),
             "minutes_to_expire": math.ceil(self.expires_in / _MINUTE),
         }
-        # The embedded flow knows no redirect_uri, and Finch refuses its code where one is sent.
+        # Finch refuses an embedded flow's code if a redirect_uri was sent.
         return (
             {**fields, "redirect_uri": settings.redirect_uri} if self.flow == "redirect" else fields
         )
@@ -318,9 +318,9 @@ def connect_location(session: ConnectSession, state: Secret, *, connect_origin: 
 
 
 def _connect_parts(session: ConnectSession, connect_origin: str) -> SplitResult | None:
-    """The parts of its address, if that leads to *connect_origin* as every reader reads it."""
+    """The parts of its address, if every reader takes it to lead to *connect_origin*."""
     url = session.connect_url
-    # What a browser and urlsplit could take for different hosts leads nowhere.
+    # A URL that a browser and urlsplit could read as different hosts is refused.
     if not isinstance(url, str) or not _PLAIN_URL.fullmatch(url):
         return None
     try:

@@ -28,11 +28,11 @@ from finch_middleware.web.request import CallbackRequest
 _HOUR = timedelta(hours=1)
 
 
-class _NobodyAsked:
-    """The default of ``customer_id=``: None already means that nobody is signed in."""
+class _NotGiven:
+    """The default of ``customer_id=``; None means that the person is signed out."""
 
 
-NOBODY_ASKED = _NobodyAsked()
+NOT_GIVEN = _NotGiven()
 
 
 class FinchConnect:
@@ -45,14 +45,14 @@ class FinchConnect:
     Attributes:
         connections: The stored connections: `for_customer`, `get`, `refresh`, `disconnect`.
         recovery: For a timer or an operator: `sweep()`, `drain()`, `complete()`.
-        rotation: For an operator: which keys are in use, and how to bring all under one.
-        storage, spool, vault: What keeps the tokens and the keys in use, for operators' commands.
+        rotation: For an operator: which keys are in use, and re-sealing under the current one.
+        storage, spool, vault: The pieces that operators' commands inspect.
         client_id: Finch's id of this application.
         callback_path: The callback's path, as WSGI's PATH_INFO has it.
-        paths: What answers each path that is ours: the callback, and the begin path if any.
+        paths: The handler of each of our paths: the callback, and the begin path if any.
 
     Raises:
-        ConfigurationError: Lists everything that is wrong, each with its mend.
+        ConfigurationError: Lists everything that is wrong, and how to fix it.
     """
 
     def __init__(self, **options: Unpack[Options]) -> None:
@@ -110,7 +110,7 @@ class FinchConnect:
         session: ConnectSession | None = None,
     ) -> Response:
         """
-        The answer that opens Finch Connect: a redirect, or JSON for Finch's SDK.
+        The response that opens Finch Connect: a redirect, or JSON for Finch's SDK.
 
         Call it in a view behind the application's own login and CSRF protection, on POST.
         *customer_id* must come from the login, never from the request: it is what the return
@@ -120,10 +120,10 @@ class FinchConnect:
         Raises:
             UsageError: An argument is out of bounds; *return_to* must be a local path.
             AlreadyConnected: With ``when_connected="raise"``.
-            SchemaMismatch: The storage's tables are missing or old; the message names the mend.
+            SchemaMismatch: The storage's tables are missing or old; the message names the command.
             FinchRefused: Finch does not take these products, this redirect_uri or customer.
             FinchUnavailable, StorageUnavailable, SpoolUnavailable, KeyUnavailable: Something that
-                a connection needs is away; `response()` tells the person.
+                a connection needs is unavailable; `response()` is a page for the person.
         """
         opening = Opening(
             customer_id=customer_id,
@@ -141,10 +141,10 @@ class FinchConnect:
         understood = CallbackRequest.of(request) if request is not None else None
         try:
             opened = self._begin.open(opening, request=understood)
-        except Unavailable as away:
-            failed = self._away(away, return_to=return_to)
+        except Unavailable as fault:
+            failed = self._report_unavailable(fault, return_to=return_to)
             request = understood or CallbackRequest()
-            away.make_page = functools.partial(self._pages.respond, failed, request)
+            fault.make_page = functools.partial(self._pages.respond, failed, request)
             raise
         return self._pages.open_connect(
             opened.session,
@@ -158,32 +158,32 @@ class FinchConnect:
         self,
         request: object,
         *,
-        customer_id: Customers | _NobodyAsked = NOBODY_ASKED,
+        customer_id: Customers | _NotGiven = NOT_GIVEN,
     ) -> Outcome:
         """
-        How the return that *request* brings has ended: the code is exchanged at most once.
+        How the callback *request* ended. The code is presented to Finch at most once.
 
-        *customer_id*: the signed-in customer, or all that this login manages, or None for
-        nobody. Without it `customer_of` is asked, where one is configured.
+        *customer_id*: the signed-in customer, or all that this login manages, or None if the
+        person is signed out. Without it the option `customer_of` is asked.
         """
-        signed_in = None if isinstance(customer_id, _NobodyAsked) else customer_ids(customer_id)
+        signed_in = None if isinstance(customer_id, _NotGiven) else customer_ids(customer_id)
         return self._callback.finish(CallbackRequest.of(request), signed_in=signed_in)
 
     def respond(self, outcome: Outcome, request: object) -> Response:
-        """The answer to *outcome*: by the application's `render`, or else by our pages."""
+        """The response for *outcome*: the application's `render`, or else our pages."""
         understood = CallbackRequest.of(request)
-        answered = self._answered(outcome, understood)
-        if answered is None:
+        rendered = self._rendered(outcome, understood)
+        if rendered is None:
             response = self._pages.respond(outcome, understood)
         else:
-            response = with_cookies(answered, outcome.cookies)
+            response = with_cookies(rendered, outcome.cookies)
         return with_cors(response, understood, spa_origins=self._settings.spa_origins)
 
     def callback(
         self,
         request: object,
         *,
-        customer_id: Customers | _NobodyAsked = NOBODY_ASKED,
+        customer_id: Customers | _NotGiven = NOT_GIVEN,
     ) -> Response:
         """The whole callback: `finish`, then `respond`. For a view, or for the middleware."""
         understood = CallbackRequest.of(request)
@@ -191,9 +191,9 @@ class FinchConnect:
 
     def begin_page(self, request: object) -> Response:
         """
-        The whole begin path: a page with a button, and for a POST of ours the way into Connect.
+        The whole begin path: a page with a button, and for its POST the redirect to Connect.
 
-        `customer_of` says for whom. A browser goes to Finch; a script gets JSON for Finch's SDK.
+        `customer_of` names the customer. A browser goes to Finch; a script gets JSON for the SDK.
 
         Raises:
             UsageError: `customer_of` returned something else than one Customer or None.
@@ -202,32 +202,32 @@ class FinchConnect:
         response = self._begin_page.respond(understood)
         return with_cors(response, understood, spa_origins=self._settings.spa_origins)
 
-    def _answered(self, outcome: Outcome, request: CallbackRequest) -> Response | None:
-        """The application's own answer, where it gives one."""
+    def _rendered(self, outcome: Outcome, request: CallbackRequest) -> Response | None:
+        """The application's own response, where it makes one."""
         if self._settings.render is None:
             return None
         try:
-            answered = self._settings.render(outcome, request)
-            if answered is not None and not isinstance(answered, Response):
+            rendered = self._settings.render(outcome, request)
+            if rendered is not None and not isinstance(rendered, Response):
                 raise TypeError("render must return a werkzeug Response, or None")
-            return answered
+            return rendered
         except Exception:  # the application's own code; the code is spent, the person needs a page
             self._events.report(
                 "finch.hook.failed", logging.ERROR, reference=outcome.reference, reason="render"
             )
             return None
 
-    def _away(self, away: Unavailable, *, return_to: str) -> Failed:
-        """What the page says, and the log under the same reference."""
+    def _report_unavailable(self, fault: Unavailable, *, return_to: str) -> Failed:
+        """The page's outcome, logged under the same reference."""
         failed = Visit.now(return_to=return_to).failed(
-            away.page_reason, retry_after=getattr(away, "retry_after", None)
+            fault.page_reason, retry_after=getattr(fault, "retry_after", None)
         )
         self._events.report(
             "finch.begin.failed",
             logging.ERROR,
             reference=failed.reference,
             reason=failed.reason,
-            request_id=getattr(away, "request_id", None),
+            request_id=getattr(fault, "request_id", None),
         )
         return failed
 

@@ -23,7 +23,7 @@ _WORD = re.compile(r"[a-z_]{1,64}")
 
 
 class Connections:
-    """The stored connections of one client_id. Listing decrypts nothing and calls nobody."""
+    """The stored connections of one client_id. Listing decrypts nothing and makes no call."""
 
     def __init__(
         self, *, client_id: str, storage: Storage, vault: Vault, client: FinchClient

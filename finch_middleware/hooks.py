@@ -31,7 +31,7 @@ _MINUTE_SECONDS = 60
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
     """
-    Something that an operator may want to know. Never holds a secret or text from a request.
+    Something that an operator may want to know. Holds no secret and no text of a request.
 
     Attributes:
         name: Stable, such as ``finch.connection.stored``.
@@ -39,9 +39,9 @@ class Event:
         reference: The one that the person's page shows.
         reason: Why, in one stable word.
         client_id: Whose configuration; public.
-        customer_ids: The customers it is about, by the application's own ids.
+        customer_ids: The customers concerned, by the application's own ids.
         request_id: Finch-Request-Id, which Finch's support asks for.
-        elapsed_ms: Since the callback came in.
+        elapsed_ms: Since the callback arrived.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Events:
     Writes events to the log ``finch_middleware`` and hands them to `on_event`.
 
     Of requests that are refused for one reason at most REFUSED_LINES_LIMIT lines a minute are
-    written, and the next says in `left_out` how many were not: a flood must not fill a disk.
+    written, and the next has the rest's number in `left_out`: a flood must not fill a disk.
     The hook gets every event.
     """
 
@@ -89,7 +89,7 @@ class Events:
             logger.error("finch.hook.failed on_event raised", extra={"finch": {"name": name}})
 
     def of_attempt(self, name: str, level: int, attempt: Attempt, **fields: object) -> None:
-        """Report what became of an attempt, with all that an operator finds it by."""
+        """Report how an attempt ended, with every id that an operator can search for."""
         known = {
             "reference": attempt.reference,
             "attempt_id": attempt.attempt_id,
@@ -100,7 +100,7 @@ class Events:
         self.report(name, level, **{**known, **fields})
 
     def _write(self, event: Event) -> None:
-        # A line that the level hides is no line of a minute's.
+        # A line that the level hides does not count.
         if not logger.isEnabledFor(event.level):
             return
         left_out = self._left_out(event) if event.name in _REFUSED else 0
@@ -112,7 +112,7 @@ class Events:
         logger.log(event.level, "%s %s", event.name, line, extra={"finch": shown})
 
     def _left_out(self, event: Event) -> int | None:
-        """How many lines such as this were left out before it; None where it is one itself."""
+        """How many lines of this kind were left out before it; None if it is left out too."""
         kind, number = (event.name, event.reason), int(self._monotonic() // _MINUTE_SECONDS)
         minute, left_out = self._minutes.get(kind), 0
         if minute is None or minute.number != number:

@@ -1,4 +1,4 @@
-"""How a callback can end: the closed set of Outcomes, and the Response that answers it."""
+"""How a callback can end: the closed set of Outcomes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = [
 
 
 class Retry(StrEnum):
-    """What the person can do: nothing is needed, load the same address again, or start anew."""
+    """What the person can do: nothing, load the same address again, or start a new flow."""
 
     NONE = "none"
     RELOAD = "reload"
@@ -74,7 +74,7 @@ FAILED_REASONS: dict[str, tuple[int, Retry]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetCookie:
-    """A cookie that the answer sets, or removes where its value is None."""
+    """A cookie that the response sets, or removes where its value is None."""
 
     name: str
     value: Secret | None
@@ -89,10 +89,10 @@ class Ending:
 
     Attributes:
         reference: Shown to the person and written to the log; a hint to find the line by.
-        return_to: Where the person goes on: a local path, or a page of one of `spa_origins`.
-        cookies: What the answer has to set, whoever writes it.
-        request_id: Finch-Request-Id of the exchange, where Finch answered one: for the log, and
-            for Finch's support. No page shows it.
+        return_to: Where the person is sent: a local path, or a page of one of `spa_origins`.
+        cookies: What the response has to set, whoever makes it.
+        request_id: Finch-Request-Id of the exchange, if any: for the log, and for Finch's
+            support. No page shows it.
     """
 
     reference: str
@@ -119,7 +119,7 @@ class Finishing(Ending):
 
     Attributes:
         spooled: The token waits in the spool for the storage. Otherwise another request
-            with the same code is at work, and asking again brings its answer.
+            is exchanging the same code, and a reload gets its outcome.
     """
 
     spooled: bool
@@ -148,7 +148,7 @@ class Declined(Ending):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Invalid(Ending):
-    """Not a return that we can trust: a key of INVALID_REASONS says why."""
+    """A callback that cannot be trusted. The reason is a key of INVALID_REASONS."""
 
     reason: str
 
@@ -167,7 +167,7 @@ class Invalid(Ending):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed(Ending):
     """
-    Finch or the storage failed: a key of FAILED_REASONS says how.
+    Finch or the storage failed. The reason is a key of FAILED_REASONS.
 
     Attributes:
         retry_after: Seconds to wait before a reload, where waiting helps.
@@ -190,7 +190,7 @@ class Failed(Ending):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repeated:
-    """A reload or duplicate of a request that ended before; it is answered exactly as that was."""
+    """A reload or duplicate of a finished request. The response equals the first one."""
 
     first: Connected | Invalid | Failed
     cookies: tuple[SetCookie, ...] = field(default=(), repr=False, compare=False)

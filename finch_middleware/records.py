@@ -1,4 +1,4 @@
-"""What is kept of an employer's consent: connections, sealed tokens, attempts to get them."""
+"""Connections and their sealed tokens, as stored and as the application sees them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Row = dict[str, str | bytes | bool | datetime | None]
 
 
 def connection_hash(connection_id: str) -> bytes:
-    """The 32 bytes under which a storage files a connection: no collation or length matters."""
+    """The 32 bytes under which a storage keeps a connection, whatever its collation."""
     return hashlib.sha256(b"connection\x00" + connection_id.encode()).digest()
 
 
@@ -33,7 +33,7 @@ def customer_hash(customer_id: str) -> bytes:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SealedToken:
     """
-    Finch's answer, token included, as ciphertext. Made and opened by the vault alone.
+    Finch's grant, token included, as ciphertext. Only the vault makes and opens it.
 
     Attributes:
         text: ASCII, ``fm1.<key id>.<base64url of nonce and ciphertext>``.
@@ -43,7 +43,7 @@ class SealedToken:
 
     @property
     def key_id(self) -> str:
-        """The key that sealed it, as the text says."""
+        """The id of the key that sealed it."""
         return self.text.split(".")[1] if self.text.count(".") == 2 else ""
 
 
@@ -53,7 +53,7 @@ class StoredConnection:
     A connection as a storage holds it: names to list by, and ciphertext.
 
     Attributes:
-        status: Finch's last word on it (``connected``, ``pending``, ``reauth``…), None if unasked.
+        status: What Finch last reported (``connected``, ``pending``, ``reauth``…); None if unknown.
         obtained_at: When the token was received. A newer one replaces an older one, never back.
         attempt_id: The attempt that obtained it.
     """
@@ -91,10 +91,10 @@ class StoredConnection:
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> StoredConnection:
         """
-        The record that `as_row` described.
+        The record that `as_row` wrote.
 
         Raises:
-            StorageUnavailable: ``unreadable``: a later version wrote it, or somebody altered it.
+            StorageUnavailable: ``unreadable``: a later version wrote it, or it was altered.
         """
         return readable(cls._from_row, row)
 
@@ -125,7 +125,7 @@ class AccessToken:
         The token itself, for the client that calls Finch. It never expires.
 
         Raises:
-            CannotOpen: The row was altered or moved, or its key is not among the accepted ones.
+            CannotOpen: The row was altered or moved, or its key is not accepted.
         """
         return str(json.loads(self._opened().reveal())["access_token"])
 
@@ -138,9 +138,9 @@ class Connection:
     Attributes:
         connection_id: Finch's stable key of it.
         customer_id: The application's own id of the employer.
-        status: Finch's last word on it, None if it was never asked.
-        obtained_at: When the present token was received.
-        attempt_id: The attempt that obtained the token; tells one reconnection from another.
+        status: What Finch last reported; None if it was never asked.
+        obtained_at: When the current token was received.
+        attempt_id: The attempt that obtained the token; each reconnection has another.
     """
 
     connection_id: str
@@ -174,7 +174,7 @@ class Connection:
 
     def details(self) -> dict[str, object]:
         """
-        Everything else of Finch's answer (entity_ids, customer_name, fields of tomorrow).
+        The rest of Finch's grant: entity_ids, customer_name, and fields that Finch adds later.
 
         Opened when called; never holds the token.
 

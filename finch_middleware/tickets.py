@@ -47,7 +47,7 @@ class Ticket:
         flow_id: Random; names the flow in this browser and, hashed, in storage.
         state: Random; goes through Finch and has to come back unchanged, where it comes back.
         kind: ``redirect`` or ``embedded``; decides whether redirect_uri is sent.
-        spent: The flow is over; the ticket only recognises a reload.
+        spent: The flow has ended; the ticket only recognises a reload.
     """
 
     flow_id: str
@@ -89,7 +89,7 @@ class Tickets:
         )
 
     def cookie(self, ticket: Ticket, *, at: datetime) -> SetCookie:
-        """The cookie that keeps *ticket* in this browser until it expires, and a little longer."""
+        """The cookie that keeps *ticket* in this browser until shortly after it expires."""
         # Otherwise a person who is late would read that the flow never began.
         ends = ticket.expires_at if ticket.spent else ticket.expires_at + REPLAY_WINDOW
         return SetCookie(
@@ -108,7 +108,7 @@ class Tickets:
         """
         The tickets among *cookies*, the newest five, expired ones too, the newest first.
 
-        Whatever does not open is passed over: a neighbour may set any name.
+        What does not open is ignored: another application of the site may set any name.
 
         Raises:
             KeyUnavailable: None opens, and one of them names a key that is unavailable now.
@@ -169,7 +169,7 @@ def _newest(tickets: Iterable[Ticket]) -> list[Ticket]:
 
 
 def expired(ticket: Ticket, *, at: datetime) -> bool:
-    """Whether its time is over, on any server's clock."""
+    """Whether it has expired, whatever server's clock is used."""
     return at > ticket.expires_at + SKEW
 
 
