@@ -1,10 +1,14 @@
-"""A path of ours, as a browser writes it."""
+"""The rules about URLs: paths as a browser writes them, origins, and loopback."""
 
 from __future__ import annotations
 
-import pytest
+from urllib.parse import urlsplit
 
-from finch_middleware.config.urls import browser_path, wsgi_path
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from finch_middleware.config.urls import browser_path, is_loopback, origin_of, wsgi_path
 
 
 @pytest.mark.parametrize(
@@ -36,3 +40,26 @@ def test_a_path_is_written_as_it_was_configured(path: str) -> None:
     )
 
     assert found == path
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [("localhost", True), ("127.0.0.1", True), ("::1", True), (None, False), ("127.0.0.2", False)],
+)
+def test_only_this_machine_is_loopback(host: str | None, loopback: bool) -> None:
+    assert is_loopback(host) is loopback
+
+
+@given(
+    st.sampled_from(["https", "http"]),
+    st.sampled_from(["a.example", "[::1]"]),
+    st.integers(1, 65535),
+)
+def test_an_origin_names_the_port_only_where_a_browser_does(
+    scheme: str, host: str, port: int
+) -> None:
+    usual = {"https": 443, "http": 80}[scheme]
+
+    origin = origin_of(urlsplit(f"{scheme}://{host}:{port}/path?x"))
+
+    assert origin == f"{scheme}://{host}" + ("" if port == usual else f":{port}")

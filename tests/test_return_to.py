@@ -1,5 +1,5 @@
 """
-Where a person goes on, judged by an independent WHATWG URL parser.
+Where a person is sent afterwards, judged by an independent WHATWG URL parser.
 
 The payloads are the ones that public collections of open redirects have in common, with the
 changes that attackers make to them: other slashes, controls, encodings, user names, prefixes.
@@ -8,7 +8,6 @@ changes that attackers make to them: other slashes, controls, encodings, user na
 from __future__ import annotations
 
 import itertools
-import random
 from collections.abc import Iterator
 from urllib.parse import unquote
 
@@ -125,37 +124,6 @@ def test_no_known_payload_leads_off_site() -> None:
     assert len(tried) > 5000
     assert through, "a payload that is a local path shows that the judge was asked"
     assert [path for path in through if leads_off_site(path)] == []
-
-
-def test_no_random_change_of_a_known_payload_leads_off_site() -> None:
-    chance = random.Random(20260101)
-    inserts = [
-        "/",
-        "\\",
-        "\t",
-        "\n",
-        "\r",
-        "%2f",
-        "%5c",
-        "%09",
-        "%",
-        ".",
-        "@",
-        ":",
-        "?",
-        "#",
-        "%25",
-        ";",
-        " ",
-    ]
-
-    for _ in range(20_000):
-        payload = chance.choice(PAYLOADS)
-        for _ in range(chance.randint(1, 4)):
-            place = chance.randint(0, min(len(payload), 12))
-            payload = payload[:place] + chance.choice(inserts) + payload[place:]
-        path = accepted(payload)
-        assert path is None or not leads_off_site(path), payload
 
 
 @settings(max_examples=1000)
