@@ -1,9 +1,9 @@
 """
 For the tests of an application that uses this library, and of a storage written for it.
 
-`FakeFinch` is a Finch server of one's own, `Clock` a clock that the test moves,
-`add_connection` a stored connection without the flow, `StorageContract` the promises of a
-storage as a test class. The pytest plugin brings the fixtures `fake_finch` and `finch`.
+`FakeFinch` is a fake Finch server, `Clock` a clock that the test moves, `add_connection` stores
+a connection without a flow, and `StorageContract` is a test class with the promises of a
+storage. The pytest plugin provides the fixtures `fake_finch` and `finch`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Behaviour", "Clock", "FakeFinch", "StorageContract", "add_connection"]
 
-# StorageContract needs pytest, which a demo or a development server does without.
+# StorageContract needs pytest, which a demo or a development server may not have.
 _HOMES = {
     "Behaviour": "fake_finch",
     "Clock": "clock",

@@ -1,4 +1,4 @@
-"""The parts of `StorageContract` about the end of an attempt: settled, released, forgotten."""
+"""The parts of `StorageContract` about attempts: settled, released, listed and forgotten."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _ended(state: AttemptState, code: str = "code", **changes: object) -> Attemp
 
 
 class SettlePromises:
-    """How an attempt ends."""
+    """The end of an attempt."""
 
     @pytest.mark.parametrize("state", [_STORED, _QUARANTINED, _FAILED, _AMBIGUOUS])
     def test_an_end_replaces_the_claim(self, storage: Storage, state: AttemptState) -> None:
@@ -44,9 +44,7 @@ class SettlePromises:
         assert storage.attempt(key_of("code")) == _ended(state)
 
     @pytest.mark.parametrize("state", [_STORED, _QUARANTINED, _FAILED, _AMBIGUOUS])
-    def test_an_end_without_a_claim_is_written_anew(
-        self, storage: Storage, state: AttemptState
-    ) -> None:
+    def test_an_end_without_a_claim_is_written(self, storage: Storage, state: AttemptState) -> None:
         assert storage.settle(_ended(state)) is True
         assert storage.attempt(key_of("code")) == _ended(state)
 
@@ -59,7 +57,7 @@ class SettlePromises:
             if (before, state) != (_STORED, _QUARANTINED)
         ],
     )
-    def test_a_token_is_written_over_any_end(
+    def test_a_token_replaces_any_end(
         self, storage: Storage, before: AttemptState, state: AttemptState
     ) -> None:
         storage.settle(_ended(before))
@@ -67,7 +65,7 @@ class SettlePromises:
         assert storage.settle(_ended(state, sealed=sealed("later"))) is True
         assert storage.attempt(key_of("code")) == _ended(state, sealed=sealed("later"))
 
-    def test_a_quarantined_token_takes_no_stored_one_back(self, storage: Storage) -> None:
+    def test_a_quarantined_token_does_not_replace_a_stored_one(self, storage: Storage) -> None:
         storage.settle(_ended(_STORED), a_connection())
 
         assert storage.settle(_ended(_QUARANTINED, sealed=sealed("old"))) is False
@@ -90,7 +88,7 @@ class SettlePromises:
         assert storage.settle(_ended(state)) is True
         assert storage.attempt(key_of("code")) == _ended(state)
 
-    def test_settling_again_keeps_what_became_of_the_connection(self, storage: Storage) -> None:
+    def test_settling_again_keeps_later_changes_of_the_connection(self, storage: Storage) -> None:
         brought, since = a_connection(), a_connection(status="connected", sealed=sealed("rotated"))
         storage.settle(_ended(_STORED), brought)
         storage.swap(brought, since)
@@ -108,16 +106,14 @@ class SettlePromises:
         assert storage.get("connection") == a_connection()
 
     def test_another_attempt_on_the_code_is_not_overwritten(self, storage: Storage) -> None:
-        standing = an_attempt(attempt_id="standing")
-        storage.claim(standing)
+        existing = an_attempt(attempt_id="first")
+        storage.claim(existing)
 
         assert storage.settle(_ended(_STORED), a_connection()) is False
-        assert storage.attempt(key_of("code")) == standing
+        assert storage.attempt(key_of("code")) == existing
         assert storage.get("connection") == a_connection()
 
-    def test_connection_is_written_though_the_attempt_ended_otherwise(
-        self, storage: Storage
-    ) -> None:
+    def test_connection_is_written_even_if_the_attempt_had_ended(self, storage: Storage) -> None:
         storage.settle(_ended(_FAILED))
 
         assert storage.settle(_ended(_AMBIGUOUS), a_connection()) is False
@@ -146,7 +142,7 @@ class SettlePromises:
         assert storage.claim(an_attempt("other", flow_hash=key_of("flow"))) is None
 
     @pytest.mark.parametrize("claimed", [True, False])
-    def test_flow_that_is_another_s_is_left_out(self, storage: Storage, claimed: bool) -> None:
+    def test_flow_of_another_attempt_is_left_out(self, storage: Storage, claimed: bool) -> None:
         holder = an_attempt("holder", flow_hash=key_of("flow"))
         storage.claim(holder)
         if claimed:
@@ -163,33 +159,31 @@ class SettlePromises:
 
         assert storage.settle(end) is True
 
-    def test_of_many_ends_racing_for_a_flow_exactly_one_has_it(self, storage: Storage) -> None:
+    def test_of_many_ends_racing_for_a_flow_exactly_one_gets_it(self, storage: Storage) -> None:
         for turn in range(_ROUNDS):
             flow = key_of(f"flow {turn}")
             racing = [_ended(_STORED, f"{turn} {i}", flow_hash=flow) for i in range(_THREADS)]
             for each in racing:
                 storage.claim(dataclasses.replace(each, state=_CLAIMED, flow_hash=None))
 
-            answers = all_at_once(storage.settle, racing)
+            results = all_at_once(storage.settle, racing)
 
-            standing = [storage.attempt(each.code_hash) for each in racing]
-            assert answers == [True] * _THREADS
-            assert [each.flow_hash for each in standing if each].count(flow) == 1
-            assert {each.state for each in standing if each} == {_STORED}
+            existing = [storage.attempt(each.code_hash) for each in racing]
+            assert results == [True] * _THREADS
+            assert [each.flow_hash for each in existing if each].count(flow) == 1
+            assert {each.state for each in existing if each} == {_STORED}
 
-    def test_of_a_token_and_an_ambiguous_end_racing_the_token_stands(
-        self, storage: Storage
-    ) -> None:
+    def test_a_token_racing_ambiguous_ends_is_kept(self, storage: Storage) -> None:
         for turn in range(_ROUNDS * 2):
             storage.claim(an_attempt(f"{turn}"))
             ends = [_ended(_STORED, f"{turn}"), *[_ended(_AMBIGUOUS, f"{turn}")] * 3]
 
-            answers = all_at_once(storage.settle, ends)
+            results = all_at_once(storage.settle, ends)
 
-            assert answers[0] is True
+            assert results[0] is True
             assert storage.attempt(key_of(f"{turn}")) == ends[0]
 
-    def test_notice_to_the_application_is_noted(self, storage: Storage) -> None:
+    def test_notification_of_the_application_is_recorded(self, storage: Storage) -> None:
         storage.settle(_ended(_STORED, notified=False), a_connection())
 
         storage.settle(_ended(_STORED, notified=True))
@@ -197,19 +191,19 @@ class SettlePromises:
         assert storage.attempt(key_of("code")) == _ended(_STORED, notified=True)
         assert storage.get("connection") == a_connection()
 
-    def test_report_of_an_interruption_is_noted_once(self, storage: Storage) -> None:
+    def test_report_of_an_interruption_is_recorded_once(self, storage: Storage) -> None:
         storage.settle(_ended(_AMBIGUOUS, notified=False))
 
         noted = storage.settle(_ended(_AMBIGUOUS, notified=True))
-        owed_again = storage.settle(_ended(_AMBIGUOUS, notified=False))
+        pending_again = storage.settle(_ended(_AMBIGUOUS, notified=False))
 
-        assert (noted, owed_again) == (True, False)
+        assert (noted, pending_again) == (True, False)
         assert storage.attempt(key_of("code")) == _ended(_AMBIGUOUS, notified=True)
 
-    # Which token stands
+    # Which token is kept
 
     @pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["older first", "newer first"])
-    def test_newest_token_stands_in_either_order(
+    def test_newest_token_is_kept_in_either_order(
         self, storage: Storage, order: tuple[int, int]
     ) -> None:
         versions = [
@@ -249,7 +243,7 @@ class SettlePromises:
         assert storage.get("connection") == newer
         assert list(storage.for_customer("acme")) == []
 
-    def test_of_many_racing_tokens_the_newest_stands(self, storage: Storage) -> None:
+    def test_of_many_racing_tokens_the_newest_is_kept(self, storage: Storage) -> None:
         for turn in range(_ROUNDS):
             versions = [
                 a_connection(
@@ -269,7 +263,7 @@ class SettlePromises:
 
 
 class SweepPromises:
-    """What is still owed, and what may be forgotten."""
+    """Attempts that are pending, and attempts that may be forgotten."""
 
     def test_release_makes_the_code_and_its_flow_free_again(self, storage: Storage) -> None:
         mine = an_attempt(flow_hash=key_of("flow"))
@@ -282,28 +276,28 @@ class SweepPromises:
         assert storage.claim(an_attempt(attempt_id="second")) is None
 
     def test_release_leaves_the_claim_of_another_attempt(self, storage: Storage) -> None:
-        standing = an_attempt(attempt_id="standing")
-        storage.claim(standing)
+        existing = an_attempt(attempt_id="first")
+        storage.claim(existing)
 
         storage.release(an_attempt(attempt_id="mine"))
 
-        assert storage.attempt(standing.code_hash) == standing
+        assert storage.attempt(existing.code_hash) == existing
 
     @pytest.mark.parametrize("state", [_STORED, _QUARANTINED, _FAILED, _AMBIGUOUS])
-    def test_release_leaves_what_is_settled(self, storage: Storage, state: AttemptState) -> None:
+    def test_release_leaves_a_settled_attempt(self, storage: Storage, state: AttemptState) -> None:
         storage.settle(_ended(state))
 
         storage.release(an_attempt())
 
         assert storage.attempt(key_of("code")) == _ended(state)
 
-    def test_release_of_nothing_is_no_error(self, storage: Storage) -> None:
+    def test_release_without_a_claim_is_no_error(self, storage: Storage) -> None:
         storage.release(an_attempt())
 
         assert storage.attempt(key_of("code")) is None
 
     @pytest.mark.parametrize(
-        ("state", "notified", "owing"),
+        ("state", "notified", "pending"),
         [
             (_CLAIMED, True, True),
             (_CLAIMED, False, True),
@@ -315,15 +309,15 @@ class SweepPromises:
             (_AMBIGUOUS, False, True),
         ],
     )
-    def test_unsettled_are_those_that_owe_something(
-        self, storage: Storage, state: AttemptState, notified: bool, owing: bool
+    def test_unsettled_lists_pending_attempts(
+        self, storage: Storage, state: AttemptState, notified: bool, pending: bool
     ) -> None:
         kept = an_attempt(state=state, notified=notified)
         storage.settle(kept)
 
         late = list(storage.unsettled(leased_before=kept.leased_until + timedelta(microseconds=1)))
 
-        assert late == ([kept] if owing else [])
+        assert late == ([kept] if pending else [])
         assert list(storage.unsettled(leased_before=kept.leased_until)) == []
 
     def test_quarantined_are_listed_with_their_token(self, storage: Storage) -> None:
@@ -336,7 +330,7 @@ class SweepPromises:
         assert list(storage.quarantined()) == [held]
 
     @pytest.mark.parametrize(
-        ("state", "notified", "goes"),
+        ("state", "notified", "removed"),
         [
             (_STORED, True, True),
             (_FAILED, True, True),
@@ -347,16 +341,16 @@ class SweepPromises:
             (_CLAIMED, True, False),
         ],
     )
-    def test_forget_removes_old_ends_and_nothing_that_owes(
-        self, storage: Storage, state: AttemptState, notified: bool, goes: bool
+    def test_forget_removes_old_ends_and_no_pending_attempt(
+        self, storage: Storage, state: AttemptState, notified: bool, removed: bool
     ) -> None:
         settled_at = None if state is _CLAIMED else _LATER
         kept = an_attempt(state=state, notified=notified, settled_at=settled_at)
         storage.settle(kept, a_connection())
 
         assert storage.forget(settled_before=_LATER) == 0
-        assert storage.forget(settled_before=_LATER + timedelta(days=1)) == int(goes)
-        assert storage.attempt(kept.code_hash) == (None if goes else kept)
+        assert storage.forget(settled_before=_LATER + timedelta(days=1)) == int(removed)
+        assert storage.attempt(kept.code_hash) == (None if removed else kept)
         assert storage.get("connection") == a_connection()
 
     def test_forgotten_flow_is_free_again(self, storage: Storage) -> None:

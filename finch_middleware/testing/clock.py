@@ -7,18 +7,18 @@ from datetime import UTC, datetime, timedelta
 
 class Clock:
     """
-    Give it as `clock=` to FinchConnect; it stands still until `move` is called.
+    An argument `clock=` for FinchConnect. It stands still until `move` is called.
 
-    It runs for expiry and leases alone. Deadlines are measured on the monotonic clock.
+    It affects expiry and leases only; deadlines use the monotonic clock.
     """
 
     def __init__(self, start: datetime = datetime(2026, 1, 1, 12, tzinfo=UTC)) -> None:
         self._now = start
 
     def __call__(self) -> datetime:
-        """The present instant, in UTC."""
+        """The current instant, in UTC."""
         return self._now
 
     def move(self, by: timedelta) -> None:
-        """Let *by* pass, or come back where it is negative."""
+        """Advance the clock by *by*, or set it back if that is negative."""
         self._now += by

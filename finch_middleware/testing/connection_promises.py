@@ -25,7 +25,7 @@ _ROUNDS = 5
 
 
 class ConnectionPromises:
-    """What the application asks for afterwards."""
+    """Stored connections."""
 
     def test_unknown_connection_is_none(self, storage: Storage) -> None:
         assert storage.get("unknown") is None
@@ -43,7 +43,9 @@ class ConnectionPromises:
         assert list(mine) == sorted(stored, key=lambda each: each.obtained_at, reverse=True)
 
     @pytest.mark.parametrize("other", ["ACME", "acme ", " acme", "ácme", "acm", "acme\n", ""])
-    def test_customers_are_told_apart_to_the_letter(self, storage: Storage, other: str) -> None:
+    def test_customers_are_distinguished_by_every_letter(
+        self, storage: Storage, other: str
+    ) -> None:
         self._keep(storage, a_connection(other, customer_id=other))
         self._keep(storage, a_connection("acme"))
 
@@ -60,7 +62,7 @@ class ConnectionPromises:
         assert list(storage.for_customer("acme")) == [a_connection("two")]
         assert list(storage.scan(after=None, limit=10).connections) == [a_connection("two")]
 
-    def test_deleted_connection_may_come_back(self, storage: Storage) -> None:
+    def test_deleted_connection_may_be_stored_again(self, storage: Storage) -> None:
         self._keep(storage, a_connection())
         storage.delete("connection")
 
@@ -82,7 +84,7 @@ class ConnectionPromises:
     def test_scan_of_nothing_is_empty(self, storage: Storage) -> None:
         assert list(storage.scan(after=None, limit=10).connections) == []
 
-    def test_scan_goes_on_behind_a_connection_that_is_gone(self, storage: Storage) -> None:
+    def test_scan_continues_after_a_deleted_connection(self, storage: Storage) -> None:
         self._keep(storage, *(a_connection(f"{i}") for i in range(5)))
         order = [each.connection_id for each in storage.scan(after=None, limit=5).connections]
         storage.delete(order[2])
@@ -91,7 +93,7 @@ class ConnectionPromises:
 
         assert [each.connection_id for each in rest] == order[3:]
 
-    def test_scan_sees_what_stands_once_while_others_come_and_go(self, storage: Storage) -> None:
+    def test_scan_sees_each_connection_once_while_others_change(self, storage: Storage) -> None:
         stays = [f"stays {i}" for i in range(8)]
         self._keep(storage, *(a_connection(each) for each in stays))
         seen: list[str] = []
@@ -118,7 +120,7 @@ class ConnectionPromises:
 
     # Swap
 
-    def test_swap_replaces_what_stands_exactly_so(self, storage: Storage) -> None:
+    def test_swap_replaces_an_unchanged_connection(self, storage: Storage) -> None:
         old, new = a_connection(), a_connection(status="reauth", sealed=sealed("new"))
         self._keep(storage, old)
 
@@ -138,14 +140,16 @@ class ConnectionPromises:
         ],
         ids=["status", "token", "case", "instant", "order", "trailing space"],
     )
-    def test_swap_leaves_what_has_changed(self, storage: Storage, change: dict[str, Any]) -> None:
-        standing = a_connection(**change)
-        self._keep(storage, standing)
+    def test_swap_leaves_a_changed_connection(
+        self, storage: Storage, change: dict[str, Any]
+    ) -> None:
+        changed = a_connection(**change)
+        self._keep(storage, changed)
 
         assert storage.swap(a_connection(), a_connection(status="reauth")) is False
-        assert storage.get("connection") == standing
+        assert storage.get("connection") == changed
 
-    def test_swap_of_nothing_writes_nothing(self, storage: Storage) -> None:
+    def test_swap_without_a_connection_writes_nothing(self, storage: Storage) -> None:
         assert storage.swap(a_connection(), a_connection(status="reauth")) is False
         assert storage.get("connection") is None
 
@@ -155,10 +159,10 @@ class ConnectionPromises:
             self._keep(storage, old)
             news = [dataclasses.replace(old, status=f"status {i}") for i in range(_THREADS)]
 
-            answers = all_at_once(partial(storage.swap, old), news)
+            results = all_at_once(partial(storage.swap, old), news)
 
-            assert answers.count(True) == 1
-            assert storage.get(old.connection_id) == news[answers.index(True)]
+            assert results.count(True) == 1
+            assert storage.get(old.connection_id) == news[results.index(True)]
 
     def _keep(self, storage: Storage, *connections: StoredConnection) -> None:
         for each in connections:
@@ -171,7 +175,7 @@ class ConnectionPromises:
         while batch := storage.scan(after=after, limit=limit).connections:
             after = batch[-1].connection_id
             assert len(batch) <= limit
-            # A scan that does not move on would never end.
+            # A scan that does not advance would never end.
             assert batch[0] not in seen
             seen += batch
         return seen

@@ -1,7 +1,7 @@
 """
 The pytest plugin: fixtures for an application's own tests.
 
-Loaded into every test run on the machine, so it imports what is heavy only when it is used.
+Every test run of the environment loads it, so heavy imports wait until a fixture is used.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from finch_middleware.connect import FinchConnect
     from finch_middleware.testing.fake_finch import FakeFinch
 
-# A failed promise of the contract then says what was compared, in other projects too.
+# With this, a failing assertion of the contract shows its values in other projects too.
 pytest.register_assert_rewrite(
     "finch_middleware.testing.attempt_promises",
     "finch_middleware.testing.connection_promises",
@@ -26,7 +26,7 @@ pytest.register_assert_rewrite(
 
 @pytest.fixture
 def fake_finch() -> Iterator[FakeFinch]:
-    """A fake Finch server on a free port of this machine; it stops with the test."""
+    """A fake Finch server on a free port of this machine; it stops after the test."""
     from finch_middleware.testing.fake_finch import FakeFinch
 
     with FakeFinch() as fake:
@@ -35,7 +35,7 @@ def fake_finch() -> Iterator[FakeFinch]:
 
 @pytest.fixture
 def finch(fake_finch: FakeFinch) -> FinchConnect:
-    """A FinchConnect wired to `fake_finch`, with a storage in memory and a key of its own."""
+    """A FinchConnect that uses `fake_finch`, a storage in memory and a new key."""
     from finch_middleware.connect import FinchConnect
     from finch_middleware.crypto.keys import new_key
 

@@ -1,4 +1,4 @@
-"""Stored connections for tests that need a row and not the flow that brings it."""
+"""Stored connections for tests that need a row without a flow."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ def add_connection(
     obtained_at: datetime | None = None,
 ) -> Connection:
     """
-    A connection of *customer_id* in the storage of *finch*, sealed with its key.
+    Store a connection of *customer_id* in the storage of *finch*, sealed with its key.
 
-    What is not given is made up: random ids, and a token that no Finch knows.
+    Omitted ids and the token are random; Finch does not know the token.
 
     Raises:
         StorageUnavailable: It could not be written.
     """
     connection_id = connection_id or str(uuid.uuid4())
     now = obtained_at or datetime.now(UTC)
-    answer = {
+    grant = {
         "access_token": access_token or str(uuid.uuid4()),
         "connection_id": connection_id,
         "customer_id": customer_id,
@@ -56,7 +56,7 @@ def add_connection(
         client_type="sandbox",
         connection_type="provider",
         sealed=finch.vault.seal_grant(
-            Secret(json.dumps(answer)), connection_id=connection_id, customer_id=customer_id
+            Secret(json.dumps(grant)), connection_id=connection_id, customer_id=customer_id
         ),
         obtained_at=now,
         attempt_id=attempt.attempt_id,

@@ -1,4 +1,4 @@
-"""Records to test a storage with, and a way to let many threads at it at the same moment."""
+"""Records to test a storage with, and a way to start many threads at the same moment."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from finch_middleware.records import SealedToken, StoredConnection
 
 T = TypeVar("T")
 
-#: When every sample was made.
+#: The time of every sample.
 NOON = datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)
 
 
@@ -25,12 +25,12 @@ def key_of(text: str) -> bytes:
 
 
 def sealed(text: str = "c2VhbGVk") -> SealedToken:
-    """A token's ciphertext, as far as a storage can tell."""
+    """A stand-in for a token's ciphertext."""
     return SealedToken(text=f"fm1.k1.{text}")
 
 
 def an_attempt(code: str = "code", **changes: Any) -> Attempt:
-    """A fresh claim on *code* by an attempt of the same name, with *changes*."""
+    """A new claim on *code* by an attempt of the same name, with *changes*."""
     values: dict[str, Any] = {
         "attempt_id": f"attempt-{code}",
         "code_hash": key_of(code),
@@ -62,7 +62,7 @@ def a_connection(connection_id: str = "connection", **changes: Any) -> StoredCon
 
 
 def all_at_once(work: Callable[[T], Any], arguments: Iterable[T]) -> list[Any]:
-    """What *work* returns for each argument, each in a thread, all let go by one barrier."""
+    """The results of *work* for each argument, in threads that one barrier starts together."""
     arguments = list(arguments)
     barrier = threading.Barrier(len(arguments))
 
@@ -71,7 +71,7 @@ def all_at_once(work: Callable[[T], Any], arguments: Iterable[T]) -> list[Any]:
         return work(argument)
 
     interval = sys.getswitchinterval()
-    # Threads that change places at every step find what a careful schedule would hide.
+    # Threads that switch at every step find races that a normal schedule hides.
     sys.setswitchinterval(1e-6)
     try:
         with ThreadPoolExecutor(len(arguments)) as pool:

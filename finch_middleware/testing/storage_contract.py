@@ -1,7 +1,7 @@
 """
 The promises of `Storage` as tests, for every backend and for yours.
 
-Inherit the class and give it the storage, empty, in a fixture::
+Inherit the class and define a fixture with the empty storage::
 
     class TestMyStorage(StorageContract):
         @pytest.fixture
@@ -10,12 +10,12 @@ Inherit the class and give it the storage, empty, in a fixture::
 
         @pytest.fixture
         def reopen(self, storage: Storage) -> Callable[[], Storage]:
-            return functools.partial(MyStorage, ...)      # the same data, in another process
+            return functools.partial(MyStorage, ...)      # the same data, another process
 
-A storage that lives in one process says so with ``in_process = True`` and needs no `reopen`;
-what cannot be pickled is not opened in other processes. Two fixtures more are for you to add,
-`unconfirmed` and `cut_connections` of `TroublePromises`: how a commit's answer and a
-connection are lost is known to a backend alone.
+A storage that exists in one process only sets ``in_process = True`` and needs no `reopen`. The
+tests with several processes need a `reopen` that can be pickled. Two more fixtures are optional,
+`unconfirmed` and `cut_connections` of `TroublePromises`: only a backend knows how to lose the
+confirmation of a commit, or a connection.
 """
 
 from __future__ import annotations
@@ -78,19 +78,19 @@ def _table(rows: Mapping[str, object]) -> list[object]:
 
 
 class StorageContract(SettlePromises, SweepPromises, ConnectionPromises, TroublePromises):
-    """What every storage promises; see `finch_middleware.storage.protocol.Storage`."""
+    """The promises of every storage; see `finch_middleware.storage.protocol.Storage`."""
 
     @pytest.fixture
     def storage(self) -> Storage:
         """The storage under test, empty."""
-        pytest.fail("a class that inherits StorageContract gives it a fixture `storage`")
+        pytest.fail("a class that inherits StorageContract must define the fixture `storage`")
 
     @pytest.fixture
     def reopen(self, storage: Storage) -> Callable[[], Storage]:
-        """Makes a second, independent handle to the same data."""
+        """Opens a second, independent handle to the same data."""
         if storage.in_process:
-            pytest.skip("this storage lives in one process: there is no second handle")
-        pytest.fail("a storage that processes share gives the contract a fixture `reopen`")
+            pytest.skip("this storage exists in one process only")
+        pytest.fail("a storage that processes share must define the fixture `reopen`")
 
     # Claim
 
@@ -132,11 +132,11 @@ class StorageContract(SettlePromises, SweepPromises, ConnectionPromises, Trouble
 
         assert storage.claim(an_attempt("code", flow_hash=key_of("flow"))) == of_code
 
-    def test_claims_without_a_flow_do_not_meet(self, storage: Storage) -> None:
+    def test_claims_without_a_flow_do_not_conflict(self, storage: Storage) -> None:
         assert storage.claim(an_attempt("one")) is None
         assert storage.claim(an_attempt("two")) is None
 
-    def test_settled_attempt_still_stands_in_the_way(self, storage: Storage) -> None:
+    def test_settled_attempt_still_blocks_its_code(self, storage: Storage) -> None:
         done = an_attempt().settled(_STORED, at=_LATER)
         storage.claim(an_attempt())
         storage.settle(done)
@@ -147,10 +147,10 @@ class StorageContract(SettlePromises, SweepPromises, ConnectionPromises, Trouble
         for turn in range(_ROUNDS):
             racing = [an_attempt(f"code {turn}", attempt_id=f"{i}") for i in range(_THREADS)]
 
-            answers = all_at_once(storage.claim, racing)
+            results = all_at_once(storage.claim, racing)
 
-            [winner] = [mine for mine, answer in zip(racing, answers, strict=True) if not answer]
-            assert [answer for answer in answers if answer] == [winner] * (_THREADS - 1)
+            [winner] = [mine for mine, found in zip(racing, results, strict=True) if not found]
+            assert [found for found in results if found] == [winner] * (_THREADS - 1)
             assert storage.attempt(winner.code_hash) == winner
 
     def test_of_many_codes_racing_for_a_flow_exactly_one_wins(self, storage: Storage) -> None:
@@ -158,12 +158,12 @@ class StorageContract(SettlePromises, SweepPromises, ConnectionPromises, Trouble
             flow = key_of(f"flow {turn}")
             racing = [an_attempt(f"{turn} {i}", flow_hash=flow) for i in range(_THREADS)]
 
-            answers = all_at_once(storage.claim, racing)
+            results = all_at_once(storage.claim, racing)
 
-            [winner] = [mine for mine, answer in zip(racing, answers, strict=True) if not answer]
-            assert [answer for answer in answers if answer] == [winner] * (_THREADS - 1)
+            [winner] = [mine for mine, found in zip(racing, results, strict=True) if not found]
+            assert [found for found in results if found] == [winner] * (_THREADS - 1)
 
-    def test_claim_of_one_handle_stands_for_another(
+    def test_claim_of_one_handle_counts_for_another(
         self, storage: Storage, reopen: Callable[[], Storage]
     ) -> None:
         mine = an_attempt()
@@ -177,11 +177,11 @@ class StorageContract(SettlePromises, SweepPromises, ConnectionPromises, Trouble
         handles = [storage, reopen(), reopen(), reopen()]
         racing = [(handles[i % 4], an_attempt(attempt_id=f"{i}")) for i in range(16)]
 
-        answers = all_at_once(lambda pair: pair[0].claim(pair[1]), racing)
+        results = all_at_once(lambda pair: pair[0].claim(pair[1]), racing)
 
-        assert answers.count(None) == 1
+        assert results.count(None) == 1
 
-    # What comes back is what was written
+    # What was written is read back
 
     @pytest.mark.parametrize("keys", _table(_NEIGHBOURS))
     def test_keys_are_compared_byte_by_byte(

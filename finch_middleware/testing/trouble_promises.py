@@ -1,4 +1,4 @@
-"""The part of `StorageContract` about other processes, lost answers and odd texts."""
+"""The part of `StorageContract` about processes, lost confirmations and unusual texts."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ _STORED = AttemptState.STORED
 
 
 class TroublePromises:
-    """What holds among processes, and where an answer or a connection is lost."""
+    """Several processes, lost confirmations and lost connections."""
 
     @pytest.fixture
     def unconfirmed(self) -> Callable[[], AbstractContextManager[None]]:
-        """Optional: while it is entered, a commit is carried out and its answer lost."""
-        pytest.skip("no fixture `unconfirmed` loses the answers to commits")
+        """Optional: within it, commits succeed but their confirmations are lost."""
+        pytest.skip("no fixture `unconfirmed` is defined")
 
     @pytest.fixture
     def cut_connections(self) -> Callable[[], None]:
-        """Optional: ends every connection of the storage from the other side."""
-        pytest.skip("no fixture `cut_connections` ends the storage's connections")
+        """Optional: ends every connection of the storage from the server's side."""
+        pytest.skip("no fixture `cut_connections` is defined")
 
     # Processes
 
@@ -41,21 +41,21 @@ class TroublePromises:
         self, storage: Storage, reopen: Callable[[], Storage]
     ) -> None:
         if storage.in_process:
-            pytest.skip("this storage lives in one process")
+            pytest.skip("this storage exists in one process only")
         _require_picklable(reopen)
         storage.check()
         spawn = get_context("spawn")
 
         with spawn.Pool(_PROCESSES, _meet_at, [spawn.Barrier(_PROCESSES)]) as pool:
-            answers = pool.starmap(
+            results = pool.starmap(
                 _claims, [(reopen, f"process {i}") for i in range(_PROCESSES)], chunksize=1
             )
 
-        assert [sum(won) for won in zip(*answers, strict=True)] == [1] * _CODES
+        assert [sum(won) for won in zip(*results, strict=True)] == [1] * _CODES
 
-    # Answers and connections that are lost
+    # Lost confirmations and connections
 
-    def test_claim_whose_answer_was_lost_stands_and_is_known_again(
+    def test_claim_whose_confirmation_was_lost_counts(
         self, storage: Storage, unconfirmed: Callable[[], AbstractContextManager[None]]
     ) -> None:
         mine = an_attempt(flow_hash=key_of("flow"))
@@ -67,7 +67,7 @@ class TroublePromises:
         assert storage.attempt(mine.code_hash) == mine
         assert storage.claim(an_attempt(attempt_id="second")) == mine
 
-    def test_end_whose_answer_was_lost_is_written_again_without_harm(
+    def test_end_whose_confirmation_was_lost_may_be_written_again(
         self, storage: Storage, unconfirmed: Callable[[], AbstractContextManager[None]]
     ) -> None:
         storage.claim(an_attempt())
@@ -81,7 +81,7 @@ class TroublePromises:
         assert storage.attempt(done.code_hash) == done
         assert storage.get("connection") == a_connection()
 
-    def test_connections_that_were_cut_are_replaced(
+    def test_ended_connections_are_replaced(
         self, storage: Storage, cut_connections: Callable[[], None]
     ) -> None:
         mine = an_attempt()
@@ -114,7 +114,7 @@ class TroublePromises:
 
     # A scan while others write
 
-    def test_scan_sees_what_stands_once_while_another_thread_writes(self, storage: Storage) -> None:
+    def test_scan_sees_each_connection_once_while_a_thread_writes(self, storage: Storage) -> None:
         stays = [f"stays {i}" for i in range(12)]
         for each in stays:
             _keep(storage, each)
@@ -131,7 +131,7 @@ def _require_picklable(reopen: Callable[[], Storage]) -> None:
     try:
         pickle.dumps(reopen)
     except (pickle.PicklingError, AttributeError, TypeError):
-        pytest.skip("`reopen` cannot go to another process: let it be functools.partial(...)")
+        pytest.skip("`reopen` cannot be pickled; use functools.partial(...)")
 
 
 _together: Barrier
@@ -143,7 +143,7 @@ def _meet_at(barrier: Barrier) -> None:
 
 
 def _claims(reopen: Callable[[], Storage], name: str) -> list[bool]:
-    """Of which codes this process won the claim; what it opened ends with it."""
+    """For each code, whether this process won the claim."""
     storage = reopen()
     storage.check()
     _together.wait(_PATIENCE_SECONDS)
@@ -161,7 +161,7 @@ def _taken(write: Callable[[], object]) -> bool:
 
 @contextmanager
 def _writing(storage: Storage) -> Iterator[None]:
-    """Connections come and go in another thread all the while."""
+    """Another thread adds and deletes connections meanwhile."""
     done, faults = threading.Event(), list[Exception]()
 
     def write() -> None:
@@ -171,7 +171,7 @@ def _writing(storage: Storage) -> Iterator[None]:
                 _keep(storage, f"comes {turn}")
                 storage.delete(f"comes {turn - 3}")
                 turn += 1
-        except Exception as fault:  # told below, in the thread of the test
+        except Exception as fault:  # asserted below, in the thread of the test
             faults.append(fault)
 
     writer = threading.Thread(target=write)

@@ -61,9 +61,9 @@ class ChecksThenActs(MemoryStorage):
 RACES: list[Callable[[StorageContract, Storage], None]] = [
     StorageContract.test_of_many_racing_claims_exactly_one_wins,
     StorageContract.test_of_many_codes_racing_for_a_flow_exactly_one_wins,
-    StorageContract.test_of_many_ends_racing_for_a_flow_exactly_one_has_it,
-    StorageContract.test_of_a_token_and_an_ambiguous_end_racing_the_token_stands,
-    StorageContract.test_of_many_racing_tokens_the_newest_stands,
+    StorageContract.test_of_many_ends_racing_for_a_flow_exactly_one_gets_it,
+    StorageContract.test_a_token_racing_ambiguous_ends_is_kept,
+    StorageContract.test_of_many_racing_tokens_the_newest_is_kept,
     StorageContract.test_of_many_racing_swaps_exactly_one_wins,
 ]
 
@@ -137,12 +137,12 @@ class TestIt(StorageContract):
 @pytest.mark.parametrize(
     ("backend", "broken"),
     [
-        (ForgetsEverything, "test_forget_removes_old_ends_and_nothing_that_owes*"),
+        (ForgetsEverything, "test_forget_removes_old_ends_and_no_pending_attempt*"),
         (RoundsInstants, "test_instants_come_back_equal_and_aware*"),
         (ReleasesAnything, "test_release_leaves_the_claim_of_another_attempt*"),
-        (IgnoresCase, "test_customers_are_told_apart_to_the_letter*"),
+        (IgnoresCase, "test_customers_are_distinguished_by_every_letter*"),
         (CutsTexts, "test_text_with_a_nul_comes_back_whole_or_is_refused_whole*"),
-        (ForgetsItsPlace, "test_scan_sees_what_stands_once_while_another_thread_writes*"),
+        (ForgetsItsPlace, "test_scan_sees_each_connection_once_while_a_thread_writes*"),
     ],
 )
 def test_careless_backend_fails_the_contract(
@@ -168,7 +168,7 @@ def test_shared_backend_without_a_second_handle_fails_the_contract(
         "-p", "no:randomly", "-p", "no:cacheprovider", "-k", "handle"
     )
 
-    result.stdout.fnmatch_lines(["*gives the contract a fixture `reopen`*"])
+    result.stdout.fnmatch_lines(["*must define the fixture `reopen`*"])
 
 
 def test_class_without_a_storage_fails_the_contract(pytester: pytest.Pytester) -> None:
@@ -177,7 +177,7 @@ def test_class_without_a_storage_fails_the_contract(pytester: pytest.Pytester) -
 
     result = pytester.runpytest_inprocess("-p", "no:cacheprovider", "-k", "first_claim")
 
-    result.stdout.fnmatch_lines(["*gives it a fixture `storage`*"])
+    result.stdout.fnmatch_lines(["*must define the fixture `storage`*"])
 
 
 def test_sample_storage_is_one_of_ours() -> None:
