@@ -14,7 +14,6 @@ from finch_middleware.exchange import Exchange
 from finch_middleware.finch.client import FinchClient
 from finch_middleware.hooks import ConnectedHook, Events
 from finch_middleware.operations.recovery import Recovery
-from finch_middleware.operations.rotation import Rotation
 from finch_middleware.storage.open import open_storage
 from finch_middleware.storage.protocol import Storage
 from finch_middleware.storage.spool import Spool
@@ -31,7 +30,6 @@ class Assembly:
     spool: Spool
     connections: Connections
     recovery: Recovery
-    rotation: Rotation
     begin: Begin
     callback: Callback
 
@@ -101,7 +99,6 @@ def assemble(settings: Settings) -> Assembly:
         spool=spool,
         connections=Connections(client_id=client_id, storage=storage, vault=vault, client=client),
         recovery=recovery,
-        rotation=Rotation(client_id=client_id, vault=vault, storage=storage, spool=spool),
         begin=Begin(
             settings=settings, client=client, tickets=tickets, recovery=recovery, events=events
         ),

@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from finch_middleware.errors import StorageUnavailable
 from finch_middleware.outcomes import Connected, Failed, Finishing, Invalid
-from finch_middleware.records import Row, SealedToken, readable
+from finch_middleware.records import Row, SealedToken
 
 #: How long a claim's owner may take; longer than any server lets a request run.
 LEASE = timedelta(seconds=60)
@@ -106,7 +108,10 @@ class Attempt:
         Raises:
             StorageUnavailable: ``unreadable``: a later version wrote it, or it was altered.
         """
-        return readable(cls._from_row, row)
+        with suppress(LookupError, ValueError, TypeError, AttributeError):
+            return cls._from_row(row)
+        # Not inside an except block: the error beneath quotes the row.
+        raise StorageUnavailable("unreadable")
 
     @classmethod
     def _from_row(cls, row: Mapping[str, Any]) -> Attempt:

@@ -19,6 +19,7 @@ from finch_middleware.config.options import FlowKind, Options, options_from_env
 from finch_middleware.config.settings import Settings
 from finch_middleware.errors import ConfigurationError, Unavailable
 from finch_middleware.finch.responses import ConnectSession
+from finch_middleware.operations.rotation import Rotation
 from finch_middleware.outcomes import Failed, Outcome, Response, Visit
 from finch_middleware.storage.protocol import Storage
 from finch_middleware.web.headers import with_cookies, with_cors
@@ -64,7 +65,12 @@ class FinchConnect:
         self.spool = pieces.spool
         self.connections = pieces.connections
         self.recovery = pieces.recovery
-        self.rotation = pieces.rotation
+        self.rotation = Rotation(
+            client_id=settings.client_id,
+            vault=pieces.vault,
+            storage=pieces.storage,
+            spool=pieces.spool,
+        )
         self.callback_path = settings.callback_path
         self._settings = settings
         self._events = pieces.events

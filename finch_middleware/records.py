@@ -7,14 +7,13 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
 
-from finch_middleware.errors import StorageUnavailable, raise_without_context
+from finch_middleware.errors import StorageUnavailable
 from finch_middleware.secret import Secret
-
-T = TypeVar("T")
 
 #: One record as a storage holds it: column name to plain value.
 Row = dict[str, str | bytes | bool | datetime | None]
@@ -96,7 +95,10 @@ class StoredConnection:
         Raises:
             StorageUnavailable: ``unreadable``: a later version wrote it, or it was altered.
         """
-        return readable(cls._from_row, row)
+        with suppress(LookupError, ValueError, TypeError, AttributeError):
+            return cls._from_row(row)
+        # Not inside an except block: the error beneath quotes the row.
+        raise StorageUnavailable("unreadable")
 
     @classmethod
     def _from_row(cls, row: Mapping[str, Any]) -> StoredConnection:
@@ -105,13 +107,6 @@ class StoredConnection:
         values["sealed"] = SealedToken(text=row["sealed"])
         values["obtained_at"] = row["obtained_at"].astimezone(UTC)
         return cls(**values)
-
-
-def readable(read: Callable[[Mapping[str, Any]], T], row: Mapping[str, Any]) -> T:
-    try:
-        return read(row)
-    except (LookupError, ValueError, TypeError, AttributeError):
-        raise_without_context(StorageUnavailable("unreadable"))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
