@@ -1,11 +1,11 @@
 """
-A storage of your own, here over the Django ORM: its tables, its transactions, its database.
+A storage of your own, here on the Django ORM, with Django's tables, transactions and database.
 
-The two models stand in ``django_project/payroll/models.py``. Put them into an application of your
-project, run ``manage.py makemigrations`` and ``migrate``, and give Finch
+The two models are in ``django_project/payroll/models.py``. Put them into an application of your
+project, run ``manage.py makemigrations`` and ``migrate``, and set
 ``"storage": DjangoStorage(), "spool": "/var/lib/app/finch-spool"``. A row holds its record as one
-text, and columns for what is searched. docs/storage.md says what each method promises; the kit,
-`finch_middleware.testing.StorageContract`, checks it.
+text, and a column for each value that is searched. docs/storage.md states what each method
+promises; `finch_middleware.testing.StorageContract` tests it.
 """
 
 from __future__ import annotations
@@ -22,8 +22,13 @@ from payroll.models import FinchAttempt, FinchConnection
 
 from finch_middleware.attempts import Attempt, AttemptState
 from finch_middleware.errors import SchemaMismatch, StorageUnavailable
-from finch_middleware.records import StoredConnection, connection_hash, row_from_json, row_to_json
-from finch_middleware.records import customer_hash as key_of_customer
+from finch_middleware.records import (
+    StoredConnection,
+    connection_hash,
+    customer_hash,
+    row_from_json,
+    row_to_json,
+)
 from finch_middleware.storage.precedence import gives_way, replaces
 from finch_middleware.storage.protocol import Scan, Storage
 
@@ -31,14 +36,14 @@ R = TypeVar("R", Attempt, StoredConnection)
 
 
 def confirmed(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Lets nothing escape but `StorageUnavailable`, and no parameter of a statement with it."""
+    """Turn every error into a `StorageUnavailable` that holds no parameter of a statement."""
 
     def call(*args: Any, **kwargs: Any) -> Any:
         for _ in range(3):
             try:
                 return method(*args, **kwargs)
             except IntegrityError:
-                continue  # another was faster: look again
+                continue  # another request wrote first: read again
             except (Error, ValueError):
                 break
         raise StorageUnavailable
@@ -53,21 +58,21 @@ class DjangoStorage(Storage):
         self._using = using
         self._attempts = FinchAttempt.objects.using(using)
         self._connections = FinchConnection.objects.using(using)
-        # durable: inside a transaction of the application's a claim would not be committed.
+        # durable: a claim inside a transaction of the application would not be committed.
         self._alone = functools.partial(transaction.atomic, using=using, durable=True)
 
     def check(self) -> None:
         tables = set(connections[self._using].introspection.table_names())
         if not {FinchAttempt._meta.db_table, FinchConnection._meta.db_table} <= tables:
             raise SchemaMismatch("the tables are missing: run `manage.py migrate`")
-        self._attempts.filter(code_hash="").delete()  # whether it may write
+        self._attempts.filter(code_hash="").delete()  # fails without the right to write
 
     def claim(self, attempt: Attempt) -> Attempt | None:
         with self._alone():
-            standing = self.attempt(attempt.code_hash) or self._of_flow(attempt)
-            if standing is None:  # two may think so: the unique keys let one of them
+            existing = self.attempt(attempt.code_hash) or self._of_flow(attempt)
+            if existing is None:  # of two that find none, the unique keys let one through
                 self._attempts.create(**_columns(FinchAttempt, attempt))
-            return standing
+            return existing
 
     def attempt(self, code_hash: bytes) -> Attempt | None:
         return _first(Attempt, self._attempts.filter(code_hash=code_hash.hex()))
@@ -79,9 +84,9 @@ class DjangoStorage(Storage):
             if self._of_flow(attempt) is not None:
                 attempt = replace(attempt, flow_hash=None)
             found = self._attempts.filter(code_hash=attempt.code_hash.hex())
-            standing = _first(Attempt, found.select_for_update())
-            if standing is not None and not gives_way(standing, to=attempt):
-                return standing == attempt
+            existing = _first(Attempt, found.select_for_update())
+            if existing is not None and not gives_way(existing, to=attempt):
+                return existing == attempt
             FinchAttempt(**_columns(FinchAttempt, attempt)).save(using=self._using)
             return True
 
@@ -90,9 +95,9 @@ class DjangoStorage(Storage):
         self._attempts.filter(state=AttemptState.CLAIMED, **mine).delete()
 
     def unsettled(self, *, leased_before: datetime) -> Sequence[Attempt]:
-        untold = Q(notified=False) & ~Q(state=AttemptState.QUARANTINED)
-        owing = self._attempts.filter(Q(state=AttemptState.CLAIMED) | untold)
-        return _read(Attempt, owing.filter(leased_until__lt=leased_before))
+        unreported = Q(notified=False) & ~Q(state=AttemptState.QUARANTINED)
+        pending = self._attempts.filter(Q(state=AttemptState.CLAIMED) | unreported)
+        return _read(Attempt, pending.filter(leased_until__lt=leased_before))
 
     def quarantined(self) -> Sequence[Attempt]:
         return _read(Attempt, self._attempts.filter(state=AttemptState.QUARANTINED))
@@ -101,7 +106,7 @@ class DjangoStorage(Storage):
         return _first(StoredConnection, self._of_id(connection_id))
 
     def for_customer(self, customer_id: str) -> Sequence[StoredConnection]:
-        found = self._connections.filter(customer_hash=key_of_customer(customer_id).hex())
+        found = self._connections.filter(customer_hash=customer_hash(customer_id).hex())
         return _read(StoredConnection, found.order_by("-obtained_at"))
 
     def delete(self, connection_id: str) -> bool:
@@ -115,12 +120,12 @@ class DjangoStorage(Storage):
     def swap(self, old: StoredConnection, new: StoredConnection) -> bool:
         with self._alone():
             found = self._of_id(old.connection_id)
-            stands = _first(StoredConnection, found.select_for_update()) == old
-            return stands and found.update(**_columns(FinchConnection, new)) == 1
+            unchanged = _first(StoredConnection, found.select_for_update()) == old
+            return unchanged and found.update(**_columns(FinchConnection, new)) == 1
 
     def forget(self, *, settled_before: datetime) -> int:
-        owing = Q(notified=False) | Q(state__in=(AttemptState.CLAIMED, AttemptState.QUARANTINED))
-        done = self._attempts.filter(~owing, settled_at__lt=settled_before)
+        pending = Q(notified=False) | Q(state__in=(AttemptState.CLAIMED, AttemptState.QUARANTINED))
+        done = self._attempts.filter(~pending, settled_at__lt=settled_before)
         some = list(done.values_list("code_hash", flat=True)[:500])
         return done.filter(code_hash__in=some).delete()[0]
 
@@ -134,7 +139,7 @@ class DjangoStorage(Storage):
     def _keep_newest(self, new: StoredConnection) -> None:
         columns = _columns(FinchConnection, new)
         self._connections.bulk_create([FinchConnection(**columns)], ignore_conflicts=True)
-        # None where it was deleted meanwhile, which is a ValueError here: nothing is confirmed.
+        # A ValueError if it was deleted meanwhile: nothing is confirmed then.
         [old] = _read(StoredConnection, self._of_id(new.connection_id).select_for_update())
         if replaces(new, old=old):
             self._of_id(new.connection_id).update(**columns)

@@ -1,15 +1,15 @@
 """
 A KeyProvider for a key service: HashiCorp Vault's transit engine, over its HTTP API.
 
-The application gets the wrapped key as FINCH_KEY and this object as `key_provider`; the key as
-it is stands nowhere but in the memory of its processes. For AWS KMS the two methods are
+The application gets the wrapped key as FINCH_KEY and this object as `key_provider`. The unwrapped
+key exists only in the memory of its processes. For AWS KMS the two methods are
 ``client.encrypt(KeyId=…, Plaintext=key)["CiphertextBlob"]`` and
 ``client.decrypt(KeyId=…, CiphertextBlob=wrapped)["Plaintext"]``, with the timeouts in the
 client's ``Config(connect_timeout=1, read_timeout=2, retries={"total_max_attempts": 1})``.
 
     KMS_URL=https://vault.internal:8200 KMS_TOKEN=… python examples/kms.py k1
 
-prints a fresh wrapped key, once.
+prints a new wrapped key.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from finch_middleware.crypto.keys import wrapped_key
 
 class TransitKeys:
     """
-    Keys wrapped by the key called *name* of a transit engine, which never leaves it.
+    Wraps keys with the key called *name* of a transit engine, which never leaves the engine.
 
-    Whoever may call its decrypt endpoint reads every token: give that right to the application
-    alone, and the one to encrypt to whoever makes keys.
+    Anybody with access to its decrypt endpoint can read every token. Give that right only to the
+    application, and the right to encrypt to the people who make keys.
     """
 
-    #: A callback waits for the answer, once in the life of a process.
+    #: To connect and to read. The first callback of each process waits for the response.
     timeout_seconds = (1.0, 2.0)
 
     def __init__(self, url: str, *, token: str, name: str = "finch") -> None:
@@ -40,24 +40,24 @@ class TransitKeys:
         self._name = name
 
     def wrap(self, key: bytes) -> bytes:
-        """*key*, as the transit engine's own text."""
-        answer = self._asked("encrypt", plaintext=base64.b64encode(key).decode())
-        return answer["ciphertext"].encode()
+        """*key*, encrypted, in the text form of the transit engine."""
+        data = self._ask("encrypt", plaintext=base64.b64encode(key).decode())
+        return data["ciphertext"].encode()
 
     def unwrap(self, wrapped: bytes) -> bytes:
         """The key that `wrap` was given."""
-        return base64.b64decode(self._asked("decrypt", ciphertext=wrapped.decode())["plaintext"])
+        return base64.b64decode(self._ask("decrypt", ciphertext=wrapped.decode())["plaintext"])
 
-    def _asked(self, verb: str, **fields: str) -> dict[str, str]:
-        answer = requests.post(
+    def _ask(self, verb: str, **fields: str) -> dict[str, str]:
+        response = requests.post(
             f"{self._url}/v1/transit/{verb}/{self._name}",
             json=fields,
             headers={"X-Vault-Token": self._token},
             timeout=self.timeout_seconds,
             allow_redirects=False,
         )
-        answer.raise_for_status()
-        data: dict[str, str] = answer.json()["data"]
+        response.raise_for_status()
+        data: dict[str, str] = response.json()["data"]
         return data
 
 

@@ -4,7 +4,7 @@
 //   <script src="https://prod-cdn.tryfinch.com/latest/connect.js" defer></script>
 //   <script src="/connect.js" data-callback="/finch/callback" defer></script>
 //
-// Where one of the scripts does not load, the same form begins the redirect flow.
+// If one of the scripts does not load, the same form begins the redirect flow.
 "use strict";
 
 (() => {
@@ -14,72 +14,72 @@
   const button = form.querySelector("button");
   const callback = new URL(document.currentScript.dataset.callback, form.action);
   const message = form.appendChild(document.createElement("output"));
-  const patience = 120, usualPause = 2; // seconds
+  const waitLimit = 120, usualPause = 2; // seconds
   let connect = null;
 
   const pause = seconds => new Promise(done => setTimeout(done, seconds * 1000));
 
-  function say(text, { busy = false } = {}) {
+  function show(text, { busy = false } = {}) {
     message.textContent = text;
     button.disabled = busy;
   }
 
-  // What the server answered, under a reference that whoever helps will ask for.
-  const told = ({ message: text, reference }) =>
-    say(reference ? `${text} (Reference: ${reference})` : text);
+  // The server's message, with the reference that support will ask for.
+  const showOutcome = ({ message: text, reference }) =>
+    show(reference ? `${text} (Reference: ${reference})` : text);
 
   async function post(address, fields) {
-    const answer = await fetch(address, {
+    const response = await fetch(address, {
       method: "POST",
       credentials: "include",
       headers: { Accept: "application/json", ...(fields && { "Content-Type": "application/json" }) },
       body: fields && JSON.stringify(fields),
     });
-    const wait = Number(answer.headers.get("Retry-After")) || usualPause;
-    return { ...(await answer.json()), wait };
+    const wait = Number(response.headers.get("Retry-After")) || usualPause;
+    return { ...(await response.json()), wait };
   }
 
-  // The server checks the state and exchanges the code once, however often it gets them.
+  // The server checks the state, and exchanges the code only once even if this repeats.
   async function finish({ code, state }) {
     for (let waited = 0; ; ) {
-      const answer = await post(callback, { code, state });
-      if (answer.outcome === "connected" || answer.retry === "none") return goOn(answer);
-      if (answer.retry !== "reload" || (waited += answer.wait) > patience) return told(answer);
-      say(answer.message, { busy: true });
-      await pause(answer.wait);
+      const result = await post(callback, { code, state });
+      if (result.outcome === "connected" || result.retry === "none") return leavePage(result);
+      if (result.retry !== "reload" || (waited += result.wait) > waitLimit) return showOutcome(result);
+      show(result.message, { busy: true });
+      await pause(result.wait);
     }
   }
 
-  function goOn(answer) {
-    if (answer.outcome !== "connected" && answer.outcome !== "finishing") return told(answer);
-    const home = new URL(answer.return_to, location);
-    home.searchParams.set("finch", answer.outcome);
+  function leavePage(result) {
+    if (result.outcome !== "connected" && result.outcome !== "finishing") return showOutcome(result);
+    const home = new URL(result.return_to, location);
+    home.searchParams.set("finch", result.outcome);
     return location.assign(home);
   }
 
-  const unreachable = () => say("We could not reach the server. Please try again.");
+  const unreachable = () => show("We could not reach the server. Please try again.");
 
   async function begin() {
     const opened = await post(form.action);
-    if (!opened.session_id) return told(opened);
-    // Once: a second initialize would answer every message a second time.
+    if (!opened.session_id) return showOutcome(opened);
+    // Only once: a second initialize would handle every message twice.
     connect ??= FinchConnect.initialize({
       apiConfig: { connectUrl: opened.connect_origin },
       onSuccess: handed => {
-        say("One moment …", { busy: true });
+        show("One moment …", { busy: true });
         finish(handed).catch(unreachable);
       },
-      onError: () => say("Your payroll was not connected. You can try again."),
-      onClose: () => say("You left before the connection was made. Nothing has changed."),
+      onError: () => show("Your payroll was not connected. You can try again."),
+      onClose: () => show("You left before the connection was made. Nothing has changed."),
     });
     connect.open({ sessionId: opened.session_id, state: opened.state });
-    // The SDK gives its frame no title, and a screen reader would read out an address.
+    // The SDK gives its frame no title, so a screen reader would read out a URL.
     document.getElementById("finch-connect-iframe")?.setAttribute("title", "Finch Connect");
   }
 
   form.addEventListener("submit", event => {
     event.preventDefault();
-    say("One moment …", { busy: true });
+    show("One moment …", { busy: true });
     begin().then(() => { button.disabled = false; }).catch(unreachable);
   });
 })();

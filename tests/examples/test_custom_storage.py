@@ -1,4 +1,4 @@
-"""The storage that one writes oneself: it passes the kit, and the manual includes it."""
+"""The example of a custom storage passes the contract, and the manual includes it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DOCUMENT = ROOT / "docs/storage.md"
 
 
 def test_the_example_passes_the_kit(tmp_path: Path) -> None:
-    told = subprocess.run(
+    ended = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-x", KIT],
         env={**os.environ, "DJANGO_DATABASE": f"{tmp_path}/django.db"},
         cwd=ROOT,
@@ -31,8 +31,8 @@ def test_the_example_passes_the_kit(tmp_path: Path) -> None:
         check=False,
     )
 
-    assert told.returncode == 0, told.stdout
-    assert int(re.findall(r"(\d+) passed", told.stdout)[0]) > 100
+    assert ended.returncode == 0, ended.stdout
+    assert int(re.findall(r"(\d+) passed", ended.stdout)[0]) > 100
 
 
 def test_the_example_is_a_backend_in_under_a_hundred_lines() -> None:
@@ -84,7 +84,7 @@ def test_the_project_migrates_its_models_and_keeps_connections_in_them(tmp_path:
         "DJANGO_DATABASE": str(tmp_path / "app.db"),
     }
 
-    told = subprocess.run(
+    ended = subprocess.run(
         [sys.executable, "-c", _PROJECT, EXAMPLES, EXAMPLES / "django_project"],
         env={**os.environ, **settings},
         capture_output=True,
@@ -92,7 +92,7 @@ def test_the_project_migrates_its_models_and_keeps_connections_in_them(tmp_path:
         check=False,
     )
 
-    assert told.returncode == 0, told.stderr
+    assert ended.returncode == 0, ended.stderr
     assert (tmp_path / "app.db").is_file()
 
 

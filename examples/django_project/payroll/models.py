@@ -1,4 +1,4 @@
-"""Where examples/custom_storage.py keeps attempts and connections: ciphertext and hashes."""
+"""The tables of examples/custom_storage.py. They hold only ciphertext and hashes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from django.db import models
 
 
 class FinchAttempt(models.Model):
-    """The one right to present a code, and what became of it."""
+    """The claim of one code, and how the attempt ended."""
 
     code_hash: Any = models.CharField(max_length=64, primary_key=True)
     flow_hash: Any = models.CharField(max_length=64, null=True, unique=True)
@@ -21,7 +21,7 @@ class FinchAttempt(models.Model):
 
 
 class FinchConnection(models.Model):
-    """A connected payroll: what it is listed by, and its sealed token."""
+    """A connected payroll with its sealed token, and the columns that are searched."""
 
     connection_hash: Any = models.CharField(max_length=64, primary_key=True)
     customer_hash: Any = models.CharField(max_length=64, db_index=True)

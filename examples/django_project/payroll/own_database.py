@@ -1,11 +1,11 @@
-"""The settings with a database of the project's own, for the storage over the Django ORM."""
+"""The settings with a database of the project, for the storage on the Django ORM."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-from payroll.settings import *  # noqa: F403  # Django's way: the project's settings, all of them, and more
+from payroll.settings import *  # noqa: F403  # all settings of the project, and more
 from payroll.settings import INSTALLED_APPS as _APPS
 
 INSTALLED_APPS = [*_APPS, "payroll"]
@@ -14,10 +14,10 @@ DATABASES = {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": os.environ.get("DJANGO_DATABASE", Path(__file__).parents[1] / "app.db"),
         "OPTIONS": {
-            # A claim that is overtaken while it waits would be refused without waiting.
+            # Without it, SQLite refuses a claim at once if another one writes first.
             "transaction_mode": "IMMEDIATE",
             "timeout": 20,
-            # Without the last a commit may be lost with the power.
+            # Without synchronous=FULL, a power failure may lose a commit.
             "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
         },
     }
