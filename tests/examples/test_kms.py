@@ -1,4 +1,4 @@
-"""Keys that a key service wraps: at hand before a code is spent, and never read anywhere else."""
+"""Keys that a key service wraps: unwrapped before a code is spent, and never shown."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from werkzeug.serving import make_server
+from werkzeug.wrappers import Request, Response
 
 from finch_middleware import KeyUnavailable
 from finch_middleware.crypto.keys import new_key, wrapped_key
@@ -25,75 +26,62 @@ from tests.examples.running import EXAMPLES
 from tests.site import CALLBACK, Browser, Site, log_text
 
 TOKEN = "the-token-of-the-key-service"
+NONCE = b"\x00" * 12
 
 
-class KeyService(ThreadingHTTPServer):
+class KeyService:
     """
     A transit engine with one key.
 
     Attributes:
-        asked: The verbs that it was asked, in order.
-        away: Whether it answers 503.
+        asked: The verbs of the requests, in order.
+        unavailable: Whether it responds 503.
+        short: Whether it unwraps only a part of a key.
         unwrapped: Every key that it gave out, in base64.
     """
 
-    daemon_threads = True
-
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Answers)
         self.cipher = AESGCM(os.urandom(32))
         self.asked: list[str] = []
         self.unwrapped: list[str] = []
-        self.away = False
-        self.short = False
+        self.unavailable = self.short = False
+        self.server = make_server("127.0.0.1", 0, Request.application(self.respond), threaded=True)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
 
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
+    def respond(self, request: Request) -> Response:
+        verb = request.path.split("/")[3]
+        self.asked.append(verb)
+        if request.headers["X-Vault-Token"] != TOKEN or self.unavailable:
+            return Response("{}", 503)
+        data = getattr(self, verb)(request.get_json())
+        return Response(json.dumps({"data": data}), mimetype="application/json")
 
+    def encrypt(self, fields: dict[str, str]) -> dict[str, str]:
+        sealed = self.cipher.encrypt(NONCE, fields["plaintext"].encode(), b"")
+        return {"ciphertext": "vault:v1:" + base64.b64encode(sealed).decode()}
 
-class _Answers(BaseHTTPRequestHandler):
-    server: KeyService
-
-    def do_POST(self) -> None:
-        verb = self.path.split("/")[3]
-        fields = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.asked.append(verb)
-        allowed = self.headers["X-Vault-Token"] == TOKEN and not self.server.away
-        body = json.dumps({"data": self._data(verb, fields)}).encode() if allowed else b"{}"
-        self.send_response(200 if allowed else 503)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def _data(self, verb: str, fields: dict[str, str]) -> dict[str, str]:
-        nonce = b"\x00" * 12
-        if verb == "encrypt":
-            sealed = self.server.cipher.encrypt(nonce, fields["plaintext"].encode(), b"")
-            return {"ciphertext": "vault:v1:" + base64.b64encode(sealed).decode()}
+    def decrypt(self, fields: dict[str, str]) -> dict[str, str]:
         sealed = base64.b64decode(fields["ciphertext"].rpartition(":")[2])
-        plain = self.server.cipher.decrypt(nonce, sealed, b"").decode()
-        self.server.unwrapped.append(plain)
-        return {"plaintext": plain[:16] if self.server.short else plain}
-
-    def log_message(self, *args: Any) -> None:
-        pass
+        plain = self.cipher.decrypt(NONCE, sealed, b"").decode()
+        self.unwrapped.append(plain)
+        return {"plaintext": plain[:16] if self.short else plain}
 
 
 @pytest.fixture
 def service() -> Iterator[KeyService]:
-    with KeyService() as service:
-        thread = threading.Thread(target=service.serve_forever, args=(0.02,))
-        thread.start()
-        yield service
-        service.shutdown()
-        thread.join()
+    service = KeyService()
+    thread = threading.Thread(target=service.server.serve_forever, args=(0.02,))
+    thread.start()
+    yield service
+    service.server.shutdown()
+    thread.join()
+    service.server.server_close()
 
 
 @pytest.fixture
 def provider(service: KeyService, monkeypatch: pytest.MonkeyPatch) -> Any:
-    # A test does not wait until a service that was away is asked again.
-    monkeypatch.setattr("finch_middleware.crypto.vault._LEFT_ALONE_SECONDS", 0.0)
+    # Without a pause, so that the test need not wait after a failure.
+    monkeypatch.setattr("finch_middleware.crypto.vault._REFUSAL_SECONDS", 0.0)
     monkeypatch.syspath_prepend(str(EXAMPLES))
     from kms import TransitKeys
 
@@ -126,21 +114,21 @@ def test_an_employer_is_connected_and_the_key_is_asked_for_once(
     assert service.asked == ["decrypt"]
 
 
-def test_nobody_is_sent_to_finch_while_the_service_is_away(
+def test_no_person_is_sent_to_finch_while_the_key_service_is_unavailable(
     site: Site, browser: Browser, service: KeyService
 ) -> None:
-    service.away = True
-    away = browser.begin()
-    service.away = False
+    service.unavailable = True
+    refused = browser.begin()
+    service.unavailable = False
 
-    back = browser.begin()
+    after = browser.begin()
 
-    assert (away.status, back.status) == (503, 303)
+    assert (refused.status, after.status) == (503, 303)
     assert [event.reason for event in site.named("finch.begin.failed")] == ["key_unavailable"]
 
 
-@pytest.mark.parametrize("trouble", ["away", "short"])
-def test_a_code_stays_unspent_until_the_key_is_at_hand(
+@pytest.mark.parametrize("trouble", ["unavailable", "short"])
+def test_a_code_stays_unspent_until_the_key_is_unwrapped(
     fake: FakeFinch,
     make_site: Callable[..., Site],
     site: Site,
@@ -176,27 +164,27 @@ def test_no_log_line_error_or_object_shows_the_key(
     caplog.set_level(logging.DEBUG)
     site = make_site(key=wrapped, key_provider=provider)
     site.finch.vault.prove()
-    service.away = True
+    service.unavailable = True
     other = make_site(key=wrapped, key_provider=provider)
 
     with pytest.raises(KeyUnavailable) as refused:
         other.finch.vault.prove()
 
     frames = traceback.TracebackException.from_exception(refused.value, capture_locals=True)
-    told = "".join(frames.format()) + log_text(caplog.records) + repr(vars(site.finch.vault))
+    shown = "".join(frames.format()) + log_text(caplog.records) + repr(vars(site.finch.vault))
     [key] = service.unwrapped
     assert refused.value.__context__ is None
-    assert not [secret for secret in (key, TOKEN) if secret in told]
+    assert not [secret for secret in (key, TOKEN) if secret in shown]
 
 
-def test_a_key_that_was_never_wrapped_is_refused_beside_a_provider(
+def test_a_key_that_is_not_wrapped_is_refused_with_a_provider(
     make_site: Callable[..., Site], provider: Any
 ) -> None:
     with pytest.raises(ConfigurationError, match="wrapped_key"):
         make_site(key=new_key("k1"), key_provider=provider)
 
 
-def test_an_object_that_cannot_unwrap_is_no_provider(
+def test_an_object_without_unwrap_is_refused_as_a_provider(
     make_site: Callable[..., Site], wrapped: str
 ) -> None:
     with pytest.raises(ConfigurationError, match="wrap and unwrap"):
