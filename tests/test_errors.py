@@ -1,3 +1,5 @@
+"""The tree of errors: evidence, messages, pages, and what a pickle keeps."""
+
 from __future__ import annotations
 
 import inspect
@@ -33,15 +35,6 @@ CLASSES = [
     for _, each in inspect.getmembers(errors, inspect.isclass)
     if each.__module__ == errors.__name__
 ]
-AWAY: dict[str, Callable[[], errors.Unavailable]] = {
-    "finch": lambda: FinchUnavailable("unreachable"),
-    "storage": lambda: StorageUnavailable("busy"),
-    "spool": lambda: SpoolUnavailable("full", reason="unwritable"),
-}
-
-
-def named(error: object) -> str:
-    return type(error).__name__
 
 
 @pytest.mark.parametrize("error", CLASSES, ids=lambda each: each.__name__)
@@ -88,90 +81,71 @@ def test_a_usage_error_is_a_value_error() -> None:
     assert issubclass(UsageError, ValueError)
 
 
+#: An error, its evidence, and the words that an operator needs.
+ERRORS: list[tuple[FinchError, dict[str, object], list[str]]] = [
+    (AlreadyConnected(connection_id="c-1", request_id="r-1"), {"connection_id": "c-1"}, []),
+    (ConfigurationError(["one", "two"]), {"faults": ("one", "two")}, ["one", "two"]),
+    (ReturnFault("malformed"), {"reason": "malformed"}, []),
+    (
+        FinchUnavailable("throttled", status=429, request_id="r-1", retry_after=3),
+        {"reason": "throttled", "status": 429, "request_id": "r-1", "retry_after": 3},
+        [],
+    ),
+    (FinchUnavailable("unreachable"), {}, ["unreachable", "no response", "request id none"]),
+    (
+        FinchRefused("refused", name="bad_request", status=400),
+        {"reason": "refused", "name": "bad_request", "status": 400, "request_id": None},
+        [],
+    ),
+    (CodeRejected("invalid_grant", status=400), {"reason": "invalid_grant", "status": 400}, []),
+    (ExchangeAmbiguous("timeout"), {"reason": "timeout", "status": None}, []),
+    (
+        BadResponse("not_json", status=502, request_id="r-9"),
+        {"request_id": "r-9"},
+        ["not_json", "HTTP 502", "r-9"],
+    ),
+    (StorageUnavailable("read_only"), {"reason": "read_only"}, ["read_only"]),
+    (SchemaMismatch("run finch-middleware create-tables"), {}, ["create-tables"]),
+    (CannotOpen(key_id="k1"), {"key_id": "k1"}, []),
+    (CannotOpen(key_id=None), {"key_id": None}, []),
+]
+
+
 @pytest.mark.parametrize(
-    ("error", "evidence"),
-    [
-        (AlreadyConnected(connection_id="c-1"), {"connection_id": "c-1"}),
-        (ReturnFault("malformed"), {"reason": "malformed"}),
-        (
-            FinchUnavailable("throttled", status=429, request_id="r-1", retry_after=3),
-            {"reason": "throttled", "status": 429, "request_id": "r-1", "retry_after": 3},
-        ),
-        (
-            FinchRefused("refused", name="bad_request", status=400),
-            {"reason": "refused", "name": "bad_request", "status": 400, "request_id": None},
-        ),
-        (CodeRejected("invalid_grant", status=400), {"reason": "invalid_grant", "status": 400}),
-        (ExchangeAmbiguous("timeout"), {"reason": "timeout", "status": None}),
-        (BadResponse("not_json", status=200, request_id="r-2"), {"request_id": "r-2"}),
-        (StorageUnavailable("busy"), {"reason": "busy"}),
-        (CannotOpen(key_id="k1"), {"key_id": "k1"}),
-        (CannotOpen(key_id=None), {"key_id": None}),
-    ],
-    ids=named,
+    ("error", "evidence", "words"), ERRORS, ids=[type(each[0]).__name__ for each in ERRORS]
 )
-def test_the_evidence_stands_on_attributes(error: FinchError, evidence: dict[str, object]) -> None:
+def test_an_error_has_its_evidence_and_keeps_it_in_a_task_queue(
+    error: FinchError, evidence: dict[str, object], words: list[str]
+) -> None:
     assert {name: getattr(error, name) for name in evidence} == evidence
-
-
-@pytest.mark.parametrize(
-    ("error", "words"),
-    [
-        (FinchUnavailable("unreachable"), ["unreachable", "no response", "request id none"]),
-        (BadResponse("not_json", status=502, request_id="r-9"), ["not_json", "HTTP 502", "r-9"]),
-        (StorageUnavailable("read_only"), ["read_only"]),
-        (SchemaMismatch("run finch-middleware create-tables"), ["create-tables"]),
-    ],
-    ids=named,
-)
-def test_a_message_says_what_an_operator_needs(error: FinchError, words: list[str]) -> None:
     assert all(word in str(error) for word in words)
 
-
-@pytest.mark.parametrize("name", AWAY)
-def test_what_is_away_has_no_response_before_the_component_gave_it_one(name: str) -> None:
-    away = AWAY[name]()
-
-    with pytest.raises(LookupError):
-        away.response()
-
-
-@pytest.mark.parametrize("name", AWAY)
-def test_what_is_away_answers_with_the_response_that_it_was_given(name: str) -> None:
-    away, page = AWAY[name](), Response("later", status=503)
-    away.make_page = lambda: page
-
-    assert away.response() is page
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        AlreadyConnected(connection_id="c-1", request_id="r-1"),
-        CannotOpen(key_id="k1"),
-        ConfigurationError(["one", "two"]),
-        FinchRefused("refused", name="bad_request", status=400, request_id="r-1"),
-        FinchUnavailable("throttled", status=429, retry_after=3),
-        ReturnFault("expired"),
-        StorageUnavailable("busy"),
-    ],
-    ids=lambda error: type(error).__name__,
-)
-def test_a_task_queue_gets_an_error_back_as_it_was(error: FinchError) -> None:
     again = pickle.loads(pickle.dumps(error))
 
     assert type(again) is type(error)
-    assert str(again) == str(error)
-    assert vars(again) == vars(error)
+    assert (str(again), vars(again)) == (str(error), vars(error))
 
 
-def test_the_page_of_an_absence_stays_where_it_was_made() -> None:
-    away = StorageUnavailable()
-    away.make_page = lambda: Response()
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: FinchUnavailable("unreachable"),
+        lambda: StorageUnavailable("busy"),
+        lambda: SpoolUnavailable("full", reason="unwritable"),
+    ],
+    ids=["finch", "storage", "spool"],
+)
+def test_an_unavailable_has_the_page_that_the_component_made_in_this_process(
+    make: Callable[[], errors.Unavailable],
+) -> None:
+    error, page = make(), Response("later", status=503)
+    with pytest.raises(LookupError):
+        error.response()
 
-    again = pickle.loads(pickle.dumps(away))
+    error.make_page = lambda: page
 
-    assert again.make_page is None
+    assert error.response() is page
+    assert pickle.loads(pickle.dumps(error)).make_page is None
 
 
 PAGES = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from contextlib import closing
 from typing import Any
 from wsgiref.util import setup_testing_defaults
@@ -56,10 +55,22 @@ def served(response: Response, *, method: str = "GET") -> tuple[str, list[tuple[
     return started[0][0], started[0][1], content
 
 
-def assert_plain(headers: Iterable[tuple[str, str]]) -> None:
-    for name, value in headers:
-        assert HEADER_VALUE.fullmatch(name), name
-        assert HEADER_VALUE.fullmatch(value), name
+def guarded(response: Response, *, method: str = "GET") -> dict[str, str]:
+    """Its headers, once those that every response needs were found in them."""
+    status, headers, _ = served(response, method=method)
+    assert status == response.status
+    assert all(HEADER_VALUE.fullmatch(part) for header in headers for part in header)
+    sent = dict(headers)
+    assert sent["Cache-Control"] == "no-store"
+    assert sent["Referrer-Policy"] == "no-referrer"
+    assert sent["X-Content-Type-Options"] == "nosniff"
+    assert sent["X-Frame-Options"] == "DENY"
+    assert re.fullmatch(
+        r"default-src 'none'; style-src '(none|nonce-[\w-]{22})'; base-uri 'none'; "
+        r"form-action 'none'; frame-ancestors 'none'",
+        sent["Content-Security-Policy"],
+    )
+    return sent
 
 
 class TestOpened:
@@ -99,30 +110,25 @@ class TestOpened:
 
 
 class TestCookies:
-    def test_set_for_this_host_alone_and_out_of_reach_of_scripts(self) -> None:
-        response = with_cookies(Response(), [COOKIE])
-
-        assert response.headers.getlist("Set-Cookie") == [
-            "__Host-finch-1=sealed; Max-Age=600; Secure; HttpOnly; Path=/; SameSite=Lax"
-        ]
-
-    def test_without_secure_where_the_browser_comes_over_loopback_http(self) -> None:
-        cookie = SetCookie(name="finch-1", value=Secret("v"), max_age=60, secure=False)
-
+    @pytest.mark.parametrize(
+        ("cookie", "header"),
+        [
+            (COOKIE, "__Host-finch-1=sealed; Max-Age=600; Secure; HttpOnly; Path=/; SameSite=Lax"),
+            (
+                SetCookie(name="finch-1", value=Secret("v"), max_age=60, secure=False),
+                "finch-1=v; Max-Age=60; HttpOnly; Path=/; SameSite=Lax",
+            ),
+            (
+                SetCookie(name="__Host-finch-2", value=None, max_age=600, secure=True),
+                "__Host-finch-2=; Max-Age=0; Secure; HttpOnly; Path=/; SameSite=Lax",
+            ),
+        ],
+        ids=["set for this host alone", "over loopback http", "removed"],
+    )
+    def test_are_out_of_reach_of_scripts(self, cookie: SetCookie, header: str) -> None:
         response = with_cookies(Response(), [cookie])
 
-        assert response.headers.getlist("Set-Cookie") == [
-            "finch-1=v; Max-Age=60; HttpOnly; Path=/; SameSite=Lax"
-        ]
-
-    def test_without_a_value_is_removed(self) -> None:
-        cookie = SetCookie(name="__Host-finch-2", value=None, max_age=600, secure=True)
-
-        response = with_cookies(Response(), [cookie])
-
-        assert response.headers.getlist("Set-Cookie") == [
-            "__Host-finch-2=; Max-Age=0; Secure; HttpOnly; Path=/; SameSite=Lax"
-        ]
+        assert response.headers.getlist("Set-Cookie") == [header]
 
     def test_are_no_other_visitors_where_an_application_shares_one_response(self) -> None:
         shared = Response(iter([b"one, ", b"two"]), status=402, headers={"X-Ours": "1"})
@@ -176,20 +182,8 @@ class TestEveryAnswer:
     ) -> None:
         response = with_cookies(Pages().respond(outcome, request_), [COOKIE])
 
-        status, headers, _ = served(response, method=request_.method)
-        sent = dict(headers)
-        assert status == response.status
-        assert_plain(headers)
-        assert sent["Cache-Control"] == "no-store"
-        assert sent["Referrer-Policy"] == "no-referrer"
-        assert sent["X-Content-Type-Options"] == "nosniff"
-        assert sent["X-Frame-Options"] == "DENY"
+        sent = guarded(response, method=request_.method)
         assert sent["Vary"] == "Cookie, Accept, Content-Type, Sec-Fetch-Mode"
-        assert re.fullmatch(
-            r"default-src 'none'; style-src '(none|nonce-[\w-]{22})'; base-uri 'none'; "
-            r"form-action 'none'; frame-ancestors 'none'",
-            sent["Content-Security-Policy"],
-        )
 
     def test_with_a_button_to_begin_lets_it_lead_to_connect_and_tells_no_address(self) -> None:
         pages = Pages(begin_path="/connect", connect_origin="https://connect.test")
@@ -208,15 +202,7 @@ class TestEveryAnswer:
             SESSION, location=location, state=None, connect_origin="https://c.test", cookies=[]
         )
 
-        _, headers, _ = served(response)
-        sent = dict(headers)
-        assert_plain(headers)
-        assert sent["Cache-Control"] == "no-store"
-        assert sent["Referrer-Policy"] == "no-referrer"
-        assert sent["X-Content-Type-Options"] == "nosniff"
-        assert sent["X-Frame-Options"] == "DENY"
-        assert sent["Vary"] == "Cookie"
-        assert "default-src 'none'" in sent["Content-Security-Policy"]
+        assert guarded(response)["Vary"] == "Cookie"
 
     @pytest.mark.parametrize("outcome", EVERY, ids=named)
     @pytest.mark.parametrize("mode", ["navigate", "cors"])

@@ -1,3 +1,5 @@
+"""The code, the state or the error of a callback, and what is refused."""
+
 from __future__ import annotations
 
 import json
@@ -36,7 +38,7 @@ def carried(text: str, way: str) -> CallbackRequest:
 
 
 def reason(request: CallbackRequest) -> str | None:
-    """Why it is no return; None if it is one. Any other error passes through."""
+    """Why it is refused; None if it is not. Any other error passes through."""
     try:
         parse_callback(request)
     except ReturnFault as fault:
@@ -44,7 +46,7 @@ def reason(request: CallbackRequest) -> str | None:
     return None
 
 
-def told(returned: CallbackParams) -> tuple[str | None, str | None]:
+def shown(returned: CallbackParams) -> tuple[str | None, str | None]:
     code, state = returned.code, returned.state
     return code.reveal() if code else None, state.reveal() if state else None
 
@@ -70,12 +72,12 @@ both_ways = pytest.mark.parametrize("way", ["query", "form"])
         posted("", query=f"code={CODE}&state={STATE}"),
         CallbackRequest(method="POST", query_string=f"code={CODE}&state={STATE}"),
     ],
-    ids=str,
+    ids=range(13),
 )
-def test_a_code_and_a_state_are_recognised(request_: CallbackRequest) -> None:
+def test_a_code_and_a_state_are_found(request_: CallbackRequest) -> None:
     returned = parse_callback(request_)
 
-    assert told(returned) == (CODE, STATE)
+    assert shown(returned) == (CODE, STATE)
     assert not returned.foreign_state
 
 
@@ -87,7 +89,7 @@ def test_a_code_and_a_state_are_recognised(request_: CallbackRequest) -> None:
 def test_a_missing_state_is_absent_and_not_foreign(request_: CallbackRequest) -> None:
     returned = parse_callback(request_)
 
-    assert told(returned) == (CODE, None)
+    assert shown(returned) == (CODE, None)
     assert not returned.foreign_state
 
 
@@ -123,13 +125,6 @@ def test_a_return_without_a_code_says_why_in_a_fixed_word(query: str, declined: 
     assert returned.declined == declined
 
 
-@pytest.mark.parametrize("method", ["HEAD", "OPTIONS", "PUT", "DELETE", "get", "COPY"])
-def test_only_get_and_post_are_returns(method: str) -> None:
-    request = CallbackRequest(method=method, query_string=f"code={CODE}")
-
-    assert reason(request) == "method"
-
-
 @pytest.mark.parametrize("method", ["GET", "POST"])
 @pytest.mark.parametrize(
     ("name", "value"),
@@ -152,7 +147,7 @@ def test_a_prefetch_is_no_return(name: str, value: str, method: str) -> None:
 
 @pytest.mark.parametrize("name", ["code", "state", "error"])
 @pytest.mark.parametrize("other", ["the same", "another", "empty"])
-def test_a_doubled_parameter_is_refused_wherever_it_stands(name: str, other: str) -> None:
+def test_a_repeated_parameter_is_refused_wherever_it_is(name: str, other: str) -> None:
     value = {"code": CODE, "state": STATE, "error": "access_denied"}[name]
     second = {"the same": value, "another": value[::-1], "empty": ""}[other]
     twice = f"{name}={value}&{name}={second}"
@@ -175,27 +170,11 @@ def test_a_doubled_parameter_is_refused_wherever_it_stands(name: str, other: str
     assert [reason(request) for request in refused] == ["malformed"] * len(refused)
 
 
-@pytest.mark.parametrize(
-    "request_",
-    [
-        got(f"code={CODE}&error=access_denied"),
-        got(f"code={CODE}&error="),
-        posted(f"code={CODE}&error=x"),
-        posted(f"code={CODE}", query="error=x"),
-        posted(json.dumps({"code": CODE, "error": "x"}), kind=JSON),
-        posted(json.dumps({"code": CODE}), kind=JSON, query="error=x"),
-    ],
-    ids=str,
-)
-def test_a_code_beside_an_error_is_refused(request_: CallbackRequest) -> None:
-    assert reason(request_) == "malformed"
-
-
 @both_ways
 def test_a_semicolon_separates_nothing(way: str) -> None:
     returned = parse_callback(carried(f"code={CODE};state={STATE};code=x", way))
 
-    assert told(returned) == (f"{CODE};state={STATE};code=x", None)
+    assert shown(returned) == (f"{CODE};state={STATE};code=x", None)
 
 
 @both_ways
@@ -229,16 +208,10 @@ ODD_BYTES = ["é", "\x00", "\n", "\r\n", "\t", " ", "\x7f", "\xff"]
 @pytest.mark.parametrize("odd", [*ODD_ESCAPES, *CONTROLS, *ODD_BYTES], ids=ascii)
 @pytest.mark.parametrize("place", ["code={}", "x={}", "{}=x", "{}", "state={}"])
 @both_ways
-def test_odd_bytes_are_refused_wherever_they_stand(odd: str, place: str, way: str) -> None:
+def test_odd_bytes_are_refused_wherever_they_are(odd: str, place: str, way: str) -> None:
     text = f"code={CODE}&" + place.format(odd) if "code" not in place else place.format(odd)
 
     assert reason(carried(text, way)) == "malformed"
-
-
-@pytest.mark.parametrize("code", ["a" * 513, "", "a b", "a+b", "%20", "%C3%A9"])
-@both_ways
-def test_a_code_of_another_form_is_refused(code: str, way: str) -> None:
-    assert reason(carried(f"code={code}", way)) == "malformed"
 
 
 @pytest.mark.parametrize("code", ["x", "a" * 512, "a%2Bb~!"])
@@ -248,39 +221,48 @@ def test_a_code_of_up_to_512_visible_characters_is_taken(code: str, way: str) ->
 
 
 NO_CODES = [1, 1.5, True, [CODE], {"code": CODE}, "", "a\x00", "é", "\ud800", "a" * 513]
-
-
-@pytest.mark.parametrize("code", NO_CODES, ids=ascii)
-def test_a_code_in_json_is_text_of_the_same_form(code: Any) -> None:
-    assert reason(posted(json.dumps({"code": code}), kind=JSON)) == "malformed"
-
-
-@pytest.mark.parametrize("value", ["a\x00", "a\n", "\x7f"], ids=ascii)
-def test_a_control_in_any_text_of_the_json_is_refused(value: str) -> None:
-    assert reason(posted(json.dumps({"code": CODE, "x": value}), kind=JSON)) == "malformed"
-
-
-@pytest.mark.parametrize("name", ["state", "error"])
-@pytest.mark.parametrize("value", [0, [], {}, True], ids=repr)
-def test_a_state_or_error_in_json_that_is_no_text_is_refused(name: str, value: object) -> None:
-    assert reason(posted(json.dumps({name: value}), kind=JSON)) == "malformed"
-
-
 NO_OBJECTS = [b"", b"[]", b"null", b'"code"', b"1", b"NaN", b'[{"code":"x"}]', b'[["code","x"]]']
 NO_JSON = [b"{", b"{}x", b"{'code': 1}", b"code=x", b'{"code":"\xff"}', b'\xef\xbb\xbf{"code":"x"}']
 NO_JSON += [b"[" * 8192, b'{"a":' * 1600, b'{"a":' + b"9" * 5000 + b"}", '{"a":1}'.encode("utf-16")]
+NOT_TEXT: list[Any] = [0, [], {}, True]
+OTHER_TYPES = ["", "text/plain", "multipart/form-data; boundary=x", "application/jsonp", "x"]
+OTHER_CODES = ["a" * 513, "", "a b", "a+b", "%20", "%C3%A9"]
+
+
+def in_json(**members: Any) -> CallbackRequest:
+    return posted(json.dumps(members), kind=JSON)
+
+
+WAYS = ("query", "form")
+MALFORMED = [carried(f"code={CODE}&error={e}", way) for e in ("x", "") for way in WAYS]
+MALFORMED += [posted(f"code={CODE}", query="error=x"), in_json(code=CODE, error="x")]
+MALFORMED += [posted(json.dumps({"code": CODE}), kind=JSON, query="error=x")]
+MALFORMED += [carried(f"code={code}", way) for code in OTHER_CODES for way in WAYS]
+MALFORMED += [in_json(code=code) for code in NO_CODES]
+MALFORMED += [in_json(code=CODE, x=text) for text in ("a\x00", "a\n", "\x7f")]
+MALFORMED += [in_json(**{name: x}) for name in ("state", "error") for x in NOT_TEXT]
+
+
+@pytest.mark.parametrize("request_", MALFORMED, ids=range(len(MALFORMED)))
+def test_a_code_beside_an_error_and_what_is_not_plain_text_is_refused(
+    request_: CallbackRequest,
+) -> None:
+    assert reason(request_) == "malformed"
 
 
 @pytest.mark.parametrize("body", [*NO_OBJECTS, *NO_JSON], ids=lambda body: ascii(body)[:24])
-def test_a_body_that_is_no_json_object_is_refused(body: bytes) -> None:
+def test_a_body_that_is_not_a_json_object_is_refused(body: bytes) -> None:
     assert reason(posted(body, kind=JSON)) == "body"
 
 
-@pytest.mark.parametrize(
-    "kind", ["", "text/plain", "multipart/form-data; boundary=x", "application/jsonp", "x"]
-)
+@pytest.mark.parametrize("kind", OTHER_TYPES)
 def test_a_body_of_another_type_is_refused(kind: str) -> None:
     assert reason(posted(f"code={CODE}", kind=kind)) == "body"
+
+
+@pytest.mark.parametrize("method", ["HEAD", "OPTIONS", "PUT", "DELETE", "get", "COPY"])
+def test_any_other_method_is_refused(method: str) -> None:
+    assert reason(CallbackRequest(method=method, query_string=f"code={CODE}")) == "method"
 
 
 CANARY = "c4n4ry"
@@ -316,10 +298,10 @@ def test_a_fault_holds_nothing_of_the_input_not_even_in_its_frames(
 
 
 def test_a_return_shows_neither_code_nor_state() -> None:
-    shown = repr(parse_callback(got(f"code={CODE}&state={STATE}")))
+    text = repr(parse_callback(got(f"code={CODE}&state={STATE}")))
 
-    assert CODE not in shown
-    assert STATE not in shown
+    assert CODE not in text
+    assert STATE not in text
 
 
 names = st.sampled_from(
@@ -359,7 +341,7 @@ bodies = st.one_of(
 )
 @example("POST", "code=x&code=y", b"", FORM)
 @example("GET", "\ud800", b"", "")
-def test_whatever_comes_is_a_return_or_a_known_fault(
+def test_any_request_is_a_callback_or_a_known_fault(
     method: str, query: str, body: bytes, kind: str
 ) -> None:
     headers = {"Content-Type": kind, "Content-Length": str(len(body))}
@@ -371,7 +353,7 @@ def test_whatever_comes_is_a_return_or_a_known_fault(
         return
 
     returned = parse_callback(request)
-    code, state = told(returned)
+    code, state = shown(returned)
     assert code is None or (1 <= len(code) <= 512 and code.isascii() and code.isprintable())
     assert state is None or len(state) == 22
     assert returned.declined in ("closed", "access_denied", "error")
