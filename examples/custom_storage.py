@@ -29,7 +29,7 @@ from finch_middleware.records import (
     row_from_json,
     row_to_json,
 )
-from finch_middleware.storage.precedence import gives_way, replaces
+from finch_middleware.storage.precedence import attempt_replaces, connection_replaces
 from finch_middleware.storage.protocol import Scan, Storage
 
 R = TypeVar("R", Attempt, StoredConnection)
@@ -85,7 +85,7 @@ class DjangoStorage(Storage):
                 attempt = replace(attempt, flow_hash=None)
             found = self._attempts.filter(code_hash=attempt.code_hash.hex())
             existing = _first(Attempt, found.select_for_update())
-            if existing is not None and not gives_way(existing, to=attempt):
+            if existing is not None and not attempt_replaces(attempt, current=existing):
                 return existing == attempt
             FinchAttempt(**_columns(FinchAttempt, attempt)).save(using=self._using)
             return True
@@ -141,7 +141,7 @@ class DjangoStorage(Storage):
         self._connections.bulk_create([FinchConnection(**columns)], ignore_conflicts=True)
         # A ValueError if it was deleted meanwhile: nothing is confirmed then.
         [old] = _read(StoredConnection, self._of_id(new.connection_id).select_for_update())
-        if replaces(new, old=old):
+        if connection_replaces(new, current=old):
             self._of_id(new.connection_id).update(**columns)
 
 

@@ -178,7 +178,7 @@ def test_a_folder_that_others_may_write_is_refused(spool: Spool, folder: Path, m
     with pytest.raises(SpoolUnavailable) as refused:
         spool.prove()
 
-    assert str(refused.value) == "the spool is not this user's alone: chmod 700, or chown it"
+    assert str(refused.value) == "other users may write into the spool: chmod 700, or chown it"
     assert refused.value.reason == "not_private"
     assert names(folder) == []
 

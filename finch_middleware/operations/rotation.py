@@ -1,8 +1,8 @@
 """
-Brings every sealed token under the key that seals now, while the application runs.
+Re-seals every token with the current key, while the application runs.
 
-Each row is replaced by compare-and-set, so that a newer token is never written over. Nothing is
-remembered but the rows themselves: a run that was cut off goes on where it is started again.
+Each row is replaced by compare-and-set, so that a newer token is never overwritten. The rows are
+the only record of progress: after an interruption, run it again.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from finch_middleware.storage.spool import Spool
 
 T = TypeVar("T")
 
-#: Rows read at once; what one batch takes is all the memory that a rotation needs.
+#: Rows read at once: a rotation needs the memory of one batch.
 BATCH = 500
 
-# A busy storage is asked again: callbacks come first, and a rotation has all day.
+# A busy storage is asked again: callbacks are more urgent than a rotation.
 _PAUSES_SECONDS = (0.1, 0.5, 2.0, 5.0)
 _TRIES = 20
 
-# Rows swapped in one transaction: few enough that a callback hardly waits behind them.
+# Rows swapped in one transaction: few, so that a callback hardly waits for them.
 _TRANSACTION = 50
 _LONGEST_REST_SECONDS = 0.1
 
-_Fate = Literal["kept", "resealed", "unopened"]
+_Result = Literal["kept", "resealed", "unopened"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,9 +47,9 @@ class Census:
     Attributes:
         connections, quarantined, spooled: Key id: how many tokens it has sealed there. The
             spool is that of this machine.
-        client_types: Finch's word on the connections (sandbox, production…): how many.
-        others: Connections of another client_id in the same storage; their keys are not ours.
-        unreadable: The storage's names of rows that nobody can read; what sealed them is unknown.
+        client_types: Finch's type of the connections (sandbox, production…): how many.
+        others: Connections of another client_id in the same storage, which has its own keys.
+        unreadable: The storage's names of rows that cannot be read; their keys are unknown.
         complete: Whether every row was counted.
     """
 
@@ -63,12 +63,12 @@ class Census:
 
     @property
     def keys(self) -> Mapping[str, int]:
-        """Key id: how many tokens it has sealed, wherever they lie."""
+        """Key id: how many tokens it has sealed, in all three places."""
         return Counter(self.connections) + Counter(self.quarantined) + Counter(self.spooled)
 
     @property
     def rows(self) -> int:
-        """The rows that a rotation looks at, those of other client_ids among them."""
+        """The rows that a rotation reads, including those of other client_ids."""
         return sum(self.connections.values()) + sum(self.quarantined.values()) + self.others
 
 
@@ -78,11 +78,11 @@ class Rotated:
     What a rotation has done so far.
 
     Attributes:
-        seen: Rows looked at.
-        resealed: Those that are now under the present key and were not before.
+        seen: Rows read.
+        resealed: Those that the current key has sealed now, and had not before.
         unopened: Key id: rows that did not open, because that key is not among the accepted
             ones or the row was altered. They are left as they are.
-        unreadable: The storage's names of rows that nobody can read; they are left as well.
+        unreadable: The storage's names of rows that cannot be read; they are left as well.
     """
 
     seen: int = 0
@@ -90,19 +90,19 @@ class Rotated:
     unopened: Mapping[str, int] = dataclasses.field(default_factory=dict)
     unreadable: Collection[str] = ()
 
-    def after(self, fates: Sequence[tuple[_Fate, str]]) -> Rotated:
-        """This, and a batch of rows with their keys."""
-        unopened = Counter(key_id for fate, key_id in fates if fate == "unopened")
+    def after(self, results: Sequence[tuple[_Result, str]]) -> Rotated:
+        """The totals after one more batch: the results with the keys of the rows."""
+        unopened = Counter(key_id for result, key_id in results if result == "unopened")
         return dataclasses.replace(
             self,
-            seen=self.seen + len(fates),
-            resealed=self.resealed + sum(fate == "resealed" for fate, _ in fates),
+            seen=self.seen + len(results),
+            resealed=self.resealed + sum(result == "resealed" for result, _ in results),
             unopened=Counter(self.unopened) + unopened,
         )
 
 
 class Rotation:
-    """The tokens of one client_id, brought under one key."""
+    """Re-seals the tokens of one client_id with one key."""
 
     def __init__(self, *, client_id: str, vault: Vault, storage: Storage, spool: Spool) -> None:
         self._client_id = client_id
@@ -112,10 +112,10 @@ class Rotation:
 
     def census(self, *, limit: int | None = None) -> Census:
         """
-        Who sealed what: of all connections, or of the first *limit* in the storage's own order.
+        Count the tokens of each key: of all connections, or of the first *limit* in the scan.
 
         Raises:
-            StorageFault: The storage is away.
+            StorageFault: The storage is unavailable.
         """
         keys: Counter[str] = Counter()
         client_types: Counter[str] = Counter()
@@ -142,28 +142,28 @@ class Rotation:
         )
 
     def outdated(self, census: Census) -> int:
-        """How many of the counted tokens another key than the present one has sealed."""
+        """How many of the counted tokens were not sealed by the current key."""
         return sum(n for key_id, n in census.keys.items() if key_id != self._vault.key_id)
 
     def run(self) -> Iterator[Rotated]:
         """
-        Re-seals every row that another key has sealed; yields after each few.
+        Re-seal every row that another key has sealed; yields after each transaction.
 
-        Rows that are written meanwhile by a worker whose key is the old one may be missed:
-        run it when every worker has the new one, and let `census` have the last word.
+        Rows that a worker with the old key writes during the run may be missed: run it when
+        every worker has the new key, and check with `census` afterwards.
 
         Raises:
-            KeyUnavailable: A key is not at hand. What is done stays done; run it again.
-            StorageFault: The storage is away. What was done is done; run it again.
+            KeyUnavailable: A key is unavailable. Run it again; what is done stays done.
+            StorageFault: The storage is unavailable. Run it again; what is done stays done.
         """
         self._vault.prove()
-        held = [(self._held(each), _key_of(each)) for each in self._quarantined()]
+        held = [(self._reseal_quarantined(each), _key_of(each)) for each in self._quarantined()]
         rotated = Rotated().after(held)
         yield rotated
         unreadable: set[str] = set()
         for batch in self._batches(unreadable):
             for start in range(0, len(batch), _TRANSACTION):
-                rotated = rotated.after(self._kept_each(batch[start : start + _TRANSACTION]))
+                rotated = rotated.after(self._reseal_each(batch[start : start + _TRANSACTION]))
                 yield rotated
         if unreadable:
             yield dataclasses.replace(rotated, unreadable=sorted(unreadable))
@@ -189,24 +189,27 @@ class Rotation:
                 sealed = entry.connection.sealed if entry.connection else entry.attempt.sealed
                 yield sealed.key_id if sealed else ""
 
-    def _kept_each(self, rows: Sequence[StoredConnection]) -> list[tuple[_Fate, str]]:
-        """What became of some connections' rows, with the keys that they were under."""
+    def _reseal_each(self, rows: Sequence[StoredConnection]) -> list[tuple[_Result, str]]:
+        """Re-seal these connections; returns each result and the key that had sealed the row."""
         pairs = []
         for each in rows:
             if self._outdated(each):
                 with contextlib.suppress(CannotOpen):
                     pairs.append((each, self._resealed(each)))
         began = time.monotonic()
-        done = {old.connection_id for old in self._swapped_each(pairs)}
+        done = {old.connection_id for old in self._swap_each(pairs)}
         if done:
-            # A database with one writer at a time is everybody else's for as long again.
+            # Other writers get as much time as this transaction took.
             time.sleep(min(time.monotonic() - began, _LONGEST_REST_SECONDS))
         return [
-            ("resealed" if each.connection_id in done else self._kept(each), each.sealed.key_id)
+            (
+                "resealed" if each.connection_id in done else self._reseal_one(each),
+                each.sealed.key_id,
+            )
             for each in rows
         ]
 
-    def _swapped_each(
+    def _swap_each(
         self, pairs: Sequence[tuple[StoredConnection, StoredConnection]]
     ) -> list[StoredConnection]:
         """The old ones of those pairs that were swapped."""
@@ -214,11 +217,11 @@ class Rotation:
         return [old for (old, _), done in zip(pairs, swapped, strict=True) if done]
 
     def _outdated(self, stored: StoredConnection) -> bool:
-        """Whether it is ours and under another key than the present one."""
+        """Whether it is ours, and another key than the current one has sealed it."""
         return stored.client_id == self._client_id and self._vault.needs_rewrap(stored.sealed.text)
 
-    def _kept(self, stored: StoredConnection) -> _Fate:
-        """What became of a connection's row."""
+    def _reseal_one(self, stored: StoredConnection) -> _Result:
+        """Re-seal one connection, again where it changes before the swap."""
         latest: StoredConnection | None = stored
         for _ in range(_TRIES):
             if latest is None or not self._outdated(latest):
@@ -227,14 +230,13 @@ class Rotation:
                 resealed = self._resealed(latest)
             except CannotOpen:
                 return "unopened"
-            if self._swapped(latest, resealed):
+            if self._swap(latest, resealed):
                 return "resealed"
-            # Somebody has written it since it was read; theirs is what counts.
             latest = self._get(stored.connection_id)
         raise StorageUnavailable("busy")
 
-    def _held(self, attempt: Attempt) -> _Fate:
-        """What became of a quarantined token."""
+    def _reseal_quarantined(self, attempt: Attempt) -> _Result:
+        """Re-seal a quarantined token."""
         sealed, context = attempt.sealed, (attempt.attempt_id,)
         if sealed is None or not self._vault.needs_rewrap(sealed.text):
             return "kept"
@@ -244,7 +246,7 @@ class Rotation:
             return "unopened"
         text = self._vault.seal(answer, purpose="quarantine", context=context)
         resealed = dataclasses.replace(attempt, sealed=SealedToken(text=text))
-        # False: an operator has completed it meanwhile, and its token is a connection's now.
+        # False: an operator has just completed it, and its token is now a connection's.
         written = _patiently(lambda: self._storage.settle(resealed))
         return "resealed" if written else "kept"
 
@@ -256,7 +258,7 @@ class Rotation:
         )
         return dataclasses.replace(stored, sealed=sealed)
 
-    def _swapped(self, old: StoredConnection, new: StoredConnection) -> bool:
+    def _swap(self, old: StoredConnection, new: StoredConnection) -> bool:
         return _patiently(lambda: self._storage.swap(old, new))
 
     def _get(self, connection_id: str) -> StoredConnection | None:
@@ -268,7 +270,7 @@ def _key_of(attempt: Attempt) -> str:
 
 
 def _patiently(ask: Callable[[], T]) -> T:
-    """What the storage answers, in the end."""
+    """The storage's result, after some retries."""
     for pause in _PAUSES_SECONDS:
         try:
             return ask()

@@ -1,4 +1,4 @@
-"""Everything in this process's memory: for tests, demonstrations and a first look."""
+"""A storage in this process's memory, for tests and demonstrations."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ from datetime import datetime
 from finch_middleware.attempts import Attempt, AttemptState
 from finch_middleware.forks import PerProcess
 from finch_middleware.records import StoredConnection, connection_hash
-from finch_middleware.storage.precedence import forgettable, gives_way, owes, replaces
+from finch_middleware.storage.precedence import (
+    attempt_replaces,
+    can_forget,
+    connection_replaces,
+    is_pending,
+)
 from finch_middleware.storage.protocol import Scan, Storage
 
 
@@ -18,11 +23,10 @@ class MemoryStorage(Storage):
     """
     A storage that ends with its process, and that no other process sees.
 
-    Keeps every promise of `Storage` among the threads of one process. With two worker
-    processes each would take the same code for new: never use it behind a real server.
+    It keeps every promise of `Storage` among the threads of one process. Two worker processes
+    would each accept the same code, so never use it in production.
     """
 
-    #: Says to `StorageContract`, and to whoever asks, that no second process sees this.
     in_process = True
 
     def __init__(self) -> None:
@@ -32,95 +36,86 @@ class MemoryStorage(Storage):
         self._connections: dict[bytes, StoredConnection] = {}
 
     def check(self) -> None:
-        """Return: memory is always there."""
+        """Return: memory is always available."""
 
     def claim(self, attempt: Attempt) -> Attempt | None:
-        """None for the one caller that won, for all others the attempt that stands."""
         with self._lock.get():
-            standing = self._attempts.get(attempt.code_hash) or self._flow_holder(attempt)
-            if standing is None:
+            current = self._attempts.get(attempt.code_hash) or self._flow_holder(attempt)
+            if current is None:
                 self._put(attempt)
-            return standing
+            return current
 
     def attempt(self, code_hash: bytes) -> Attempt | None:
-        """The attempt that stands for this code."""
         with self._lock.get():
             return self._attempts.get(code_hash)
 
     def settle(self, attempt: Attempt, connection: StoredConnection | None = None) -> bool:
-        """Write the end of an attempt and the connection that it brought, as `Storage` says."""
         with self._lock.get():
             if connection is not None:
                 self._keep_newest(connection)
             if self._flow_holder(attempt) is not None:
                 attempt = dataclasses.replace(attempt, flow_hash=None)
-            standing = self._attempts.get(attempt.code_hash)
-            if standing is not None and not gives_way(standing, to=attempt):
-                return standing == attempt
+            current = self._attempts.get(attempt.code_hash)
+            if current is not None and not attempt_replaces(attempt, current=current):
+                return current == attempt
             self._put(attempt)
             return True
 
     def release(self, attempt: Attempt) -> None:
-        """Remove the claim, if it is still this attempt's and still claimed."""
         with self._lock.get():
-            standing = self._attempts.get(attempt.code_hash)
-            if standing is None or standing.attempt_id != attempt.attempt_id:
+            current = self._attempts.get(attempt.code_hash)
+            if current is None or current.attempt_id != attempt.attempt_id:
                 return
-            if standing.state is AttemptState.CLAIMED:
+            if current.state is AttemptState.CLAIMED:
                 self._drop(attempt.code_hash)
 
     def unsettled(self, *, leased_before: datetime) -> Sequence[Attempt]:
-        """Attempts that owe something and whose lease ended before that instant."""
         with self._lock.get():
-            standing = list(self._attempts.values())
-        return [each for each in standing if owes(each) and each.leased_until < leased_before]
+            attempts = list(self._attempts.values())
+        return [each for each in attempts if is_pending(each) and each.leased_until < leased_before]
 
     def quarantined(self) -> Sequence[Attempt]:
-        """Attempts that hold a token which nobody could be given."""
         with self._lock.get():
-            standing = list(self._attempts.values())
-        return [each for each in standing if each.state is AttemptState.QUARANTINED]
+            attempts = list(self._attempts.values())
+        return [each for each in attempts if each.state is AttemptState.QUARANTINED]
 
     def get(self, connection_id: str) -> StoredConnection | None:
-        """That connection, whoever it belongs to."""
         with self._lock.get():
             return self._connections.get(connection_hash(connection_id))
 
     def for_customer(self, customer_id: str) -> Sequence[StoredConnection]:
-        """A customer's connections, the newest `obtained_at` first."""
         with self._lock.get():
             stored = list(self._connections.values())
         mine = [each for each in stored if each.customer_id == customer_id]
         return sorted(mine, key=lambda each: each.obtained_at, reverse=True)
 
     def delete(self, connection_id: str) -> bool:
-        """Remove a connection. Whether there was one."""
         with self._lock.get():
             return self._connections.pop(connection_hash(connection_id), None) is not None
 
     def scan(self, *, after: str | None, limit: int) -> Scan:
-        """Up to *limit* connections behind connection id *after*, in the order of their keys."""
         start = b"" if after is None else connection_hash(after)
         with self._lock.get():
-            keys = sorted(key for key in self._connections if key > start)
-            return Scan(connections=[self._connections[key] for key in keys[:limit]])
+            hashes = sorted(hashed for hashed in self._connections if hashed > start)
+            return Scan(connections=[self._connections[hashed] for hashed in hashes[:limit]])
 
     def swap(self, old: StoredConnection, new: StoredConnection) -> bool:
-        """Replace *old* by *new* if it still stands exactly so. Whether it did."""
-        key = connection_hash(old.connection_id)
+        hashed = connection_hash(old.connection_id)
         with self._lock.get():
-            if self._connections.get(key) != old:
+            if self._connections.get(hashed) != old:
                 return False
-            self._connections[key] = new
+            self._connections[hashed] = new
             return True
 
     def forget(self, *, settled_before: datetime) -> int:
-        """Remove attempts settled before that instant that owe nothing. How many went."""
+        """Remove all of them; see `Storage.forget`."""
         with self._lock.get():
-            standing = self._attempts.items()
-            gone = [key for key, one in standing if forgettable(one, settled_before=settled_before)]
-            for key in gone:
-                self._drop(key)
+            attempts = self._attempts.items()
+            gone = [
+                hashed for hashed, one in attempts if can_forget(one, settled_before=settled_before)
+            ]
+            for hashed in gone:
+                self._drop(hashed)
         return len(gone)
 
     def _flow_holder(self, attempt: Attempt) -> Attempt | None:
@@ -143,7 +138,7 @@ class MemoryStorage(Storage):
             del self._flows[flow_hash]
 
     def _keep_newest(self, connection: StoredConnection) -> None:
-        key = connection_hash(connection.connection_id)
-        old = self._connections.get(key)
-        if old is None or replaces(connection, old=old):
-            self._connections[key] = connection
+        hashed = connection_hash(connection.connection_id)
+        old = self._connections.get(hashed)
+        if old is None or connection_replaces(connection, current=old):
+            self._connections[hashed] = connection

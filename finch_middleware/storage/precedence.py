@@ -1,4 +1,4 @@
-"""Which of two records stands, and which is done with: the rules of every backend."""
+"""Which of two records is kept, and which can be removed: the rules of every backend."""
 
 from __future__ import annotations
 
@@ -8,45 +8,44 @@ from finch_middleware.attempts import Attempt, AttemptState
 from finch_middleware.records import StoredConnection
 
 
-def gives_way(standing: Attempt, *, to: Attempt) -> bool:
+def attempt_replaces(new: Attempt, *, current: Attempt) -> bool:
     """
-    Whether *to* may be written over the *standing* attempt of the same code.
+    Whether *new* may be written over the *current* attempt of the same code.
 
-    A token in hand is always written; an end without one only over a claim, so that a
-    late "failed" never hides what another already knows.
+    An attempt with a token is always written; an end without one only over a claim, so that a
+    late "failed" never hides what another process already knows.
     """
-    if standing.attempt_id != to.attempt_id:
+    if new.attempt_id != current.attempt_id:
         return False
-    if standing.state is AttemptState.STORED and to.state is AttemptState.QUARANTINED:
-        # An operator completed it; a copy that was read before must not take that back.
+    if current.state is AttemptState.STORED and new.state is AttemptState.QUARANTINED:
+        # An operator completed it; a copy that was read before must not undo that.
         return False
-    if standing.state is to.state and to.notified and not standing.notified:
-        # What it owed is done.
+    if current.state is new.state and new.notified and not current.notified:
         return True
-    return standing.state is AttemptState.CLAIMED or to.state.holds_token
+    return current.state is AttemptState.CLAIMED or new.state.holds_token
 
 
-def replaces(new: StoredConnection, *, old: StoredConnection) -> bool:
+def connection_replaces(new: StoredConnection, *, current: StoredConnection) -> bool:
     """
-    Whether *new* may be written over the stored connection *old* of the same id.
+    Whether *new* may be written over the *current* connection of the same id.
 
-    The later token wins. What the same attempt brought is there already, and may have been
-    rotated or updated since.
+    The later token wins. A connection of the same attempt is already stored, and may have been
+    re-sealed or updated since.
     """
-    if new.obtained_at == old.obtained_at:
-        return new.attempt_id != old.attempt_id
-    return new.obtained_at > old.obtained_at
+    if new.obtained_at == current.obtained_at:
+        return new.attempt_id != current.attempt_id
+    return new.obtained_at > current.obtained_at
 
 
-def owes(attempt: Attempt) -> bool:
-    """Whether somebody still has to act: an end is missing, or a notice or report of it."""
+def is_pending(attempt: Attempt) -> bool:
+    """Whether it has no end yet, or its end has not been reported."""
     if attempt.state is AttemptState.CLAIMED:
         return True
     return not attempt.notified and attempt.state is not AttemptState.QUARANTINED
 
 
-def forgettable(attempt: Attempt, *, settled_before: datetime) -> bool:
-    """Whether the attempt ended before that instant and nobody will ask for it again."""
+def can_forget(attempt: Attempt, *, settled_before: datetime) -> bool:
+    """Whether the attempt ended before that instant and nothing of it is pending."""
     if attempt.settled_at is None or not attempt.notified:
         return False
     if attempt.state in (AttemptState.CLAIMED, AttemptState.QUARANTINED):

@@ -1,4 +1,4 @@
-"""The last resort when storage is away after an exchange: one durable file a token."""
+"""Keeps a token while storage is unavailable after an exchange: one durable file a token."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ logger = logging.getLogger("finch_middleware")
 
 _SUFFIX = ".json"
 _UNSTORABLE = "finch.spool.unstorable"
-# What one entry takes at the most, written and removed again to see that the disk has room.
+# The largest entry. So much is written and removed again, to see that the disk has room.
 _PROBE_BYTES = 4096
 _WRITABLE_BY_OTHERS = 0o022
-#: Reasons of a storage that speak of the entry and not of the storage.
-_OF_THIS_ENTRY = ("unstorable", "unreadable")
+#: Reasons of a storage that concern one entry, not the storage.
+_OF_ONE_ENTRY = ("unstorable", "unreadable")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A settled attempt that storage has not seen yet, with the connection that it brought."""
+    """A settled attempt that is not in storage yet, with the connection that it created."""
 
     attempt: Attempt
     connection: StoredConnection | None
@@ -38,33 +38,33 @@ class Spool:
     """
     A folder (mode 0700) of files (mode 0600) that hold ciphertext and hashes only.
 
-    Without a folder it holds nothing and refuses to take anything.
+    Without a folder it is always empty, and `put` raises.
     """
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
-        self._told: set[tuple[str, str]] = set()
+        self._reported: set[tuple[str, str]] = set()
 
     def prove(self, *, make: bool = True) -> None:
         """
-        Return when an entry could be written now. Without a folder there is nothing to prove.
+        Return when an entry could be written now, or when there is no folder.
 
-        *make*: a folder that is not there yet is made; an operator's would be another user's.
+        *make*: create a missing folder. An operator's command must not: it may be another user.
 
         Raises:
-            SpoolUnavailable: The folder cannot be made or written, or the disk is full; or
-                others may write into it.
+            SpoolUnavailable: The folder cannot be created or written, the disk is full, or
+                others may write into the folder.
         """
         if self._folder is None or not (make or self._folder.is_dir()):
             return
         self._refuse_open_folder(self._folder)
-        self._written(
+        self._write(
             f".probe-{os.getpid()}-{os.urandom(6).hex()}", "0" * _PROBE_BYTES, durable=False
         )
 
     def put(self, attempt: Attempt, connection: StoredConnection | None) -> None:
         """
-        Keep a settled attempt until storage is back. On disk when it returns.
+        Keep a settled attempt until storage is available. On disk when it returns.
 
         Raises:
             SpoolUnavailable: It could not be written, or there is no folder.
@@ -75,17 +75,17 @@ class Spool:
             "attempt": row_to_json(attempt.as_row()),
             "connection": row_to_json(connection.as_row()) if connection else None,
         }
-        self._written(attempt.code_hash.hex() + _SUFFIX, json.dumps(entry), durable=True)
+        self._write(attempt.code_hash.hex() + _SUFFIX, json.dumps(entry), durable=True)
 
     def entry(self, code_hash: bytes) -> Entry | None:
-        """The entry that waits for this code, or None."""
+        """The waiting entry of this code, or None."""
         if self._folder is None:
             return None
         return self._read(self._folder / (code_hash.hex() + _SUFFIX))
 
     def entries(self) -> Iterator[Entry]:
-        """All that wait, in no order. An unreadable file is left where it is, and logged once."""
-        # Unlike Path.is_dir, this has no error where the folder may not even be looked at.
+        """All waiting entries. An unreadable file stays where it is, and is logged once."""
+        # Unlike Path.is_dir, this raises no error where the parent may not be read.
         if self._folder is None or not os.path.isdir(self._folder):
             return
         for path in sorted(self._folder.glob(f"[0-9a-f]*{_SUFFIX}")):
@@ -97,20 +97,20 @@ class Spool:
         self, storage: Storage, *, client_id: str, limit: int | None = None
     ) -> Iterator[Entry]:
         """
-        Settle what waits, at most *limit* entries; yields each that storage now holds.
+        Settle waiting entries, at most *limit*; yields each that is now in storage.
 
-        Those of another client_id stay: their storage may be another, and so is their hook.
-        Doing it twice, or in two processes at once, changes nothing: the newest token wins.
+        Those of another client_id stay: they may belong to another storage.
+        Two processes may do it at once: the newest token wins.
 
         Raises:
-            StorageFault: Storage is still away; the rest goes on waiting.
+            StorageFault: Storage is still unavailable; the other entries stay.
         """
         drained = 0
         for entry in self.entries():
             if limit is not None and drained >= limit:
                 return
-            if limit is not None and (_UNSTORABLE, self._name(entry)) in self._told:
-                continue  # it was refused before; only an operator's drain tries all again
+            if limit is not None and (_UNSTORABLE, self._name(entry)) in self._reported:
+                continue  # it was refused before; only an operator's command retries it
             if entry.attempt.client_id == client_id and self.drain_entry(entry, storage):
                 drained += 1
                 yield entry
@@ -122,42 +122,42 @@ class Spool:
         Raises:
             StorageFault: Storage is unavailable.
         """
-        if not self._settled(entry, storage):
+        if not self._settle(entry, storage):
             return False
         self._remove(entry)
         return True
 
-    def _settled(self, entry: Entry, storage: Storage) -> bool:
-        """Give one entry to the storage. False: it never takes this one; others may be behind."""
+    def _settle(self, entry: Entry, storage: Storage) -> bool:
+        """Give one entry to the storage. False: it refuses this entry, and may accept others."""
         try:
             storage.settle(entry.attempt, entry.connection)
         except StorageUnavailable as fault:
-            if fault.reason not in _OF_THIS_ENTRY:
+            if fault.reason not in _OF_ONE_ENTRY:
                 raise
         except StorageFault:
             raise
-        except Exception:  # whatever a storage raises, the other entries and the visitor go on
+        except Exception:  # whatever a storage raises, the other entries are tried
             pass
         else:
             return True
-        self._tell(_UNSTORABLE, self._name(entry))
+        self._report(_UNSTORABLE, self._name(entry))
         return False
 
     def _refuse_open_folder(self, folder: Path) -> None:
-        """Whoever may write there could plant an entry, and so replace a token by rubbish."""
+        """Another user who may write there could replace a token by an entry of their own."""
         if os.name == "nt":  # pragma: no cover - Windows has access lists in place of modes
             return
-        with contextlib.suppress(OSError):  # not there yet, or not to be looked at: see _written
+        with contextlib.suppress(OSError):  # missing or not readable: see _write
             found = folder.stat()
             foreign = found.st_uid != os.geteuid() and os.geteuid() != 0
             if found.st_mode & _WRITABLE_BY_OTHERS or foreign:
                 raise SpoolUnavailable(
-                    "the spool is not this user's alone: chmod 700, or chown it",
+                    "other users may write into the spool: chmod 700, or chown it",
                     reason="not_private",
                 )
 
     def _read(self, path: Path) -> Entry | None:
-        """The entry of that file; None where there is none, or none that can be read."""
+        """The entry in that file; None where it is missing or cannot be read."""
         try:
             entry = _entry_of(path.read_text(encoding="ascii"))
         except (FileNotFoundError, NotADirectoryError):
@@ -166,16 +166,16 @@ class Spool:
             entry = None
         except StorageUnavailable:  # a later version's record
             entry = None
-        # Under another name it would be settled for ever and never be removed.
+        # Under another name it would be settled again and again, and never removed.
         if entry is not None and entry.attempt.code_hash.hex() == path.stem:
             return entry
-        self._tell("finch.spool.unreadable", path.name)
+        self._report("finch.spool.unreadable", path.name)
         return None
 
-    def _tell(self, name: str, file: str) -> None:
-        """Report a file that an operator has to look at; once, not at every visit."""
-        if (name, file) not in self._told:
-            self._told.add((name, file))
+    def _report(self, name: str, file: str) -> None:
+        """Report a file that an operator has to check; once, not at every callback."""
+        if (name, file) not in self._reported:
+            self._reported.add((name, file))
             logger.error("%s file=%r", name, file, extra={"finch": {"name": name, "file": file}})
 
     def _name(self, entry: Entry) -> str:
@@ -185,10 +185,10 @@ class Spool:
         assert self._folder is not None
         try:
             (self._folder / self._name(entry)).unlink(missing_ok=True)
-        except OSError:  # a disk that went read-only: settling it once more will change nothing
-            self._tell("finch.spool.not_removed", self._name(entry))
+        except OSError:  # a disk that became read-only: settling it again changes nothing
+            self._report("finch.spool.not_removed", self._name(entry))
 
-    def _written(self, name: str, text: str, *, durable: bool) -> None:
+    def _write(self, name: str, text: str, *, durable: bool) -> None:
         folder = self._folder
         assert folder is not None
         part = folder / f".{name}.part"
@@ -219,7 +219,9 @@ class Spool:
 
 
 def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":  # pragma: no cover - Windows opens no folders, and syncs them by itself
+    if (
+        os.name == "nt"
+    ):  # pragma: no cover - Windows cannot open folders, and syncs them automatically
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:

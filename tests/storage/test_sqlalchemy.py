@@ -46,9 +46,9 @@ def test_engine_in_memory_is_refused() -> None:
 @pytest.mark.parametrize(
     ("url", "told"),
     [
-        ("sqlite://user:hunter2@host:port/db", "not one"),
-        ("hunter2", "not one"),
-        ("oracle://user:hunter2@host/db", "knows no database 'oracle'"),
+        ("sqlite://user:hunter2@host:port/db", "cannot be parsed"),
+        ("hunter2", "cannot be parsed"),
+        ("oracle://user:hunter2@host/db", "database 'oracle' is not supported"),
         ("sqlite+nosuchdriver://user:hunter2@/db", "driver"),
         ("sqlite+pysqlcipher://:hunter2@/finch.db", "driver"),
     ],
@@ -173,7 +173,7 @@ def test_claim_that_sees_no_winner_has_not_won(
 ) -> None:
     storage.claim(an_attempt(attempt_id="winner"))
     # The winner's row is gone again whenever the loser looks at what stood in its way.
-    monkeypatch.setattr(storage, "_standing", lambda *_, **__: None)
+    monkeypatch.setattr(storage, "_current", lambda *_, **__: None)
 
     with pytest.raises(StorageUnavailable):
         storage.claim(an_attempt(attempt_id="loser"))

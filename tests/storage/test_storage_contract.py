@@ -25,18 +25,18 @@ class ChecksThenActs(MemoryStorage):
     """Looks, lets others run, then writes what it decided: the habit that the contract is for."""
 
     def claim(self, attempt: Attempt) -> Attempt | None:
-        standing = self.attempt(attempt.code_hash) or self._flow_holder(attempt)
+        current = self.attempt(attempt.code_hash) or self._flow_holder(attempt)
         time.sleep(0)
-        if standing is None:
+        if current is None:
             self._put(attempt)
-        return standing
+        return current
 
     def settle(self, attempt: Attempt, connection: StoredConnection | None = None) -> bool:
         if connection is not None:
             self._settle_connection(connection)
-        holder, standing = self._flow_holder(attempt), self.attempt(attempt.code_hash)
+        holder, current = self._flow_holder(attempt), self.attempt(attempt.code_hash)
         time.sleep(0.001)
-        if standing is not None and standing.state is not AttemptState.CLAIMED:
+        if current is not None and current.state is not AttemptState.CLAIMED:
             return False
         if holder is None:
             self._put(attempt)
@@ -49,9 +49,9 @@ class ChecksThenActs(MemoryStorage):
             self._connections[connection_hash(connection.connection_id)] = connection
 
     def swap(self, old: StoredConnection, new: StoredConnection) -> bool:
-        standing = self.get(old.connection_id)
+        current = self.get(old.connection_id)
         time.sleep(0.001)
-        if standing != old:
+        if current != old:
             return False
         self._connections[connection_hash(old.connection_id)] = new
         return True

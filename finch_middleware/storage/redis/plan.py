@@ -1,4 +1,4 @@
-"""What `RedisStorage` writes and reads: keys, values, and a change made whole or not at all."""
+"""What `RedisStorage` writes and reads: keys, values, and changes in one step."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from finch_middleware.records import (
     row_from_json,
     row_to_json,
 )
-from finch_middleware.storage.precedence import forgettable, owes
+from finch_middleware.storage.precedence import can_forget, is_pending
 
 T = TypeVar("T")
 
-#: Indexes: codes by the end of their lease, codes with a token that nobody has, codes by their
-#: end, and connection keys in the order of the scan.
-OWING, QUARANTINED, ENDED, CONNECTIONS = "owing", "quarantined", "ended", "connections"
+#: Indexes: codes of pending attempts by the end of their lease, codes of quarantined ones, codes
+#: of those that can be forgotten by their end, and connection hashes in the order of the scan.
+PENDING, QUARANTINED, ENDED, CONNECTIONS = "pending", "quarantined", "ended", "connections"
 
-#: Carries a `Plan` out, unless a value is no longer what the plan was based on.
+#: Carries out a `Plan`, unless a value has changed since the plan was made.
 COMPARE_AND_WRITE = """
 local plan = cjson.decode(ARGV[1])
 for _, expected in ipairs(plan.expected) do
@@ -47,7 +47,7 @@ _END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 
 
 def microseconds(instant: datetime) -> int:
-    """Since 1970: whole, because a score is a float and must not be rounded."""
+    """Whole microseconds since 1970: a score is a float, and must not be rounded."""
     return (instant - _EPOCH) // timedelta(microseconds=1)
 
 
@@ -66,8 +66,8 @@ class Names:
     def connection(self, connection_id: str) -> str:
         return self.connection_of(connection_hash(connection_id).hex())
 
-    def connection_of(self, key: str) -> str:
-        return f"{self._prefix}connection:{key}"
+    def connection_of(self, hashed: str) -> str:
+        return f"{self._prefix}connection:{hashed}"
 
     def customer(self, customer_id: str) -> str:
         return f"{self._prefix}customer:{customer_hash(customer_id).hex()}"
@@ -78,11 +78,11 @@ class Names:
 
 class Plan:
     """
-    A change to a few keys, and what must still be there for it to be right.
+    A change to a few keys, and the values on which it is based.
 
     Attributes:
-        keys: Every key that it names; a cluster wants to know them beforehand.
-        commands: What is done, each key as its place in `keys`, counted from one.
+        keys: Every key that it names; a cluster requires them.
+        commands: The commands, each key as its place in `keys`, counted from one.
     """
 
     def __init__(self, names: Names) -> None:
@@ -96,20 +96,20 @@ class Plan:
         return json.dumps({"expected": self._expected, "commands": self.commands})
 
     def expect(self, key: str, value: str | None) -> None:
-        """Let the plan be void unless *key* holds *value*, or nothing where that is None."""
+        """Carry out the plan only if *key* has *value*; None: if there is no such key."""
         # A missing value is `false` in Lua.
         self._expected.append((self._place(key), False if value is None else value))
 
     def put_attempt(self, attempt: Attempt, *, over: Attempt | None) -> None:
-        """Write the attempt and its indexes, *over* the one that stands there."""
+        """Write the attempt and its indexes, *over* the current one."""
         code = attempt.code_hash.hex()
         self._do("SET", self._names.attempt(attempt.code_hash), row_to_json(attempt.as_row()))
         if over is not None and over.flow_hash not in (None, attempt.flow_hash):
             self._do("DEL", self._names.flow(over.flow_hash))
         if attempt.flow_hash is not None:
             self._do("SET", self._names.flow(attempt.flow_hash), code)
-        self._file(OWING, code, at=attempt.leased_until if owes(attempt) else None)
-        ended = forgettable(attempt, settled_before=_END_OF_TIME)
+        self._file(PENDING, code, at=attempt.leased_until if is_pending(attempt) else None)
+        ended = can_forget(attempt, settled_before=_END_OF_TIME)
         self._file(ENDED, code, at=attempt.settled_at if ended else None)
         held = attempt.state is AttemptState.QUARANTINED
         self._do("SADD" if held else "SREM", self._names.index(QUARANTINED), code)
@@ -120,26 +120,26 @@ class Plan:
         self._do("DEL", self._names.attempt(attempt.code_hash))
         if attempt.flow_hash is not None:
             self._do("DEL", self._names.flow(attempt.flow_hash))
-        self._file(OWING, code, at=None)
+        self._file(PENDING, code, at=None)
         self._file(ENDED, code, at=None)
 
     def put_connection(
         self, connection: StoredConnection, *, over: StoredConnection | None
     ) -> None:
-        """Write the connection and its indexes, *over* the one that stands there."""
-        key = connection_hash(connection.connection_id).hex()
-        self._do("SET", self._names.connection_of(key), row_to_json(connection.as_row()))
+        """Write the connection and its indexes, *over* the current one."""
+        hashed = connection_hash(connection.connection_id).hex()
+        self._do("SET", self._names.connection_of(hashed), row_to_json(connection.as_row()))
         if over is not None and over.customer_id != connection.customer_id:
-            self._do("SREM", self._names.customer(over.customer_id), key)
-        self._do("SADD", self._names.customer(connection.customer_id), key)
-        self._do("ZADD", self._names.index(CONNECTIONS), "0", key)
+            self._do("SREM", self._names.customer(over.customer_id), hashed)
+        self._do("SADD", self._names.customer(connection.customer_id), hashed)
+        self._do("ZADD", self._names.index(CONNECTIONS), "0", hashed)
 
     def drop_connection(self, connection: StoredConnection) -> None:
         """Remove the connection and its place in the indexes."""
-        key = connection_hash(connection.connection_id).hex()
-        self._do("DEL", self._names.connection_of(key))
-        self._do("SREM", self._names.customer(connection.customer_id), key)
-        self._do("ZREM", self._names.index(CONNECTIONS), key)
+        hashed = connection_hash(connection.connection_id).hex()
+        self._do("DEL", self._names.connection_of(hashed))
+        self._do("SREM", self._names.customer(connection.customer_id), hashed)
+        self._do("ZREM", self._names.index(CONNECTIONS), hashed)
 
     def _file(self, index: str, code: str, *, at: datetime | None) -> None:
         if at is None:
@@ -158,18 +158,18 @@ class Plan:
 
 
 def text_of(value: bytes | str) -> str:
-    """The value of a client that decodes and of one that does not: all of ours are ASCII."""
-    # A letter that is none makes no row, and is found out there.
+    """The text of a value, which a client may or may not have decoded; ours are ASCII."""
+    # Other bytes become a text that is no row.
     return value.decode("ascii", "replace") if isinstance(value, bytes) else value
 
 
-def attempt_of(value: str | None) -> Attempt | None:
-    """The attempt that *value* is; None for no value. Raises StorageUnavailable: unreadable."""
+def attempt_in(value: str | None) -> Attempt | None:
+    """The attempt in *value*; None for no value. Raises StorageUnavailable: unreadable."""
     return None if value is None else Attempt.from_row(_row(value))
 
 
-def connection_of(value: str | None) -> StoredConnection | None:
-    """The connection that *value* is; None for no value. Raises StorageUnavailable: unreadable."""
+def connection_in(value: str | None) -> StoredConnection | None:
+    """The connection in *value*; None for no value. Raises StorageUnavailable: unreadable."""
     return None if value is None else StoredConnection.from_row(_row(value))
 
 
@@ -183,7 +183,7 @@ def _row(value: str) -> Row:
 def readable(
     values: Iterable[str | None], *, read: Callable[[str | None], T | None]
 ) -> Iterator[T]:
-    """The records that these values make, without those that make none."""
+    """The records in these values, without those that cannot be read."""
     for value in values:
         with suppress(StorageUnavailable):
             record = read(value)

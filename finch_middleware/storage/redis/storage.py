@@ -1,9 +1,9 @@
 """
 Attempts and connections in Redis or Valkey.
 
-Everything lies in one hash slot, so that one script can change an attempt, its flow and its
-connection at once, in a cluster too. Each record is a string of JSON beside a few indexes.
-No key expires: what is no longer needed goes with `forget`.
+Every key is in one hash slot, so that one script can change an attempt, its flow and its
+connection at once, in a cluster too. Each record is a string of JSON; a few indexes list them.
+No key expires: `forget` removes what is no longer needed.
 """
 
 from __future__ import annotations
@@ -24,18 +24,23 @@ from redis.retry import Retry
 from finch_middleware.attempts import Attempt, AttemptState
 from finch_middleware.errors import ConfigurationError, SchemaMismatch, StorageUnavailable
 from finch_middleware.records import StoredConnection, connection_hash
-from finch_middleware.storage.precedence import forgettable, gives_way, owes, replaces
+from finch_middleware.storage.precedence import (
+    attempt_replaces,
+    can_forget,
+    connection_replaces,
+    is_pending,
+)
 from finch_middleware.storage.protocol import Scan, Storage
 from finch_middleware.storage.redis.plan import (
     COMPARE_AND_WRITE,
     CONNECTIONS,
     ENDED,
-    OWING,
+    PENDING,
     QUARANTINED,
     Names,
     Plan,
-    attempt_of,
-    connection_of,
+    attempt_in,
+    connection_in,
     microseconds,
     readable,
     text_of,
@@ -46,7 +51,7 @@ T = TypeVar("T")
 
 _PATIENCE_SECONDS = 3
 
-#: Lost races after which a writer gives up; of those that race, one always gets through.
+#: Lost races after which a writer gives up; one of those that race always wins.
 _TRIES = 100
 
 #: Records read in one round trip.
@@ -54,7 +59,7 @@ _BATCH = 500
 
 _SETTINGS = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
 
-# What a cluster's client raises by itself is no RedisError.
+# Not every error of a cluster's client is a RedisError.
 _FAULTS = (exceptions.RedisError, exceptions.RedisClusterException, UnicodeError, OSError)
 
 _REASONS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...] = (
@@ -70,19 +75,18 @@ class RedisStorage(Storage):
     """
     A storage in Redis or Valkey, on one server or in a cluster.
 
-    Give it a URL, or a client that the application has made. Nothing is opened before the
+    Pass a URL, or a client that the application has made. Nothing is opened before the
     first call. A server that may lose what it confirmed, or evicts it, is refused by
     `check`: it must run with ``appendonly yes``, ``appendfsync always`` and ``maxmemory-policy
     noeviction``. A failover to a replica can lose the last moments even so.
 
     Arguments:
-        prefix: Stands before every key; needs a hash tag such as ``{finch}``.
-        accept_data_loss: Takes any server. What it loses is tokens that never expire and are
-            then known to nobody, and claims, so that a code may be presented twice. In a URL:
-            ``?accept_data_loss=true``.
+        prefix: The beginning of every key; needs a hash tag such as ``{finch}``.
+        accept_data_loss: Accept any server. It may lose tokens, which never expire at Finch, and
+            claims, so that a code may be presented twice. In a URL: ``?accept_data_loss=true``.
 
     Raises:
-        ConfigurationError: The URL is not one, or the prefix has no hash tag.
+        ConfigurationError: The URL cannot be parsed, or the prefix has no hash tag.
     """
 
     def __init__(
@@ -101,7 +105,7 @@ class RedisStorage(Storage):
         if isinstance(url_or_client, str):
             url, accepted = without_option(url_or_client)
             self._client = _client(url)
-            # A client of ours ends with us; the application's is the application's to end.
+            # A client of ours ends with this object; the application closes its own.
             weakref.finalize(self, self._client.close)
             accept_data_loss = accept_data_loss or accepted
         self._shared = not isinstance(url_or_client, str)
@@ -110,26 +114,24 @@ class RedisStorage(Storage):
         self._trusted = accept_data_loss
 
     def close(self) -> None:
-        """Close the connections; the next call opens new ones. Not a client's of yours."""
+        """Close the connections, unless they are those of the application's client."""
         if not self._shared:
             self._client.close()
 
     def check(self) -> None:
-        """Return when a claim written now would be durable; see `Storage.check`."""
         self._require_durability()
-        # Writes nothing, for there is no such key, and yet is refused wherever a write is.
+        # Writes nothing, because there is no such key, but is refused wherever a write is.
         self._ask(lambda: self._client.set(self._names.index("nothing"), "", xx=True))
 
     def describe(self) -> Sequence[str]:
-        """The settings that matter, as far as the server tells them, and our prefix."""
-        told = {name: self._ask(partial(self._setting, name)) for name in _SETTINGS}
+        """The settings that matter, where the server shows them, and our prefix."""
+        settings = {name: self._ask(partial(self._setting, name)) for name in _SETTINGS}
         return [
-            *(f"{name} {'untold' if value is None else value}" for name, value in told.items()),
+            *(f"{name} {value or 'unknown'}" for name, value in settings.items()),
             f"keys {self._names.index('*')}",
         ]
 
     def claim(self, attempt: Attempt) -> Attempt | None:
-        """None for the one caller that won, for all others the attempt that stands."""
         for _ in range(_TRIES):
             plan = Plan(self._names)
             plan.expect(self._names.attempt(attempt.code_hash), None)
@@ -138,51 +140,42 @@ class RedisStorage(Storage):
             plan.put_attempt(attempt, over=None)
             if self._write(plan):
                 return None
-            standing = self._standing(attempt)
-            if standing is not None:
-                return standing
+            current = self._current(attempt)
+            if current is not None:
+                return current
         raise StorageUnavailable("busy")
 
     def attempt(self, code_hash: bytes) -> Attempt | None:
-        """The attempt that stands for this code."""
-        return attempt_of(self._get(self._names.attempt(code_hash)))
+        return attempt_in(self._get(self._names.attempt(code_hash)))
 
     def settle(self, attempt: Attempt, connection: StoredConnection | None = None) -> bool:
-        """Write the end of an attempt and the connection that it brought, as `Storage` says."""
         return self._until_written(partial(self._settle, attempt, connection=connection))
 
     def release(self, attempt: Attempt) -> None:
-        """Remove the claim, if it is still this attempt's and still claimed."""
         self._until_written(partial(self._release, attempt))
 
     def unsettled(self, *, leased_before: datetime) -> Sequence[Attempt]:
-        """Attempts that owe something and whose lease ended before that instant."""
-        values = self._values_of_attempts(self._due(OWING, leased_before))
-        return [each for each in readable(values, read=attempt_of) if owes(each)]
+        values = self._values_of_attempts(self._due(PENDING, leased_before))
+        return [each for each in readable(values, read=attempt_in) if is_pending(each)]
 
     def quarantined(self) -> Sequence[Attempt]:
-        """Attempts that hold a token which nobody could be given."""
         values = self._values_of_attempts(self._members(self._names.index(QUARANTINED)))
-        held = [each for value in values if (each := attempt_of(value))]
+        held = [each for value in values if (each := attempt_in(value))]
         return [each for each in held if each.state is AttemptState.QUARANTINED]
 
     def get(self, connection_id: str) -> StoredConnection | None:
-        """That connection, whoever it belongs to."""
-        return connection_of(self._get(self._names.connection(connection_id)))
+        return connection_in(self._get(self._names.connection(connection_id)))
 
     def for_customer(self, customer_id: str) -> Sequence[StoredConnection]:
-        """A customer's connections that can be read, the newest `obtained_at` first."""
         keys = self._members(self._names.customer(customer_id))
-        found = readable(self._values_of_connections(keys), read=connection_of)
+        found = readable(self._values_of_connections(keys), read=connection_in)
         mine = (each for each in found if each.customer_id == customer_id)
         return sorted(mine, key=lambda each: each.obtained_at, reverse=True)
 
     def delete(self, connection_id: str) -> bool:
-        """Remove a connection. Whether there was one."""
         return self._until_written(partial(self._delete, connection_id))
 
     def scan(self, *, after: str | None, limit: int) -> Scan:
-        """Up to *limit* connections in the order of their hashes; see `Storage.scan`."""
         start = "-" if after is None else f"({connection_hash(after).hex()}"
         found: list[StoredConnection] = []
         unread: list[str] = []
@@ -192,19 +185,18 @@ class RedisStorage(Storage):
                 break
             for key, value in zip(keys, self._values_of_connections(keys), strict=True):
                 try:
-                    found += filter(None, [connection_of(value)])
+                    found += filter(None, [connection_in(value)])
                 except StorageUnavailable:
                     unread.append(self._names.connection_of(key))
-            # One that was deleted meanwhile must not make the batch look like the last.
+            # A row that was just deleted must not make this batch the last one.
             start = f"({keys[-1]}"
         return Scan(connections=found, unreadable=unread)
 
     def swap(self, old: StoredConnection, new: StoredConnection) -> bool:
-        """Replace *old* by *new* if it still stands exactly so. Whether it did."""
         return self._until_written(partial(self._swap, old, new=new))
 
     def forget(self, *, settled_before: datetime) -> int:
-        """Remove a batch of attempts settled before that instant that owe nothing: how many."""
+        """Remove one batch; see `Storage.forget`."""
         due = self._due(ENDED, settled_before, limit=_BATCH)
         codes = [bytes.fromhex(code) for code in due]
         return sum(
@@ -212,54 +204,54 @@ class RedisStorage(Storage):
             for code in codes
         )
 
-    # What a writer decides on, and what it then plans
+    # What a writer reads and plans
 
-    def _standing(self, attempt: Attempt) -> Attempt | None:
-        """The attempt in this one's way: on its code, else on its flow."""
-        standing = self.attempt(attempt.code_hash)
-        if standing is not None or attempt.flow_hash is None:
-            return standing
+    def _current(self, attempt: Attempt) -> Attempt | None:
+        """The existing attempt with its code, or else with its flow."""
+        current = self.attempt(attempt.code_hash)
+        if current is not None or attempt.flow_hash is None:
+            return current
         code = self._get(self._names.flow(attempt.flow_hash))
         return None if code is None else self.attempt(bytes.fromhex(code))
 
     def _settle(self, attempt: Attempt, plan: Plan, *, connection: StoredConnection | None) -> bool:
         if connection is not None:
-            old = connection_of(self._look(plan, self._names.connection(connection.connection_id)))
-            if old is None or replaces(connection, old=old):
+            old = connection_in(self._read(plan, self._names.connection(connection.connection_id)))
+            if old is None or connection_replaces(connection, current=old):
                 plan.put_connection(connection, over=old)
         if attempt.flow_hash is not None:
-            holder = self._look(plan, self._names.flow(attempt.flow_hash))
+            holder = self._read(plan, self._names.flow(attempt.flow_hash))
             if holder not in (None, attempt.code_hash.hex()):
                 attempt = dataclasses.replace(attempt, flow_hash=None)
-        standing = attempt_of(self._look(plan, self._names.attempt(attempt.code_hash)))
-        if standing is not None and not gives_way(standing, to=attempt):
-            return standing == attempt
-        plan.put_attempt(attempt, over=standing)
+        current = attempt_in(self._read(plan, self._names.attempt(attempt.code_hash)))
+        if current is not None and not attempt_replaces(attempt, current=current):
+            return current == attempt
+        plan.put_attempt(attempt, over=current)
         return True
 
     def _release(self, attempt: Attempt, plan: Plan) -> None:
-        standing = attempt_of(self._look(plan, self._names.attempt(attempt.code_hash)))
-        if standing is None or standing.attempt_id != attempt.attempt_id:
+        current = attempt_in(self._read(plan, self._names.attempt(attempt.code_hash)))
+        if current is None or current.attempt_id != attempt.attempt_id:
             return
-        if standing.state is AttemptState.CLAIMED:
-            plan.drop_attempt(standing)
+        if current.state is AttemptState.CLAIMED:
+            plan.drop_attempt(current)
 
     def _forget(self, code_hash: bytes, plan: Plan, *, settled_before: datetime) -> bool:
-        standing = attempt_of(self._look(plan, self._names.attempt(code_hash)))
-        if standing is None or not forgettable(standing, settled_before=settled_before):
+        current = attempt_in(self._read(plan, self._names.attempt(code_hash)))
+        if current is None or not can_forget(current, settled_before=settled_before):
             return False
-        plan.drop_attempt(standing)
+        plan.drop_attempt(current)
         return True
 
     def _delete(self, connection_id: str, plan: Plan) -> bool:
-        old = connection_of(self._look(plan, self._names.connection(connection_id)))
+        old = connection_in(self._read(plan, self._names.connection(connection_id)))
         if old is None:
             return False
         plan.drop_connection(old)
         return True
 
     def _swap(self, old: StoredConnection, plan: Plan, *, new: StoredConnection) -> bool:
-        if connection_of(self._look(plan, self._names.connection(old.connection_id))) != old:
+        if connection_in(self._read(plan, self._names.connection(old.connection_id))) != old:
             return False
         plan.put_connection(new, over=old)
         return True
@@ -267,7 +259,7 @@ class RedisStorage(Storage):
     # The server
 
     def _until_written(self, decide: Callable[[Plan], T]) -> T:
-        """Let *decide* look and plan until nothing changed between its look and the write."""
+        """Let *decide* read and plan, until nothing changes between its reads and the write."""
         for _ in range(_TRIES):
             plan = Plan(self._names)
             decision = decide(plan)
@@ -276,13 +268,13 @@ class RedisStorage(Storage):
         raise StorageUnavailable("busy")
 
     def _write(self, plan: Plan) -> bool:
-        """Whether the plan was carried out: all of what it expects was still so."""
+        """Whether the plan was carried out, because every value was still as expected."""
         self._require_ready()
-        answer = self._ask(lambda: self._script(keys=plan.keys, args=[plan.as_json()]))
-        return bool(answer == 1)
+        result = self._ask(lambda: self._script(keys=plan.keys, args=[plan.as_json()]))
+        return bool(result == 1)
 
-    def _look(self, plan: Plan, key: str) -> str | None:
-        """The value there, which must still be the same when the plan is carried out."""
+    def _read(self, plan: Plan, key: str) -> str | None:
+        """The value of *key*, which must be the same when the plan is carried out."""
         value = self._get(key)
         plan.expect(key, value)
         return value
@@ -298,7 +290,7 @@ class RedisStorage(Storage):
         return self._get_each([self._names.connection_of(key) for key in keys])
 
     def _get_each(self, keys: Sequence[str]) -> Iterator[str | None]:
-        """The value of each, read in batches; None for one that is gone."""
+        """The value of each key, read in batches; None where there is none."""
         for start in range(0, len(keys), _BATCH):
             batch = keys[start : start + _BATCH]
             values: list[Any] = self._ask(partial(self._client.mget, batch))
@@ -308,7 +300,7 @@ class RedisStorage(Storage):
         return [text_of(each) for each in self._ask(lambda: self._client.smembers(key))]
 
     def _due(self, index: str, before: datetime, *, limit: int = -1) -> list[str]:
-        """The codes in that index whose instant lies before *before*; all, or the first *limit*."""
+        """The codes in that index with an instant before *before*; all, or the first *limit*."""
         key, end = self._names.index(index), f"({microseconds(before)}"
         found = self._ask(lambda: self._client.zrangebyscore(key, "-inf", end, start=0, num=limit))
         return [text_of(each) for each in found]
@@ -340,14 +332,14 @@ class RedisStorage(Storage):
         self._trusted = True
 
     def _setting(self, name: str) -> str | None:
-        """As the server says that holds our keys: in a cluster each node has its own settings."""
+        """The setting of the node that holds our keys: each node of a cluster has its own."""
         owner_of = getattr(self._client, "get_node_from_key", None)
         key = self._names.index(CONNECTIONS)
         where = {"target_nodes": owner_of(key)} if owner_of is not None else {}
         try:
             answer = self._client.config_get(name, **where)
         except exceptions.ResponseError:
-            # A hosted Redis keeps to itself how it is set up.
+            # A hosted Redis does not show its settings.
             return None
         return next((text_of(value) for value in answer.values()), None)
 
@@ -356,7 +348,7 @@ class RedisStorage(Storage):
             return question()
         except _FAULTS as error:
             reason = _reason(error)
-        # Not inside the except block: an error beneath may repeat the command.
+        # Not inside the except block: the driver's error may repeat the command.
         raise StorageUnavailable(reason)
 
 
@@ -366,12 +358,12 @@ def _client(url: str) -> redis.Redis:
             url,
             socket_timeout=_PATIENCE_SECONDS,
             socket_connect_timeout=_PATIENCE_SECONDS,
-            # A write that may have been carried out is not sent again behind our back.
+            # Without a retry: a write may have been carried out although its reply was lost.
             retry=Retry(NoBackoff(), 0),
         )
-    # The library's own message repeats the URL, password included.
+    # The library's own message contains the URL with its password.
     raise ConfigurationError(
-        ["The storage URL is not one: it reads redis://user:password@host:6379/0."]
+        ["The storage URL cannot be parsed: write redis://user:password@host:6379/0."]
     )
 
 

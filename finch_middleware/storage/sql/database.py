@@ -1,4 +1,4 @@
-"""Transactions and reads on an engine: what is tried again, what an error becomes."""
+"""Transactions and reads on an engine: what is retried, and which error is raised."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from finch_middleware.storage.sql.dialects import Fault, dialect_of
 
 T = TypeVar("T")
 
-#: How often a transaction is begun that the database undid: a deadlock, a lost race.
+#: Tries of a transaction that the database rolls back: a deadlock, a lost race.
 _TRIES = 4
 
 
 class Database:
     """
-    An engine, ours or the application's, and the only ways in which it is used.
+    An engine, ours or the application's. All statements go through this class.
 
-    Transactions begin and end by hand on connections in autocommit, so that SQLite's can
-    begin as a writer's without a listener that would change the application's own.
+    Connections are in autocommit, and transactions begin and end by statements: SQLite's can
+    then begin as a writer's without a listener that would change the application's own.
 
     Attributes:
-        dialect: What its database needs told apart.
+        dialect: What its database does differently.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Database:
         process = self._process.get()
         if process.prepared:
             return
-        # Who waits behind one that gets no answer does not then wait for its own as well.
+        # A thread that has waited for another's preparation does not wait for its own as well.
         if not process.preparing.acquire(timeout=dialects.PATIENCE_SECONDS):
             raise StorageUnavailable("busy")
         try:
@@ -80,7 +80,7 @@ class Database:
 
     def write(self, work: Callable[[Connection], T]) -> T:
         """
-        Do *work* in one durable transaction, again where the database undid it.
+        Do *work* in one durable transaction, again where the database rolled it back.
 
         Raises:
             StorageUnavailable: The commit was not confirmed.
@@ -102,13 +102,13 @@ class Database:
         except (SQLAlchemyError, UnicodeError, OSError) as error:
             fault = self.dialect.fault(error)
         except (ValueError, TypeError, AttributeError):
-            # SQLite keeps what it is given, and an instant may be any text.
+            # SQLite stores any text in a column of instants.
             fault = Fault("unreadable")
         # Not inside the except block: the error beneath holds the bound parameters.
         raise StorageUnavailable(fault.reason)
 
     def transact(self, work: Callable[[Connection], T]) -> T:
-        """`write`, also before the tables are known to be there."""
+        """`write`, also before the tables are known to exist."""
         fault = Fault("unavailable", passing=True)
         tries = 0
         while fault.passing and tries < _TRIES:
@@ -121,7 +121,7 @@ class Database:
         raise StorageUnavailable(fault.reason)
 
     def close(self) -> None:
-        """Close the pooled connections of an engine of ours; the next use opens new ones."""
+        """Close the pooled connections of our own engine; the next use opens new ones."""
         if not self._shared:
             _dispose(self._engine, self._process)
 
@@ -134,7 +134,7 @@ class Database:
 
     @contextmanager
     def _connection(self) -> Iterator[Connection]:
-        """A connection in autocommit; the pool gives it back to the application as it was."""
+        """A connection in autocommit; a shared one is restored before the pool gets it back."""
         self._process.get()
         with self._engine.connect() as connection:
             if not self._shared:
@@ -151,9 +151,9 @@ class Database:
                 self.dialect.begin(connection)
                 yield connection
                 connection.exec_driver_sql("COMMIT")
-            except BaseException:  # raised again below, whatever it is
-                # A database rolls back what a closed connection leaves behind, whatever the
-                # state that this one is in; and nobody gets it from the pool half-way.
+            except BaseException:  # raised again below
+                # The database rolls back when the connection is closed, whatever its state, and
+                # the pool never hands out a connection inside a transaction.
                 connection.invalidate()
                 raise
 
@@ -165,7 +165,7 @@ def _parsed(url: str | URL) -> URL:
         pass
     # SQLAlchemy's own message repeats the URL, password included.
     raise ConfigurationError(
-        ["The storage URL is not one: it reads dialect+driver://user:password@host/database."]
+        ["The storage URL cannot be parsed: write dialect+driver://user:password@host/database."]
     )
 
 
@@ -181,13 +181,13 @@ def _engine(url: URL, options: dict[str, Any]) -> Engine:
     except (ArgumentError, ImportError):
         pass
     raise ConfigurationError(
-        [f"The storage needs a driver that is not installed: pip install that of {url.drivername}."]
+        [f"The driver of {url.drivername} is not installed: install it with pip."]
     )
 
 
 @dataclass(slots=True)
 class _Process:
-    """What a process knows of the database, and who finds it out."""
+    """What one process knows of the database."""
 
     prepared: bool = False
     preparing: threading.Lock = field(default_factory=threading.Lock)

@@ -1,4 +1,4 @@
-"""Every statement of `SQLAlchemyStorage`, built once: SQLAlchemy then compiles each only once."""
+"""Every statement of `SQLAlchemyStorage`, built once, so that SQLAlchemy compiles it once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Statements:
     """
     The statements over one storage's tables.
 
-    Parameters named ``of_…`` stand in a WHERE clause: an UPDATE takes the plain names for columns.
+    Parameters of a WHERE clause are named ``of_…``: in an UPDATE, the plain names are columns.
     """
 
     def __init__(self, tables: Tables, *, dialect: Dialect) -> None:
@@ -32,18 +32,18 @@ class Statements:
         self._attempts(tables, dialect=dialect)
         self._sweeps(tables)
 
-        of_key = connections.c.connection_hash == bindparam("of_key")
+        of_hash = connections.c.connection_hash == bindparam("of_hash")
         self.keep_newest = dialect.newest(connections)
-        self.connection = select(connections).where(of_key)
+        self.connection = select(connections).where(of_hash)
         self.connection_locked = self.connection.with_for_update()
-        self.update_connection = update(connections).where(of_key)
-        self.delete_connection = delete(connections).where(of_key)
+        self.update_connection = update(connections).where(of_hash)
+        self.delete_connection = delete(connections).where(of_hash)
         self.of_customer = (
             select(connections)
             .where(connections.c.customer_hash == bindparam("of_customer"))
             .order_by(connections.c.obtained_at.desc())
         )
-        behind = connections.c.connection_hash > bindparam("of_key")
+        behind = connections.c.connection_hash > bindparam("of_hash")
         names = (connections.c.connection_hash, connections.c.connection_id)
         self.scan, self.scan_names = (
             query.where(behind).order_by(connections.c.connection_hash).limit(bindparam("of_limit"))
@@ -56,7 +56,7 @@ class Statements:
     def _attempts(self, tables: Tables, *, dialect: Dialect) -> None:
         attempts = tables.attempts
         of_code = attempts.c.code_hash == bindparam("of_code")
-        # SQLAlchemy forgets how many rows an INSERT wrote unless it is asked to remember.
+        # Without preserve_rowcount, SQLAlchemy does not keep the number of inserted rows.
         self.claim = dialect.insertion(attempts).execution_options(preserve_rowcount=True)
         self.insert_attempt = insert(attempts)
         self.attempt = select(attempts).where(of_code)
@@ -71,12 +71,12 @@ class Statements:
 
     def _sweeps(self, tables: Tables) -> None:
         attempts = tables.attempts
-        owing = or_(
+        pending = or_(
             attempts.c.state == AttemptState.CLAIMED.value,
             and_(attempts.c.state.in_(_ENDED), attempts.c.notified == false()),
         )
         self.unsettled = select(attempts).where(
-            owing, attempts.c.leased_until < bindparam("of_instant")
+            pending, attempts.c.leased_until < bindparam("of_instant")
         )
         forgettable: ColumnElement[bool] = and_(
             attempts.c.state.in_(_ENDED),

@@ -13,7 +13,7 @@ from sqlalchemy.engine import URL
 from finch_middleware.attempts import Attempt
 from finch_middleware.errors import StorageUnavailable
 from finch_middleware.records import Row, StoredConnection, connection_hash, customer_hash
-from finch_middleware.storage.precedence import gives_way
+from finch_middleware.storage.precedence import attempt_replaces
 from finch_middleware.storage.protocol import Scan, Storage
 from finch_middleware.storage.sql.database import Database
 from finch_middleware.storage.sql.schema import require_tables, tables
@@ -21,13 +21,13 @@ from finch_middleware.storage.sql.statements import Statements
 
 T = TypeVar("T")
 
-#: Claims tried where the winner released its own before we could read it.
+#: Tries of a claim whose winner releases its own before we can read it.
 _TRIES = 4
 
-#: Attempts forgotten in one transaction, so that no claim waits long behind them.
+#: Attempts removed in one transaction, so that no claim waits long for them.
 _BATCH = 500
 
-#: A code that no HMAC yields: asks whether a row could be written without writing one.
+#: A hash that no code has: shows whether a row could be written without writing one.
 _NO_CODE = bytes(32)
 
 
@@ -35,15 +35,15 @@ class SQLAlchemyStorage(Storage):
     """
     A storage in an SQL database: SQLite, PostgreSQL, MySQL or MariaDB.
 
-    Give it a URL with an explicit driver, or the application's Engine, whose pool it then
-    uses and whose own transactions it never touches. Nothing is opened before the first
-    call. In SQLite the tables are made at first use; elsewhere by `create_tables`, once.
+    Pass a URL with an explicit driver, or the application's Engine: the storage then uses its
+    pool and never touches the application's own transactions. Nothing is opened before the
+    first call. SQLite's tables are created at first use; elsewhere call `create_tables` once.
 
     Attributes:
         metadata: The two tables, for migration tools.
 
     Raises:
-        ConfigurationError: The URL is not one, or its database or driver is not known here.
+        ConfigurationError: The URL cannot be parsed, or its database or driver is not supported.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class SQLAlchemyStorage(Storage):
 
     @property
     def metadata(self) -> MetaData:
-        """The two tables, with columns named as `as_row()` names them."""
+        """The two tables; their columns have the names of `as_row()`."""
         return self._tables.metadata
 
     def create_tables(self) -> bool:
@@ -76,89 +76,76 @@ class SQLAlchemyStorage(Storage):
         return True
 
     def close(self) -> None:
-        """Close the pooled connections; the next call opens new ones. Not an Engine's of yours."""
+        """Close the pooled connections, unless they are those of the application's Engine."""
         self._database.close()
 
     def check(self) -> None:
-        """Return when a claim written now would be durable; see `Storage.check`."""
         self._database.prepare()
         nothing = {"of_code": _NO_CODE, "of_attempt": ""}
         self._database.write(lambda db: db.execute(self._sql.release, nothing))
 
     def describe(self) -> Sequence[str]:
-        """The kind of database and its version, the settings that matter, and our tables."""
+        """The database and its version, the settings that matter, and our tables."""
         facts = self._database.dialect.facts
-        answers = self._database.write(
+        values = self._database.write(
             lambda db: [db.exec_driver_sql(query).scalar_one() for query in facts.values()]
         )
-        told = [f"{name} {answer}" for name, answer in zip(facts, answers, strict=True)]
-        return [*told, *sorted(self._tables.metadata.tables)]
+        described = [f"{name} {value}" for name, value in zip(facts, values, strict=True)]
+        return [*described, *sorted(self._tables.metadata.tables)]
 
     def claim(self, attempt: Attempt) -> Attempt | None:
-        """None for the one caller that won, for all others the attempt that stands."""
         for _ in range(_TRIES):
-            won, standing = self._database.write(lambda db: self._claim(db, attempt))
-            if won or standing is not None:
-                return standing
-        # Each time the winner had released its claim before we could read it.
+            won, current = self._database.write(lambda db: self._claim(db, attempt))
+            if won or current is not None:
+                return current
         raise StorageUnavailable("busy")
 
     def attempt(self, code_hash: bytes) -> Attempt | None:
-        """The attempt that stands for this code, as last committed."""
         return _only(self._read_attempts(self._sql.attempt, of_code=code_hash))
 
     def settle(self, attempt: Attempt, connection: StoredConnection | None = None) -> bool:
-        """Write the end of an attempt and the connection that it brought, as `Storage` says."""
         row = connection.as_row() if connection is not None else None
         return self._database.write(lambda db: self._settle(db, attempt, connection=row))
 
     def release(self, attempt: Attempt) -> None:
-        """Remove the claim, if it is still this attempt's and still claimed."""
         values = {"of_code": attempt.code_hash, "of_attempt": attempt.attempt_id}
         self._database.write(lambda db: db.execute(self._sql.release, values))
 
     def unsettled(self, *, leased_before: datetime) -> Sequence[Attempt]:
-        """Attempts that owe something and whose lease ended before that instant."""
         rows = self._database.read(self._sql.unsettled, of_instant=leased_before)
         return _readable(rows, read=Attempt.from_row)[0]
 
     def quarantined(self) -> Sequence[Attempt]:
-        """Attempts that hold a token which nobody could be given."""
         return self._read_attempts(self._sql.quarantined)
 
     def get(self, connection_id: str) -> StoredConnection | None:
-        """That connection, whoever it belongs to."""
-        rows = self._database.read(self._sql.connection, of_key=connection_hash(connection_id))
+        rows = self._database.read(self._sql.connection, of_hash=connection_hash(connection_id))
         return _only([StoredConnection.from_row(row) for row in rows])
 
     def for_customer(self, customer_id: str) -> Sequence[StoredConnection]:
-        """A customer's connections that can be read, the newest `obtained_at` first."""
-        key = customer_hash(customer_id)
-        rows = self._database.read(self._sql.of_customer, of_customer=key)
+        hashed = customer_hash(customer_id)
+        rows = self._database.read(self._sql.of_customer, of_customer=hashed)
         return _readable(rows, read=StoredConnection.from_row)[0]
 
     def delete(self, connection_id: str) -> bool:
-        """Remove a connection. Whether there was one."""
-        key = {"of_key": connection_hash(connection_id)}
+        hashed = {"of_hash": connection_hash(connection_id)}
         return self._database.write(
-            lambda db: db.execute(self._sql.delete_connection, key).rowcount == 1
+            lambda db: db.execute(self._sql.delete_connection, hashed).rowcount == 1
         )
 
     def scan(self, *, after: str | None, limit: int) -> Scan:
-        """Up to *limit* connections in the order of their hashes; see `Storage.scan`."""
         start = b"" if after is None else connection_hash(after)
         unread: list[str] = []
-        # An empty batch is the last one, so that a stretch of unreadable rows must not be one.
+        # An empty batch ends the scan, so rows that cannot be read must not make one.
         while rows := self._behind(start, limit=limit):
-            found, left_out = _readable(rows, read=StoredConnection.from_row)
-            unread += [str(row["connection_id"]) for row in left_out]
+            found, unread_rows = _readable(rows, read=StoredConnection.from_row)
+            unread += [str(row["connection_id"]) for row in unread_rows]
             if found:
                 return Scan(connections=found, unreadable=unread)
             start = bytes(rows[-1]["connection_hash"])
         return Scan(connections=[], unreadable=unread)
 
     def swap(self, old: StoredConnection, new: StoredConnection) -> bool:
-        """Replace *old* by *new* if it still stands exactly so. Whether it did."""
         return self._database.write(lambda db: self._swap(db, old, new=new))
 
     def swap_each(
@@ -168,49 +155,49 @@ class SQLAlchemyStorage(Storage):
         return self._database.write(lambda db: [self._swap(db, old, new=new) for old, new in pairs])
 
     def forget(self, *, settled_before: datetime) -> int:
-        """Remove a batch of attempts settled before that instant that owe nothing: how many."""
+        """Remove one batch; see `Storage.forget`."""
         values = {"of_instant": settled_before}
         found = self._database.read(self._sql.forgettable, of_limit=_BATCH, **values)
         return self._forget(codes=[row["code_hash"] for row in found], **values) if found else 0
 
     def _claim(self, db: Connection, attempt: Attempt) -> tuple[bool, Attempt | None]:
-        """Whether the claim was inserted, and the attempt that stood in its way."""
+        """Whether the claim was inserted, or else the attempt that prevents it."""
         if self._database.dialect.insert_once(db, self._sql.claim, row=attempt.as_row()):
             return True, None
-        standing = self._standing(db, self._sql.attempt, of_code=attempt.code_hash)
-        if standing is None and attempt.flow_hash is not None:
-            standing = self._standing(db, self._sql.attempt_of_flow, of_flow=attempt.flow_hash)
-        return False, standing
+        current = self._current(db, self._sql.attempt, of_code=attempt.code_hash)
+        if current is None and attempt.flow_hash is not None:
+            current = self._current(db, self._sql.attempt_of_flow, of_flow=attempt.flow_hash)
+        return False, current
 
     def _settle(self, db: Connection, attempt: Attempt, *, connection: Row | None) -> bool:
         if connection is not None:
             db.execute(self._sql.keep_newest, connection)
-        standing = self._standing(db, self._sql.attempt_locked, of_code=attempt.code_hash)
-        attempt = self._without_taken_flow(db, attempt)
-        if standing is None:
+        current = self._current(db, self._sql.attempt_locked, of_code=attempt.code_hash)
+        attempt = self._without_flow_of_another(db, attempt)
+        if current is None:
             db.execute(self._sql.insert_attempt, attempt.as_row())
             return True
-        if not gives_way(standing, to=attempt):
-            return standing == attempt
+        if not attempt_replaces(attempt, current=current):
+            return current == attempt
         db.execute(self._sql.update_attempt, {**attempt.as_row(), "of_code": attempt.code_hash})
         return True
 
-    def _without_taken_flow(self, db: Connection, attempt: Attempt) -> Attempt:
-        """The attempt as it can be written: its flow may be another's by now."""
+    def _without_flow_of_another(self, db: Connection, attempt: Attempt) -> Attempt:
+        """The attempt, without its flow where another attempt has that flow by now."""
         if attempt.flow_hash is None:
             return attempt
-        holder = self._standing(db, self._sql.attempt_of_flow, of_flow=attempt.flow_hash)
+        holder = self._current(db, self._sql.attempt_of_flow, of_flow=attempt.flow_hash)
         if holder is None or holder.code_hash == attempt.code_hash:
             return attempt
         return dataclasses.replace(attempt, flow_hash=None)
 
     def _swap(self, db: Connection, old: StoredConnection, *, new: StoredConnection) -> bool:
-        key = connection_hash(old.connection_id)
-        row = db.execute(self._sql.connection_locked, {"of_key": key}).first()
-        # Compared here, byte by byte: a database's collation would find more texts equal.
+        hashed = connection_hash(old.connection_id)
+        row = db.execute(self._sql.connection_locked, {"of_hash": hashed}).first()
+        # Compared here, byte by byte: for a database's collation more texts are equal.
         if row is None or StoredConnection.from_row(row._asdict()) != old:
             return False
-        db.execute(self._sql.update_connection, {**new.as_row(), "of_key": key})
+        db.execute(self._sql.update_connection, {**new.as_row(), "of_hash": hashed})
         return True
 
     def _forget(self, *, codes: Sequence[bytes], **values: Any) -> int:
@@ -230,7 +217,7 @@ class SQLAlchemyStorage(Storage):
             self._tables.metadata.create_all(db)
             require_tables(db, tables=self._tables)
 
-    def _standing(self, db: Connection, statement: Executable, **values: bytes) -> Attempt | None:
+    def _current(self, db: Connection, statement: Executable, **values: bytes) -> Attempt | None:
         row = db.execute(statement, values).first()
         return None if row is None else Attempt.from_row(row._asdict())
 
@@ -238,9 +225,9 @@ class SQLAlchemyStorage(Storage):
         return [Attempt.from_row(row) for row in self._database.read(statement, **values)]
 
     def _behind(self, start: bytes, *, limit: int) -> list[dict[str, Any]]:
-        """The next rows of the scan; of one that even its columns cannot hold, only the names."""
-        place = {"of_key": start, "of_limit": limit}
-        rows = self._legible(self._sql.scan, **place)
+        """The next rows of the scan; of a row that the driver cannot read, only the names."""
+        place = {"of_hash": start, "of_limit": limit}
+        rows = self._rows_or_none(self._sql.scan, **place)
         if rows is not None:
             return rows
         return [
@@ -248,10 +235,13 @@ class SQLAlchemyStorage(Storage):
         ]
 
     def _row_or_names(self, names: dict[str, Any]) -> dict[str, Any]:
-        return _only(self._legible(self._sql.connection, of_key=names["connection_hash"])) or names
+        return (
+            _only(self._rows_or_none(self._sql.connection, of_hash=names["connection_hash"]))
+            or names
+        )
 
-    def _legible(self, statement: Executable, **values: Any) -> list[dict[str, Any]] | None:
-        """The rows; None where one of them holds what its columns cannot."""
+    def _rows_or_none(self, statement: Executable, **values: Any) -> list[dict[str, Any]] | None:
+        """The rows; None where the driver cannot read one of them."""
         try:
             return self._database.read(statement, **values)
         except StorageUnavailable as fault:
@@ -267,12 +257,12 @@ def _only(records: list[T] | None) -> T | None:
 def _readable(
     rows: list[dict[str, Any]], *, read: Callable[[Mapping[str, Any]], T]
 ) -> tuple[list[T], list[dict[str, Any]]]:
-    """The records of those rows that make one, and the other rows."""
+    """The records that could be read, and the rows that could not."""
     records: list[T] = []
-    left_out: list[dict[str, Any]] = []
+    unread_rows: list[dict[str, Any]] = []
     for row in rows:
         try:
             records.append(read(row))
         except StorageUnavailable:
-            left_out.append(row)
-    return records, left_out
+            unread_rows.append(row)
+    return records, unread_rows

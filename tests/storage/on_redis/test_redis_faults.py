@@ -121,7 +121,7 @@ def test_server_that_does_not_say_how_it_is_set_up_is_refused(
     restricted: Callable[..., RedisStorage],
 ) -> None:
     storage = restricted("+@all", "-config")
-    assert "appendfsync untold" in storage.describe()
+    assert "appendfsync unknown" in storage.describe()
 
     with pytest.raises(SchemaMismatch, match="accept_data_loss=True"):
         storage.check()

@@ -1,7 +1,7 @@
 """
 The databases that `SQLAlchemyStorage` knows, one file each.
 
-`Dialect` is what a database has to tell about itself; `dialect_of` finds the one for a URL.
+`Dialect` is what differs between databases; `dialect_of` finds the one for a URL.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Fault:
 
     Attributes:
         reason: The word of `StorageUnavailable`.
-        passing: The database undid the transaction; the same again may well succeed.
+        passing: The database rolled back the transaction; a second try may succeed.
     """
 
     reason: str
@@ -44,12 +44,12 @@ _UNSTORABLE = Fault("unstorable")
 
 
 class Dialect(ABC):
-    """One database's ways. Everything here runs inside `SQLAlchemyStorage`."""
+    """What one database does differently. Everything here runs inside `SQLAlchemyStorage`."""
 
-    #: Whether the tables are made at first use, rather than by the operator.
+    #: Whether the tables are created at first use, rather than by the operator.
     makes_tables = False
 
-    #: What a person wants to know of it: a name, and the query for its value.
+    #: What `describe` shows: a name, and the query for its value.
     facts: ClassVar[Mapping[str, str]]
 
     def __init__(self, url: URL) -> None:
@@ -64,11 +64,11 @@ class Dialect(ABC):
         """Prepare a connection that an engine of ours has just opened."""
 
     def borrowing(self, connection: Connection) -> AbstractContextManager[None]:
-        """Bounds the waits of a session that is the application's; leaves it as it was."""
+        """Limit the waits of a session of the application; restore it afterwards."""
         return nullcontext()
 
     def writing(self) -> AbstractContextManager[None]:
-        """What a writer holds around its transaction, beyond the database's own locks."""
+        """A lock that a writer holds around its transaction, besides the database's own."""
         return nullcontext()
 
     @abstractmethod
@@ -76,7 +76,7 @@ class Dialect(ABC):
         """Begin a transaction that will write."""
 
     def reading(self, connection: Connection) -> AbstractContextManager[None]:
-        """What stands around a read on a connection in autocommit."""
+        """The transaction around a read, on a connection in autocommit."""
         return nullcontext()
 
     @abstractmethod
@@ -107,7 +107,7 @@ class Dialect(ABC):
     def fault(self, error: Exception) -> Fault:
         """What an error that escaped from SQLAlchemy means."""
         if isinstance(error, DataError):
-            # PostgreSQL's answer to NUL in a text, for one.
+            # For example a NUL in a text, which PostgreSQL refuses.
             return _UNSTORABLE
         if isinstance(error, DBAPIError):
             return self.driver_fault(error.orig)
@@ -123,7 +123,7 @@ class Dialect(ABC):
 
 
 def upsert(insert: Any, *, table: Table) -> Insert:
-    """The upsert that SQLite and PostgreSQL share; see `precedence.replaces`."""
+    """The upsert that SQLite and PostgreSQL share; see `precedence.connection_replaces`."""
     new, old = insert.excluded, table.c
     same_instant = (new.obtained_at == old.obtained_at) & (new.attempt_id != old.attempt_id)
     statement: Insert = insert.on_conflict_do_update(
@@ -136,12 +136,12 @@ def upsert(insert: Any, *, table: Table) -> Insert:
 
 def dialect_of(name: str, *, url: URL) -> Dialect:
     """
-    The ways of the database that SQLAlchemy calls *name*.
+    The dialect of the database that SQLAlchemy calls *name*.
 
     Raises:
-        ConfigurationError: This library does not know it, or it keeps nothing.
+        ConfigurationError: It is not supported, or it is in memory.
     """
-    # Here, because each of them is built on this file.
+    # Imported here, because each of them imports this file.
     from finch_middleware.storage.sql.dialects.mysql import MySQL
     from finch_middleware.storage.sql.dialects.postgresql import PostgreSQL
     from finch_middleware.storage.sql.dialects.sqlite import SQLite
@@ -154,5 +154,5 @@ def dialect_of(name: str, *, url: URL) -> Dialect:
     }
     if name not in known:
         names = ", ".join(known)
-        raise ConfigurationError([f"The storage knows no database {name!r}, but {names}."])
+        raise ConfigurationError([f"The database {name!r} is not supported; use one of {names}."])
     return known[name](url)

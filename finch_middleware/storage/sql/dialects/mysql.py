@@ -48,7 +48,7 @@ class MySQL(Dialect):
         1969: Fault("busy"),
         3024: Fault("busy"),
     }
-    # 3 is MariaDB's name for an older way to sync at each commit.
+    # 3 is an older way of MariaDB to sync at each commit.
     _SYNCED = (1, 3)
 
     def engine_options(self) -> dict[str, Any]:
@@ -69,7 +69,7 @@ class MySQL(Dialect):
 
     @contextmanager
     def borrowing(self, connection: Connection) -> Iterator[None]:
-        # One round trip before and two with it: their session is not ours to keep changed.
+        # One round trip before and two with it: the application must find its session unchanged.
         before = connection.exec_driver_sql(_LIMITS_IN_FORCE).one()
         connection.exec_driver_sql(_setting(**_limits()))
         try:
@@ -77,7 +77,7 @@ class MySQL(Dialect):
         finally:
             # A transaction that failed has closed its session.
             if not connection.invalidated:
-                _give_back(connection, locks=before[0], tables=before[1], statement=before[2])
+                _restore(connection, locks=before[0], tables=before[1], statement=before[2])
 
     def begin(self, connection: Connection) -> None:
         connection.exec_driver_sql("START TRANSACTION")
@@ -113,7 +113,7 @@ class MySQL(Dialect):
         return True
 
     def newest(self, table: Table) -> Insert:
-        """The upsert of `precedence.replaces`; what it compares is assigned last, in this order."""
+        """The upsert of `connection_replaces`; the columns that it compares are assigned last."""
         statement = mysql.insert(table)
         new, old = statement.inserted, table.c
         same_instant = (new.obtained_at == old.obtained_at) & (new.attempt_id != old.attempt_id)
@@ -132,7 +132,7 @@ class MySQL(Dialect):
         return self._FAULTS.get(_number(error), Fault("unavailable"))
 
 
-# MariaDB alone reads what stands in "M!", MySQL alone what stands in "!50708".
+# MariaDB alone reads comments that begin with "M!", MySQL alone those with "!50708".
 _LIMITS_IN_FORCE = (
     "SELECT @@innodb_lock_wait_timeout, @@lock_wait_timeout"
     "/*M! , @@max_statement_time */ /*!50708 , @@max_execution_time / 1000 */"
@@ -146,7 +146,7 @@ def _limits() -> dict[str, float]:
 
 
 def _setting(*, locks: float, tables: float, statement: float) -> str:
-    """The statement that sets these limits; MySQL knows the last for reads only."""
+    """The statement that sets these limits; MySQL applies the last one to reads only."""
     return (
         f"SET SESSION innodb_lock_wait_timeout = {locks}, lock_wait_timeout = {tables}"
         f"/*M! , max_statement_time = {statement} */"
@@ -154,11 +154,11 @@ def _setting(*, locks: float, tables: float, statement: float) -> str:
     )
 
 
-def _give_back(connection: Connection, **limits: float) -> None:
+def _restore(connection: Connection, **limits: float) -> None:
     try:
         connection.exec_driver_sql(_setting(**limits))
     except SQLAlchemyError:
-        # What was asked has its answer by now; the session is closed in place of given back.
+        # The result is known by now; the session is closed instead of given back.
         connection.invalidate()
 
 

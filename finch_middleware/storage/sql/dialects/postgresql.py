@@ -17,7 +17,7 @@ from finch_middleware.storage.sql.dialects import Dialect, Fault, upsert
 
 
 class PostgreSQL(Dialect):
-    """A PostgreSQL server: each transaction carries its own limits, as a proxy may demand."""
+    """A PostgreSQL server. Each transaction sets its own limits, so that a proxy may be used."""
 
     facts: ClassVar = {
         "PostgreSQL": "SHOW server_version",
@@ -42,7 +42,7 @@ class PostgreSQL(Dialect):
         "57014": Fault("busy"),
         "58030": Fault("io_error"),
     }
-    # An advisory lock has a number for a name: these are the first bytes of "finch_middleware".
+    # The number of an advisory lock: the first bytes of "finch_middleware".
     _SCHEMA_LOCK = 0x66696E63685F6D69
 
     def engine_options(self) -> dict[str, Any]:
@@ -52,16 +52,16 @@ class PostgreSQL(Dialect):
         patience = math.ceil(dialects.PATIENCE_SECONDS)
         options["connect_args"] = {
             "connect_timeout": patience,
-            # A host that vanished is noticed by what it does not acknowledge, and while we
-            # wait for its answer by two probes. A host whose PostgreSQL alone stands still
-            # acknowledges both: no setting of libpq bounds that.
+            # A host that is gone acknowledges neither what is sent nor the probes that are
+            # sent while we wait. A host whose PostgreSQL alone hangs acknowledges both: no
+            # setting of libpq limits that.
             "tcp_user_timeout": patience * 1000,
             "keepalives_idle": patience,
             "keepalives_interval": 1,
             "keepalives_count": 2,
         }
         if self._driver == "psycopg":
-            # A statement prepared in a session is unknown in the next that a proxy lends us.
+            # A proxy may give the next statement another session, without what was prepared.
             options["connect_args"]["prepare_threshold"] = None
         return options
 
@@ -69,7 +69,7 @@ class PostgreSQL(Dialect):
         """Each transaction sets its own limits."""
 
     def begin(self, connection: Connection) -> None:
-        # LOCAL: nothing is left in a session that the application or a proxy gives to others.
+        # LOCAL: the application or a proxy gives the session to others afterwards.
         connection.exec_driver_sql(
             f"BEGIN ISOLATION LEVEL READ COMMITTED; {self._limits()}"
             "SELECT set_config('synchronous_commit', 'on', true)"
@@ -98,7 +98,7 @@ class PostgreSQL(Dialect):
         return upsert(postgresql.insert(table), table=table)
 
     def driver_fault(self, error: BaseException | None) -> Fault:
-        # psycopg 3 and psycopg2 have a name each for the SQLSTATE.
+        # psycopg 3 and psycopg2 name the SQLSTATE differently.
         state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
         return self._FAULTS.get(str(state), Fault("unavailable"))
 

@@ -18,12 +18,12 @@ from finch_middleware.forks import PerProcess
 from finch_middleware.storage.sql import dialects
 from finch_middleware.storage.sql.dialects import Dialect, Fault, upsert
 
-# One writer at a time and file in a process: SQLite lets waiters poll, and the unlucky starve.
+# In one process, one writer at a time for each file: SQLite's waiters poll, and some starve.
 _WRITERS: PerProcess[dict[str, threading.Lock]] = PerProcess(dict)
 
 
 class SQLite(Dialect):
-    """A database file: tables made at first use, one writer, every commit synced."""
+    """A database file: tables created at first use, one writer, every commit synced."""
 
     makes_tables = True
 
@@ -50,7 +50,7 @@ class SQLite(Dialect):
         database = url.database or ":memory:"
         if ":memory:" in database or "mode=memory" in database:
             raise ConfigurationError(
-                ["An SQLite database in memory keeps no token: name a file, or use memory://."]
+                ["An SQLite database in memory loses its tokens: name a file, or use memory://."]
             )
         self._path = os.path.realpath(database)
 
@@ -59,10 +59,10 @@ class SQLite(Dialect):
 
     def opened(self, driver_connection: Any) -> None:
         with suppress(driver_connection.OperationalError):
-            # Refused while another process is at it; that process then does it.
+            # Refused while another process does the same.
             driver_connection.execute("PRAGMA journal_mode=WAL")
         driver_connection.execute("PRAGMA synchronous=FULL")
-        # On macOS alone fsync leaves the bytes in the drive's cache.
+        # On macOS, fsync alone leaves the bytes in the drive's cache.
         driver_connection.execute("PRAGMA fullfsync=ON")
 
     @contextmanager
@@ -78,7 +78,7 @@ class SQLite(Dialect):
     def begin(self, connection: Connection) -> None:
         connection.begin()
         if connection.connection.dbapi_connection.in_transaction:  # type: ignore[union-attr]  # sqlite3's
-            # A `begin` listener of the application: its transaction may not be upgraded.
+            # A `begin` listener of the application began one that cannot become a writer's.
             connection.exec_driver_sql("ROLLBACK")
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
