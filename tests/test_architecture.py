@@ -53,7 +53,6 @@ HOMES = {
     "sqlalchemy": {"storage.sql"},
     "redis": {"storage.redis"},
     "click": {"cli"},
-    "rich": {"cli"},
     "django": {"adapters.django"},
     "starlette": {"adapters.asgi"},
     "pytest": {"testing"},

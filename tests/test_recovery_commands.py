@@ -80,8 +80,8 @@ def test_recover_lists_an_interrupted_attempt_for_a_person(
     assert result.exit_code == 0
     first, last = result.output.splitlines()
     assert first == f"2026-01-01 12:00:00 UTC  {reference}  'acme'  interrupted"
-    assert "1 interrupted" in last
-    assert "0 interrupted" in command_line(sweep.command).output
+    assert "Interrupted attempts: 1." in last
+    assert "Interrupted attempts: 0." in command_line(sweep.command).output
 
 
 def test_recover_brings_spooled_tokens_home(
@@ -91,8 +91,8 @@ def test_recover_brings_spooled_tokens_home(
 
     result = command_line(recover.command)
 
-    assert "brought home from the spool as stored" in result.output
-    assert "1 brought home" in result.output
+    assert "recovered from the spool: stored" in result.output
+    assert "recovered from the spool: 1." in result.output
     assert tokens_of(site, "acme") == list(fake.ledger.tokens)
 
 
@@ -108,8 +108,8 @@ def test_recover_completes_what_finch_explains_and_says_what_stays(
 
     assert result.exit_code == 0
     assert "incomplete: completed" in result.output
-    assert "other_customer: Finch did not explain it (server_error)" in result.output
-    assert result.output.splitlines()[-1] == "2 quarantined, 1 of them completed"
+    assert "other_customer: Finch did not confirm the customer (server_error)" in result.output
+    assert result.output.splitlines()[-1] == "Tokens in quarantine: 2. Completed now: 1."
     assert not [token for token in fake.ledger.tokens if token in result.output]
 
 
@@ -124,7 +124,7 @@ def test_recover_says_which_key_is_missing(
 
     result = command_line(recover.command, "--quarantined")
 
-    assert "its key k1 is not among the accepted ones" in result.output
+    assert "its key k1 is not an accepted key" in result.output
 
 
 def test_a_sweep_of_the_applications_own_component_calls_its_hook(
@@ -141,7 +141,7 @@ def test_a_sweep_of_the_applications_own_component_calls_its_hook(
 
     result = command_line(sweep.command, "--app", f"{__name__}:an_app.finch")
 
-    assert result.output.startswith("1 brought home from the spool")
+    assert result.output.startswith("Tokens recovered from the spool: 1.")
     assert [each.customer_id for each in told] == ["acme"]
 
 

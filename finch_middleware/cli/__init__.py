@@ -1,9 +1,9 @@
 """
 The command line. A command is a file here and a row in `COMMANDS`.
 
-Its file is named as the command, with ``_`` for ``-``, holds a click command called `command`,
-and is loaded only when that command is called: ``--help`` stays quick, and what one command
-needs (a driver, `rich`) the others do without.
+Its file has the name of the command, with ``_`` for ``-``, and holds a click command called
+`command`. It is loaded only when that command is called: ``--help`` stays quick, and a driver
+that one command needs is no matter for the others.
 """
 
 from __future__ import annotations
@@ -17,35 +17,35 @@ import click
 from finch_middleware import __version__
 from finch_middleware.errors import FinchError
 
-#: Command: what ``--help`` says of it.
+#: Each command and its line in ``--help``.
 COMMANDS = {
-    "demo": "Show the whole flow, offline, in a few seconds.",
+    "demo": "Show the whole flow on this machine, in a few seconds.",
     "keygen": "Print a new encryption key.",
     "create-tables": "Create the tables in a database.",
-    "doctor": "Say what stands, what waits and what is wrong.",
+    "doctor": "Check storage, keys, connections, attempts and spool.",
     "connections": "List, show, export or delete connections.",
-    "rotate-keys": "Bring every stored token under the present key.",
-    "sweep": "Settle what was left behind; for a timer.",
-    "recover": "List what was left behind; for a person.",
-    "fake-finch": "Serve a fake Finch on this machine, for development.",
+    "rotate-keys": "Re-encrypt every stored token with the current key.",
+    "sweep": "Recover spooled tokens and clean up; for a timer.",
+    "recover": "List interrupted or quarantined attempts; for a person.",
+    "fake-finch": "Run a fake Finch on this machine, for development.",
 }
 
 
 class CommandError(click.ClickException):
-    """What is wrong and how to mend it, as plain text; the command ends with status 2."""
+    """What is wrong and how to fix it, in one text; the command ends with status 2."""
 
     exit_code = 2
 
 
 class Commands(click.Group):
-    """The rows of `COMMANDS`; an error of this library becomes its one text, without traceback."""
+    """The commands of `COMMANDS`; an error of this library is printed without a traceback."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """In the order of the table, which is that of a newcomer's questions."""
+        """In the order of the table: what a newcomer needs comes first."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        """The command of that name, loaded now."""
+        """The command with this name, or None; this loads it."""
         if name not in COMMANDS:
             return None
         module = importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
@@ -53,12 +53,12 @@ class Commands(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the table without loading what stands in it."""
+        """Write the table without loading the commands."""
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command that was named."""
+        """Run the command, and print its error without a traceback."""
         if os.environ.get("NO_COLOR"):  # https://no-color.org
             ctx.color = False
         try:
@@ -74,5 +74,5 @@ def main() -> None:
     """
     Finch Connect for WSGI applications: a callback becomes an encrypted, stored token, once.
 
-    Settings come from the FINCH_... variables where a command has no option for them.
+    Commands without an option for a setting read it from the FINCH_... variables.
     """

@@ -1,4 +1,4 @@
-"""``finch-middleware connections``: what is stored, for people and programs; never a token."""
+"""``finch-middleware connections``: what is stored, without the tokens."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from finch_middleware.cli import CommandError
-from finch_middleware.cli.deployment import of_application, taking_application, unreadable
+from finch_middleware.cli.deployment import app_option, load_component, unreadable_rows
 from finch_middleware.connect import FinchConnect
 from finch_middleware.errors import CannotOpen, KeyUnavailable
 from finch_middleware.records import StoredConnection
@@ -20,23 +20,23 @@ _BATCH = 500
 _COLUMNS = ("connection_id", "customer_id", "provider_id", "status", "obtained_at")
 
 _as_json: Callable[[Any], Any] = click.option(
-    "--json", "as_json", is_flag=True, help="One JSON object a line."
+    "--json", "as_json", is_flag=True, help="Print one JSON object per line."
 )
 
 
 @click.group()
 def command() -> None:
-    """List, show, export or delete stored connections. Nothing here shows a token."""
+    """List, show, export or delete stored connections. No command shows a token."""
 
 
 @command.command("list")
-@click.option("--customer", metavar="ID", help="Only this customer's, by your own id of it.")
+@click.option("--customer", metavar="ID", help="Only this customer's connections.")
 @_as_json
-@taking_application
+@app_option
 def listing(customer: str | None, as_json: bool, application: str | None) -> None:
-    """Every connection in a table; tab-separated where nobody looks on."""
-    finch, left_out = of_application(application), set[str]()
-    found = _stored(finch, left_out) if customer is None else _of_customer(finch, customer)
+    """List all connections: a table on a terminal, tab-separated values elsewhere."""
+    finch, unreadable = load_component(application), set[str]()
+    found = _stored(finch, unreadable) if customer is None else _of_customer(finch, customer)
     if as_json:
         _echo_lines(found)
     elif sys.stdout.isatty():
@@ -44,53 +44,53 @@ def listing(customer: str | None, as_json: bool, application: str | None) -> Non
     else:
         for each in found:
             click.echo("\t".join(_cells(each)))
-    _require_all_read(left_out)
+    _require_all_read(unreadable)
 
 
 @command.command()
 @click.argument("connection_id")
 @_as_json
-@taking_application
+@app_option
 def show(connection_id: str, as_json: bool, application: str | None) -> None:
-    """One connection, and whether its token opens with the keys at hand."""
-    finch = of_application(application)
+    """Show one connection, and whether the configured keys can decrypt its token."""
+    finch = load_component(application)
     stored = _one(finch, connection_id)
-    told = {**metadata(stored), "opens": _opens(finch, stored)}
+    facts = {**metadata(stored), "opens": _opens(finch, stored)}
     if as_json:
-        click.echo(json.dumps(told))
+        click.echo(json.dumps(facts))
         return
-    for name, value in told.items():
+    for name, value in facts.items():
         text = ", ".join(value) if isinstance(value, list) else value
         click.echo(f"{name + ':':<16} {_plain(text)}")
 
 
 @command.command("export-metadata")
-@taking_application
+@app_option
 def export_metadata(application: str | None) -> None:
-    """Every connection as one JSON object a line, without what is encrypted."""
-    left_out = set[str]()
-    _echo_lines(_stored(of_application(application), left_out))
-    _require_all_read(left_out)
+    """Print every connection as one JSON object per line, without the encrypted token."""
+    unreadable = set[str]()
+    _echo_lines(_stored(load_component(application), unreadable))
+    _require_all_read(unreadable)
 
 
 @command.command()
 @click.argument("connection_id")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Delete without asking.")
 @_as_json
-@taking_application
+@app_option
 def delete(connection_id: str, yes: bool, as_json: bool, application: str | None) -> None:
     """
-    Remove a connection and its encrypted token from the storage.
+    Delete a connection and its encrypted token from the storage.
 
-    At Finch it stays connected and is billed, and its token stays valid: disconnect it there
-    first, for that needs the token.
+    Finch is not informed: the connection is still billed, and its token stays valid. To end the
+    connection, call finch.connections.disconnect instead, which needs the token.
     """
-    finch = of_application(application)
+    finch = load_component(application)
     stored = _one(finch, connection_id)
     if not yes:
         click.confirm(
-            f"{_plain(stored.customer_id)}'s {_plain(stored.provider_id)}: nobody will hold its "
-            "token any more, and Finch is not told. Delete it?",
+            f"{_plain(stored.provider_id)} of {_plain(stored.customer_id)}: deleting it loses the "
+            "token, and Finch is not informed. Delete it?",
             abort=True,
             err=as_json,
         )
@@ -98,11 +98,11 @@ def delete(connection_id: str, yes: bool, as_json: bool, application: str | None
     if as_json:
         click.echo(json.dumps({"connection_id": connection_id, "deleted": gone}))
         return
-    click.echo("deleted" if gone else "somebody was faster: it is gone already")
+    click.echo("Deleted." if gone else "It was already deleted.")
 
 
 def metadata(stored: StoredConnection) -> dict[str, Any]:
-    """What is known of a connection without opening anything."""
+    """What is known about a connection without decrypting anything."""
     return {
         "connection_id": stored.connection_id,
         "customer_id": stored.customer_id,
@@ -117,22 +117,22 @@ def metadata(stored: StoredConnection) -> dict[str, Any]:
     }
 
 
-def _stored(finch: FinchConnect, left_out: set[str]) -> Iterator[StoredConnection]:
-    """Every connection of this client_id; names of rows that cannot be read go to *left_out*."""
+def _stored(finch: FinchConnect, unreadable: set[str]) -> Iterator[StoredConnection]:
+    """Every connection of this client_id; adds the names of unreadable rows to *unreadable*."""
     after: str | None = None
     while True:
         batch = finch.storage.scan(after=after, limit=_BATCH)
-        left_out.update(batch.unreadable)
+        unreadable.update(batch.unreadable)
         if not batch.connections:
             return
         yield from (each for each in batch.connections if each.client_id == finch.client_id)
         after = batch.connections[-1].connection_id
 
 
-def _require_all_read(left_out: set[str]) -> None:
-    """End with status 1, once the others are told, where rows could not be read."""
-    if left_out:
-        click.echo(unreadable(left_out), err=True)
+def _require_all_read(unreadable: set[str]) -> None:
+    """End with status 1 if rows could not be read."""
+    if unreadable:
+        click.echo(unreadable_rows(unreadable), err=True)
         sys.exit(1)
 
 
@@ -162,7 +162,7 @@ def _echo_lines(found: Iterator[StoredConnection]) -> None:
 
 
 def _echo_table(found: Iterator[StoredConnection]) -> None:
-    # As wide as its batch needs: however many there are, memory holds one batch.
+    # Widths are those of one batch: memory never holds more than that.
     heads: Sequence[str] = [name.replace("_", " ") for name in _COLUMNS]
     count = 0
     while batch := [_cells(each) for each in islice(found, _BATCH)]:
@@ -176,8 +176,8 @@ def _echo_table(found: Iterator[StoredConnection]) -> None:
 
 
 def _cells(stored: StoredConnection) -> list[str]:
-    told = metadata(stored) | {"obtained_at": f"{stored.obtained_at:%Y-%m-%d %H:%M}"}
-    return [_plain(told[name] or "-") for name in _COLUMNS]
+    facts = metadata(stored) | {"obtained_at": f"{stored.obtained_at:%Y-%m-%d %H:%M}"}
+    return [_plain(facts[name] or "-") for name in _COLUMNS]
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
@@ -185,5 +185,5 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def _plain(value: object) -> str:
-    """Text for a terminal: whatever stands in a row, it moves no cursor."""
+    """Text for a terminal: no control character of a row reaches it."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value))

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from finch_middleware.cli import CommandError
-from finch_middleware.cli.deployment import of_application, taking_application, without_password
+from finch_middleware.cli.deployment import app_option, load_component, without_password
 from finch_middleware.config.settings import check_option
 from finch_middleware.storage.open import open_storage
 from finch_middleware.storage.protocol import Storage
@@ -23,21 +23,22 @@ _NOT_SQL = ("memory:", "redis:", "rediss:", "unix:")
     envvar="FINCH_STORAGE_URL",
     show_envvar=True,
     metavar="URL",
-    help="Other users of this machine can read a command line: set the variable if the URL "
-    "holds a password.",
+    help="Set the variable instead if the URL has a password: other users of this machine can "
+    "read a command line.",
 )
-@click.option("--schema", metavar="NAME", help="As given to SQLAlchemyStorage.")
-@click.option("--table-prefix", metavar="TEXT", help="As given to SQLAlchemyStorage.")
-@taking_application
+@click.option("--schema", metavar="NAME", help="As your application gives it to SQLAlchemyStorage.")
+@click.option(
+    "--table-prefix", metavar="TEXT", help="As your application gives it to SQLAlchemyStorage."
+)
+@app_option
 def command(
     url: str | None, schema: str | None, table_prefix: str | None, application: str | None
 ) -> None:
     """
     Create the tables that are missing.
 
-    It changes no table that exists, and may run twice. Run it before the
-    application's first start. With an Engine, a schema or a prefix of its
-    own an application is best named with --app: its storage says all that.
+    It changes no existing table, and may run twice. Run it before the application's first
+    start. Use --app if your application has an Engine, a schema or a table prefix of its own.
     """
     names = {
         option: value
@@ -45,14 +46,14 @@ def command(
         if value is not None
     }
     if application is not None and names:
-        raise CommandError("--schema and --table-prefix go with --storage: --app brings its own")
+        raise CommandError(
+            "--schema and --table-prefix have no effect with --app, which has its own"
+        )
     if application is not None:
-        _make(of_application(application).storage, name=f"the storage of {application}")
+        _make(load_component(application).storage, name=f"the storage of {application}")
         return
     if not url:
-        raise CommandError(
-            "no storage is named: pass --storage URL or --app, or set FINCH_STORAGE_URL"
-        )
+        raise CommandError("no storage is given: pass --storage or --app, or set FINCH_STORAGE_URL")
     _require_known(url)
     _make(_storage_of(url, names), name=without_password(url))
 
@@ -62,30 +63,30 @@ def _storage_of(url: str, names: dict[str, Any]) -> Storage:
         return open_storage(url)
     if url.startswith(_NOT_SQL):
         raise CommandError(
-            f"{without_password(url)} has no tables: --schema and --table-prefix go elsewhere"
+            f"{without_password(url)} has no tables: --schema and --table-prefix are for SQL"
         )
     return SQLAlchemyStorage(url, **names)
 
 
 def _make(storage: Storage, *, name: str) -> None:
     if not storage.create_tables():
-        click.echo(f"{name} needs no tables: nothing was done.")
+        click.echo(f"{name} needs no tables. Nothing was changed.")
         return
-    # What a check finds is worth more than our belief: writable, durable, every column there.
+    # The check writes and reads: it finds a missing right or column now, not in production.
     storage.check()
     click.echo(f"{name} is ready: {_tables_of(storage)}.")
 
 
 def _require_known(url: str) -> None:
     """
-    Return where *url* names a storage that this installation can open.
+    Return if this installation can open *url*.
 
     Raises:
-        ConfigurationError: It does not; the message names the mend.
+        ConfigurationError: It cannot; the message states how to fix that.
     """
     check_option("storage", url)
 
 
 def _tables_of(storage: object) -> str:
     metadata = getattr(storage, "metadata", None)
-    return ", ".join(sorted(metadata.tables)) if metadata is not None else "its tables are there"
+    return ", ".join(sorted(metadata.tables)) if metadata is not None else "its tables exist"

@@ -1,4 +1,4 @@
-"""What commands work on: the application's own component or the environment's, told in words."""
+"""How commands find the application's component, and texts that several commands print."""
 
 from __future__ import annotations
 
@@ -15,21 +15,20 @@ from finch_middleware.cli import CommandError
 from finch_middleware.connect import FinchConnect
 from finch_middleware.operations.recovery import Swept
 
-#: Names of unreadable rows that fit a line.
-_NAMED = 5
+_NAMES_SHOWN = 5
 
-taking_application: Callable[[Any], Any] = click.option(
+app_option: Callable[[Any], Any] = click.option(
     "--app",
     "application",
     metavar="MODULE:NAME",
-    help="The application's own FinchConnect (or its FinchMiddleware), so that its on_connected "
-    "and on_event are called. Without it the FINCH_... variables say what to work on.",
+    help="Your application's FinchConnect or FinchMiddleware, with its on_connected and on_event. "
+    "Without it, the FINCH_... variables apply.",
 )
 
 
-def of_application(name: str | None) -> FinchConnect:
+def load_component(name: str | None) -> FinchConnect:
     """
-    The component called *name*, ``module:attribute``; None: that of the environment.
+    The component called *name* (``module:attribute``); None: that of the environment.
 
     Raises:
         CommandError: There is no such component.
@@ -49,12 +48,12 @@ def of_application(name: str | None) -> FinchConnect:
         sys.path.remove(os.getcwd())
     component = getattr(found, "finch", found)
     if not isinstance(component, FinchConnect):
-        raise CommandError(f"--app: {name} is no FinchConnect and no FinchMiddleware")
+        raise CommandError(f"--app: {name} is neither a FinchConnect nor a FinchMiddleware")
     return component
 
 
 def without_password(url: str) -> str:
-    """A storage URL for people to read: no password, no query, which may hold one too."""
+    """A storage URL without its password and its query, which may hold one too."""
     scheme, _, rest = url.partition("://")
     try:
         parts = urlsplit(f"//{rest}")
@@ -65,18 +64,18 @@ def without_password(url: str) -> str:
     return f"{scheme}://{shown}{parts.path}"
 
 
-def unreadable(names: Collection[str]) -> str:
-    """How many rows cannot be read, and what the first of them are called in the storage."""
-    some = ", ".join(repr(name) for name in sorted(names)[:_NAMED])
-    more = ", ..." if len(names) > _NAMED else ""
-    return f"{len(names)} row{'' if len(names) == 1 else 's'} cannot be read ({some}{more})"
+def unreadable_rows(names: Collection[str]) -> str:
+    """How many rows cannot be read, and the names of the first ones."""
+    shown = ", ".join(repr(name) for name in sorted(names)[:_NAMES_SHOWN])
+    more = ", ..." if len(names) > _NAMES_SHOWN else ""
+    return f"{len(names)} row{'' if len(names) == 1 else 's'} cannot be read ({shown}{more})"
 
 
-def summary(swept: Swept) -> str:
-    """What a sweep found, in one line."""
+def sweep_summary(swept: Swept) -> str:
+    """The result of a sweep in one line."""
     return (
-        f"{len(swept.drained)} brought home from the spool, "
-        f"{len(swept.interrupted)} interrupted, "
-        f"{len(swept.notified)} told of at last, "
-        f"{swept.forgotten} forgotten"
+        f"Tokens recovered from the spool: {len(swept.drained)}. "
+        f"Interrupted attempts: {len(swept.interrupted)}. "
+        f"Pending on_connected calls made: {len(swept.notified)}. "
+        f"Old attempts removed: {swept.forgotten}."
     )

@@ -1,4 +1,4 @@
-"""``finch-middleware keygen``: a fresh key, on standard output and nowhere else."""
+"""``finch-middleware keygen``: a new key, on standard output only."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from finch_middleware.crypto.keys import new_key
 from finch_middleware.errors import ConfigurationError
 
 _ADVICE = """
-This is the only copy. Keep it where your other secrets are, and give it to the application as
-FINCH_KEY. Whoever has it and the database can read every token; without it nobody can.
+This is the only copy. Store it with your other secrets, and set it as FINCH_KEY. Anyone who has
+the key and the database can read every token. If the key is lost, the tokens are lost.
 
-To change keys without losing a token, in two deploys:
-  1. FINCH_ACCEPTED_KEYS=<the new one>, everywhere: it opens what others seal with it.
-  2. FINCH_KEY=<the new one>, FINCH_ACCEPTED_KEYS=<the old one>.
-Give each key an id of its own: finch-middleware keygen --id k2
+To replace a key later without losing a token, deploy twice:
+  1. Set FINCH_ACCEPTED_KEYS to the new key on every server.
+  2. Set FINCH_KEY to the new key, and FINCH_ACCEPTED_KEYS to the old one.
+Give each key its own id: finch-middleware keygen --id k2
 """
 
 
 def _checked_id(ctx: click.Context, parameter: click.Parameter, key_id: str) -> str:
-    """*key_id*, if a key of that id would be taken."""
+    """*key_id*, if a key may have it."""
     try:
         check_option("key", new_key(key_id))
     except ConfigurationError:
@@ -37,15 +37,15 @@ def _checked_id(ctx: click.Context, parameter: click.Parameter, key_id: str) -> 
     default="k1",
     show_default=True,
     callback=_checked_id,
-    help="The key's public name; each key of an application has its own.",
+    help="Name of the key. It is not secret. Each key of an application needs its own.",
 )
 def command(key_id: str) -> None:
     """
     Print a new encryption key: an id and 32 random bytes.
 
-    One line, for a secret manager or a file; the key is kept nowhere else.
+    The command prints one line and stores nothing.
     """
     click.echo(new_key(key_id))
-    # Whoever pipes the key into a file or a secret manager wants no more than the key.
+    # A file or a secret manager gets the key only.
     if sys.stdout.isatty():
         click.secho(_ADVICE, dim=True, err=True, nl=False)

@@ -1,11 +1,11 @@
-"""``finch-middleware recover``: what a fault left behind, for a person who acts on it."""
+"""``finch-middleware recover``: attempts that a person has to act on."""
 
 from __future__ import annotations
 
 import click
 
 from finch_middleware.attempts import Attempt
-from finch_middleware.cli.deployment import of_application, summary, taking_application
+from finch_middleware.cli.deployment import app_option, load_component, sweep_summary
 from finch_middleware.connect import FinchConnect
 from finch_middleware.errors import CannotOpen, FinchFault
 
@@ -14,56 +14,56 @@ from finch_middleware.errors import CannotOpen, FinchFault
 @click.option(
     "--quarantined",
     is_flag=True,
-    help="List the tokens that nobody could be given, and ask Finch whose they are: what it "
-    "explains is completed, the rest stays.",
+    help="List the tokens in quarantine, and ask Finch for their owner: a token is stored if "
+    "Finch confirms the customer, and stays in quarantine otherwise.",
 )
-@taking_application
+@app_option
 def command(quarantined: bool, application: str | None) -> None:
     """
-    Sweep, and list each attempt that a crash left behind: the person has to connect again.
+    Sweep, and list each interrupted attempt: its customer has to connect again.
 
-    Finch may have made a connection for such an attempt that nobody holds the token of: look
-    for its customer in Finch's dashboard. An attempt is listed once; afterwards the log has it.
+    Finch may have created a connection for such an attempt, whose token is lost: look for the
+    customer in Finch's dashboard. An attempt is listed once; after that, only the log has it.
     """
-    finch = of_application(application)
+    finch = load_component(application)
     if quarantined:
-        _quarantined(finch)
+        _complete_quarantined(finch)
     else:
-        _left_behind(finch)
+        _sweep(finch)
 
 
-def _left_behind(finch: FinchConnect) -> None:
+def _sweep(finch: FinchConnect) -> None:
     swept = finch.recovery.sweep()
     for attempt in swept.drained:
-        click.echo(f"{told(attempt)}  brought home from the spool as {attempt.state.value}")
+        click.echo(f"{describe(attempt)}  recovered from the spool: {attempt.state.value}")
     for attempt in swept.interrupted:
-        click.echo(f"{told(attempt)}  interrupted")
-    click.echo(summary(swept))
+        click.echo(f"{describe(attempt)}  interrupted")
+    click.echo(sweep_summary(swept))
 
 
-def _quarantined(finch: FinchConnect) -> None:
+def _complete_quarantined(finch: FinchConnect) -> None:
     found = finch.recovery.quarantined()
     completed = 0
     for attempt in found:
-        word = _completed(finch, attempt)
-        completed += word == "completed"
-        click.echo(f"{told(attempt)}  {attempt.reason}: {word}")
-    click.echo(f"{len(found)} quarantined, {completed} of them completed")
+        result = _complete(finch, attempt)
+        completed += result == "completed"
+        click.echo(f"{describe(attempt)}  {attempt.reason}: {result}")
+    click.echo(f"Tokens in quarantine: {len(found)}. Completed now: {completed}.")
 
 
-def _completed(finch: FinchConnect, attempt: Attempt) -> str:
-    """What became of a quarantined attempt, in a few words."""
+def _complete(finch: FinchConnect, attempt: Attempt) -> str:
+    """Try to complete a quarantined attempt; the result in a few words."""
     try:
         completed = finch.recovery.complete(attempt)
     except CannotOpen as error:
-        return f"its key {error.key_id} is not among the accepted ones"
+        return f"its key {error.key_id} is not an accepted key"
     except FinchFault as fault:
-        return f"Finch did not explain it ({fault.reason})"
-    return "completed" if completed else "not the customer's who began"
+        return f"Finch did not confirm the customer ({fault.reason})"
+    return "completed" if completed else "it belongs to another customer"
 
 
-def told(attempt: Attempt) -> str:
-    """Time, reference and customers of an attempt, and what Finch's support asks for."""
+def describe(attempt: Attempt) -> str:
+    """Time, reference and customers of an attempt, and the id that Finch's support asks for."""
     customers = ", ".join(map(repr, attempt.customer_ids))
     text = f"{attempt.claimed_at:%Y-%m-%d %H:%M:%S} UTC  {attempt.reference}  {customers}"
     if attempt.request_id is None:

@@ -1,20 +1,20 @@
-"""``finch-middleware sweep``: what a timer does, every few minutes."""
+"""``finch-middleware sweep``: what a timer runs every few minutes."""
 
 from __future__ import annotations
 
 import click
 
-from finch_middleware.cli.deployment import of_application, summary, taking_application
+from finch_middleware.cli.deployment import app_option, load_component, sweep_summary
 
 
 @click.command()
-@taking_application
+@app_option
 def command(application: str | None) -> None:
     """
-    Bring spooled tokens home, end what was interrupted, call on_connected where it is owed.
+    Recover spooled tokens, end interrupted attempts, make pending calls of on_connected.
 
-    Each interrupted attempt is reported by one sweep only, to the log and to on_event. Attempts
-    that ended a week ago are forgotten. Nothing is asked of Finch; running it twice, or on
-    two machines at once, does no harm.
+    Each interrupted attempt is reported once, to the log and to on_event. Attempts that ended a
+    week ago are removed. The sweep sends no request to Finch. Running it twice, or on two
+    machines at once, does no harm.
     """
-    click.echo(summary(of_application(application).recovery.sweep()))
+    click.echo(sweep_summary(load_component(application).recovery.sweep()))

@@ -100,6 +100,6 @@ class Deployment:
 
     def run(self, *arguments: str, answer: str | None = None) -> Result:
         """The command line in this process, with these settings; nothing it says is a token."""
-        told = CliRunner(env=self.environ).invoke(main, [*arguments], input=answer)
-        assert CANARY not in told.output
-        return told
+        result = CliRunner(env=self.environ).invoke(main, [*arguments], input=answer)
+        assert CANARY not in result.output
+        return result

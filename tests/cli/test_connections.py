@@ -23,10 +23,10 @@ def deployment(tmp_path: Path) -> Deployment:
 
 
 def test_list_has_each_connection_of_ours_on_a_line(deployment: Deployment) -> None:
-    told = deployment.run("connections", "list")
+    result = deployment.run("connections", "list")
 
-    rows = sorted(line.split("\t")[:3] for line in told.stdout.splitlines())
-    assert told.exit_code == 0
+    rows = sorted(line.split("\t")[:3] for line in result.stdout.splitlines())
+    assert result.exit_code == 0
     assert [row[:2] for row in rows] == [["one", "acme"], ["three", "globex"], ["two", "acme"]]
 
 
@@ -35,15 +35,15 @@ def test_list_goes_on_behind_the_first_batch(
 ) -> None:
     monkeypatch.setattr("finch_middleware.cli.connections._BATCH", 1)
 
-    told = deployment.run("connections", "list")
+    result = deployment.run("connections", "list")
 
-    assert len(told.stdout.splitlines()) == 3
+    assert len(result.stdout.splitlines()) == 3
 
 
 def test_list_of_one_customer_leaves_the_others_out(deployment: Deployment) -> None:
-    told = deployment.run("connections", "list", "--customer", "globex", "--json")
+    result = deployment.run("connections", "list", "--customer", "globex", "--json")
 
-    [row] = map(json.loads, told.stdout.splitlines())
+    [row] = map(json.loads, result.stdout.splitlines())
     assert (row["connection_id"], row["customer_id"]) == ("three", "globex")
 
 
@@ -54,11 +54,11 @@ def test_what_cannot_be_read_is_named_and_the_others_are_listed(
     monkeypatch.setattr("finch_middleware.cli.connections._BATCH", 1)
     deployment.spoil("one", "two")
 
-    told = deployment.run("connections", *verb)
+    result = deployment.run("connections", *verb)
 
-    assert told.exit_code == 1
-    assert len(told.stdout.splitlines()) == 1
-    assert told.stderr == "2 rows cannot be read ('one', 'two')\n"
+    assert result.exit_code == 1
+    assert len(result.stdout.splitlines()) == 1
+    assert result.stderr == "2 rows cannot be read ('one', 'two')\n"
 
 
 def test_more_unreadable_rows_than_fit_a_line_are_counted(deployment: Deployment) -> None:
@@ -66,10 +66,10 @@ def test_more_unreadable_rows_than_fit_a_line_are_counted(deployment: Deployment
     deployment.connect(*names)
     deployment.spoil(*names)
 
-    told = deployment.run("connections", "list")
+    result = deployment.run("connections", "list")
 
-    assert told.stderr.startswith("6 rows cannot be read ('spoilt 0', ")
-    assert told.stderr.endswith("'spoilt 4', ...)\n")
+    assert result.stderr.startswith("6 rows cannot be read ('spoilt 0', ")
+    assert result.stderr.endswith("'spoilt 4', ...)\n")
 
 
 def test_list_is_a_table_on_a_terminal_that_no_row_can_disturb(deployment: Deployment) -> None:
@@ -92,30 +92,32 @@ def test_list_is_a_table_on_a_terminal_that_no_row_can_disturb(deployment: Deplo
 
 
 def test_export_has_every_column_but_the_sealed_token(deployment: Deployment) -> None:
-    told = deployment.run("connections", "export-metadata")
+    result = deployment.run("connections", "export-metadata")
 
-    rows = {row["connection_id"]: row for row in map(json.loads, told.stdout.splitlines())}
+    rows = {row["connection_id"]: row for row in map(json.loads, result.stdout.splitlines())}
     assert sorted(rows) == ["one", "three", "two"]
     assert rows["one"]["products"] == ["company", "directory"]
     assert rows["one"]["key_id"] == "k0"
-    assert "fm1." not in told.stdout
+    assert "fm1." not in result.stdout
 
 
 @pytest.mark.parametrize("as_json", [True, False])
 def test_show_says_whether_the_token_opens_and_not_what_it_is(
     deployment: Deployment, as_json: bool
 ) -> None:
-    told = deployment.run("connections", "show", "one", *["--json"] * as_json)
+    result = deployment.run("connections", "show", "one", *["--json"] * as_json)
 
-    assert told.exit_code == 0
-    assert ('"opens": true' if as_json else "opens:           True") in told.stdout
-    assert CANARY not in told.output
+    assert result.exit_code == 0
+    assert ('"opens": true' if as_json else "opens:           True") in result.stdout
+    assert CANARY not in result.output
 
 
 def test_show_says_that_a_token_does_not_open_any_more(deployment: Deployment) -> None:
-    told = deployment.with_keys("k1:" + "A" * 43 + "=").run("connections", "show", "one", "--json")
+    result = deployment.with_keys("k1:" + "A" * 43 + "=").run(
+        "connections", "show", "one", "--json"
+    )
 
-    assert json.loads(told.stdout)["opens"] is False
+    assert json.loads(result.stdout)["opens"] is False
 
 
 def test_delete_asks_first_and_then_removes(deployment: Deployment) -> None:
@@ -125,21 +127,21 @@ def test_delete_asks_first_and_then_removes(deployment: Deployment) -> None:
     gone = deployment.run("connections", "delete", "one", answer="y\n")
 
     assert (kept.exit_code, gone.exit_code) == (1, 0)
-    assert "Finch is not told" in gone.stdout
+    assert "Finch is not informed" in gone.stdout
     assert (before, deployment.tokens()) == ({"one", "two"}, {"two"})
 
 
-def test_delete_may_be_told_not_to_ask(deployment: Deployment) -> None:
-    told = deployment.run("connections", "delete", "--yes", "one")
+def test_delete_does_not_ask_with_yes(deployment: Deployment) -> None:
+    result = deployment.run("connections", "delete", "--yes", "one")
 
-    assert told.stdout == "deleted\n"
+    assert result.stdout == "Deleted.\n"
     assert deployment.tokens() == {"two"}
 
 
 def test_delete_tells_a_program_what_it_did(deployment: Deployment) -> None:
-    told = deployment.run("connections", "delete", "--yes", "--json", "one")
+    result = deployment.run("connections", "delete", "--yes", "--json", "one")
 
-    assert json.loads(told.stdout) == {"connection_id": "one", "deleted": True}
+    assert json.loads(result.stdout) == {"connection_id": "one", "deleted": True}
 
 
 @pytest.mark.parametrize("verb", [("show",), ("delete", "--yes")])
@@ -147,8 +149,8 @@ def test_delete_tells_a_program_what_it_did(deployment: Deployment) -> None:
 def test_a_connection_that_is_not_ours_is_not_there(
     deployment: Deployment, verb: tuple[str, ...], name: str
 ) -> None:
-    told = deployment.run("connections", *verb, name)
+    result = deployment.run("connections", *verb, name)
 
-    assert told.exit_code == 2
-    assert f"there is no connection '{name}'" in told.stderr
+    assert result.exit_code == 2
+    assert f"there is no connection '{name}'" in result.stderr
     assert deployment.of_client("another").keys_of()["foreign"] == "k0"

@@ -31,11 +31,11 @@ def tables_of(database: Path) -> set[str]:
 
 
 def test_the_tables_are_there_and_named(tmp_path: Path) -> None:
-    told = run("create-tables", "--storage", f"sqlite:///{tmp_path}/finch.db")
+    result = run("create-tables", "--storage", f"sqlite:///{tmp_path}/finch.db")
 
-    assert told.returncode == 0
+    assert result.returncode == 0
     assert {"finch_attempts", "finch_connections"} <= tables_of(tmp_path / "finch.db")
-    assert told.stdout == (
+    assert result.stdout == (
         f"sqlite:///{tmp_path}/finch.db is ready: finch_attempts, finch_connections.\n"
     )
 
@@ -46,9 +46,9 @@ def test_running_it_twice_keeps_what_is_stored(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "finch.db")) as connection, connection:
         connection.execute("CREATE TABLE of_the_application (name TEXT)")
 
-    told = CliRunner(env=environ).invoke(main, ["create-tables"])
+    result = CliRunner(env=environ).invoke(main, ["create-tables"])
 
-    assert told.exit_code == 0
+    assert result.exit_code == 0
     assert "of_the_application" in tables_of(tmp_path / "finch.db")
 
 
@@ -77,10 +77,10 @@ def test_a_prefix_of_its_own_is_named_in_the_refusal_and_by_the_option(
         storage.check()
     mend = re.findall("`finch-middleware (.+)`", str(refused.value))[0].split()
 
-    told = CliRunner().invoke(main, [*mend, "--storage", postgresql.url])
+    result = CliRunner().invoke(main, [*mend, "--storage", postgresql.url])
 
-    assert told.exit_code == 0, told.output
-    assert "hr.payroll_attempts, hr.payroll_connections" in told.stdout
+    assert result.exit_code == 0, result.output
+    assert "hr.payroll_attempts, hr.payroll_connections" in result.stdout
     storage.check()
     with engine.begin() as connection:
         connection.execute(text("DROP SCHEMA hr CASCADE"))
@@ -107,36 +107,36 @@ def test_an_application_s_own_storage_makes_its_tables(tmp_path: Path) -> None:
     application = _APPLICATION.format(key=new_key("k1"), database=database)
     (tmp_path / "theirs.py").write_text(application)
 
-    told = run(
+    result = run(
         *("create-tables", "--app", "theirs:finch"),
         PYTHONPATH=str(tmp_path),
         FINCH_STORAGE_URL="sqlite:////no/such/folder/finch.db",
     )
 
-    assert told.returncode == 0, told.stderr
-    assert told.stdout == "the storage of theirs:finch is ready: app_attempts, app_connections.\n"
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == "the storage of theirs:finch is ready: app_attempts, app_connections.\n"
     assert {"app_attempts", "app_connections"} <= tables_of(database)
 
 
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (("--app", "theirs:finch", "--schema", "hr"), "--app brings its own"),
+        (("--app", "theirs:finch", "--schema", "hr"), "have no effect with --app"),
         (("--storage", "memory://", "--table-prefix", "app_"), "memory:// has no tables"),
     ],
 )
 def test_names_of_tables_go_with_a_database_s_url_alone(given: tuple[str, ...], said: str) -> None:
-    told = CliRunner().invoke(main, ["create-tables", *given])
+    result = CliRunner().invoke(main, ["create-tables", *given])
 
-    assert told.exit_code == 2
-    assert said in told.stderr
+    assert result.exit_code == 2
+    assert said in result.stderr
 
 
 def test_memory_needs_no_tables() -> None:
-    told = CliRunner().invoke(main, ["create-tables", "--storage", "memory://"])
+    result = CliRunner().invoke(main, ["create-tables", "--storage", "memory://"])
 
-    assert told.exit_code == 0
-    assert told.stdout == "memory:// needs no tables: nothing was done.\n"
+    assert result.exit_code == 0
+    assert result.stdout == "memory:// needs no tables. Nothing was changed.\n"
 
 
 @pytest.mark.parametrize(
@@ -149,14 +149,14 @@ def test_memory_needs_no_tables() -> None:
     ],
 )
 def test_what_cannot_be_done_is_one_text_without_traceback(url: str, said: str) -> None:
-    told = run("create-tables", "--storage", url)
+    result = run("create-tables", "--storage", url)
 
-    assert told.returncode == 2
-    assert told.stdout == ""
-    assert told.stderr.startswith("Error: ")
-    assert said in told.stderr
-    assert "Traceback" not in told.stderr
-    assert "tiger@" not in told.stderr
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith("Error: ")
+    assert said in result.stderr
+    assert "Traceback" not in result.stderr
+    assert "tiger@" not in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -25,10 +25,10 @@ def deployment(tmp_path: Path) -> Deployment:
 
 def found(deployment: Deployment, *, status: int = 0) -> dict[str, list[tuple[str, str]]]:
     """About what: each verdict with its text."""
-    told = deployment.run("doctor", "--json")
-    assert told.exit_code == status, told.output
+    result = deployment.run("doctor", "--json")
+    assert result.exit_code == status, result.output
     by_subject: dict[str, list[tuple[str, str]]] = {}
-    for each in json.loads(told.stdout):
+    for each in json.loads(result.stdout):
         by_subject.setdefault(each["about"], []).append((each["verdict"], each["text"]))
     return by_subject
 
@@ -36,15 +36,15 @@ def found(deployment: Deployment, *, status: int = 0) -> dict[str, list[tuple[st
 def test_a_healthy_deployment_is_ok_throughout(deployment: Deployment) -> None:
     deployment.connect("one", "two")
 
-    said = found(deployment)
+    results = found(deployment)
 
-    assert {verdict for each in said.values() for verdict, _ in each} == {"ok"}
-    assert said["storage"][0][1].startswith("sqlite:///")
-    assert said["connections"] == [("ok", "2 of client")]
-    assert said["keys in use"] == [("ok", "2 sealed by k0")]
+    assert {verdict for each in results.values() for verdict, _ in each} == {"ok"}
+    assert results["storage"][0][1].startswith("sqlite:///")
+    assert results["connections"] == [("ok", "2 of client_id client")]
+    assert results["keys in use"] == [("ok", "tokens under k0: 2")]
 
 
-def test_the_storage_is_told_by_its_kind_version_settings_and_tables(
+def test_the_storage_is_described_by_its_kind_version_settings_and_tables(
     deployment: Deployment,
 ) -> None:
     [(_, text)] = found(deployment)["storage"]
@@ -53,12 +53,12 @@ def test_the_storage_is_told_by_its_kind_version_settings_and_tables(
     assert text.endswith("; finch_attempts; finch_connections")
 
 
-def test_a_storage_that_does_not_describe_itself_is_told_by_its_name(tmp_path: Path) -> None:
+def test_a_storage_that_does_not_describe_itself_is_named(tmp_path: Path) -> None:
     environ = {**Deployment(folder=tmp_path).environ, "FINCH_STORAGE_URL": "memory://"}
 
-    told = _run({**environ, "FINCH_SPOOL": "none"})
+    result = _run({**environ, "FINCH_SPOOL": "none"})
 
-    assert "memory:// answers and keeps what is written\n" in told.output
+    assert "memory:// can be read and written\n" in result.output
 
 
 def test_a_storage_that_goes_away_while_it_describes_itself_is_wrong(
@@ -69,46 +69,46 @@ def test_a_storage_that_goes_away_while_it_describes_itself_is_wrong(
 
     monkeypatch.setattr(SQLAlchemyStorage, "describe", away)
 
-    assert found(deployment, status=1)["storage"][0][0] == "wrong"
+    assert found(deployment, status=1)["storage"][0][0] == "fail"
 
 
 def test_rows_that_cannot_be_read_are_wrong_and_named(deployment: Deployment) -> None:
     deployment.connect("one", "two")
     deployment.spoil("two")
 
-    said = found(deployment, status=1)
+    results = found(deployment, status=1)
 
-    assert said["connections"][0] == ("ok", "1 of client")
-    assert said["connections"][1][0] == "wrong"
-    assert said["connections"][1][1].startswith("1 row cannot be read ('two')")
+    assert results["connections"][0] == ("ok", "1 of client_id client")
+    assert results["connections"][1][0] == "fail"
+    assert results["connections"][1][1].startswith("1 row cannot be read ('two')")
 
 
 def test_a_person_reads_one_line_for_each_finding(deployment: Deployment) -> None:
-    told = deployment.run("doctor")
+    result = deployment.run("doctor")
 
-    assert told.exit_code == 0
-    assert {line.split()[0] for line in told.stdout.splitlines()} == {"ok"}
+    assert result.exit_code == 0
+    assert {line.split()[0] for line in result.stdout.splitlines()} == {"ok"}
 
 
 def test_a_key_that_still_opens_rows_is_named_with_the_mend(deployment: Deployment) -> None:
     deployment.connect("one")
     deployment.quarantine("held")
 
-    said = found(deployment.with_keys(NEW, OLD))
+    results = found(deployment.with_keys(NEW, OLD))
 
-    [(verdict, text)] = said["keys in use"]
-    assert (verdict, text.split(":")[0]) == ("look", "2 sealed by k0")
+    [(verdict, text)] = results["keys in use"]
+    assert (verdict, text.split(";")[0]) == ("warn", "tokens under k0: 2")
     assert "rotate-keys" in text
 
 
 def test_a_key_that_is_gone_too_soon_is_wrong(deployment: Deployment) -> None:
     deployment.connect("one")
 
-    said = found(deployment.with_keys(NEW), status=1)
+    results = found(deployment.with_keys(NEW), status=1)
 
-    [(verdict, text)] = said["keys in use"]
-    assert verdict == "wrong"
-    assert "1 sealed by k0" in text
+    [(verdict, text)] = results["keys in use"]
+    assert verdict == "fail"
+    assert "tokens under k0: 1" in text
 
 
 def test_a_mix_of_client_types_is_reported(deployment: Deployment) -> None:
@@ -118,10 +118,10 @@ def test_a_mix_of_client_types_is_reported(deployment: Deployment) -> None:
     done = an_attempt(client_id="client").settled(AttemptState.STORED, at=NOON)
     deployment.finch.storage.settle(done, mixed)
 
-    said = found(deployment)
+    results = found(deployment)
 
-    [(verdict, text)] = said["client type"]
-    assert verdict == "look"
+    [(verdict, text)] = results["client type"]
+    assert verdict == "warn"
     assert text.startswith("1 production, 1 sandbox")
 
 
@@ -131,10 +131,10 @@ def test_another_client_in_the_same_storage_is_reported_and_its_keys_are_not(
     deployment.connect("one")
     deployment.of_client("another").with_keys(NEW).connect("foreign")
 
-    said = found(deployment)
+    results = found(deployment)
 
-    assert [verdict for verdict, _ in said["connections"]] == ["ok", "look"]
-    assert said["keys in use"] == [("ok", "1 sealed by k0")]
+    assert [verdict for verdict, _ in results["connections"]] == ["ok", "warn"]
+    assert results["keys in use"] == [("ok", "tokens under k0: 1")]
 
 
 def test_what_a_fault_left_behind_is_counted(deployment: Deployment) -> None:
@@ -143,13 +143,13 @@ def test_what_a_fault_left_behind_is_counted(deployment: Deployment) -> None:
     owed = an_attempt("owed", client_id="client", notified=False)
     deployment.finch.storage.settle(owed.settled(AttemptState.STORED, at=NOON))
 
-    said = found(deployment)
+    results = found(deployment)
 
-    texts = [text for _, text in said["attempts"]]
-    assert [text.split(":")[0] for text in texts] == [
-        "1 were interrupted",
-        "1 still owe on_connected",
-        "1 hold a quarantined token",
+    texts = [text for _, text in results["attempts"]]
+    assert [text.split(";")[0] for text in texts] == [
+        "interrupted: 1",
+        "with a pending on_connected: 1",
+        "in quarantine: 1",
     ]
 
 
@@ -160,10 +160,10 @@ def test_tokens_that_wait_in_the_spool_are_counted(deployment: Deployment) -> No
     waiting = an_attempt("spooled", client_id="client").settled(AttemptState.STORED, at=NOON)
     finch.spool.put(waiting, stored)
 
-    said = found(deployment)
+    results = found(deployment)
 
-    [(verdict, text)] = said["spool"]
-    assert (verdict, text.split()[0]) == ("look", "1")
+    [(verdict, text)] = results["spool"]
+    assert (verdict, text.split(";")[0]) == ("warn", "tokens waiting on this host: 1")
 
 
 def test_a_spool_that_others_may_write_is_wrong(deployment: Deployment) -> None:
@@ -172,10 +172,10 @@ def test_a_spool_that_others_may_write_is_wrong(deployment: Deployment) -> None:
     [folder] = deployment.folder.glob("*spool*")
     folder.chmod(0o777)
 
-    said = found(deployment, status=1)
+    results = found(deployment, status=1)
 
-    assert [verdict for verdict, _ in said["spool"]] == ["wrong", "ok"]
-    assert "chmod 700" in said["spool"][0][1]
+    assert [verdict for verdict, _ in results["spool"]] == ["fail", "ok"]
+    assert "chmod 700" in results["spool"][0][1]
 
 
 def test_a_spool_that_is_not_there_yet_is_not_made_by_an_operator(deployment: Deployment) -> None:
@@ -190,10 +190,10 @@ def test_a_storage_that_is_away_is_wrong_and_ends_it(deployment: Deployment) -> 
         connection.execute("DROP TABLE finch_connections")
         connection.execute("CREATE VIEW finch_connections AS SELECT 1")
 
-    said = found(deployment, status=1)
+    results = found(deployment, status=1)
 
-    assert [verdict for verdict, _ in said["storage"]] == ["wrong"]
-    assert "attempts" not in said
+    assert [verdict for verdict, _ in results["storage"]] == ["fail"]
+    assert "attempts" not in results
 
 
 @pytest.mark.full
@@ -202,11 +202,11 @@ def test_a_server_without_tables_names_the_command(tmp_path: Path) -> None:
         url = f"{server.url}&options=-csearch_path%3Dpg_temp"
         environ = {**Deployment(folder=tmp_path).environ, "FINCH_STORAGE_URL": url}
 
-        told = _run({**environ, "FINCH_SPOOL": str(tmp_path)})
+        result = _run({**environ, "FINCH_SPOOL": str(tmp_path)})
 
-        assert told.exit_code == 1
-        assert "finch-middleware create-tables" in told.output
-        assert "search_path" not in told.output
+        assert result.exit_code == 1
+        assert "finch-middleware create-tables" in result.output
+        assert "search_path" not in result.output
 
 
 def _run(environ: dict[str, str]) -> Any:
@@ -220,11 +220,11 @@ def _run(environ: dict[str, str]) -> Any:
 def test_a_count_that_stopped_says_so(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("finch_middleware.cli.doctor._ENOUGH", 2)
+    monkeypatch.setattr("finch_middleware.cli.doctor._COUNT_LIMIT", 2)
     monkeypatch.setattr("finch_middleware.operations.rotation.BATCH", 2)
     deployment.connect("one", "two", "three")
 
     some, everything = found(deployment), deployment.run("doctor", "--all")
 
-    assert some["connections"] == [("ok", "at least 2 of client")]
-    assert "3 of client" in everything.stdout
+    assert some["connections"] == [("ok", "at least 2 of client_id client")]
+    assert "3 of client_id client" in everything.stdout

@@ -92,9 +92,9 @@ def test_a_port_in_use_is_one_text() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
 
-        told = run("fake-finch", "--port", str(port))
+        result = run("fake-finch", "--port", str(port))
 
-    assert told.returncode == 2
-    assert told.stderr.startswith(f"Error: port {port} cannot be used")
-    assert "--port" in told.stderr
-    assert "Traceback" not in told.stderr
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"Error: port {port} cannot be used")
+    assert "--port" in result.stderr
+    assert "Traceback" not in result.stderr
