@@ -57,7 +57,7 @@ REQUIREMENTS = (
     ),
     _r(
         "6749 §4.1.3",
-        "`redirect_uri` in the token request MUST be identical to that of the authorization",
+        "`redirect_uri` MUST be identical in the authorization and the token request",
         "test_t31",
         "test_t14",
     ),
@@ -100,7 +100,7 @@ REQUIREMENTS = (
     _r("6749 §10.12", "The binding value MUST not be guessable", "test_a_state_is_128"),
     _r(
         "6749 §10.12",
-        "The browser's authenticated state MUST be kept where only it and the client can reach it",
+        "Only the browser and the client MUST reach the browser's authenticated state",
         "test_t08_the_cookie_of_a_flow",
         "test_t09",
     ),
@@ -127,7 +127,7 @@ REQUIREMENTS = (
     ),
     _r(
         "9700 §2.1",
-        "With several authorization servers a defense against mix-up is REQUIRED (SHOULD: `iss`)",
+        "With several authorization servers, a defense against mix-up is REQUIRED",
         "test_t04",
         argument=_ONE_SERVER,
     ),

@@ -97,23 +97,25 @@ def _requirements(known: Mapping[str, str]) -> Iterator[str]:
     seen: dict[str, str] = {}
     for rfc, requirements in groupby(REQUIREMENTS, key=lambda each: each.section.split()[0]):
         yield from ("", f"### RFC {rfc}", "")
-        for each in requirements:
-            section = each.section.split()[1]
-            shown = [_shown_by(each, known)] if each.tests else []
-            if each.argument in seen:
-                shown.append(f"As for {seen[each.argument]}.")
-            elif each.argument:
-                shown.append(each.argument)
-                seen[each.argument] = section
-            yield from _wrapped(f"- {section}: {each.wants}. {' '.join(shown)}")
+        for section, parts in groupby(requirements, key=lambda each: each.section.split()[1]):
+            sentences = []
+            for each in parts:
+                sentences.append(f"*{each.wants}*{_shown_by(each, known)}.")
+                if each.argument and each.argument not in seen:
+                    sentences.append(each.argument)
+                elif each.argument and seen[each.argument] != section:
+                    sentences.append(f"As for {seen[each.argument]}.")
+                seen.setdefault(each.argument, section)
+            yield from _wrapped(f"- {section}: {' '.join(sentences)}")
     yield ""
 
 
 def _shown_by(requirement: Requirement, known: Mapping[str, str]) -> str:
-    """The threats whose tests show it, and the files of its other tests."""
+    """The threats whose tests show it, and "own" where it has tests besides."""
     threats = {f"T{int(m[1])}": None for name in requirement.tests if (m := _NUMBERED.match(name))}
-    others = [n for n in of_requirement(requirement, known) if not _NUMBERED.match(n)]
-    return f"→ {', '.join([*threats, *([_files(others, known)] if others else [])])}."
+    own = any(not _NUMBERED.match(name) for name in of_requirement(requirement, known))
+    shown = ", ".join([*threats, *(["own test"] if own else [])])
+    return f" ({shown})" if shown and requirement.tests else ""
 
 
 def _files(names: Iterable[str], known: Mapping[str, str]) -> str:
@@ -121,10 +123,7 @@ def _files(names: Iterable[str], known: Mapping[str, str]) -> str:
 
 
 def _sizes() -> list[str]:
-    lines = ["| Variable | Counts | By default | With `FINCH_FULL=1` |", "|---|---|---|---|"]
-    return lines + [
-        f"| `{each.variable}` | {each.counts} | {each.default:,} | {each.full:,} |" for each in ALL
-    ]
+    return [f"- `{each.variable}`: {each.default:,} ({each.full:,}) {each.counts}" for each in ALL]
 
 
 def _wrapped(line: str) -> list[str]:
