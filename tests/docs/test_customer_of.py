@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections.abc import Callable
 from types import ModuleType
@@ -10,13 +9,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from itsdangerous import URLSafeSerializer
+from werkzeug.http import dump_cookie, parse_cookie
 from werkzeug.test import EnvironBuilder
 
 from finch_middleware import CallbackRequest, FinchConnect, FinchMiddleware
 from finch_middleware.crypto.keys import new_key
 from finch_middleware.testing.fake_finch import FakeFinch
 from tests.docs.asking import asking
-from tests.docs.snippets import ROOT, page, section, snippets
+from tests.docs.snippets import page, section, snippets
 
 PAGE = page("customer_of")
 ORIGIN = "http://localhost:8000"
@@ -99,6 +100,24 @@ def falcon() -> Names:
     return {"app": app, "customer_of_session": sessions.get}
 
 
+class SignedSessions:
+    """The session middleware of the recipe: ``environ["session"]``, kept in a signed cookie."""
+
+    def __init__(self, app: Any, *, key: bytes) -> None:
+        self._app = app
+        self._signer = URLSafeSerializer(key)
+
+    def __call__(self, environ: Any, start_response: Any) -> Any:
+        cookie = parse_cookie(environ).get("session")
+        session = environ["session"] = self._signer.loads(cookie) if cookie else {}
+
+        def start(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
+            cookie = dump_cookie("session", str(self._signer.dumps(session)))
+            return start_response(status, [*headers, ("Set-Cookie", cookie)], *rest)
+
+        return self._app(environ, start)
+
+
 def wsgi() -> Names:
     def app(environ: Any, start_response: Any) -> list[bytes]:
         environ["session"]["customer_id"] = environ["QUERY_STRING"].removeprefix("as=")
@@ -108,7 +127,7 @@ def wsgi() -> Names:
     return {
         "app": app,
         "COOKIE_KEY": b"for tests",
-        "SignedSessions": importlib.import_module("bare").SignedSessions,
+        "SignedSessions": SignedSessions,
     }
 
 
@@ -151,11 +170,10 @@ def options(fake: FakeFinch) -> Names:
 
 
 @pytest.fixture(params=SITES)
-def names(request: pytest.FixtureRequest, options: Names, monkeypatch: pytest.MonkeyPatch) -> Names:
+def names(request: pytest.FixtureRequest, options: Names) -> Names:
     """What stands after the recipe has run: `customer_of`, `finch`, `application`."""
     module, site = SITES[request.param]
     pytest.importorskip(module)
-    monkeypatch.syspath_prepend(str(ROOT / "examples"))
     names = site()
     names |= {
         "FinchConnect": FinchConnect,

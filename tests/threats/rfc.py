@@ -45,7 +45,7 @@ REQUIREMENTS = (
     _r(
         "6749 §4.1.1",
         "`response_type` and `client_id` in the authorization request",
-        argument="Our server opens Connect by creating a session with its credentials.",
+        argument="Our server opens Connect with its credentials.",
     ),
     _r("6749 §4.1.2", "MUST NOT use a code more than once", "test_t05", "test_t06", "test_t30"),
     _r("6749 §4.1.2", "MUST ignore unrecognized response parameters", "test_t31_no_flag"),
@@ -121,9 +121,8 @@ REQUIREMENTS = (
         "9700 §2.1",
         "MUST prevent CSRF: one-time tokens in `state`, bound to the browser",
         "test_t01",
-        argument="Whether Finch's redirect returns the state is not documented. A return without "
-        "it is checked against the browser's tickets and the customer that Finch names; "
-        "`require_state=True` refuses it. The embedded flow always requires the state.",
+        argument="Finch does not document that its redirect returns the state. "
+        "`require_state=True` and the embedded flow require it.",
     ),
     _r(
         "9700 §2.1",

@@ -43,33 +43,33 @@ ROWS = tuple(
         (
             (
                 "A victim's browser arrives at the callback with the attacker's code (login CSRF).",
-                "The callback requires a ticket of this browser and client, or the signed-in "
-                "customer. A state that comes back must be that ticket's. Without a state, the "
-                "customer that Finch names decides, and a foreign code never ends the victim's "
-                "flow. `require_state=True` refuses returns without a state.",
+                "The callback requires a ticket of this browser or the signed-in customer, and "
+                "a state that comes back must be that ticket's. Without a state, the customer "
+                "that Finch names decides, and a foreign code never ends the victim's flow. "
+                "`require_state=True` refuses such returns.",
             ),
             (
                 "An attacker makes the victim's browser begin a flow.",
-                "The callback begins nothing. The application's own view calls `begin`, behind "
-                "its login and CSRF protection. At `begin_path`, a GET shows a button, and a "
-                "POST must come from our own page or from one of `spa_origins`. A flow that "
-                "was begun by force accepts no code but the victim's own.",
+                "The callback begins nothing, and `begin` is called behind the application's "
+                "login and CSRF protection. At `begin_path`, a GET shows a button, and a POST "
+                "must come from our page or from `spa_origins`. A flow that was begun by force "
+                "accepts no code but the victim's own.",
             ),
             (
                 "The thief of a code completes it in a session of their own, with a valid state.",
-                "The ticket names the customer, and Finch's response must name the same one "
-                "(compared as text; null equals nothing). Otherwise the token is quarantined "
-                "and reported at CRITICAL, and nobody gets it. `/disconnect` is never called.",
+                "Finch's response must name the customer of the ticket (compared as text; null "
+                "equals nothing). Otherwise the token is quarantined and reported at CRITICAL. "
+                "`/disconnect` is never called.",
             ),
             (
                 "Two clients are mixed up: sandbox and production, or two tenants.",
-                "The client id is bound into every ticket and every hash. A cookie or a return "
-                "of one client means nothing to another.",
+                "The client id is bound into every ticket and hash, so nothing of one client "
+                "means anything to another.",
             ),
             (
                 "The same return arrives many times at once.",
-                "One atomic claim is committed before the exchange. The other requests wait "
-                "and get the same response, or a page that reloads itself.",
+                "One atomic claim is committed before the exchange. The others wait and get "
+                "the same response, or a page that reloads itself.",
             ),
             (
                 "A reload after success shows an error.",
@@ -78,17 +78,17 @@ ROWS = tuple(
             (
                 "A prefetch, link preview, HEAD or OPTIONS uses up the code.",
                 "HEAD gets an empty response, OPTIONS gets Allow, and a prefetch gets 503, all "
-                "before any claim. The flow remains usable.",
+                "before any claim.",
             ),
             (
                 "Flows in several tabs of one browser disturb each other.",
-                "Each flow has its own cookie. The newest five work in any order, with 1 KiB "
-                "each and 4 KiB in total.",
+                "Each flow has its own cookie. The newest five work in any order, with at most "
+                "4 KiB in total.",
             ),
             (
                 "Injected or repeated cookies, and malformed neighbours in the Cookie header.",
                 "Cookies have the `__Host-` prefix. Every cookie of our name is tried, and "
-                "only one that the key opens counts. A malformed neighbour has no effect.",
+                "only one that the key opens counts.",
             ),
             (
                 "An open redirect through `return_to`.",
@@ -103,30 +103,29 @@ ROWS = tuple(
             (
                 "Script or text injected through `error_description`.",
                 "Nothing from a request is ever shown. Pages have fixed texts and the policy "
-                "`default-src 'none'`; scripts get JSON.",
+                "`default-src 'none'`.",
             ),
             (
                 "Repeated or contradictory parameters.",
-                "They get 400 before any lookup. `code`, `state` and `error` may appear once "
-                "each, and a code not together with an error. The limits are 20 parameters, 4 "
-                "KiB, strict UTF-8 and no control characters.",
+                "They get 400 before any lookup: `code`, `state` and `error` once each, no "
+                "code with an error, at most 20 parameters and 4 KiB, strict UTF-8, no control "
+                "characters.",
             ),
             (
                 "A forged Host or X-Forwarded-* header changes `redirect_uri` or the way back.",
-                "`redirect_uri` is configuration, and the way back is a path. No such header "
-                "is read.",
+                "No such header is read. `redirect_uri` is configuration, and the way back is "
+                "a path.",
             ),
             (
                 "Variants of the callback path are treated as the path, or the path is missed.",
-                "PATH_INFO must be exactly equal. Every other request goes to the application, "
-                "unchanged.",
+                "PATH_INFO must be exactly equal.",
             ),
             (
                 "The code leaks through Referer, history or cache.",
-                "Success and decline redirect with 303 to an address without code and state. "
-                "Every response says `no-store` and `no-referrer` and loads nothing from "
-                "elsewhere. A failure page whose button starts again says `strict-origin`, "
-                "which names our origin but no path or query.",
+                "Success and decline redirect to an address without code and state. Every "
+                "response says `no-store` and `no-referrer` and loads nothing from elsewhere. "
+                "A page whose button starts again says `strict-origin`, which names our origin "
+                "but no path or query.",
             ),
             (
                 "Secrets appear in logs, tracebacks, error reports, pickles or database errors.",
@@ -144,8 +143,7 @@ ROWS = tuple(
             ),
             (
                 "The environment redirects our requests: proxies, `.netrc`, CA files, key log.",
-                "None of it is read. `proxy` and `ca_bundle` are explicit, and verification "
-                "cannot be turned off.",
+                "None of it is read, and verification cannot be turned off.",
             ),
             (
                 "Hostile JSON from the token endpoint.",
@@ -155,13 +153,13 @@ ROWS = tuple(
             ),
             (
                 "Somebody reads the database or a backup.",
-                "Finch's response is sealed with AES-256-GCM. Codes and flows are stored as "
-                "keyed hashes; states and cookies are not stored.",
+                "Finch's response is sealed with AES-256-GCM. Codes and flows are keyed "
+                "hashes; states and cookies are not stored.",
             ),
             (
                 "Somebody changes or swaps ciphertext.",
                 "Key id, purpose, client, customer and connection are bound into it. A changed "
-                "or moved value does not open and raises a typed error.",
+                "or moved value raises a typed error.",
             ),
             (
                 "A database's collation, trimming or encoding takes one value for another.",
@@ -174,9 +172,9 @@ ROWS = tuple(
             ),
             (
                 "A forged message or a cross-site fetch delivers a code in the embedded flow.",
-                "Ticket and state are required as always, and the request must come from our "
-                "own origin (`Sec-Fetch-Site: same-origin`, or exactly our Origin) or from one "
-                "of `spa_origins`. Only these get CORS headers; there are none by default.",
+                "It needs ticket and state, and our own origin (`Sec-Fetch-Site: same-origin`, "
+                "or exactly our Origin) or one of `spa_origins`. Only these get CORS headers; "
+                "there are none by default.",
             ),
             (
                 "The duration of a comparison reveals a state or a key.",
@@ -198,8 +196,7 @@ ROWS = tuple(
             ),
             (
                 "The client chooses the kind of flow, and with it what is sent to Finch.",
-                "The kind and `redirect_uri` come from the ticket and the configuration. "
-                "Parameters of a request change no byte of it.",
+                "The kind and `redirect_uri` come from the ticket and the configuration only.",
             ),
         ),
         start=1,

@@ -1,5 +1,5 @@
 """
-The lists of ``docs/threats.md``, made from the threats, the requirements and the tests.
+The lists of ``docs/appendix/threats.md``, made from the threats, the requirements and the tests.
 
 ``python -m tests.threats.table`` writes them; a test fails where the document is out of date.
 """
@@ -18,7 +18,7 @@ from tests.threats.rows import ROWS, Row
 from tests.threats.sizes import ALL
 
 ROOT = Path(__file__).parents[2]
-DOCUMENT = ROOT / "docs" / "threats.md"
+DOCUMENT = ROOT / "docs" / "appendix" / "threats.md"
 
 _NUMBERED = re.compile(r"test_t(\d\d)")
 
@@ -97,16 +97,17 @@ def _requirements(known: Mapping[str, str]) -> Iterator[str]:
     seen: dict[str, str] = {}
     for rfc, requirements in groupby(REQUIREMENTS, key=lambda each: each.section.split()[0]):
         yield from ("", f"### RFC {rfc}", "")
-        for section, parts in groupby(requirements, key=lambda each: each.section.split()[1]):
-            sentences = []
-            for each in parts:
-                sentences.append(f"*{each.wants}*{_shown_by(each, known)}.")
-                if each.argument and each.argument not in seen:
-                    sentences.append(each.argument)
-                elif each.argument and seen[each.argument] != section:
-                    sentences.append(f"As for {seen[each.argument]}.")
-                seen.setdefault(each.argument, section)
-            yield from _wrapped(f"- {section}: {' '.join(sentences)}")
+        shown: dict[str, None] = {}
+        for each in requirements:
+            section = each.section.split()[1]
+            if not each.argument:
+                shown[section] = None
+                continue
+            argument = f"As for {seen[each.argument]}." if each.argument in seen else each.argument
+            seen.setdefault(each.argument, section)
+            tests = f" ({_shown_by(each, known)})" if each.tests else ""
+            yield from _wrapped(f"- {section}: *{each.wants}*{tests}. {argument}")
+        yield from _wrapped(f"- Met as the tests show: {', '.join(shown)}.")
     yield ""
 
 
@@ -114,8 +115,7 @@ def _shown_by(requirement: Requirement, known: Mapping[str, str]) -> str:
     """The threats whose tests show it, and "own" where it has tests besides."""
     threats = {f"T{int(m[1])}": None for name in requirement.tests if (m := _NUMBERED.match(name))}
     own = any(not _NUMBERED.match(name) for name in of_requirement(requirement, known))
-    shown = ", ".join([*threats, *(["own test"] if own else [])])
-    return f" ({shown})" if shown and requirement.tests else ""
+    return ", ".join([*threats, *(["own test"] if own else [])])
 
 
 def _files(names: Iterable[str], known: Mapping[str, str]) -> str:
