@@ -19,7 +19,7 @@ from tests.browser.kit import (
 if TYPE_CHECKING:
     import playwright.sync_api as playwright
 
-_PATIENCE_MS = 20_000
+_PATIENCE_MS = 120_000
 
 
 # Not for the whole session: Playwright keeps an event loop in this thread while it runs, and

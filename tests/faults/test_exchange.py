@@ -337,7 +337,7 @@ def test_exchange_client_gone_meanwhile_is_stored_all_the_same(
 
     leave(site, browser, callback)
     fake.ledger.wait_for_calls("token")
-    until = time.monotonic() + 5
+    until = time.monotonic() + 60
     while not site.named("finch.connection.stored") and time.monotonic() < until:
         time.sleep(0.01)
     back = browser.get(callback)

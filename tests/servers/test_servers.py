@@ -21,7 +21,7 @@ MANUAL = Path(__file__).parents[2] / "docs" / "deployment.md"
 
 every_server = pytest.mark.parametrize("name", SERVERS)
 
-_PATIENCE_SECONDS = 20
+_PATIENCE_SECONDS = 60
 
 
 @pytest.fixture(scope="module")

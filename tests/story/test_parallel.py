@@ -178,7 +178,7 @@ def _worker(options: dict[str, Any], *, told: Any) -> Iterator[subprocess.Popen[
             yield process
         finally:
             process.stdin.close()
-            process.wait(timeout=20)
+            process.wait(timeout=60)
 
 
 def _port(process: subprocess.Popen[str]) -> int:

@@ -23,7 +23,7 @@ from finch_middleware.testing.fake_finch import FakeFinch
 from tests.odd_server import authority
 from tests.site import CALLBACK, KEY
 
-_PATIENCE_SECONDS = 30
+_PATIENCE_SECONDS = 60
 
 
 @dataclass(frozen=True, kw_only=True)
