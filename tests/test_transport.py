@@ -125,6 +125,7 @@ def test_interim_responses_are_passed_over() -> None:
 
 
 BROKEN_BODIES: dict[str, Behaviour] = {
+    "closed within headers": once(b"HTTP/1.1 200 OK\r\nContent-Type: appl"),
     "short": once(raw_answer(b'{"a": 1}', "Content-Length: 100")),
     "no chunk": once(raw_answer(b"zz\r\n{}", "Transfer-Encoding: chunked")),
 }

@@ -176,9 +176,12 @@ def _body(response: requests.Response) -> bytes | None:
     while wanted := BODY_LIMIT_BYTES + 1 - len(body):
         chunk = response.raw.read(wanted, decode_content=False)
         if not chunk:
-            return bytes(body)
+            break
         body += chunk
-    return None
+    framed = "Content-Length" in response.headers or "Transfer-Encoding" in response.headers
+    if not body and not framed:
+        raise OSError("the connection closed within the headers")
+    return bytes(body) if len(body) <= BODY_LIMIT_BYTES else None
 
 
 @dataclass(slots=True)
