@@ -74,10 +74,10 @@ def wsgi_path(path: str) -> str:
 
 def browser_path(path: str, *, callback_path: str, redirect_uri: str) -> str | None:
     """
-    A path of ours, in WSGI's form, as a browser writes it.
+    One of the component's paths, given in WSGI's form, as a browser writes it.
 
-    Both it and *callback_path* are below whatever prefix *redirect_uri* has more. None where a
-    proxy rewrites paths: then nobody here knows.
+    *path* and *callback_path* are below the same prefix, which *redirect_uri* shows. None if a
+    proxy rewrites paths, because the prefix is then unknown.
     """
     whole = wsgi_path(urlsplit(redirect_uri).path or "/")
     if not whole.endswith(callback_path):

@@ -18,7 +18,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from finch_middleware.config.urls import is_loopback
+from finch_middleware.config.urls import PLAIN, is_loopback
 from finch_middleware.finch.transport import FinchResponse
 from finch_middleware.secret import Secret
 
@@ -43,7 +43,6 @@ _INTROSPECTED = (
 _TEXTS = ("token_type", "provider_id", "client_type", "connection_type")
 
 _NAME = re.compile(r"[a-z_]{1,64}")
-_VISIBLE = re.compile(r"[!-~]+")
 _PRINTABLE = re.compile(r"[ -~]+")
 # No database column takes control characters or lone surrogates.
 _UNSTORABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -91,7 +90,7 @@ class Grant:
 
 def acceptable_url(url: object) -> bool:
     """Whether it is an https URL, or an http URL of this machine."""
-    if not isinstance(url, str) or len(url) > _URL_LIMIT or not _VISIBLE.fullmatch(url):
+    if not isinstance(url, str) or len(url) > _URL_LIMIT or not PLAIN.fullmatch(url):
         return False
     try:
         parts = urlsplit(url)
@@ -134,7 +133,7 @@ def read_session(response: FinchResponse) -> ConnectSession | None:
     session_id, connect_url = fields.get("session_id"), fields.get("connect_url")
     if not isinstance(session_id, str) or len(session_id) > _TEXT_LIMIT:
         return None
-    if not _VISIBLE.fullmatch(session_id) or not acceptable_url(connect_url):
+    if not PLAIN.fullmatch(session_id) or not acceptable_url(connect_url):
         return None
     return ConnectSession(session_id, str(connect_url), request_id=request_id(response))
 

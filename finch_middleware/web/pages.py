@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 from collections.abc import Collection, Mapping, Sequence
 from html import escape
@@ -11,7 +10,7 @@ from pathlib import Path
 from string import Template
 from urllib.parse import quote, unquote_plus
 
-from finch_middleware.config.urls import check_return_to
+from finch_middleware.config.urls import PLAIN, check_return_to
 from finch_middleware.errors import ConfigurationError
 from finch_middleware.finch.responses import ConnectSession
 from finch_middleware.outcomes import (
@@ -74,8 +73,6 @@ _PLACEHOLDERS = frozenset(
         "title",
     }
 )
-
-_PRINTABLE = re.compile(r"[\x21-\x7e]+")
 
 
 class Pages:
@@ -141,7 +138,7 @@ class Pages:
     ) -> Response:
         """The response that opens Finch Connect: a redirect to *location*, or JSON for the SDK."""
         if location is not None:
-            response = redirect(location if _PRINTABLE.fullmatch(location) else "/")
+            response = redirect(location if PLAIN.fullmatch(location) else "/")
         else:
             response = json_response(
                 {

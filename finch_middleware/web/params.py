@@ -28,7 +28,7 @@ class CallbackParams:
     The parameters of a callback request. None of them is trusted yet.
 
     Attributes:
-        foreign_state: There was a state, but not in the form of ours.
+        foreign_state: There was a state, but not in the form of a ticket's state.
         declined: Why there is no code: ``access_denied``, ``closed`` or ``error``.
     """
 

@@ -129,7 +129,7 @@ class CallbackRequest:
         Every cookie, including duplicates, in the order received.
 
         Cookies of the application may be quoted or contain 8-bit characters. They do not
-        affect ours, which use a plain alphabet.
+        affect the tickets, which use a plain alphabet.
         """
         for header in self.headers.getlist("Cookie"):
             for pair in header.split(";"):
