@@ -7,19 +7,27 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+from sqlalchemy import create_engine, text
+from sqlalchemy.pool import NullPool
+
 from finch_middleware import (
     CallbackRequest,
     ConnectSession,
     Customer,
     FinchConnect,
+    MemoryStorage,
     Outcome,
     RedactCallback,
+    RedisStorage,
+    SQLAlchemyStorage,
+    StoredConnection,
 )
 from finch_middleware.crypto.keys import wrapped_key
 from finch_middleware.secret import Secret
 from finch_middleware.testing.fake_finch import Behaviour
 from tests.canaries.scenarios import blocked
 from tests.canaries.scene import Scene
+from tests.story.oracle import attempt_of
 
 
 def _request(scene: Scene, callback: str) -> CallbackRequest:
@@ -131,10 +139,35 @@ def _event(scene: Scene) -> Any:
     return scene.site.events[-1]
 
 
+def _stored(scene: Scene) -> StoredConnection:
+    scene.returned("acme")
+    [row] = scene.storage.real.for_customer("acme")
+    return row
+
+
+def _attempt(scene: Scene) -> Any:
+    scene.returned("acme")
+    return attempt_of(scene.site, scene.fake, scene.fake.ledger.codes[-1].code)
+
+
+def _memory(scene: Scene) -> MemoryStorage:
+    storage = MemoryStorage()
+    storage.claim(_attempt(scene))
+    return storage
+
+
+def _other_table(scene: Scene) -> BaseException:
+    engine = create_engine(f"sqlite:///{scene.folder}/other.db", poolclass=NullPool)
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE finch_attempts (id INTEGER)"))
+    return _error(scene, SQLAlchemyStorage(engine).check)
+
+
 #: Public name: how an object of that kind comes about.
 PUBLIC: dict[str, Callable[[Scene], object]] = {
     "AccessToken": lambda scene: _connection(scene).access_token,
     "AlreadyConnected": lambda scene: _scripted(scene, status=400, when_connected="raise"),
+    "Attempt": _attempt,
     "Unavailable": _no_storage,
     "CallbackRequest": lambda scene: _request(scene, _allowed(scene)),
     "CannotOpen": _tampered,
@@ -142,6 +175,7 @@ PUBLIC: dict[str, Callable[[Scene], object]] = {
     "ConnectSession": _session,
     "Connected": lambda scene: _finished(scene, _allowed(scene)),
     "Connection": _connection,
+    "Connections": lambda scene: scene.site.finch.connections,
     "Customer": lambda scene: Customer(id="acme", name="Acme Inc.", email="pay@acme.test"),
     "Declined": lambda scene: _finished(scene, scene.fake.deny(scene.browser.location("acme"))),
     "Event": _event,
@@ -155,15 +189,24 @@ PUBLIC: dict[str, Callable[[Scene], object]] = {
     "Invalid": lambda scene: _finished(scene, _allowed(scene)[:-3] + "AAA"),
     "KeyProvider": lambda scene: Provider(scene.secrets()["key"]),
     "KeyUnavailable": _no_key,
+    "MemoryStorage": _memory,
     "Outcome": lambda scene: _finished(scene, _allowed(scene)),
     "RedactCallback": lambda scene: RedactCallback(),
+    "RedisStorage": lambda scene: RedisStorage(f"redis://:{scene.fake.client_secret}@localhost"),
     "Repeated": _repeated,
+    "SQLAlchemyStorage": lambda scene: SQLAlchemyStorage(f"sqlite:///{scene.folder}/finch.db"),
+    "SchemaMismatch": _other_table,
     "Secret": lambda scene: Secret(scene.fake.client_secret),
     "SpoolUnavailable": _no_spool,
     "Storage": lambda scene: scene.storage.real,
     "StorageUnavailable": _no_storage,
+    "StoredConnection": _stored,
     "UsageError": lambda scene: _begin(scene, return_to="//evil.test"),
 }
 
-#: Public names whose objects hold a secret because they must go to the browser with it.
-BY_NATURE = {"Response": "werkzeug's; it carries the ticket to the browser that it belongs to"}
+#: Public names whose objects hold a secret because that is what they are for.
+BY_NATURE = {
+    "Response": "werkzeug's; it carries the ticket to the browser that it belongs to",
+    "new_key": "a function that returns a key for the application's settings",
+    "wrapped_key": "a function that returns a key which the key service has encrypted",
+}
