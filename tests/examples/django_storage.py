@@ -1,8 +1,8 @@
 """
-The kit over the storage of examples/custom_storage.py, in a Django of its own.
+The storage contract on examples/custom_storage.py, with a Django of its own.
 
-`test_custom_storage` runs this file in a process of its own: a process has one Django, and that
-of the other tests has no database.
+`test_custom_storage` runs this file in a separate process, because a process has one Django, and
+the Django of the other tests has no database.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from django.db import connections, transaction
 EXAMPLES = Path(__file__).parents[2] / "examples"
 sys.path[:0] = [str(EXAMPLES), str(EXAMPLES / "django_project")]
 os.environ["DJANGO_SETTINGS_MODULE"] = "payroll.own_database"
-# A second way into the same file, as another process has one.
+# A second connection to the same file, as another process has.
 settings.DATABASES["other"] = settings.DATABASES["default"]
 django.setup()
 
-from custom_storage import DjangoStorage  # noqa: E402  # models want their settings first
+from custom_storage import DjangoStorage, _columns  # noqa: E402  # models need the settings first
 from payroll.models import FinchAttempt, FinchConnection  # noqa: E402
 
 from finch_middleware.attempts import AttemptState  # noqa: E402
@@ -37,13 +37,12 @@ from finch_middleware.testing import FakeFinch, StorageContract  # noqa: E402
 from finch_middleware.testing.sample_records import NOON, an_attempt, key_of  # noqa: E402
 from tests.faulty_storage import FaultyStorage  # noqa: E402
 from tests.site import Browser, Site  # noqa: E402
-from tests.storage.test_storage_contract import RACES  # noqa: E402
 
 MODELS = (FinchAttempt, FinchConnection)
 
 
 class Request(FaultyStorage):
-    """Calls a storage as a request does, which gives its thread's connection back at its end."""
+    """Calls a storage as a request does: at the end the thread's connection is closed."""
 
     def __init__(self, using: str = "default") -> None:
         super().__init__(DjangoStorage(using))
@@ -77,11 +76,6 @@ class TestDjango(StorageContract):
         return functools.partial(Request, "other")
 
 
-@pytest.mark.parametrize("race", RACES, ids=lambda race: race.__name__)
-def test_races(storage: Storage, race: Callable[[StorageContract, Storage], None]) -> None:
-    race(StorageContract(), storage)
-
-
 def test_missing_tables_name_the_command() -> None:
     with pytest.raises(SchemaMismatch, match=r"manage\.py migrate"):
         Request().check()
@@ -103,8 +97,9 @@ def test_a_fault_keeps_no_parameter(storage: Storage) -> None:
 
 
 def test_forget_removes_some_hundreds_at_a_time(storage: Storage) -> None:
-    for i in range(501):
-        storage.settle(an_attempt(f"{i}").settled(AttemptState.FAILED, at=NOON))
+    failed = [an_attempt(f"{i}").settled(AttemptState.FAILED, at=NOON) for i in range(501)]
+    rows = [FinchAttempt(**_columns(FinchAttempt, attempt)) for attempt in failed]
+    FinchAttempt.objects.bulk_create(rows)
 
     gone = [storage.forget(settled_before=NOON + timedelta(days=1)) for _ in range(3)]
 
