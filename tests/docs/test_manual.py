@@ -20,7 +20,7 @@ from finch_middleware.outcomes import FAILED_REASONS, INVALID_REASONS, Retry
 from finch_middleware.testing import Behaviour, FakeFinch
 from finch_middleware.web.pages import _PLACEHOLDERS
 from finch_middleware.web.texts import TEXTS
-from tests.docs.snippets import DOCS, ROOT, page, snippets
+from tests.docs.snippets import DOCS, DOCUMENTS, ROOT, page, snippets
 
 pytest_plugins = ["pytester"]
 
@@ -214,3 +214,16 @@ def test_the_overview_leads_to_every_page() -> None:
     linked = set(re.findall(r"\]\((\w+\.md)\)", page("index")))
 
     assert {path.name for path in DOCS.glob("*.md")} == linked | {"index.md"}
+
+
+def test_no_line_of_a_document_has_more_than_120_characters() -> None:
+    documents = [*DOCUMENTS, ROOT / "examples" / "README.md"]
+
+    long = [
+        (path.name, line)
+        for path in documents
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if len(line) > 120
+    ]
+
+    assert long == []
