@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from finch_middleware.records import AccessToken, Connection, StoredConnection
     from finch_middleware.secret import Secret
     from finch_middleware.storage.memory import MemoryStorage
-    from finch_middleware.storage.protocol import Storage
+    from finch_middleware.storage.protocol import Scan, Storage
     from finch_middleware.storage.redis.storage import RedisStorage
     from finch_middleware.storage.sql.storage import SQLAlchemyStorage
     from finch_middleware.web.request import CallbackRequest
@@ -81,6 +81,7 @@ _HOMES = {
     "Repeated": "outcomes",
     "Response": "outcomes",
     "SQLAlchemyStorage": "storage.sql.storage",
+    "Scan": "storage.protocol",
     "SchemaMismatch": "errors",
     "Secret": "secret",
     "SpoolUnavailable": "errors",
@@ -124,6 +125,7 @@ __all__ = [
     "Repeated",
     "Response",
     "SQLAlchemyStorage",
+    "Scan",
     "SchemaMismatch",
     "Secret",
     "SpoolUnavailable",

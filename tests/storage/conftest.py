@@ -1,11 +1,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
-from typing import Any
+from contextlib import suppress
 
 import pytest
-from sqlalchemy import create_engine, event, text
+from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
@@ -57,27 +56,6 @@ def make_empty() -> Iterator[object]:
     yield make_empty
     for engine in engines.values():
         engine.dispose()
-
-
-@pytest.fixture
-def unconfirmed(storage: SQLAlchemyStorage) -> Callable[[], AbstractContextManager[None]]:
-    """The SQL storage's commits are carried out and their answers lost, while it is entered."""
-    engine = storage._database._engine
-
-    @contextmanager
-    def unconfirmed() -> Iterator[None]:
-        event.listen(engine, "after_cursor_execute", _lose_the_answer)
-        try:
-            yield
-        finally:
-            event.remove(engine, "after_cursor_execute", _lose_the_answer)
-
-    return unconfirmed
-
-
-def _lose_the_answer(*call: Any) -> None:
-    if call[2] == "COMMIT":
-        raise OperationalError("", None, ConnectionError())
 
 
 _END = {

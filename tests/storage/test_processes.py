@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -38,22 +37,6 @@ def storage(url: str) -> Iterator[SQLAlchemyStorage | RedisStorage]:
     storage = _opened(url)
     yield storage
     storage.close()
-
-
-def _claims(url: str, name: str, count: int) -> list[bool]:
-    storage = _opened(url)
-    racing = (an_attempt(f"code {i}", attempt_id=name) for i in range(count))
-    return [storage.claim(each) is None for each in racing]
-
-
-@pytest.mark.full
-def test_of_racing_processes_exactly_one_wins_each_code(url: str) -> None:
-    processes, codes = 4, 40
-
-    with get_context("spawn").Pool(processes) as pool:
-        answers = pool.starmap(_claims, [(url, f"process {i}", codes) for i in range(processes)])
-
-    assert [sum(won) for won in zip(*answers, strict=True)] == [1] * codes
 
 
 @pytest.mark.parametrize("fork", FORKS)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 
 import pytest
 from sqlalchemy import create_engine
@@ -12,6 +11,7 @@ from sqlalchemy import create_engine
 from finch_middleware.storage.protocol import Storage
 from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 from finch_middleware.testing.storage_contract import StorageContract
+from tests.storage.sql_contract import SQLContract
 from tests.storage.test_storage_contract import RACES
 
 
@@ -21,7 +21,7 @@ def url(request: pytest.FixtureRequest, make_empty: Callable[[str], str]) -> str
     return make_empty(request.getfixturevalue(request.param).url)
 
 
-class TestServer(StorageContract):
+class TestServer(SQLContract):
     @pytest.fixture
     def storage(self, url: str) -> Iterator[Storage]:
         storage = SQLAlchemyStorage(url)
@@ -31,12 +31,6 @@ class TestServer(StorageContract):
     @pytest.fixture
     def reopen(self, url: str) -> Callable[[], Storage]:
         return functools.partial(SQLAlchemyStorage, url)
-
-    @pytest.fixture
-    def unconfirmed(
-        self, unconfirmed: Callable[[], AbstractContextManager[None]]
-    ) -> Callable[[], AbstractContextManager[None]]:
-        return unconfirmed
 
     @pytest.fixture
     def cut_connections(self, cut_connections: Callable[[], None]) -> Callable[[], None]:

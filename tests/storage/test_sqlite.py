@@ -7,7 +7,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from finch_middleware.testing.sample_records import (
     an_attempt,
     key_of,
 )
-from finch_middleware.testing.storage_contract import StorageContract
+from tests.storage.sql_contract import SQLContract
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def engine(url: str) -> Iterator[Engine]:
     engine.dispose()
 
 
-class TestSQLiteFile(StorageContract):
+class TestSQLiteFile(SQLContract):
     @pytest.fixture
     def storage(self, url: str) -> Iterator[Storage]:
         storage = SQLAlchemyStorage(url)
@@ -92,14 +92,8 @@ class TestSQLiteFile(StorageContract):
     def reopen(self, url: str) -> Callable[[], Storage]:
         return functools.partial(SQLAlchemyStorage, url)
 
-    @pytest.fixture
-    def unconfirmed(
-        self, unconfirmed: Callable[[], AbstractContextManager[None]]
-    ) -> Callable[[], AbstractContextManager[None]]:
-        return unconfirmed
 
-
-class TestEngineOfTheApplication(StorageContract):
+class TestEngineOfTheApplication(SQLContract):
     @pytest.fixture
     def storage(self, engine: Engine) -> Storage:
         return SQLAlchemyStorage(engine, table_prefix="app_finch_")
@@ -107,12 +101,6 @@ class TestEngineOfTheApplication(StorageContract):
     @pytest.fixture
     def reopen(self, url: str) -> Callable[[], Storage]:
         return functools.partial(SQLAlchemyStorage, url, table_prefix="app_finch_")
-
-    @pytest.fixture
-    def unconfirmed(
-        self, unconfirmed: Callable[[], AbstractContextManager[None]]
-    ) -> Callable[[], AbstractContextManager[None]]:
-        return unconfirmed
 
 
 # What it costs

@@ -13,7 +13,6 @@ from finch_middleware.attempts import Attempt, AttemptState
 from finch_middleware.records import StoredConnection, connection_hash
 from finch_middleware.storage.memory import MemoryStorage
 from finch_middleware.storage.protocol import Scan, Storage
-from finch_middleware.testing.sample_records import an_attempt
 from finch_middleware.testing.storage_contract import StorageContract
 
 pytest_plugins = ["pytester"]
@@ -178,8 +177,3 @@ def test_class_without_a_storage_fails_the_contract(pytester: pytest.Pytester) -
     result = pytester.runpytest_inprocess("-p", "no:cacheprovider", "-k", "first_claim")
 
     result.stdout.fnmatch_lines(["*must define the fixture `storage`*"])
-
-
-def test_sample_storage_is_one_of_ours() -> None:
-    assert isinstance(MemoryStorage(), Storage)
-    assert MemoryStorage().claim(an_attempt()) is None

@@ -108,18 +108,6 @@ def test_locked_table_is_busy_and_soon(url: str, operator: Engine, call: str) ->
     assert storage.claim(an_attempt()) is None
 
 
-def test_connections_that_the_server_ended_are_replaced(
-    url: str, cut_connections: Callable[[], None]
-) -> None:
-    storage = SQLAlchemyStorage(url)
-    storage.claim(an_attempt())
-
-    cut_connections()
-
-    assert storage.claim(an_attempt(attempt_id="second")) == an_attempt()
-    storage.close()
-
-
 def test_server_that_went_away_is_unavailable_until_it_is_back(url: str, server: Server) -> None:
     if not server.owned:
         pytest.skip("not our server to stop")
@@ -135,25 +123,6 @@ def test_server_that_went_away_is_unavailable_until_it_is_back(url: str, server:
     assert refused.value.__context__ is None
     assert storage.attempt(key_of("code")) == an_attempt()
     assert storage.claim(an_attempt("other")) is None
-
-
-def test_commit_of_unknown_outcome_is_not_confirmed_and_can_be_read_again(url: str) -> None:
-    engine = create_engine(url)
-    storage = SQLAlchemyStorage(engine)
-    storage.check()
-    lost = [True]
-
-    @event.listens_for(engine, "after_cursor_execute")
-    def lose_the_answer(*call: object) -> None:
-        if call[2] == "COMMIT" and lost.pop():
-            lost.append(False)
-            raise OperationalError("", None, ConnectionError())
-
-    with pytest.raises(StorageUnavailable):
-        storage.claim(an_attempt())
-
-    assert storage.attempt(key_of("code")) == an_attempt()
-    engine.dispose()
 
 
 def test_text_that_the_database_refuses_is_a_storage_fault(
