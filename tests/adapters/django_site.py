@@ -38,10 +38,10 @@ def sign_in(request: HttpRequest) -> HttpResponse:
 
 
 def connect(request: HttpRequest) -> HttpResponse:
-    answer = finch().begin(
+    response = finch().begin(
         request=request, customer_id=request.session["customer_id"], customer_name="Acme Inc."
     )
-    return to_django(answer)
+    return to_django(response)
 
 
 def customer_of(request: HttpRequest) -> str | None:

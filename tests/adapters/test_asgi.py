@@ -279,9 +279,9 @@ def test_a_response_converted_for_starlette_is_closed_after_it_was_read() -> Non
     response = Response("body")
     response.call_on_close(lambda: closed.append(True))
 
-    answer = to_starlette(response)
+    converted = to_starlette(response)
 
-    assert bytes(answer.body) == b"body"
+    assert bytes(converted.body) == b"body"
     assert closed == [True]
 
 

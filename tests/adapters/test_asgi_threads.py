@@ -34,7 +34,7 @@ Visit = Callable[[], Coroutine[Any, Any, int | None]]
 
 @pytest.fixture
 def gate(fake_finch: FakeFinch) -> Event:
-    """Finch answers the exchange when this is set."""
+    """Finch responds to the exchange when this is set."""
     gate = Event()
     fake_finch.script("token", Behaviour.hold(gate))
     return gate
@@ -118,11 +118,11 @@ def test_the_event_loop_serves_others_while_finch_is_slow(
         gate.set()
         return served, waiting, await slow
 
-    served, waiting, answered = asyncio.run(story())
+    served, waiting, status = asyncio.run(story())
 
     assert served == 200
     assert waiting
-    assert answered == 303
+    assert status == 303
 
 
 def test_the_default_executor_of_the_application_stays_free(
@@ -161,10 +161,10 @@ def test_duplicates_that_wait_leave_threads_for_other_customers(
             gate.set()
         return first, await asyncio.gather(*slow)
 
-    first, answered = asyncio.run(story())
+    first, statuses = asyncio.run(story())
 
     assert first == 303
-    assert answered == [303] * (1 + WAITING_THREADS)
+    assert statuses == [303] * (1 + WAITING_THREADS)
     assert fake_finch.ledger.calls("token") == 2
 
 

@@ -54,10 +54,10 @@ def test_a_return_is_stored_through_the_test_client(
 ) -> None:
     query = returned(client, fake)
 
-    answer = client.get(f"/finch/callback?{query}")
+    response = client.get(f"/finch/callback?{query}")
 
-    assert answer.status_code == 303
-    assert answer.headers["Location"].startswith("/?finch=connected&")
+    assert response.status_code == 303
+    assert response.headers["Location"].startswith("/?finch=connected&")
     assert [each.provider_id for each in configured.connections.for_customer("acme")] == ["gusto"]
 
 
@@ -96,18 +96,18 @@ def test_customer_of_gets_djangos_request(
     query = returned(client, fake)
     client.get(f"/sign-in?as={signed_in}")
 
-    answer = client.get(f"/finch/of-login?{query}")
+    response = client.get(f"/finch/of-login?{query}")
 
-    assert answer.status_code == status
+    assert response.status_code == status
     assert fake.ledger.calls("token") == (1 if status == 303 else 0)
 
 
 def test_the_callback_view_accepts_a_component(options: dict[str, Any]) -> None:
     mine = FinchConnect(**options)
 
-    answer = callback(mine)(RequestFactory().get("/anywhere?code=x"))
+    response = callback(mine)(RequestFactory().get("/anywhere?code=x"))
 
-    assert answer.status_code == 400
+    assert response.status_code == 400
 
 
 def test_the_urlconf_loads_even_with_a_wrong_setting() -> None:
@@ -151,10 +151,10 @@ def test_a_post_to_the_begin_path_must_come_from_the_own_origin(
 def test_the_begin_view_accepts_a_component(with_begin_path: dict[str, Any]) -> None:
     mine = FinchConnect(**with_begin_path)
 
-    answer = begin(mine)(RequestFactory().get("/anywhere"))
+    response = begin(mine)(RequestFactory().get("/anywhere"))
 
-    assert answer.status_code == 200
-    assert b"<form" in answer.content
+    assert response.status_code == 200
+    assert b"<form" in response.content
 
 
 # The component

@@ -213,9 +213,9 @@ def test_everything_else_is_forwarded_with_the_very_same_objects() -> None:
     environ = an_environ("/theirs", QUERY_STRING="code=x&state=y", HTTP_COOKIE="finch-abcdefgh=x")
     before, identities = dict(environ), {name: id(value) for name, value in environ.items()}
 
-    answered = FinchMiddleware(app, FINCH)(environ, start)
+    result = FinchMiddleware(app, FINCH)(environ, start)
 
-    assert answered is body
+    assert result is body
     assert app.calls == [(environ, start)]
     assert app.calls[0][0] is environ
     assert app.calls[0][1] is start
@@ -299,10 +299,10 @@ def test_the_application_closes_its_own_body(fails: bool) -> None:
         start_response("200 OK", [("Content-Type", "text/plain")])
         return body
 
-    answered: Any = validated(app)(an_environ("/theirs"), start)
-    sent = list(answered)
+    result: Any = validated(app)(an_environ("/theirs"), start)
+    sent = list(result)
     with pytest.raises(RuntimeError, match="close") if fails else nullcontext():
-        answered.close()
+        result.close()
 
     assert sent == [b"one", b"two"]
     assert body.closed == 1
@@ -388,10 +388,10 @@ def test_the_validator_accepts_an_accepted_return(
         {**environ, "REMOTE_PORT": str(environ["REMOTE_PORT"])}, start
     )
 
-    answers = [comeback.brought_by(browser) for _ in range(2)]
+    responses = [comeback.brought_by(browser) for _ in range(2)]
 
     assert site.errors == []
-    assert all(map(connected, answers))
+    assert all(map(connected, responses))
 
 
 def test_the_component_is_an_attribute_and_no_other_can_be_set() -> None:

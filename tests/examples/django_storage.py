@@ -110,8 +110,8 @@ def test_an_employer_is_connected(storage: Storage, tmp_path: Path) -> None:
     with FakeFinch() as fake, Site(fake, storage=storage, spool=tmp_path) as site:
         browser = Browser(site)
 
-        answers = [browser.get(fake.allow(browser.location())) for _ in range(2)]
+        responses = [browser.get(fake.allow(browser.location())) for _ in range(2)]
 
         [connection] = site.finch.connections.for_customer("acme")
-        assert [answer.status for answer in answers] == [303, 303]
+        assert [response.status for response in responses] == [303, 303]
         assert connection.access_token.reveal() == fake.ledger.tokens[-1]

@@ -293,13 +293,13 @@ def test_the_last_known_status_is_shown_while_finch_is_unavailable(example: Runn
 def test_the_list_waits_only_a_moment_for_a_slow_finch(example: Running) -> None:
     at_finch(example, ACME).press("Allow")
     browser = example.browser(signed_in=ACME)
-    answered = Event()
-    example.fake.script("introspect", Behaviour.hold(answered))
+    released = Event()
+    example.fake.script("introspect", Behaviour.hold(released))
 
     browser.open("/")
 
-    assert not answered.is_set()
-    answered.set()
+    assert not released.is_set()
+    released.set()
     assert "Gusto company" in browser.text
     assert browser.response.elapsed < timedelta(seconds=5)
 
