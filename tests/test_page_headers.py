@@ -21,7 +21,7 @@ from finch_middleware.secret import Secret
 from finch_middleware.web.headers import with_cookies
 from finch_middleware.web.pages import Pages
 from finch_middleware.web.request import CallbackRequest
-from tests.answers import (
+from tests.sample_outcomes import (
     COMMON,
     EVERY,
     UNREACHABLE,

@@ -16,8 +16,8 @@ from finch_middleware.outcomes import (
 )
 from finch_middleware.web.pages import Pages
 from finch_middleware.web.texts import TEXTS
-from tests.answers import (
-    STAYING,
+from tests.sample_outcomes import (
+    RENDERED,
     UNTRUSTED,
     Page,
     browser,
@@ -28,7 +28,7 @@ HOSTILE = "\"'><script src=//evil.test>&amp;${title}$nonce\N{SNOWMAN}"
 
 
 class TestPage:
-    @pytest.mark.parametrize("outcome", STAYING, ids=named)
+    @pytest.mark.parametrize("outcome", RENDERED, ids=named)
     def test_loads_nothing_and_runs_nothing(self, outcome: Outcome) -> None:
         response = Pages(brand="Northwind").respond(outcome, browser())
 

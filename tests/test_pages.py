@@ -24,16 +24,16 @@ from finch_middleware.outcomes import (
 from finch_middleware.secret import Secret
 from finch_middleware.web.pages import Pages
 from finch_middleware.web.request import CallbackRequest
-from tests.answers import (
+from tests.sample_outcomes import (
     COMMON,
     CONNECTED,
     DECLINED,
     EVERY,
     FAILED,
+    IN_PROGRESS,
     INVALID,
+    RENDERED,
     SPOOLED,
-    STAYING,
-    UNDER_WAY,
     UNREACHABLE,
     UNTRUSTED,
     Page,
@@ -144,7 +144,7 @@ class TestBrowser:
         joint = "" if before == "/a?" else "&"
         assert response.headers["Location"] == f"{before}{joint}finch=connected&finch_ref=r#f"
 
-    @pytest.mark.parametrize("outcome", STAYING, ids=named)
+    @pytest.mark.parametrize("outcome", RENDERED, ids=named)
     def test_stays_with_the_status_and_reads_what_happened(self, outcome: Outcome) -> None:
         response = Pages(brand="Northwind").respond(outcome, browser())
 
@@ -159,7 +159,7 @@ class TestBrowser:
         assert page.texts["code"] == "7K3Q9XWD"
         assert page.texts[".brand"] == "Northwind"
 
-    @pytest.mark.parametrize("outcome", STAYING, ids=named)
+    @pytest.mark.parametrize("outcome", RENDERED, ids=named)
     def test_finds_one_clear_action_first(self, outcome: Outcome) -> None:
         page = Page(Pages().respond(outcome, browser()))
 
@@ -175,7 +175,7 @@ class TestBrowser:
             expected = [("primary", again), ("quiet", home)]
         assert page.links == expected
 
-    @pytest.mark.parametrize("outcome", STAYING, ids=named)
+    @pytest.mark.parametrize("outcome", RENDERED, ids=named)
     def test_starts_again_with_a_button_where_there_is_a_begin_path(self, outcome: Outcome) -> None:
         page = Page(PAGES_THAT_BEGIN.respond(outcome, browser()))
 
@@ -189,7 +189,7 @@ class TestBrowser:
         else:
             assert (page.all("form"), page.links) == ([], plain.links)
 
-    @pytest.mark.parametrize("outcome", [UNDER_WAY, UNREACHABLE], ids=named)
+    @pytest.mark.parametrize("outcome", [IN_PROGRESS, UNREACHABLE], ids=named)
     def test_is_offered_no_reload_of_what_a_form_has_sent(self, outcome: Outcome) -> None:
         response = Pages().respond(outcome, browser("POST"))
 
@@ -199,7 +199,7 @@ class TestBrowser:
         assert "Refresh" not in response.headers
 
     def test_sees_the_page_refresh_itself_while_another_request_is_at_work(self) -> None:
-        response = Pages().respond(UNDER_WAY, browser())
+        response = Pages().respond(IN_PROGRESS, browser())
 
         assert response.status_code == 202
         assert response.headers["Refresh"] == "2"

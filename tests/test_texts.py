@@ -15,7 +15,7 @@ from finch_middleware.outcomes import (
 )
 from finch_middleware.web.pages import Pages
 from finch_middleware.web.texts import TEXTS
-from tests.answers import (
+from tests.sample_outcomes import (
     UNREACHABLE,
     UNTRUSTED,
     Page,

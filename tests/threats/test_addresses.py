@@ -13,7 +13,7 @@ import pytest
 from finch_middleware import Customer, FinchMiddleware
 from finch_middleware import duplicates as repeats
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
-from tests.answers import Page
+from tests.sample_outcomes import Page
 from tests.site import CALLBACK, NAVIGATION, Answer, Browser, Site
 from tests.threats.desk import component
 from tests.threats.wsgi import call, environ_of

@@ -1,4 +1,4 @@
-"""Every outcome, who asks, and what a browser makes of an answer."""
+"""A sample of every outcome, requests of a browser and a script, and a parsed page."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from finch_middleware.web.request import CallbackRequest
 COMMON: dict[str, Any] = {"reference": "7K3Q9XWD", "return_to": "/settings?tab=payroll#finch"}
 CONNECTED = Connected(connection_id="c-1", customer_id="acme", **COMMON)
 SPOOLED = Finishing(spooled=True, **COMMON)
-UNDER_WAY = Finishing(spooled=False, **COMMON)
+IN_PROGRESS = Finishing(spooled=False, **COMMON)
 DECLINED = Declined(reason="access_denied", **COMMON)
 INVALID = [Invalid(reason=reason, **COMMON) for reason in INVALID_REASONS]
 FAILED = [Failed(reason=reason, **COMMON) for reason in FAILED_REASONS]
 UNTRUSTED = Invalid(reason="expired", **COMMON)
 UNREACHABLE = Failed(reason="unreachable", **COMMON)
 
-GOING_ON: list[Outcome] = [CONNECTED, SPOOLED, DECLINED, Repeated(first=CONNECTED)]
-STAYING: list[Outcome] = [
-    UNDER_WAY,
+REDIRECTED: list[Outcome] = [CONNECTED, SPOOLED, DECLINED, Repeated(first=CONNECTED)]
+RENDERED: list[Outcome] = [
+    IN_PROGRESS,
     *INVALID,
     *FAILED,
     Repeated(first=UNTRUSTED),
     Repeated(first=UNREACHABLE),
 ]
-EVERY = [*GOING_ON, *STAYING]
+EVERY = [*REDIRECTED, *RENDERED]
 
 
 def browser(method: str = "GET", **headers: str) -> CallbackRequest:
@@ -57,7 +57,7 @@ def named(outcome: object) -> str:
 
 
 class Page(HTMLParser):
-    """A page as a browser understands it: its elements, links and texts."""
+    """A parsed page: its elements, links and texts."""
 
     def __init__(self, response: Response) -> None:
         super().__init__()
@@ -85,5 +85,5 @@ class Page(HTMLParser):
 
     @property
     def links(self) -> list[tuple[str | None, str | None]]:
-        """Of each its class and its address."""
+        """The class and the address of each link."""
         return [(a.get("class"), a.get("href")) for a in self.all("a")]
