@@ -34,7 +34,11 @@ def command() -> None:
 @_as_json
 @app_option
 def listing(customer: str | None, as_json: bool, application: str | None) -> None:
-    """List all connections: a table on a terminal, tab-separated values elsewhere."""
+    """
+    List all connections.
+
+    A terminal shows a table; a pipe or a file gets tab-separated values.
+    """
     finch, unreadable = load_component(application), set[str]()
     found = _stored(finch, unreadable) if customer is None else _of_customer(finch, customer)
     if as_json:
@@ -52,7 +56,11 @@ def listing(customer: str | None, as_json: bool, application: str | None) -> Non
 @_as_json
 @app_option
 def show(connection_id: str, as_json: bool, application: str | None) -> None:
-    """Show one connection, and whether the configured keys can decrypt its token."""
+    """
+    Show one connection.
+
+    The last line states whether the configured keys can decrypt its token.
+    """
     finch = load_component(application)
     stored = _one(finch, connection_id)
     facts = {**metadata(stored), "opens": _opens(finch, stored)}
@@ -67,7 +75,11 @@ def show(connection_id: str, as_json: bool, application: str | None) -> None:
 @command.command("export-metadata")
 @app_option
 def export_metadata(application: str | None) -> None:
-    """Print every connection as one JSON object per line, without the encrypted token."""
+    """
+    Print all connections as JSON.
+
+    One object per line, without the encrypted token.
+    """
     unreadable = set[str]()
     _echo_lines(_stored(load_component(application), unreadable))
     _require_all_read(unreadable)
@@ -80,7 +92,7 @@ def export_metadata(application: str | None) -> None:
 @app_option
 def delete(connection_id: str, yes: bool, as_json: bool, application: str | None) -> None:
     """
-    Delete a connection and its encrypted token from the storage.
+    Delete a connection and its token.
 
     Finch is not informed: the connection is still billed, and its token stays valid. To end the
     connection, call finch.connections.disconnect instead, which needs the token.

@@ -23,8 +23,8 @@ _NOT_SQL = ("memory:", "redis:", "rediss:", "unix:")
     envvar="FINCH_STORAGE_URL",
     show_envvar=True,
     metavar="URL",
-    help="Set the variable instead if the URL has a password: other users of this machine can "
-    "read a command line.",
+    help="The database. If the URL has a password, set the variable instead: other users of this "
+    "machine can read a command line.",
 )
 @click.option("--schema", metavar="NAME", help="As your application gives it to SQLAlchemyStorage.")
 @click.option(

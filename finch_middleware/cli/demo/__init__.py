@@ -33,7 +33,7 @@ _NEXT = "Try it yourself with `finch-middleware demo --serve`, or follow README.
 @click.command()
 @click.option("--serve", is_flag=True, help="Keep the demo running for your browser until Ctrl-C.")
 @click.option("--real", is_flag=True, help="Use the real Finch, in your browser, until Ctrl-C.")
-@click.option("--storage", "url", metavar="URL", help="Instead of a temporary SQLite file.")
+@click.option("--storage", "url", metavar="URL", help="Replaces the temporary SQLite file.")
 @click.option("--keep", is_flag=True, help="Keep the temporary folder so that you can inspect it.")
 @click.option(
     "--port",
