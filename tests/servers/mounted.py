@@ -19,7 +19,7 @@ MANUAL = Path(__file__).parents[2] / "docs" / "deployment.md"
 
 
 def _shown(who: str, **names: Any) -> Any:
-    """What the row of *who* in the table "who takes the prefix away" makes."""
+    """What the row of *who* in the table "who removes the prefix" makes."""
     found = re.search(rf"^\| {who} \| `([^`]+)`", MANUAL.read_text(encoding="utf-8"), re.MULTILINE)
     assert found is not None
     return eval(found[1], names)
