@@ -117,13 +117,10 @@ PARTS = {
         tests=("tests/test_connected_hook.py", "tests/test_events.py", "tests/story/test_hooks.py"),
         selection=_MEMORY_ALONE,
     ),
+    # The race for a claim is in this file too, and the whole story runs through it.
     "duplicates": Part(
         file="duplicates.py",
-        tests=(
-            "tests/test_duplicates.py",
-            "tests/story/test_repeats.py",
-            "tests/story/test_waiting.py",
-        ),
+        tests=("tests/test_duplicates.py", "tests/story/test_waiting.py", *_STORY),
         selection=_MEMORY_ALONE,
     ),
     "spool": Part(

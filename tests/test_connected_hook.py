@@ -91,8 +91,12 @@ def test_a_hook_that_raises_stays_owed(desk: Desk) -> None:
 def test_a_hook_whose_run_cannot_be_noted_may_run_again(desk: Desk) -> None:
     attempt = owed(desk)
     desk.storage.down("settle", times=1)
+    desk.events.clear()
 
     assert desk.connected.run(attempt) is False
     assert desk.connected.run(attempt) is True
 
     assert len(desk.told) == 2
+    [(name, level, reason, request_id)] = desk.heard()
+    assert (name, level, request_id) == ("finch.storage.unavailable", logging.ERROR, "finch-1")
+    assert reason.startswith("Storage")
