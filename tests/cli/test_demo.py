@@ -171,15 +171,6 @@ def test_a_named_database_stays_and_may_be_used_again(tmp_path: Path) -> None:
     assert list(tmp_path.glob("finch-demo-*")) == []
 
 
-def test_a_storage_without_a_file_is_searched_by_its_columns() -> None:
-    result = run("demo", "--storage", "memory://")
-
-    assert result.returncode == 0
-    assert "searched for plain text                the columns above, application.log\n" in (
-        result.stdout
-    )
-
-
 @pytest.mark.parametrize(
     ("arguments", "texts"),
     [

@@ -36,8 +36,8 @@ class Stage:
     folder: Path
     fakes: list[FakeFinch] = field(default_factory=list)
 
-    def run(self) -> Result:
-        arguments = ["demo", "--storage", f"sqlite:///{self.folder}/mine.db"]
+    def run(self, url: str | None = None) -> Result:
+        arguments = ["demo", "--storage", url or f"sqlite:///{self.folder}/mine.db"]
         level = logging.root.level
         with self.monkeypatch.context() as patch:
             # The demo configures logging for its whole process.
@@ -277,6 +277,15 @@ def test_every_observation_is_among_those_that_failed(stage: Stage) -> None:
     observed = re.findall(r"^   ok  (.{38}) ", result.output, re.M)
     assert len(observed) == 42
     assert {x.rstrip() for x in observed} == {label for *_, labels in FAULTS for label in labels}
+
+
+def test_a_storage_without_a_file_is_searched_by_its_columns(stage: Stage) -> None:
+    result = stage.run("memory://")
+
+    assert result.exit_code == 0
+    assert "searched for plain text                the columns above, application.log\n" in (
+        result.output
+    )
 
 
 def test_a_run_that_fails_keeps_the_log_where_the_last_line_states(stage: Stage) -> None:
