@@ -19,6 +19,7 @@ from finch_middleware import (
     Outcome,
     RedactCallback,
     RedisStorage,
+    Scan,
     SQLAlchemyStorage,
     StoredConnection,
 )
@@ -195,6 +196,7 @@ PUBLIC: dict[str, Callable[[Scene], object]] = {
     "RedisStorage": lambda scene: RedisStorage(f"redis://:{scene.fake.client_secret}@localhost"),
     "Repeated": _repeated,
     "SQLAlchemyStorage": lambda scene: SQLAlchemyStorage(f"sqlite:///{scene.folder}/finch.db"),
+    "Scan": lambda scene: Scan(connections=[_stored(scene)]),
     "SchemaMismatch": _other_table,
     "Secret": lambda scene: Secret(scene.fake.client_secret),
     "SpoolUnavailable": _no_spool,
