@@ -12,7 +12,11 @@ from finch_middleware.storage.memory import MemoryStorage
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import FakeFinch
 from tests import selection
+from tests.internals import hasty, impatient, no_wait, remembers_one, short_wait
 from tests.site import Browser, Site
+from tests.storages import server_of
+
+__all__ = ["hasty", "impatient", "no_wait", "remembers_one", "server_of", "short_wait"]
 
 # A shell starts what runs in the background without SIGINT, and children would inherit that;
 # tests send it to them.

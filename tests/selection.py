@@ -8,24 +8,14 @@ import pytest
 
 _TESTS = Path(__file__).parent
 
-#: Their tests need a browser, a web server, strace or a disk of their own. The default run does
-#: not even import them.
-FOLDERS = ("browser", "faults", "servers")
+#: Their tests need a browser or a real web server. The default run does not even import them.
+FOLDERS = ("browser", "servers")
 #: A test with a fixture of this name, or a parameter of this value, needs that engine.
 _ENGINES = frozenset({"postgresql", "mysql", "redis", "redis_cluster"})
+#: A test with a fixture of this name needs strace, or a disk or server of its own.
+_FIXTURES = frozenset({"worker", "small_disk", "proxy", "reached"})
 #: The storage contract, which the default run checks on the PostgreSQL of the wheel as well.
 CONTRACT_ON_SERVERS = "storage/test_servers.py"
-#: Stories in which the storage decides what happens. The default run has the others on memory.
-STORIES_OF_STORAGE = (
-    "story/test_commits.py",
-    "story/test_ended_workers.py",
-    "story/test_given_up.py",
-    "story/test_hooks.py",
-    "story/test_parallel.py",
-    "story/test_repeats.py",
-    "story/test_storage_faults.py",
-    "story/test_waiting.py",
-)
 
 
 def left_out(folder: Path, config: pytest.Config) -> bool:
@@ -39,9 +29,7 @@ def mark_full(item: pytest.Item) -> None:
     file = item.path.relative_to(_TESTS).as_posix()
     folder = file.partition("/")[0]
     storages = _ENGINES - {"postgresql"} if file == CONTRACT_ON_SERVERS else _ENGINES
-    if folder == "story" and file not in STORIES_OF_STORAGE:
-        storages |= {"sqlite"}
-    if folder in FOLDERS or storages & _needs(item):
+    if folder in FOLDERS or (storages | _FIXTURES) & _needs(item):
         item.add_marker(pytest.mark.full)
 
 

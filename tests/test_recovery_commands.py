@@ -19,7 +19,7 @@ from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.faulty_storage import FaultyStorage
 from tests.left_behind import left_behind, quarantined, spooled, standing
 from tests.site import KEY, Site
-from tests.story.conftest import options_of, servers_in_use  # noqa: F401  # a fixture
+from tests.storages import options_of
 from tests.story.oracle import tokens_of
 
 NO_COMPONENT = "a text"

@@ -34,7 +34,7 @@ from finch_middleware.testing.sample_records import NOON, an_attempt
 from tests.faulty_storage import FaultyStorage
 from tests.site import CALLBACK, Browser, Site
 from tests.storage import servers
-from tests.story.test_parallel import _Place, _port, _worker
+from tests.worker_processes import Place, port_of, worker
 
 OLD, NEW = new_key("k0"), new_key("k1")
 
@@ -294,11 +294,9 @@ def workers_of_each(
         **database,
     }
     with ExitStack() as stack, log.open("w") as told:
-        started = [
-            stack.enter_context(_worker({**options, **each}, told=told)) for each in settings
-        ]
+        started = [stack.enter_context(worker({**options, **each}, log=told)) for each in settings]
         yield [
-            Browser(_Place(f"http://127.0.0.1:{_port(each)}", secrets=site.secrets))
+            Browser(Place(f"http://127.0.0.1:{port_of(each)}", secrets=site.secrets))
             for each in started
         ]
 

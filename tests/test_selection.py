@@ -31,7 +31,7 @@ def test_a_folder_that_the_default_run_leaves_out_exists(name: str) -> None:
     assert list((ROOT / "tests" / name).glob("test_*.py"))
 
 
-@pytest.mark.parametrize("name", [selection.CONTRACT_ON_SERVERS, *selection.STORIES_OF_STORAGE])
+@pytest.mark.parametrize("name", [selection.CONTRACT_ON_SERVERS])
 def test_a_file_that_the_default_run_has_on_more_storages_exists(name: str) -> None:
     assert (ROOT / "tests" / name).exists()
 

@@ -5,33 +5,30 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from redis import Redis
-from sqlalchemy import create_engine
-from sqlalchemy.pool import NullPool
 
 from benchmarks import crash_campaign
-from finch_middleware import exchange
 from finch_middleware.storage.protocol import Storage
-from finch_middleware.storage.redis import storage as redis_storage
 from finch_middleware.storage.redis.storage import RedisStorage
-from finch_middleware.storage.sql import dialects
 from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 from tests.faults.cutting_proxy import CuttingProxy
 from tests.faults.disks import mounted
 from tests.storage import servers
+from tests.storages import ServerOf, emptied
 from tests.story.conftest import (
+    callback,
     every_token_is_accounted_for,
     faulty,
     faulty_site,
-    nothing_secret_is_told,
+    no_secret_is_reported,
 )
 
 #: Fixtures of the story that hold for faults too.
 __all__ = [
+    "callback",
     "every_token_is_accounted_for",
     "faulty",
     "faulty_site",
-    "nothing_secret_is_told",
+    "no_secret_is_reported",
 ]
 
 
@@ -49,55 +46,23 @@ def small_disk() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def postgresql() -> Iterator[servers.Server]:
-    yield from servers.served("postgresql", servers.postgresql)
-
-
-@pytest.fixture(scope="session")
-def mysql() -> Iterator[servers.Server]:
-    yield from servers.served("mysql", servers.mysql)
-
-
-@pytest.fixture(scope="session")
-def redis() -> Iterator[servers.Server]:
-    yield from servers.served("redis", servers.redis)
-
-
-@pytest.fixture(scope="session")
-def proxy(postgresql: servers.Server) -> Iterator[CuttingProxy]:
+def proxy(server_of: ServerOf) -> Iterator[CuttingProxy]:
     """In front of the PostgreSQL."""
-    with CuttingProxy(postgresql) as proxy:
+    with CuttingProxy(server_of("postgresql")) as proxy:
         yield proxy
 
 
 @pytest.fixture
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody pauses between the tries to settle."""
-    monkeypatch.setattr(exchange, "SETTLE_PAUSES", (0.0, 0.0, 0.0))
-
-
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A storage made from now on waits for its database half a second."""
-    monkeypatch.setattr(dialects, "PATIENCE_SECONDS", 0.5)
-    monkeypatch.setattr(redis_storage, "_PATIENCE_SECONDS", 0.5)
-
-
-@pytest.fixture
 def storage_on() -> Iterator[Callable[[servers.Server], Storage]]:
-    """Makes a storage on a server of a test's own; closed when the test is over."""
+    """Makes an empty storage on a server of this run; closed when the test is over."""
     opened: list[SQLAlchemyStorage | RedisStorage] = []
 
     def storage_on(server: servers.Server, *, url: str | None = None) -> Storage:
         if not server.owned:
-            pytest.skip("not our server to hurt")
-        if server.url.startswith("unix:"):
-            with Redis.from_url(server.url) as client:
-                client.flushdb()
-            opened.append(RedisStorage(server.url))
-        else:
-            _empty_tables(server.url)
-            opened.append(SQLAlchemyStorage(url or server.url))
+            pytest.skip("this server is not ours to stop")
+        emptied(server.url)
+        kind = RedisStorage if server.url.startswith("unix:") else SQLAlchemyStorage
+        opened.append(kind(url or server.url))
         return opened[-1]
 
     yield storage_on
@@ -107,17 +72,7 @@ def storage_on() -> Iterator[Callable[[servers.Server], Storage]]:
 
 @pytest.fixture(scope="module")
 def worker() -> Iterator[crash_campaign.Campaign]:
-    """Workers on SQLite whose system calls fail as a test says; their ends are accounted for."""
+    """Workers on SQLite whose system calls fail as a test scripts; each end is accounted for."""
     with crash_campaign.running("stored") as campaign:
         yield campaign
     assert not campaign.figures.faults
-
-
-def _empty_tables(url: str) -> None:
-    storage = SQLAlchemyStorage(url)
-    storage.create_tables()
-    engine = create_engine(url, poolclass=NullPool)
-    with engine.begin() as connection:
-        for table in storage.metadata.sorted_tables:
-            connection.execute(table.delete())
-    storage.close()

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from benchmarks.crash_campaign import Campaign
-from finch_middleware import duplicates as repeats
 from finch_middleware.attempts import AttemptState
+from finch_middleware.errors import StorageUnavailable
 from finch_middleware.storage.protocol import Storage
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.faults import troubles
@@ -19,41 +18,95 @@ from tests.faults.cutting_proxy import CuttingProxy
 from tests.faults.disks import filled
 from tests.faulty_storage import FaultyStorage
 from tests.site import CALLBACK, Answer, Browser, Site
-from tests.storage.servers import Server
-from tests.story.oracle import attempt_of, code_of, tokens_of
+from tests.storages import ServerOf
+from tests.story.oracle import attempt_of, code_of, same, tokens_of
+from tests.story.ways import another, both_ways, wait_for
 
-AWAY: dict[str, tuple[str, troubles.Trouble]] = {
-    "postgresql-stopped": ("postgresql", troubles.gone),
-    "postgresql-read-only": ("postgresql", troubles.postgresql_read_only),
-    "mysql-killed": ("mysql", troubles.gone),
-    "mysql-read-only": ("mysql", troubles.mysql_read_only),
-    "redis-killed": ("redis", troubles.gone),
-    "redis-without-replicas": ("redis", troubles.redis_without_replicas),
-    "redis-full": ("redis", troubles.redis_full),
-}
-HANGING: dict[str, tuple[str, troubles.Trouble]] = {
-    "postgresql-locked": ("postgresql", troubles.postgresql_locked),
-    "mysql-locked": ("mysql", troubles.mysql_locked),
-    "redis-paused": ("redis", troubles.redis_paused),
-}
+
+@pytest.fixture
+def site(faulty_site: Site) -> Site:
+    return faulty_site
 
 
 def refused_at_the_claim(answer: Answer, site: Site) -> bool:
-    said = answer.status, answer.headers["Retry-After"], site.events[0].name
-    return said == (503, "5", "finch.storage.unavailable")
+    seen = answer.status, answer.headers["Retry-After"], site.events[0].name
+    return seen == (503, "5", "finch.storage.unavailable")
 
 
-@pytest.mark.parametrize("name", AWAY)
-def test_claim_storage_down_spends_nothing_and_a_reload_connects(
+@both_ways
+@pytest.mark.parametrize("method", ["claim", "for_customer"])
+def test_claim_storage_down_leaves_the_code_unspent_and_a_reload_connects(
+    fake: FakeFinch,
+    site: Site,
+    browser: Browser,
+    callback: str,
+    faulty: FaultyStorage,
+    method: str,
+) -> None:
+    faulty.down(method, times=1)
+
+    refused, answer = browser.get(callback), browser.get(callback)
+
+    assert refused_at_the_claim(refused, site)
+    assert 'href=""' in refused.text
+    assert str(site.events[0].reference) in refused.text
+    assert "finch=connected" in answer.location
+    assert fake.ledger.presented(code_of(callback)) == 1
+
+
+def test_claim_storage_down_at_a_reload_is_reported_and_the_next_reload_succeeds(
+    browser: Browser, callback: str, faulty: FaultyStorage
+) -> None:
+    first = browser.get(callback)
+    faulty.down("attempt", "claim", times=1)
+
+    unavailable, again = browser.get(callback), browser.get(callback)
+
+    assert unavailable.status == 503
+    assert same(first, again)
+
+
+def test_claim_storage_down_for_an_unreadable_attempt_spends_nothing(
+    fake: FakeFinch, site: Site, browser: Browser, callback: str, faulty: FaultyStorage
+) -> None:
+    for method in ("claim", "attempt"):
+        faulty.raises(method, StorageUnavailable("unreadable"))
+
+    refused, answer = browser.get(callback), browser.get(callback)
+
+    assert refused.status == 503
+    assert site.events[0].reason == "unreadable"
+    assert "finch=connected" in answer.location
+    assert fake.ledger.presented(code_of(callback)) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "trouble"),
+    [
+        ("postgresql", troubles.gone),
+        ("postgresql", troubles.postgresql_read_only),
+        ("mysql", troubles.gone),
+        ("mysql", troubles.mysql_read_only),
+        ("redis", troubles.gone),
+        ("redis", troubles.redis_without_replicas),
+        ("redis", troubles.redis_full),
+        ("postgresql", troubles.postgresql_locked),
+        ("mysql", troubles.mysql_locked),
+        ("redis", troubles.redis_paused),
+    ],
+    ids=lambda each: getattr(each, "__name__", each),
+)
+@pytest.mark.usefixtures("impatient")
+def test_claim_storage_down_or_hanging_on_a_server_spends_nothing_and_a_reload_connects(
     fake: FakeFinch,
     make_site: Callable[..., Site],
     storage_on: Callable[..., Storage],
-    request: pytest.FixtureRequest,
+    server_of: ServerOf,
     tmp_path: Path,
-    name: str,
+    kind: str,
+    trouble: troubles.Trouble,
 ) -> None:
-    kind, trouble = AWAY[name]
-    server: Server = request.getfixturevalue(kind)
+    server = server_of(kind)
     url = troubles.mysql_application(server) if kind == "mysql" else None
     site = make_site(storage=storage_on(server, url=url), spool=tmp_path / "spool")
     browser = Browser(site)
@@ -70,61 +123,33 @@ def test_claim_storage_down_spends_nothing_and_a_reload_connects(
     assert tokens_of(site, "acme") == list(fake.ledger.tokens)
 
 
-def test_claim_storage_down_connections_that_the_server_ended_are_not_noticed(
+@pytest.mark.full
+def test_claim_storage_down_connections_that_the_server_ended_are_replaced(
     fake: FakeFinch,
     make_site: Callable[..., Site],
     storage_on: Callable[..., Storage],
-    postgresql: Server,
-    tmp_path: Path,
+    server_of: ServerOf,
 ) -> None:
-    site = make_site(storage=storage_on(postgresql), spool=tmp_path / "spool")
+    server = server_of("postgresql")
+    site = make_site(storage=storage_on(server))
     browser = Browser(site)
     callback = fake.allow(browser.location())
 
-    troubles.end_backends(postgresql)
+    troubles.end_backends(server)
     answer = browser.get(callback)
 
     assert "finch=connected" in answer.location
     assert fake.ledger.calls("token") == 1
 
 
-@pytest.mark.parametrize("name", HANGING)
-@pytest.mark.usefixtures("impatient")
-def test_claim_storage_hangs_is_answered_in_time_and_a_reload_connects(
-    fake: FakeFinch,
-    make_site: Callable[..., Site],
-    storage_on: Callable[..., Storage],
-    request: pytest.FixtureRequest,
-    tmp_path: Path,
-    name: str,
+def test_claim_storage_hangs_and_its_late_claim_does_not_bar_the_reload(
+    fake: FakeFinch, site: Site, browser: Browser, callback: str, faulty: FaultyStorage
 ) -> None:
-    kind, trouble = HANGING[name]
-    server: Server = request.getfixturevalue(kind)
-    site = make_site(storage=storage_on(server), spool=tmp_path / "spool")
-    browser = Browser(site)
-    callback = fake.allow(browser.location())
-
-    with trouble(server):
-        refused = browser.get(callback)
-    presented = fake.ledger.presented(code_of(callback))
-    answer = browser.get(callback)
-
-    assert refused_at_the_claim(refused, site)
-    assert presented == 0
-    assert "finch=connected" in answer.location
-    assert fake.ledger.calls("token") == 1
-
-
-def test_claim_storage_hangs_and_lands_late_and_is_no_bar_to_the_reload(
-    fake: FakeFinch, faulty_site: Site, faulty: FaultyStorage
-) -> None:
-    browser = Browser(faulty_site)
-    callback = fake.allow(browser.location())
     faulty.cut("claim")
     faulty.down("attempt", times=1)
 
     refused = browser.get(callback)
-    left = attempt_of(faulty_site, fake, code_of(callback))
+    left = attempt_of(site, fake, code_of(callback))
     answer = browser.get(callback)
 
     assert refused.status == 503
@@ -134,11 +159,10 @@ def test_claim_storage_hangs_and_lands_late_and_is_no_bar_to_the_reload(
     assert fake.ledger.presented(code_of(callback)) == 1
 
 
-def test_claim_storage_hangs_and_lands_late_and_is_nobody_elses(
-    fake: FakeFinch, faulty_site: Site, faulty: FaultyStorage
+def test_claim_storage_hangs_and_nobody_else_frees_its_late_claim(
+    fake: FakeFinch, site: Site, browser: Browser, callback: str, faulty: FaultyStorage
 ) -> None:
-    browser, thief = Browser(faulty_site), Browser(faulty_site)
-    callback = fake.allow(browser.location())
+    thief = Browser(site)
     state = thief.location("mallory").partition("&state=")[2]
     faulty.cut("claim")
     faulty.down("attempt", times=1)
@@ -153,10 +177,29 @@ def test_claim_storage_hangs_and_lands_late_and_is_nobody_elses(
     assert "finch=connected" in answer.location
 
 
+@pytest.mark.usefixtures("remembers_one")
+@pytest.mark.parametrize("unspent", ["given up", "released"])
+def test_claim_storage_hangs_and_what_a_process_remembers_of_it_has_a_bound(
+    fake: FakeFinch, browser: Browser, callback: str, faulty: FaultyStorage, unspent: str
+) -> None:
+    if unspent == "given up":
+        faulty.down("claim", times=2)
+    else:
+        fake.script("token", *[Behaviour.error(402, name="payment_required")] * 2)
+
+    refusals = [browser.get(callback).status for _ in range(2)]
+    answer = browser.get(callback)
+
+    assert refusals == [503, 503]
+    assert "finch=connected" in answer.location
+
+
 @pytest.mark.usefixtures("impatient")
 def test_claim_sqlite_locked_by_another_process_spends_nothing(
-    fake: FakeFinch, site: Site, browser: Browser, tmp_path: Path
+    fake: FakeFinch, make_site: Callable[..., Site], tmp_path: Path
 ) -> None:
+    site = make_site()
+    browser = Browser(site)
     callback = fake.allow(browser.location())
 
     with troubles.sqlite_locked(str(tmp_path / "finch.db")):
@@ -169,10 +212,17 @@ def test_claim_sqlite_locked_by_another_process_spends_nothing(
     assert fake.ledger.calls("token") == 1
 
 
-def test_claim_disk_full_spends_nothing(worker: Campaign) -> None:
+@pytest.mark.parametrize(
+    "faults",
+    [["pwrite64:error=ENOSPC:when=1+"], ["fdatasync:error=EIO:when=1", "fsync:error=EIO:when=1"]],
+    ids=["disk full", "sync error"],
+)
+def test_claim_disk_full_or_sync_error_spends_nothing_and_the_database_opens(
+    worker: Campaign, faults: list[str]
+) -> None:
     presented = worker.figures.presented
 
-    answer = worker.answered("pwrite64:error=ENOSPC:when=1+")
+    answer = worker.answered(*faults)
 
     assert answer == "503 "
     # By the reload that the campaign makes; the worker presented none.
@@ -180,7 +230,7 @@ def test_claim_disk_full_spends_nothing(worker: Campaign) -> None:
     assert not worker.figures.faults
 
 
-def test_claim_disk_full_is_told_by_its_name(
+def test_claim_disk_full_is_reported_by_its_name(
     fake: FakeFinch, make_site: Callable[..., Site], small_disk: Path, tmp_path: Path
 ) -> None:
     site = make_site(storage=f"sqlite:///{small_disk}/finch.db", spool=tmp_path / "spool")
@@ -198,27 +248,47 @@ def test_claim_disk_full_is_told_by_its_name(
     assert "finch=connected" in answer.location
 
 
-def test_claim_sync_error_spends_nothing_and_the_database_opens(worker: Campaign) -> None:
-    presented = worker.figures.presented
+@pytest.mark.parametrize("fault", ["cut", "twice"])
+def test_claim_commit_unknown_recognises_its_own_claim(
+    fake: FakeFinch, browser: Browser, callback: str, faulty: FaultyStorage, fault: str
+) -> None:
+    getattr(faulty, fault)("claim")
 
-    answer = worker.answered("fdatasync:error=EIO:when=1", "fsync:error=EIO:when=1")
+    answer = browser.get(callback)
 
-    assert answer == "503 "
-    assert worker.figures.presented == presented + 1
-    assert not worker.figures.faults
+    assert "finch=connected" in answer.location
+    assert fake.ledger.calls("token") == 1
+
+
+def test_claim_commit_unknown_is_not_released_by_a_second_click(
+    fake: FakeFinch, site: Site, browser: Browser, callback: str, faulty: FaultyStorage
+) -> None:
+    clicks: list[Future[Answer]] = []
+
+    def click_again() -> None:
+        clicks.append(pool.submit(another(browser).get, callback))
+        wait_for(lambda: clicks[0].done() or site.named("finch.callback.joined"))
+
+    faulty.cut("claim")
+    faulty.after("attempt", click_again)
+
+    with ThreadPoolExecutor(1) as pool:
+        answers = [browser.get(callback), *(each.result() for each in clicks)]
+
+    assert [answer.status for answer in answers] == [303, 303]
+    assert fake.ledger.calls("token") == 1
 
 
 @pytest.mark.parametrize("forwarded", [True, False], ids=["landed", "lost"])
-def test_claim_commit_unknown_goes_on_with_its_own_or_spends_nothing(
+def test_claim_commit_unknown_on_a_server_continues_with_its_own_or_spends_nothing(
     fake: FakeFinch,
     make_site: Callable[..., Site],
     storage_on: Callable[..., Storage],
-    postgresql: Server,
+    server_of: ServerOf,
     proxy: CuttingProxy,
-    tmp_path: Path,
     forwarded: bool,
 ) -> None:
-    site = make_site(storage=storage_on(postgresql, url=proxy.url), spool=tmp_path / "spool")
+    site = make_site(storage=storage_on(server_of("postgresql"), url=proxy.url))
     browser = Browser(site)
     callback = fake.allow(browser.location())
     proxy.cut_at_commit(forwarded=forwarded)
@@ -230,76 +300,6 @@ def test_claim_commit_unknown_goes_on_with_its_own_or_spends_nothing(
     assert proxy.cut
     assert (first.status, presented) == ((303, 1) if forwarded else (503, 0))
     assert "finch=connected" in reload.location
-    assert fake.ledger.presented(code_of(callback)) == 1
-
-
-def test_claim_duplicate_joins_the_winner_and_gets_its_answer(
-    fake: FakeFinch, site: Site, browser: Browser
-) -> None:
-    callback = fake.allow(browser.location())
-    gate = threading.Event()
-    fake.script("token", Behaviour.hold(gate))
-    copies = [Browser(site, dict(browser.cookies)) for _ in range(8)]
-
-    with ThreadPoolExecutor(8) as pool:
-        answers = [pool.submit(copy.get, callback) for copy in copies]
-        fake.ledger.wait_for_calls("token")
-        while len(site.named("finch.callback.joined")) < 7:
-            threading.Event().wait(0.01)
-        gate.set()
-
-    assert len({each.result().location for each in answers}) == 1
-    assert "finch=connected" in answers[0].result().location
-    assert fake.ledger.calls("token") == 1
-
-
-def test_claim_duplicate_beyond_the_patience_is_told_to_wait(
-    fake: FakeFinch, site: Site, browser: Browser, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(repeats, "WAIT_SECONDS", 0.1)
-    callback = fake.allow(browser.location())
-    gate = threading.Event()
-    fake.script("token", Behaviour.hold(gate))
-    copy = Browser(site, dict(browser.cookies))
-
-    with ThreadPoolExecutor(1) as pool:
-        winner = pool.submit(browser.get, callback)
-        fake.ledger.wait_for_calls("token")
-        waiting = copy.get(callback)
-        gate.set()
-
-    assert waiting.status == 202
-    assert "finch=connected" in winner.result().location
-    assert fake.ledger.calls("token") == 1
-
-
-def test_claim_same_state_with_another_code_is_refused(
-    fake: FakeFinch, site: Site, browser: Browser
-) -> None:
-    location = browser.location()
-    first, second = fake.allow(location), fake.allow(location)
-    fake.script("token", Behaviour.error(400, name="invalid_grant_error"))
-    browser.get(first)
-
-    answer = browser.get(second)
-
-    assert answer.status == 400
-    assert site.events[-1].reason == "code_mismatch"
-    assert fake.ledger.presented(code_of(second)) == 0
-
-
-def test_claim_same_code_in_another_flow_is_refused(
-    fake: FakeFinch, site: Site, browser: Browser
-) -> None:
-    callback = fake.allow(browser.location())
-    browser.get(callback)
-    stranger = Browser(site)
-    state = stranger.location("umbrella").partition("&state=")[2]
-
-    answer = stranger.get(f"{CALLBACK}?code={code_of(callback)}&state={state}")
-
-    assert answer.status == 400
-    assert site.events[-1].reason == "already_used"
     assert fake.ledger.presented(code_of(callback)) == 1
 
 

@@ -10,6 +10,8 @@ from benchmarks import load, servers
 from tests.required import absent
 from tests.storage.servers import Missing
 
+pytestmark = pytest.mark.full
+
 
 @pytest.mark.parametrize("storage", sorted(load.GOODBYES))
 def test_a_database_that_comes_and_goes_costs_no_code_and_no_token(storage: str) -> None:

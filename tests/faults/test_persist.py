@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from benchmarks.crash_campaign import SCENARIOS, Campaign, at_every_call, at_random, running
-from finch_middleware import FinchConnect, exchange
+from finch_middleware import FinchConnect
 from finch_middleware.attempts import Attempt, AttemptState
-from finch_middleware.crypto import vault
 from finch_middleware.crypto.keys import wrapped_key
-from finch_middleware.crypto.vault import Vault
-from finch_middleware.errors import CannotOpen, StorageUnavailable
+from finch_middleware.errors import KeyUnavailable, StorageUnavailable
 from finch_middleware.records import StoredConnection
 from finch_middleware.storage.protocol import Storage
 from finch_middleware.testing.clock import Clock
@@ -28,65 +27,76 @@ from tests.faults.cutting_proxy import CuttingProxy
 from tests.faults.disks import filled, mounted, read_only
 from tests.faults.power import Disk, standing_still_at_each_sync
 from tests.faulty_storage import FaultyStorage
-from tests.site import CALLBACK, KEY, Answer, Browser, Site
-from tests.storage.servers import Server
-from tests.story.oracle import attempt_of, code_hash, code_of, tokens_of
+from tests.internals import key_service_is_asked_again_at_once, settle_with_pauses
+from tests.site import CALLBACK, KEY, Browser, Site
+from tests.storages import SERVERS, ServerOf
+from tests.story.oracle import attempt_of, code_hash, code_of, nothing_stored, tokens_of
+from tests.story.ways import at_once, both_ways, by_script, while_finch_is_asked
 
 
-@contextmanager
-def between_claim_and_settling(
-    fake: FakeFinch, browser: Browser, callback: str, answers: list[Answer]
-) -> Iterator[None]:
-    """While the block runs, the code is claimed and with Finch; then its answer comes."""
-    gate = threading.Event()
-    fake.script("token", Behaviour.hold(gate))
-    with ThreadPoolExecutor(1) as pool:
-        answer = pool.submit(browser.get, callback)
-        fake.ledger.wait_for_calls("token")
-        try:
-            yield
-        finally:
-            gate.set()
-        answers.append(answer.result())
+@pytest.fixture
+def site(faulty_site: Site) -> Site:
+    return faulty_site
+
+
+def _one(faulty: FaultyStorage) -> None:
+    faulty.down("settle", times=1)
+
+
+def _two(faulty: FaultyStorage) -> None:
+    faulty.down("settle", times=2)
+
+
+def _drivers_own(faulty: FaultyStorage) -> None:
+    faulty.raises("settle", RuntimeError("an error of the driver"))
+
+
+def _cut_off(faulty: FaultyStorage) -> None:
+    faulty.cut("settle")
 
 
 @pytest.mark.usefixtures("hasty")
-@pytest.mark.parametrize("failures", [1, 2])
-def test_persist_transient_error_is_tried_again_unseen(
-    fake: FakeFinch, faulty_site: Site, faulty: FaultyStorage, failures: int
+@pytest.mark.parametrize("fail", [_one, _two, _drivers_own, _cut_off])
+def test_persist_transient_error_is_tried_again_unnoticed(
+    fake: FakeFinch,
+    site: Site,
+    browser: Browser,
+    callback: str,
+    faulty: FaultyStorage,
+    fail: Callable[[FaultyStorage], None],
 ) -> None:
-    browser = Browser(faulty_site)
-    callback = fake.allow(browser.location())
-    faulty.down("settle", times=failures)
+    fail(faulty)
 
     answer = browser.get(callback)
 
     assert "finch=connected" in answer.location
-    assert len(faulty_site.named("finch.storage.retried")) == 1
-    assert tokens_of(faulty_site, "acme") == list(fake.ledger.tokens)
+    assert [event.name for event in site.events] == [
+        "finch.storage.retried",
+        "finch.connection.stored",
+    ]
+    assert len(faulty.real.scan(after=None, limit=10).connections) == 1
+    assert tokens_of(site, "acme") == list(fake.ledger.tokens)
 
 
-def test_persist_transient_error_of_a_server_that_restarts_is_not_seen(
+@pytest.mark.full
+def test_persist_transient_error_of_a_server_that_restarts_is_not_noticed(
     fake: FakeFinch,
     make_site: Callable[..., Site],
     storage_on: Callable[..., Storage],
-    postgresql: Server,
+    server_of: ServerOf,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(exchange, "SETTLE_PAUSES", (0.0, 0.2, 3.3))
-    site = make_site(storage=storage_on(postgresql), spool=tmp_path / "spool")
+    settle_with_pauses(monkeypatch, 0.0, 0.2, 3.3)
+    server = server_of("postgresql")
+    site = make_site(storage=storage_on(server), spool=tmp_path / "spool")
     browser = Browser(site)
     callback = fake.allow(browser.location())
-    gate = threading.Event()
-    fake.script("token", Behaviour.hold(gate))
 
-    with ThreadPoolExecutor(1) as pool:
-        answer = pool.submit(browser.get, callback)
-        fake.ledger.wait_for_calls("token")
-        with troubles.gone(postgresql):
-            gate.set()
-            time.sleep(0.1)
+    with ExitStack() as stopped:
+        with while_finch_is_asked(fake, browser, callback) as answer:
+            stopped.enter_context(troubles.gone(server))
+        time.sleep(0.1)
 
     assert "finch=connected" in answer.result().location
     assert len(site.named("finch.storage.retried")) == 1
@@ -94,34 +104,180 @@ def test_persist_transient_error_of_a_server_that_restarts_is_not_seen(
 
 
 @pytest.mark.usefixtures("hasty")
-@pytest.mark.parametrize("kind", ["postgresql", "mysql", "redis"])
-def test_persist_storage_down_for_good_spools_and_says_finishing(
+@both_ways
+def test_persist_storage_down_for_good_spools_and_shows_finishing(
+    fake: FakeFinch,
+    site: Site,
+    browser: Browser,
+    callback: str,
+    faulty: FaultyStorage,
+    tmp_path: Path,
+) -> None:
+    faulty.down("settle")
+
+    answer, script = browser.get(callback), by_script(browser, callback)
+
+    assert answer.status == 303
+    assert answer.location.startswith("/settings?finch=finishing&finch_ref=")
+    assert script.status == 202
+    assert (script.json["outcome"], script.json["retry"]) == ("finishing", "none")
+    [event] = site.named("finch.token.spooled")
+    assert event.level == logging.ERROR
+    assert answer.location.endswith(f"finch_ref={event.reference}")
+    [file] = (tmp_path / "spool").iterdir()
+    assert file.stem == code_hash(fake, code_of(callback)).hex()
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert fake.ledger.tokens[0] not in file.read_text()
+    assert nothing_stored(site)
+
+
+def _reload(fake: FakeFinch, browser: Browser, callback: str) -> None:
+    browser.get(callback)
+
+
+def _begin(fake: FakeFinch, browser: Browser, callback: str) -> None:
+    browser.location("umbrella")
+
+
+def _finish(fake: FakeFinch, browser: Browser, callback: str) -> None:
+    unknown = Browser(browser.site)
+    unknown.get(fake.deny(unknown.location("umbrella")).replace("error=access_denied", "code=x"))
+
+
+@pytest.mark.usefixtures("hasty")
+@both_ways
+@pytest.mark.parametrize("visit", [_reload, _begin, _finish])
+def test_persist_storage_down_for_good_and_the_next_visit_recovers_the_token(
+    fake: FakeFinch,
+    site: Site,
+    browser: Browser,
+    callback: str,
+    faulty: FaultyStorage,
+    tmp_path: Path,
+    visit: Callable[[FakeFinch, Browser, str], None],
+) -> None:
+    faulty.down("settle")
+    browser.get(callback)
+    faulty.heal()
+
+    visit(fake, browser, callback)
+
+    assert len(site.named("finch.spool.drained")) == 1
+    assert tokens_of(site, "acme") == list(fake.ledger.tokens)
+    assert not list((tmp_path / "spool").iterdir())
+    assert "finch=connected" in browser.get(callback).location
+    assert fake.ledger.presented(code_of(callback)) == 1
+
+
+@pytest.mark.usefixtures("hasty")
+@both_ways
+def test_persist_storage_down_for_good_is_not_shown_to_another_browser(
+    fake: FakeFinch, site: Site, browser: Browser, callback: str, faulty: FaultyStorage
+) -> None:
+    faulty.down("settle")
+    first, second = browser.get(callback), browser.get(callback)
+    stranger = Browser(site)
+    stranger.location("umbrella")
+
+    answer = stranger.get(callback.partition("&state=")[0])
+
+    assert (first.status, first.location) == (second.status, second.location)
+    assert answer.status == 400
+    assert fake.ledger.presented(code_of(callback)) == 1
+
+
+@pytest.mark.usefixtures("hasty")
+def test_persist_storage_down_for_good_spools_a_quarantined_token_too(
+    fake: FakeFinch, site: Site, browser: Browser, callback: str, faulty: FaultyStorage
+) -> None:
+    fake.script("token", Behaviour.alter(customer_id="umbrella"))
+    faulty.down("settle")
+
+    first, second = (by_script(browser, callback) for _ in range(2))
+    faulty.heal()
+    third = by_script(browser, callback)
+
+    assert first.status == second.status == third.status == 403
+    assert first.json == second.json == third.json
+    attempt = attempt_of(site, fake, code_of(callback))
+    assert attempt is not None
+    assert attempt.state is AttemptState.QUARANTINED
+    assert nothing_stored(site)
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("foreign", [False, True], ids=["expected", "quarantined"])
+def test_persist_storage_down_for_good_reports_nothing_before_the_token_is_on_a_disk(
+    fake: FakeFinch,
+    make_site: Callable[..., Site],
+    faulty: FaultyStorage,
+    tmp_path: Path,
+    foreign: bool,
+) -> None:
+    spool, waiting = tmp_path / "spool", []
+    site = make_site(
+        storage=faulty,
+        spool=spool,
+        on_event=lambda event: waiting.append((event.name, len(list(spool.glob("*.json"))))),
+    )
+    browser = Browser(site)
+    callback = fake.allow(browser.location())
+    waiting.clear()
+    changes = {"customer_id": "somebody-else"} if foreign else {}
+    fake.script("token", Behaviour.alter(products=["company"], **changes))
+    faulty.down("settle")
+
+    browser.get(callback)
+
+    assert {"finch.storage.unavailable", "finch.token.spooled"} <= {name for name, _ in waiting}
+    assert {files for _, files in waiting} == {1}
+
+
+@pytest.mark.parametrize("end", [SystemExit, KeyboardInterrupt], ids=lambda end: end.__name__)
+def test_persist_storage_down_for_good_spools_before_a_worker_ends(
+    fake: FakeFinch,
+    site: Site,
+    browser: Browser,
+    callback: str,
+    faulty: FaultyStorage,
+    end: type[BaseException],
+) -> None:
+    faulty.raises("settle", end())
+
+    with pytest.raises(end):
+        site.finch.finish(browser.environ(callback))
+
+    [event] = site.named("finch.token.spooled")
+    assert nothing_stored(site)
+    [attempt] = site.finch.recovery.drain()
+    assert attempt.reference == event.reference
+    assert tokens_of(site, "acme") == list(fake.ledger.tokens)
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("kind", SERVERS)
+def test_persist_storage_down_for_good_on_a_server_spools_and_a_reload_recovers(
     fake: FakeFinch,
     make_site: Callable[..., Site],
     storage_on: Callable[..., Storage],
-    request: pytest.FixtureRequest,
+    server_of: ServerOf,
     tmp_path: Path,
     kind: str,
 ) -> None:
-    server: Server = request.getfixturevalue(kind)
+    server = server_of(kind)
     site = make_site(storage=storage_on(server), spool=tmp_path / "spool")
     browser = Browser(site)
     callback = fake.allow(browser.location())
-    gate = threading.Event()
-    fake.script("token", Behaviour.hold(gate))
 
-    with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(browser.get, callback)
-        fake.ledger.wait_for_calls("token")
-        with troubles.gone(server):
-            gate.set()
-            answer = first.result()
-            waiting = [path.stem for path in (tmp_path / "spool").glob("*.json")]
+    with ExitStack() as stopped:
+        with while_finch_is_asked(fake, browser, callback) as first:
+            stopped.enter_context(troubles.gone(server))
+        answer = first.result()
+        waiting = [path.stem for path in (tmp_path / "spool").glob("*.json")]
     reload = browser.get(callback)
 
     assert answer.location.startswith("/settings?finch=finishing")
     assert waiting == [code_hash(fake, code_of(callback)).hex()]
-    assert len(site.named("finch.token.spooled")) == 1
     assert "finch=connected" in reload.location
     assert tokens_of(site, "acme") == list(fake.ledger.tokens)
     assert not list((tmp_path / "spool").iterdir())
@@ -140,24 +296,45 @@ def test_persist_storage_down_for_good_spools_durably(worker: Campaign) -> None:
 
 
 @pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("customer_id", ["acme", "umbrella"], ids=["expected", "quarantined"])
 def test_persist_storage_and_spool_fail_and_the_loss_is_reported(
+    fake: FakeFinch, make_site: Callable[..., Site], faulty: FaultyStorage, customer_id: str
+) -> None:
+    site = make_site(storage=faulty, spool=None)
+    browser = Browser(site)
+    callback = fake.allow(browser.location())
+    fake.script("token", Behaviour.alter(customer_id=customer_id))
+    faulty.down("settle")
+
+    answer = by_script(browser, callback)
+
+    assert answer.status == 500
+    assert (answer.json["reason"], answer.json["retry"]) == ("token_lost", "restart")
+    [event] = site.named("finch.token.lost")
+    assert event.level == logging.CRITICAL
+    assert event.connection_id == fake.ledger.codes[0].connection_id
+    assert event.customer_ids == ("acme",)
+    assert event.reference == answer.json["reference"]
+    assert fake.ledger.calls("disconnect") == 0
+
+
+@pytest.mark.full
+@pytest.mark.usefixtures("hasty")
+def test_persist_storage_and_spool_fail_on_a_disk_that_fills_meanwhile(
     fake: FakeFinch, make_site: Callable[..., Site], faulty: FaultyStorage
 ) -> None:
     with mounted(kibibytes=64) as disk, ExitStack() as trouble:
         site = make_site(storage=faulty, spool=disk / "spool")
         browser = Browser(site)
-        callback = fake.allow(browser.location())
-        answers: list[Answer] = []
 
-        with between_claim_and_settling(fake, browser, callback, answers):
+        with while_finch_is_asked(fake, browser, fake.allow(browser.location())) as visit:
             faulty.down("settle")
             trouble.enter_context(filled(disk))
+        answer = visit.result()
 
-    assert answers[0].status == 500
+    assert answer.status == 500
     [event] = site.named("finch.token.lost")
     assert event.connection_id == fake.ledger.codes[0].connection_id
-    assert event.customer_ids == ("acme",)
-    assert fake.ledger.calls("disconnect") == 0
 
 
 def test_persist_storage_and_spool_fail_by_system_calls_and_the_loss_is_reported(
@@ -170,6 +347,28 @@ def test_persist_storage_and_spool_fail_by_system_calls_and_the_loss_is_reported
     assert answer == "500 "
     # By the sweep too: nobody but an operator can find out what Finch holds.
     assert worker.reports == reports + 1
+
+
+def test_persist_storage_and_spool_fail_but_an_unwritable_spool_refuses_beforehand(
+    fake: FakeFinch, site: Site, browser: Browser, make_site: Callable[..., Site], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    unwritable = make_site(
+        spool=tmp_path / "file" / "spool",
+        storage=site.finch.storage,
+        redirect_uri=site.origin + CALLBACK,
+    )
+    callback = fake.allow(browser.location())
+
+    refused = Browser(unwritable, dict(browser.cookies)).get(callback)
+    answer = browser.get(callback)
+
+    assert refused.status == 503
+    assert [(event.name, event.reason) for event in unwritable.events] == [
+        ("finch.spool.unavailable", "unwritable")
+    ]
+    assert "finch=connected" in answer.location
+    assert fake.ledger.calls("token") == 1
 
 
 def test_persist_storage_and_spool_fail_but_a_full_spool_refuses_beforehand(
@@ -194,21 +393,18 @@ def test_persist_commit_unknown_leaves_exactly_one_row(
     fake: FakeFinch,
     make_site: Callable[..., Site],
     storage_on: Callable[..., Storage],
-    postgresql: Server,
+    server_of: ServerOf,
     proxy: CuttingProxy,
-    tmp_path: Path,
     forwarded: bool,
 ) -> None:
-    site = make_site(storage=storage_on(postgresql, url=proxy.url), spool=tmp_path / "spool")
+    site = make_site(storage=storage_on(server_of("postgresql"), url=proxy.url))
     browser = Browser(site)
-    callback = fake.allow(browser.location())
-    answers: list[Answer] = []
 
-    with between_claim_and_settling(fake, browser, callback, answers):
+    with while_finch_is_asked(fake, browser, fake.allow(browser.location())) as visit:
         proxy.cut_at_commit(forwarded=forwarded)
 
+    assert "finch=connected" in visit.result().location
     assert proxy.cut
-    assert "finch=connected" in answers[0].location
     assert len(site.named("finch.storage.retried")) == 1
     assert len(site.finch.storage.scan(after=None, limit=10).connections) == 1
     assert tokens_of(site, "acme") == list(fake.ledger.tokens)
@@ -230,17 +426,17 @@ class Ticking(Clock):
 _ROUNDS = 100
 
 
-@pytest.mark.parametrize("kind", ["memory", "sqlite", "postgresql", "mysql", "redis"])
+@pytest.mark.parametrize("kind", ["memory", "sqlite", *SERVERS])
 def test_persist_same_connection_twice_in_parallel_keeps_the_newest(
     fake: FakeFinch,
     make_site: Callable[..., Site],
     storage_on: Callable[..., Storage],
-    request: pytest.FixtureRequest,
+    server_of: ServerOf,
     tmp_path: Path,
     kind: str,
 ) -> None:
     url = {"memory": "memory://", "sqlite": f"sqlite:///{tmp_path}/finch.db"}.get(kind)
-    storage = url or storage_on(request.getfixturevalue(kind))
+    storage = url or storage_on(server_of(kind))
     site = make_site(storage=storage, clock=Ticking())
     obtained: dict[str, datetime] = {}
     winners: list[str] = []
@@ -257,7 +453,8 @@ def test_persist_same_connection_twice_in_parallel_keeps_the_newest(
         callbacks = [fake.allow(each.location()) for each in browsers]
         obtained.clear()
 
-        answers = _at_once(list(zip(browsers, callbacks, strict=True)))
+        visits = [partial(b.get, c) for b, c in zip(browsers, callbacks, strict=True)]
+        answers = at_once(visits)
 
         attempts = [attempt_of(site, fake, code_of(each)) for each in callbacks]
         assert all("finch=connected" in each.location for each in answers)
@@ -280,35 +477,20 @@ def _is(attempt: Attempt | None, attempt_id: str) -> bool:
     return attempt is not None and attempt.attempt_id == attempt_id
 
 
-def _at_once(visits: list[tuple[Browser, str]]) -> list[Answer]:
-    together = threading.Barrier(len(visits))
-
-    def visit(browser: Browser, callback: str) -> Answer:
-        together.wait()
-        return browser.get(callback)
-
-    with ThreadPoolExecutor(len(visits)) as pool:
-        return list(pool.map(lambda each: visit(*each), visits))
-
-
 @pytest.mark.usefixtures("hasty")
 def test_persist_old_spool_entry_does_not_replace_a_newer_token(
-    fake: FakeFinch, make_site: Callable[..., Site], faulty: FaultyStorage, clock: Clock
+    fake: FakeFinch, site: Site, browser: Browser, faulty: FaultyStorage, clock: Clock
 ) -> None:
-    site = make_site(storage=faulty)
-    browser = Browser(site)
-    callback = fake.allow(browser.location())
-    faulty.down("settle", times=3)
-    browser.get(callback)
-    waiting = site.finch.recovery._spool.entry(code_hash(fake, code_of(callback)))
-    assert waiting is not None
-    clock.move(clock().resolution * 1_000_000)
-    browser.get(fake.allow(browser.location()))
-    site.finch.recovery._spool.put(waiting.attempt, waiting.connection)
+    old, new = browser.location(), browser.location()
+    faulty.down("settle", times=4)  # three tries, and the next visit in passing
+    browser.get(fake.allow(old))
+    clock.move(timedelta(seconds=1))
 
-    drained = site.finch.recovery.drain()
+    browser.get(fake.allow(new))
+    browser.location("umbrella")
 
-    assert len(drained) == 1
+    assert site.named("finch.spool.superseded")
+    assert not site.named("finch.spool.drained")
     assert tokens_of(site, "acme") == [fake.ledger.tokens[1]]
 
 
@@ -332,9 +514,8 @@ def test_persist_a_drained_entry_that_cannot_be_removed_harms_nobody(
 
 @pytest.mark.usefixtures("hasty")
 def test_persist_a_spooled_entry_that_the_database_never_takes_does_not_hold_up_the_others(
-    fake: FakeFinch, make_site: Callable[..., Site], faulty: FaultyStorage
+    fake: FakeFinch, site: Site, faulty: FaultyStorage
 ) -> None:
-    site = make_site(storage=faulty)
     browsers = [Browser(site), Browser(site)]
     callbacks = [fake.allow(each.location(f"c-{n}")) for n, each in enumerate(browsers)]
     faulty.down("settle", times=7)  # three a token, one in passing
@@ -349,6 +530,7 @@ def test_persist_a_spooled_entry_that_the_database_never_takes_does_not_hold_up_
     assert len(site.finch.storage.scan(after=None, limit=10).connections) == 1
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_persist_killed_at_any_system_call_loses_nothing_unseen(scenario: str) -> None:
     figures = at_every_call(scenario, step=12)
@@ -358,11 +540,11 @@ def test_persist_killed_at_any_system_call_loses_nothing_unseen(scenario: str) -
 
 
 @pytest.mark.parametrize("scenario", ["stored", "swept"])
-@pytest.mark.parametrize("kind", ["postgresql", "mysql", "redis"])
+@pytest.mark.parametrize("kind", SERVERS)
 def test_persist_killed_on_a_server_loses_nothing_unseen(
-    request: pytest.FixtureRequest, storage_on: Callable[..., Storage], kind: str, scenario: str
+    server_of: ServerOf, storage_on: Callable[..., Storage], kind: str, scenario: str
 ) -> None:
-    server: Server = request.getfixturevalue(kind)
+    server = server_of(kind)
     storage_on(server)
 
     figures = at_every_call(scenario, step=30, url=server.url)
@@ -371,6 +553,7 @@ def test_persist_killed_on_a_server_loses_nothing_unseen(
     assert figures.runs["killed"] > 2
 
 
+@pytest.mark.full
 def test_persist_killed_at_a_random_moment_loses_nothing_unseen() -> None:
     figures = at_random("stored", times=30, seed=1)
 
@@ -409,6 +592,7 @@ def _lost(finch: FinchConnect, fake: FakeFinch) -> list[str]:
     return [] if kept else ["the person was told of success, and the token is gone"]
 
 
+@pytest.mark.full
 def test_persist_power_lost_at_any_sync_loses_nothing_that_anybody_was_told(
     tmp_path: Path,
 ) -> None:
@@ -418,6 +602,7 @@ def test_persist_power_lost_at_any_sync_loses_nothing_that_anybody_was_told(
     assert faults == []
 
 
+@pytest.mark.full
 def test_persist_power_lost_would_be_noticed_where_nothing_is_synced(tmp_path: Path) -> None:
     answer, faults = _power_losses("unsynced", tmp_path)
 
@@ -432,15 +617,25 @@ def test_persist_power_lost_is_met_by_a_sync_of_every_commit(worker: Campaign) -
     assert calls.count("fdatasync") in (3, 4)
 
 
+class BrokenCipher:
+    """AES-GCM whose sealed bytes do not come back as they were."""
+
+    def __init__(self, key: bytes) -> None:
+        pass
+
+    def encrypt(self, nonce: bytes, text: bytes, context: bytes | None) -> bytes:
+        return text
+
+    def decrypt(self, nonce: bytes, text: bytes, context: bytes | None) -> bytes:
+        return text[::-1]
+
+
 def test_persist_sealing_fails_before_anybody_is_sent_to_finch(
     fake: FakeFinch, make_site: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(self: Vault, *_: object, **__: object) -> None:
-        raise CannotOpen(key_id="k1")
+    monkeypatch.setattr("finch_middleware.crypto.vault.AESGCM", BrokenCipher)
 
-    monkeypatch.setattr(Vault, "open", broken)
-
-    with pytest.raises(CannotOpen):
+    with pytest.raises(KeyUnavailable):
         make_site(key=KEY)
     assert fake.ledger.requests == ()
 
@@ -469,7 +664,7 @@ def test_persist_sealing_fails_at_the_callback_and_the_code_stays_good(
     monkeypatch: pytest.MonkeyPatch,
     pause_seconds: float,
 ) -> None:
-    monkeypatch.setattr(vault, "_LEFT_ALONE_SECONDS", 0.0)
+    key_service_is_asked_again_at_once(monkeypatch)
     service = FailingKeyService()
     key = wrapped_key("k1", provider=service)
     site = make_site(key=key, key_provider=service)

@@ -21,37 +21,8 @@ from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.required import absent
 from tests.servers.running import Absent, Reached, running
-from tests.site import CALLBACK, NAVIGATION, Browser, Site
+from tests.site import CALLBACK, Browser, Site
 from tests.story.oracle import code_of, nothing_stored, tokens_of
-
-MALFORMED = {
-    "too long": "{query}&x=" + "y" * 4096,
-    "bad UTF-8": "{query}&x=%ff",
-    "doubled code": "{query}&code=other",
-    "doubled state": "{query}&state=other",
-    "code and error": "{query}&error=access_denied",
-    "NUL": "{query}%00",
-    "line feed": "{query}&x=%0a",
-    "broken escape": "{query}&x=%zz",
-    "too many": "{query}&" + "&".join(f"p{n}=1" for n in range(20)),
-}
-
-
-@pytest.mark.parametrize("name", MALFORMED)
-def test_receive_malformed_query_is_refused_and_the_flow_stays_usable(
-    fake: FakeFinch, site: Site, browser: Browser, name: str
-) -> None:
-    callback = fake.allow(browser.location())
-    query = MALFORMED[name].format(query=urlsplit(callback).query)
-
-    answer = browser.get(f"{CALLBACK}?{query}")
-    calls = fake.ledger.calls("token")
-    honest = browser.get(callback)
-
-    assert answer.status == 400
-    assert site.events[0].reason == "malformed"
-    assert calls == 0
-    assert "finch=connected" in honest.location
 
 
 def test_receive_without_a_binding_tells_apart_what_can_be_told(
@@ -80,73 +51,6 @@ def test_receive_without_a_binding_tells_apart_what_can_be_told(
     assert [each.reason for each in other_config.events] == ["no_ticket"]
     assert fake.ledger.calls("token") == 0
     assert nothing_stored(site)
-
-
-@pytest.mark.parametrize(
-    ("method", "headers", "status"),
-    [
-        ("HEAD", {}, 200),
-        ("OPTIONS", {}, 204),
-        ("PUT", {}, 405),
-        ("DELETE", {}, 405),
-        ("GET", {"Sec-Purpose": "prefetch"}, 503),
-        ("GET", {"Purpose": "prefetch"}, 503),
-        ("GET", {"X-Moz": "prefetch"}, 503),
-    ],
-)
-def test_receive_other_methods_and_prefetches_spend_nothing(
-    fake: FakeFinch,
-    site: Site,
-    browser: Browser,
-    method: str,
-    headers: dict[str, str],
-    status: int,
-) -> None:
-    callback = fake.allow(browser.location())
-
-    answer = browser.request(method, callback, headers={**NAVIGATION, **headers})
-    calls = fake.ledger.calls("token")
-    honest = browser.get(callback)
-
-    assert answer.status == status
-    assert calls == 0
-    assert "finch=connected" in honest.location
-
-
-def test_receive_access_denied_with_a_state_is_declined(
-    fake: FakeFinch, site: Site, browser: Browser
-) -> None:
-    callback = fake.deny(browser.location())
-
-    answer = browser.get(callback)
-
-    assert answer.location.startswith("/settings?finch=declined")
-    assert site.events[0].name == "finch.callback.declined"
-    assert nothing_stored(site)
-    assert fake.ledger.calls("token") == 0
-
-
-@pytest.mark.parametrize("query", ["error=server_error", "error=access_denied", ""])
-def test_receive_declined_without_a_state_spends_nothing(
-    fake: FakeFinch, site: Site, browser: Browser, query: str
-) -> None:
-    location = browser.location()
-
-    answer = browser.get(f"{CALLBACK}?{query}")
-    after_all = browser.get(fake.allow(location))
-
-    assert "finch=declined" in answer.location
-    assert "finch=connected" in after_all.location
-
-
-@pytest.mark.parametrize("query", ["error=access_denied", "error=x&state=" + "a" * 22, ""])
-def test_receive_unsolicited_error_is_refused(
-    fake: FakeFinch, site: Site, browser: Browser, query: str
-) -> None:
-    answer = browser.get(f"{CALLBACK}?{query}")
-
-    assert answer.status == 400
-    assert [each.reason for each in site.events] == ["unsolicited"]
 
 
 BODIES: dict[str, tuple[dict[str, str], bytes, int]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -10,8 +11,9 @@ import pytest
 
 from finch_middleware.attempts import AttemptState
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
-from tests.site import SAME_ORIGIN_FETCH, Browser, Site
-from tests.story.oracle import attempt_of, code_of, nothing_stored, tokens_of
+from tests.site import Browser, Site
+from tests.story.oracle import Overheard, attempt_of, code_of, nothing_stored, tokens_of
+from tests.story.ways import by_script
 
 NOT_FINCH = {
     "html": Behaviour.garbage("html"),
@@ -28,12 +30,16 @@ NOT_FINCH = {
 
 @pytest.mark.parametrize("name", NOT_FINCH)
 def test_validate_wrong_shape_fails_and_the_log_tells_no_content(
-    fake: FakeFinch, site: Site, browser: Browser, caplog: pytest.LogCaptureFixture, name: str
+    fake: FakeFinch,
+    site: Site,
+    browser: Browser,
+    callback: str,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
 ) -> None:
-    callback = fake.allow(browser.location())
     fake.script("token", NOT_FINCH[name])
 
-    answers = [browser.request("GET", callback, headers=SAME_ORIGIN_FETCH) for _ in range(2)]
+    answers = [by_script(browser, callback) for _ in range(2)]
 
     assert [(each.status, each.json["reason"]) for each in answers] == [(502, "bad_response")] * 2
     attempt = attempt_of(site, fake, code_of(callback))
@@ -73,21 +79,32 @@ ANOTHERS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", ANOTHERS)
-def test_validate_other_customer_is_quarantined_and_reported(
-    fake: FakeFinch, site: Site, browser: Browser, name: str
+def test_validate_other_customer_is_quarantined_and_an_operator_can_open_it(
+    fake: FakeFinch, site: Site, browser: Browser, callback: str, name: str
 ) -> None:
-    callback = fake.allow(browser.location())
-    fake.script("token", Behaviour.alter(**ANOTHERS[name]))
+    finch = Overheard()
+    fake.script("token", finch.of(Behaviour.alter(**ANOTHERS[name])))
 
-    answers = [browser.get(callback) for _ in range(2)]
+    answers = [by_script(browser, callback) for _ in range(2)]
 
     assert [each.status for each in answers] == [403, 403]
+    assert answers[0].json == answers[1].json
+    assert (answers[0].json["reason"], answers[0].json["retry"]) == (
+        "customer_unconfirmed",
+        "restart",
+    )
     [event] = site.events
     assert (event.name, event.level) == ("finch.token.quarantined", logging.CRITICAL)
     assert nothing_stored(site)
     [attempt] = site.finch.recovery.quarantined()
+    assert (attempt.state, attempt.reason) == (AttemptState.QUARANTINED, event.reason)
+    assert [attempt.request_id] == [event.request_id] == finch.request_ids
     assert attempt.sealed is not None
     assert fake.ledger.tokens[0] not in attempt.sealed.text
+    opened = site.finch.vault.open(
+        attempt.sealed.text, purpose="quarantine", context=(attempt.attempt_id,)
+    )
+    assert [json.loads(opened.reveal())["access_token"]] == list(fake.ledger.tokens)
     assert fake.ledger.calls("disconnect") == 0
 
 

@@ -54,6 +54,11 @@ def code_of(callback_url: str) -> str:
     return parse_qs(urlsplit(callback_url).query)["code"][0]
 
 
+def state_of(address: str) -> str:
+    """The state in an address of Finch Connect, or in one that it sends the browser to."""
+    return parse_qs(urlsplit(address).query)["state"][0]
+
+
 def exchanges(fake: FakeFinch) -> list[dict[str, Any]]:
     """The bodies of all requests to Finch's token endpoint, the oldest first."""
     return [json.loads(seen.body) for seen in fake.ledger.requests if seen.endpoint == "token"]

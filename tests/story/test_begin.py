@@ -12,21 +12,15 @@ import requests
 
 from finch_middleware import (
     AlreadyConnected,
-    ConfigurationError,
     ConnectSession,
-    FinchConnect,
     FinchRefused,
     UsageError,
 )
 from finch_middleware.errors import Unavailable
-from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.faulty_storage import FaultyStorage
 from tests.site import CALLBACK, SAME_ORIGIN_FETCH, Browser, Site
-from tests.story.oracle import nothing_stored, tokens_of
-
-#: For what asks no storage anything: there it is all the same which one it is.
-in_memory = pytest.mark.parametrize("storage_options", ["memory"], indirect=True)
+from tests.story.oracle import tokens_of
 
 
 def test_every_argument_reaches_finch(fake: FakeFinch, make_site: Callable[..., Site]) -> None:
@@ -51,35 +45,6 @@ def test_every_argument_reaches_finch(fake: FakeFinch, make_site: Callable[..., 
         "minutes_to_expire": 2,
         "redirect_uri": site.origin + CALLBACK,
         "sandbox": "finch",
-    }
-
-
-def test_what_is_not_said_is_not_sent(fake: FakeFinch, site: Site, browser: Browser) -> None:
-    browser.begin("acme")
-
-    assert fake.ledger.sessions[0].fields == {
-        "customer_id": "acme",
-        "customer_name": "Acme Inc.",
-        "products": ["company", "directory"],
-        "minutes_to_expire": 60,
-        "redirect_uri": site.origin + CALLBACK,
-    }
-
-
-def test_a_reauthentication_keeps_the_products_and_the_time(
-    fake: FakeFinch, site: Site, browser: Browser
-) -> None:
-    browser.get(fake.allow(browser.location()))
-    site.opening["expires_in"] = timedelta(hours=2)
-
-    browser.begin("acme")
-
-    [_, again] = fake.ledger.sessions
-    assert again.fields == {
-        "connection_id": fake.ledger.codes[0].connection_id,
-        "products": ["company", "directory"],
-        "minutes_to_expire": 120,
-        "redirect_uri": site.origin + CALLBACK,
     }
 
 
@@ -122,13 +87,6 @@ def test_a_session_of_the_application_is_opened_as_it_is(
     assert tokens_of(site, "acme") == list(fake.ledger.tokens)
 
 
-def test_a_session_that_leads_elsewhere_than_to_finch_is_not_opened(site: Site) -> None:
-    stranger = ConnectSession("id", "https://connect.tryfinch.com.evil.example/authorize?session=1")
-
-    with pytest.raises(UsageError, match="connect_url of session must lead to"):
-        _begin(site, session=stranger)
-
-
 def test_a_beginning_needs_no_request(fake: FakeFinch, site: Site) -> None:
     response = _begin(site)
 
@@ -136,22 +94,15 @@ def test_a_beginning_needs_no_request(fake: FakeFinch, site: Site) -> None:
     assert len(response.headers.getlist("Set-Cookie")) == 1
 
 
-@in_memory
 @pytest.mark.parametrize(
     "wrong",
     [
         {"return_to": "https://evil.example/"},
-        {"return_to": "//evil.example"},
-        {"return_to": "/" + "a" * 255},
         {"customer_id": ""},
-        {"customer_id": "ä" * 128},
-        {"customer_id": "a\x00b"},
         {"customer_name": ""},
-        {"customer_name": "a" * 256},
         {"flow": "popup"},
         {"when_connected": "ignore"},
         {"expires_in": timedelta(seconds=59)},
-        {"expires_in": timedelta(days=91)},
     ],
     ids=str,
 )
@@ -192,20 +143,13 @@ def test_nobody_is_sent_to_a_finch_that_is_away(
     answer = browser.begin()
 
     assert answer.status == status
+    assert name != "throttled" or answer.headers["Retry-After"] == "3600"
     assert not browser.cookies
     assert 'href="/settings"' in answer.text
     [event] = site.named("finch.begin.failed")
     assert event.reason == reason
     assert event.reference is not None
     assert event.reference in answer.text
-
-
-def test_a_retry_after_of_finch_is_passed_on(fake: FakeFinch, site: Site, browser: Browser) -> None:
-    fake.script("sessions", Behaviour.error(429, headers={"Retry-After": "3600"}))
-
-    answer = browser.begin()
-
-    assert answer.headers["Retry-After"] == "3600"
 
 
 def test_a_script_is_told_in_json_that_finch_is_away(
@@ -249,47 +193,6 @@ def test_nobody_is_sent_anywhere_while_the_spool_cannot_be_written(
     assert answer.status == 503
     assert [event.reason for event in site.named("finch.begin.failed")] == ["spool_unavailable"]
     assert fake.ledger.calls("sessions") == 0
-
-
-def test_a_beginning_writes_nothing(faulty_site: Site, faulty: FaultyStorage) -> None:
-    Browser(faulty_site).begin()
-
-    assert faulty.calls[0] == "check"
-    assert not {"claim", "settle", "release", "swap"} & set(faulty.calls)
-    assert nothing_stored(faulty_site)
-
-
-@in_memory
-def test_a_component_from_the_environment_is_the_same(
-    fake: FakeFinch, site: Site, clock: Clock, storage_options: dict[str, Any]
-) -> None:
-    environ = {
-        "FINCH_CLIENT_ID": fake.client_id,
-        "FINCH_CLIENT_SECRET": fake.client_secret,
-        "FINCH_REDIRECT_URI": site.origin + CALLBACK,
-        "FINCH_PRODUCTS": "company, directory",
-        "FINCH_STORAGE_URL": "memory://",
-        "FINCH_KEY": "k1:" + "A" * 43 + "=",
-        "FINCH_API_URL": fake.api_url,
-    }
-
-    finch = FinchConnect.from_env(environ, connect_origin=fake.connect_origin, clock=clock)
-
-    response = finch.begin(customer_id="acme", customer_name="Acme Inc.")
-    assert response.location is not None
-    assert response.location.startswith(fake.connect_origin)
-
-
-@in_memory
-def test_all_faults_of_a_configuration_are_told_at_once(
-    storage_options: dict[str, Any],
-) -> None:
-    with pytest.raises(ConfigurationError) as caught:
-        FinchConnect(texts={"no such text": {}}, **storage_options)
-
-    told = "\n".join(caught.value.faults)
-    assert "key:" in told
-    assert "no such text" in told
 
 
 def test_the_page_of_one_absence_can_be_made_again(fake: FakeFinch, site: Site) -> None:

@@ -17,9 +17,6 @@ from tests.faulty_storage import FaultyStorage
 from tests.site import NAVIGATION, SAME_ORIGIN_FETCH, Answer, Browser, Site
 from tests.story.oracle import tokens_of
 
-# Nothing here depends on the kind of storage.
-pytestmark = pytest.mark.parametrize("storage_options", ["memory"], indirect=True)
-
 BEGIN = "/connect-payroll"
 ACME = Customer(id="acme", name="Acme Inc.", email="payroll@acme.example")
 PRESSED = {**NAVIGATION, "Sec-Fetch-Site": "same-origin"}
@@ -37,19 +34,6 @@ def begin_site(make_site: Callable[..., Site]) -> Callable[..., Site]:
 
 def press(browser: Browser, **headers: str) -> Answer:
     return browser.request("POST", BEGIN, headers={**PRESSED, **headers}, body=b"")
-
-
-def test_a_get_shows_a_button_and_begins_nothing(
-    fake: FakeFinch, begin_site: Callable[..., Site]
-) -> None:
-    browser = Browser(begin_site())
-
-    answer = browser.get(BEGIN)
-
-    assert answer.status == 200
-    assert '<form method="post"><button class="primary">' in answer.text
-    assert browser.cookies == {}
-    assert fake.ledger.calls("sessions") == 0
 
 
 def test_the_button_may_lead_to_finch_and_nowhere_else(
@@ -94,47 +78,6 @@ def test_a_script_gets_what_finchs_sdk_needs(
     assert begun["connect_origin"] == fake.connect_origin
     assert returned.json["outcome"] == "connected"
     assert tokens_of(site, "acme") == list(fake.ledger.tokens)
-
-
-@pytest.mark.parametrize(
-    ("headers", "status"),
-    [
-        ({"Sec-Fetch-Site": "cross-site"}, 403),
-        ({"Sec-Fetch-Site": "same-site"}, 403),
-        ({"Sec-Fetch-Site": ""}, 403),
-        ({"Sec-Fetch-Site": "cross-site", "Origin": "own"}, 403),
-        ({"Sec-Fetch-Site": "none"}, 303),
-        ({"Sec-Fetch-Site": "same-origin"}, 303),
-    ],
-    ids=str,
-)
-def test_t02_only_a_page_of_ours_begins(
-    fake: FakeFinch, begin_site: Callable[..., Site], headers: dict[str, str], status: int
-) -> None:
-    site = begin_site()
-    browser = Browser(site)
-    sent = {name: site.origin if value == "own" else value for name, value in headers.items()}
-
-    answer = press(browser, **sent)
-
-    assert answer.status == status
-    assert fake.ledger.calls("sessions") == (1 if status == 303 else 0)
-    assert bool(browser.cookies) == (status == 303)
-
-
-@pytest.mark.parametrize(
-    ("origin", "status"),
-    [("own", 303), ("https://app.example.evil", 403), ("null", 403), (None, 403)],
-)
-def test_t02_a_browser_without_fetch_metadata_is_known_by_its_origin(
-    begin_site: Callable[..., Site], origin: str | None, status: int
-) -> None:
-    site = begin_site()
-    headers = {} if origin is None else {"Origin": site.origin if origin == "own" else origin}
-
-    answer = Browser(site).request("POST", BEGIN, headers=headers, body=b"")
-
-    assert answer.status == status
 
 
 def test_nobody_signed_in_is_asked_to_sign_in(

@@ -68,18 +68,6 @@ def test_a_callback_costs_two_commits_and_a_hook_one_more(
     assert statements.count("BEGIN IMMEDIATE") == expected
 
 
-def test_a_return_without_an_honest_code_writes_no_row(
-    fake: FakeFinch, site: Site, browser: Browser, statements: list[str]
-) -> None:
-    callback = fake.allow(browser.location())
-    statements.clear()
-
-    Browser(site).get(callback)
-    browser.get(fake.deny(browser.location()).partition("?")[0])
-
-    assert [each for each in statements if "INSERT" in each.upper()] == []
-
-
 @pytest.mark.parametrize(
     "behaviour",
     [
@@ -93,24 +81,13 @@ def test_a_callback_that_ends_otherwise_costs_two_commits_too(
     fake: FakeFinch,
     site: Site,
     browser: Browser,
+    callback: str,
     statements: list[str],
     behaviour: Behaviour,
 ) -> None:
-    callback = fake.allow(browser.location())
     fake.script("token", behaviour)
     statements.clear()
 
     browser.get(callback)
 
     assert commits(statements) == 2
-
-
-def test_no_statement_holds_a_secret(
-    fake: FakeFinch, site: Site, browser: Browser, statements: list[str]
-) -> None:
-    browser.get(fake.allow(browser.location()))
-
-    ran = "\n".join(statements)
-    secrets = {*site.secrets, *fake.ledger.tokens, *(each.code for each in fake.ledger.codes)}
-    assert "INSERT" in ran
-    assert not [secret for secret in secrets if secret in ran]

@@ -11,8 +11,7 @@ import pytest
 from finch_middleware.testing.fake_finch import FakeFinch
 from tests.site import CALLBACK, SAME_ORIGIN_FETCH, Browser, Site
 from tests.story.oracle import nothing_stored, tokens_of
-
-both_ways = pytest.mark.parametrize("echo_state", [True, False], ids=["state", "no-state"])
+from tests.story.ways import both_ways
 
 
 def denied(fake: FakeFinch, location: str) -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from finch_middleware.testing.fake_finch import FakeFinch
 from tests.site import CALLBACK, NAVIGATION, SAME_ORIGIN_FETCH, Answer, Browser, Site
-from tests.story.oracle import exchanges, nothing_stored, tokens_of
+from tests.story.oracle import exchanges, tokens_of
 
 
 @pytest.fixture
@@ -94,90 +94,6 @@ def test_a_form_that_the_browser_sends_is_answered_with_a_redirect(
     assert answer.location.startswith("/settings?finch=connected&finch_ref=")
 
 
-@by_script
-def test_the_same_code_handed_over_twice_is_presented_once(
-    fake: FakeFinch, site: Site, browser: Browser, hand_over: HandOver
-) -> None:
-    opened = browser.embedded()
-    handed = fake.allow_embedded(opened["session_id"], state=opened["state"])
-
-    first, second = hand_over(browser, handed), hand_over(browser, handed)
-
-    assert (first.status, first.json) == (second.status, second.json)
-    assert fake.ledger.presented(handed["code"]) == 1
-
-
-@by_script
-def test_a_code_without_its_state_is_not_presented(
-    fake: FakeFinch, site: Site, browser: Browser, hand_over: HandOver
-) -> None:
-    opened = browser.embedded()
-    code = fake.allow_embedded(opened["session_id"])["code"]
-
-    answer = hand_over(browser, {"code": code})
-
-    assert answer.status == 400
-    assert answer.json["outcome"] == "invalid"
-    assert answer.json["reason"] == "no_state"
-    assert answer.json["retry"] == "restart"
-    assert fake.ledger.presented(code) == 0
-    assert nothing_stored(site)
-
-
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {"Sec-Fetch-Site": "cross-site"},
-        {"Sec-Fetch-Site": "same-site"},
-        {"Sec-Fetch-Site": "none"},
-        {"Sec-Fetch-Site": "", "Origin": "null"},
-    ],
-    ids=str,
-)
-@by_script
-def test_another_site_cannot_hand_over_a_code(
-    fake: FakeFinch,
-    site: Site,
-    browser: Browser,
-    hand_over: HandOver,
-    headers: dict[str, str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    opened = browser.embedded()
-    handed = fake.allow_embedded(opened["session_id"], state=opened["state"])
-    for name, value in headers.items():
-        monkeypatch.setitem(SAME_ORIGIN_FETCH, name, value)
-
-    refused = hand_over(browser, handed)
-    monkeypatch.undo()
-    accepted = hand_over(browser, handed)
-
-    assert refused.status == 403
-    assert refused.json["reason"] == "cross_site"
-    assert accepted.json["outcome"] == "connected"
-    assert fake.ledger.presented(handed["code"]) == 1
-
-
-@pytest.mark.parametrize(
-    ("origin", "accepted"),
-    [(None, False), ("null", False), ("{own}.evil.example", False), ("{own}", True)],
-    ids=["missing", "null", "longer", "own"],
-)
-def test_a_browser_without_fetch_metadata_is_judged_by_its_origin(
-    fake: FakeFinch, site: Site, browser: Browser, origin: str | None, accepted: bool
-) -> None:
-    opened = browser.embedded()
-    handed = fake.allow_embedded(opened["session_id"], state=opened["state"])
-    headers = {"Content-Type": "application/x-www-form-urlencoded"}
-    if origin is not None:
-        headers["Origin"] = origin.format(own=site.origin)
-
-    answer = browser.request("POST", CALLBACK, headers=headers, body=urlencode(handed).encode())
-
-    assert answer.status == (303 if accepted else 403)
-    assert fake.ledger.presented(handed["code"]) == (1 if accepted else 0)
-
-
 def test_a_link_to_an_embedded_return_is_refused(
     fake: FakeFinch, site: Site, browser: Browser
 ) -> None:
@@ -188,19 +104,6 @@ def test_a_link_to_an_embedded_return_is_refused(
 
     assert answer.status == 403
     assert fake.ledger.presented(handed["code"]) == 0
-
-
-def test_the_page_cannot_turn_its_flow_into_the_other(
-    fake: FakeFinch, site: Site, browser: Browser
-) -> None:
-    opened = browser.embedded()
-    handed = fake.allow_embedded(opened["session_id"], state=opened["state"])
-    claimed = {"embedded": "false", "flow": "redirect", "redirect_uri": site.origin + CALLBACK}
-
-    answer = browser.fetch({**handed, **claimed})
-
-    assert answer.json["outcome"] == "connected"
-    assert "redirect_uri" not in exchanges(fake)[0]
 
 
 def test_a_connected_customer_is_reauthenticated_in_the_page_too(

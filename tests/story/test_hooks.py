@@ -22,8 +22,7 @@ from finch_middleware.testing.fake_finch import FakeFinch
 from tests.faulty_storage import FaultyStorage
 from tests.site import Browser, Site
 from tests.story.oracle import attempt_of, code_of, tokens_of
-
-both_ways = pytest.mark.parametrize("echo_state", [True, False], ids=["state", "no-state"])
+from tests.story.ways import both_ways
 
 
 class Noted:

@@ -15,9 +15,7 @@ from finch_middleware.testing.fake_finch import FakeFinch
 from finch_middleware.web.texts import TEXTS
 from tests.site import CALLBACK, NAVIGATION, Answer, Browser, Site
 from tests.story.oracle import attempt_of, code_of, exchanges, nothing_stored, tokens_of
-from tests.story.ways import allowed, connected, every_way
-
-both_ways = pytest.mark.parametrize("echo_state", [True, False], ids=["state", "no-state"])
+from tests.story.ways import allowed, both_ways, connected, every_way
 
 Login = str | int | Collection[Any] | None
 
@@ -141,9 +139,8 @@ def test_a_view_says_itself_who_is_signed_in(
 
 
 def test_a_view_without_a_word_about_the_login_goes_by_the_ticket(
-    fake: FakeFinch, site: Site, browser: Browser
+    site: Site, browser: Browser, callback: str
 ) -> None:
-    callback = fake.allow(browser.location())
     site.app = lambda environ, start: site.finch.callback(Request(environ))(environ, start)
 
     answer = browser.get(callback)
@@ -152,9 +149,8 @@ def test_a_view_without_a_word_about_the_login_goes_by_the_ticket(
 
 
 def test_a_view_may_end_the_flow_in_its_own_words(
-    fake: FakeFinch, site: Site, browser: Browser
+    site: Site, browser: Browser, callback: str
 ) -> None:
-    callback = fake.allow(browser.location())
     seen = []
 
     def view(environ: Any, start: Any) -> Any:

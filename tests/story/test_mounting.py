@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
@@ -13,11 +12,7 @@ from finch_middleware import FinchMiddleware
 from finch_middleware.testing.fake_finch import FakeFinch
 from tests.site import CALLBACK, Browser, Site
 from tests.story.oracle import exchanges, tokens_of
-
-# Nothing here depends on the kind of storage.
-pytestmark = pytest.mark.parametrize("storage_options", ["memory"], indirect=True)
-
-both_ways = pytest.mark.parametrize("echo_state", [True, False], ids=["state", "no-state"])
+from tests.story.ways import both_ways
 
 
 @both_ways
@@ -51,61 +46,6 @@ def test_a_path_may_have_any_letters(
 
     assert "finch=connected" in answer.location
     assert exchanges(fake)[0]["redirect_uri"] == site.origin + path
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/",
-        "/finch",
-        "/finch/callback/",
-        "//finch/callback",
-        "/finch//callback",
-        "/FINCH/callback",
-        "/finch/callback;x",
-        "/finch/callback%2f",
-        "/finch/callback%3Fcode=x",
-        "/finch/callback%00",
-        "/x/../finch/callback",
-        "/x/finch/callback",
-        "/finch/callback%20",
-        "/finch/c%C3%A1llback",
-    ],
-)
-def test_any_other_path_is_the_applications(
-    fake: FakeFinch, site: Site, browser: Browser, path: str
-) -> None:
-    callback = fake.allow(browser.location())
-    query = callback.partition("?")[2]
-
-    answer = browser.get(f"{path}?{query}")
-
-    assert answer.text == "the application"
-    assert fake.ledger.calls("token") == 0
-    assert site.events == []
-
-
-def test_another_request_is_passed_on_with_the_very_same_objects(site: Site) -> None:
-    seen: list[Any] = []
-    body = iter([b"the application's own iterable"])
-
-    def application(environ: Any, start_response: Any) -> Any:
-        seen.append((environ, dict(environ), start_response))
-        return body
-
-    def start_response(*args: Any) -> Any:
-        raise AssertionError("only the application starts its response")
-
-    environ = {"REQUEST_METHOD": "POST", "PATH_INFO": "/elsewhere", "wsgi.input": object()}
-    before = dict(environ)
-
-    answer = FinchMiddleware(application, site.finch)(environ, start_response)
-
-    assert answer is body
-    [(passed, held, started)] = seen
-    assert passed is environ
-    assert held == before
-    assert started is start_response
 
 
 def test_two_clients_live_side_by_side(fake: FakeFinch, make_site: Callable[..., Site]) -> None:

@@ -1,4 +1,4 @@
-"""The redirect flow over real HTTP, on every storage."""
+"""The redirect flow over real HTTP."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Callable
 import pytest
 
 from finch_middleware import Connected, Repeated
-from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
-from tests.site import CALLBACK, SAME_ORIGIN_FETCH, Browser, Site
-from tests.story.oracle import code_of, exchanges, tokens_of
+from finch_middleware.testing.fake_finch import FakeFinch
+from tests.site import SAME_ORIGIN_FETCH, Browser, Site
+from tests.storages import every_storage
+from tests.story.ways import both_ways
 
-both_ways = pytest.mark.parametrize("echo_state", [True, False], ids=["state", "no-state"])
 
-
+@every_storage
 @both_ways
 def test_an_allowed_connection_is_stored_and_read_back(
     fake: FakeFinch, site: Site, browser: Browser
@@ -30,41 +30,6 @@ def test_an_allowed_connection_is_stored_and_read_back(
     assert connection.connection_id == fake.ledger.codes[0].connection_id
     assert connection.provider_id == "gusto"
     assert connection.products == ("company", "directory")
-
-
-@both_ways
-def test_the_exchange_sends_exactly_the_configured_redirect_uri(
-    fake: FakeFinch, site: Site, browser: Browser
-) -> None:
-    callback = fake.allow(browser.location())
-
-    browser.get(f"{callback}&embedded=true&flow=embedded&redirect_uri=https://evil.example/")
-
-    assert exchanges(fake) == [
-        {
-            "client_id": fake.client_id,
-            "client_secret": fake.client_secret,
-            "code": code_of(callback),
-            "redirect_uri": site.origin + CALLBACK,
-        }
-    ]
-    assert tokens_of(site, "acme") == list(fake.ledger.tokens)
-
-
-def test_no_header_of_the_callback_changes_what_finch_or_the_browser_is_told(
-    fake: FakeFinch, site: Site, browser: Browser
-) -> None:
-    callback = fake.allow(browser.location())
-
-    answer = browser.get(
-        callback,
-        **{"X-Forwarded-Host": "evil.example", "X-Forwarded-Proto": "https", "Forwarded": "host=e"},
-        Referer="https://evil.example/",
-        Host="evil.example",
-    )
-
-    assert answer.location.startswith("/settings?finch=connected")
-    assert exchanges(fake)[0]["redirect_uri"] == site.origin + CALLBACK
 
 
 def test_the_log_says_once_what_the_page_refers_to(
@@ -107,10 +72,8 @@ def test_the_way_to_connect_carries_the_state_and_leaves_one_cookie(
 
 
 def test_a_script_gets_json_in_place_of_the_redirect(
-    fake: FakeFinch, site: Site, browser: Browser
+    fake: FakeFinch, site: Site, browser: Browser, callback: str
 ) -> None:
-    callback = fake.allow(browser.location())
-
     answer = browser.request("GET", callback, headers=SAME_ORIGIN_FETCH)
 
     assert answer.status == 200
@@ -120,24 +83,6 @@ def test_a_script_gets_json_in_place_of_the_redirect(
     assert answer.json["reference"] == site.events[0].reference
     assert answer.json["connection_id"] == fake.ledger.codes[0].connection_id
     assert not set(fake.ledger.tokens) & set(answer.text.split('"'))
-
-
-@both_ways
-def test_require_state_spends_nothing_on_a_return_without_one(
-    fake: FakeFinch, make_site: Callable[..., Site], echo_state: bool
-) -> None:
-    site = make_site(require_state=True)
-    browser = Browser(site)
-    callback = fake.allow(browser.location())
-
-    answer = browser.get(callback)
-
-    assert answer.status == (303 if echo_state else 400)
-    assert fake.ledger.presented(code_of(callback)) == (1 if echo_state else 0)
-    assert tokens_of(site, "acme") == list(fake.ledger.tokens)
-    if not echo_state:
-        assert [event.reason for event in site.events] == ["no_state"]
-        assert "We could not verify this connection" in answer.text
 
 
 @both_ways
@@ -155,6 +100,8 @@ def test_connecting_again_replaces_the_token_of_the_same_connection(
     assert after.connection_id == before.connection_id
     assert after.access_token.reveal() == fake.ledger.tokens[1]
     assert after.attempt_id != before.attempt_id
+    [replaced] = site.named("finch.token.replaced")
+    assert replaced.connection_id == before.connection_id
 
 
 def test_two_providers_of_one_customer_are_two_connections(
@@ -170,32 +117,6 @@ def test_two_providers_of_one_customer_are_two_connections(
     found = site.finch.connections.for_customer("acme")
     assert {each.provider_id for each in found} == {"gusto", "rippling"}
     assert {each.access_token.reveal() for each in found} == set(fake.ledger.tokens)
-
-
-def test_what_was_not_consented_to_is_reported(
-    fake: FakeFinch, site: Site, browser: Browser
-) -> None:
-    callback = fake.allow(browser.location())
-    fake.script("token", Behaviour.alter(products=["employer:company", "payment"]))
-
-    answer = browser.get(callback)
-
-    assert "finch=connected" in answer.location
-    assert len(site.named("finch.products.fewer")) == 1
-    [connection] = site.finch.connections.for_customer("acme")
-    assert connection.products == ("employer:company", "payment")
-
-
-def test_an_older_prefix_of_a_product_counts_as_the_product(
-    fake: FakeFinch, site: Site, browser: Browser
-) -> None:
-    callback = fake.allow(browser.location())
-    fake.script("token", Behaviour.alter(products=["employer:company", "employer:directory"]))
-
-    browser.get(callback)
-
-    assert site.named("finch.connection.stored")
-    assert not site.named("finch.products.fewer")
 
 
 def test_an_outcome_carries_finchs_request_id_also_when_it_is_repeated(
@@ -225,17 +146,3 @@ def test_the_session_that_is_opened_is_told_with_finchs_request_id(
         ("finch.session.opened", ("acme",), None),
     ]
     assert len({event.request_id for event in site.openings} - {None}) == 3
-
-
-def test_a_picture_on_some_page_spends_no_code(
-    fake: FakeFinch, site: Site, browser: Browser
-) -> None:
-    callback = fake.allow(browser.location())
-    image = {"Accept": "image/*", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"}
-
-    refused = browser.request("GET", callback, headers={**image, "Sec-Fetch-Site": "same-site"})
-    answer = browser.get(callback)
-
-    assert refused.status == 403
-    assert "finch=connected" in answer.location
-    assert fake.ledger.calls("token") == 1

@@ -2,67 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 import pytest
 
 from finch_middleware.attempts import AttemptState
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
-from tests.site import CALLBACK, SAME_ORIGIN_FETCH, Browser, Site
+from tests.site import CALLBACK, Browser, Site
 from tests.story.oracle import attempt_of, code_of, same, tokens_of
-
-both_ways = pytest.mark.parametrize("echo_state", [True, False], ids=["state", "no-state"])
-
-
-@both_ways
-def test_a_reload_is_answered_as_the_first_time_and_asks_nobody(
-    fake: FakeFinch, site: Site, browser: Browser
-) -> None:
-    callback = fake.allow(browser.location())
-    first = browser.get(callback)
-
-    reloads = [browser.get(callback) for _ in range(3)]
-
-    assert "finch=connected" in first.location
-    assert all(same(first, each) for each in reloads)
-    assert fake.ledger.calls("token") == 1
-    assert len(site.events) == 1
-
-
-@both_ways
-@pytest.mark.parametrize(
-    ("passed", "reason"),
-    [(timedelta(minutes=10, seconds=1), "already_used"), (timedelta(minutes=12), "expired")],
-    ids=["just over", "long over"],
-)
-def test_after_the_replay_window_the_address_is_worth_nothing(
-    fake: FakeFinch,
-    site: Site,
-    browser: Browser,
-    clock: Clock,
-    passed: timedelta,
-    reason: str,
-) -> None:
-    callback = fake.allow(browser.location())
-    browser.get(callback)
-
-    clock.move(timedelta(minutes=10))
-    within = browser.get(callback)
-    clock.move(passed - timedelta(minutes=10))
-    after = browser.get(callback)
-
-    assert within.status == 303
-    assert after.status == 400
-    assert [event.reason for event in site.named("finch.callback.rejected")] == [reason]
-    assert fake.ledger.calls("token") == 1
+from tests.story.ways import both_ways
 
 
 def test_the_ticket_of_an_ended_flow_stays_for_ten_minutes(
-    fake: FakeFinch, site: Site, browser: Browser
+    fake: FakeFinch, browser: Browser, callback: str
 ) -> None:
-    callback = fake.allow(browser.location())
-
     answer = browser.get(callback)
 
     [cookie] = answer.headers.get_all("Set-Cookie") or []
@@ -121,9 +73,8 @@ def test_an_ended_flow_is_taken_even_for_an_old_copy_of_its_ticket(
 
 @both_ways
 def test_a_code_that_another_browser_brought_is_not_presented_again(
-    fake: FakeFinch, site: Site, browser: Browser
+    fake: FakeFinch, site: Site, browser: Browser, callback: str
 ) -> None:
-    callback = fake.allow(browser.location())
     browser.get(callback)
     stranger = Browser(site)
     location = stranger.location("umbrella")
@@ -139,9 +90,8 @@ def test_a_code_that_another_browser_brought_is_not_presented_again(
 
 @both_ways
 def test_an_old_copy_of_a_spent_ticket_changes_nothing(
-    fake: FakeFinch, site: Site, browser: Browser
+    fake: FakeFinch, browser: Browser, callback: str
 ) -> None:
-    callback = fake.allow(browser.location())
     [(name, live)] = browser.cookies.items()
     first = browser.get(callback)
     spent = browser.cookies.pop(name)
@@ -152,18 +102,6 @@ def test_an_old_copy_of_a_spent_ticket_changes_nothing(
     ]
 
     assert all(same(first, each) for each in reloads)
-    assert fake.ledger.calls("token") == 1
-
-
-@both_ways
-def test_a_failure_is_repeated_as_it_was(fake: FakeFinch, site: Site, browser: Browser) -> None:
-    callback = fake.allow(browser.location())
-    fake.script("token", Behaviour.error(400, name="invalid_grant_error"))
-
-    first, second = (browser.request("GET", callback, headers=SAME_ORIGIN_FETCH) for _ in "ab")
-
-    assert first.json["reason"] == "code_rejected"
-    assert same(first, second)
     assert fake.ledger.calls("token") == 1
 
 

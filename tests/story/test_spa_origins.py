@@ -5,28 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import pytest
-
 from finch_middleware import Customer, Response
 from finch_middleware.testing.fake_finch import FakeFinch
 from tests.site import CALLBACK, NAVIGATION, Answer, Browser, Site
 from tests.story.oracle import tokens_of
 
-# Nothing here depends on the kind of storage.
-pytestmark = pytest.mark.parametrize("storage_options", ["memory"], indirect=True)
-
 APP = "https://app.example.com"
 BEGIN = "/connect-payroll"
-OTHERS = [
-    "null",
-    "https://app.example.com.evil.example",
-    "https://evil.app.example.com",
-    "http://app.example.com",
-    "https://app.example.com:8443",
-    "https://app.example.com/",
-    "HTTPS://app.example.com",
-    "",
-]
 
 
 def options(**more: Any) -> dict[str, Any]:
@@ -66,41 +51,6 @@ def test_a_page_of_a_named_origin_connects_and_may_read_the_answers(
         assert each.headers["Access-Control-Allow-Origin"] == APP
         assert each.headers["Access-Control-Allow-Credentials"] == "true"
         assert "Origin" in (each.headers["Vary"] or "")
-
-
-@pytest.mark.parametrize("origin", OTHERS)
-def test_t26_no_other_origin_begins_or_hands_over_a_code(
-    fake: FakeFinch, make_site: Callable[..., Site], origin: str
-) -> None:
-    site = make_site(**options())
-    browser = Browser(site)
-    opened = begun(browser).json
-    site.secrets.add(opened["state"])
-    handed = fake.allow_embedded(opened["session_id"], state=opened["state"])
-
-    refused = [begun(browser, origin), browser.fetch(handed, **from_page(origin))]
-
-    assert [answer.status for answer in refused] == [403, 403]
-    assert fake.ledger.calls("token") == 0
-    assert fake.ledger.calls("sessions") == 1
-    assert not any("Access-Control-Allow-Origin" in answer.headers for answer in refused)
-
-
-@pytest.mark.parametrize("path", [CALLBACK, BEGIN])
-def test_a_preflight_is_answered_for_a_named_origin(
-    make_site: Callable[..., Site], path: str
-) -> None:
-    site = make_site(**options())
-    asked = from_page(**{"Access-Control-Request-Method": "POST"})
-
-    named = Browser(site).request("OPTIONS", path, headers=asked)
-    other = Browser(site).request("OPTIONS", path, headers={**asked, "Origin": OTHERS[1]})
-
-    assert named.status == other.status == 204
-    assert named.headers["Access-Control-Allow-Origin"] == APP
-    assert named.headers["Access-Control-Allow-Methods"] == "POST"
-    assert named.headers["Access-Control-Allow-Headers"] == "Content-Type"
-    assert not [name for name in other.headers if name.startswith("Access-Control")]
 
 
 def test_no_origin_is_named_by_default(make_site: Callable[..., Site]) -> None:

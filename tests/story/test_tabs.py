@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
-import random
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 import pytest
 
-from finch_middleware import ConnectSession
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import FakeFinch
-from tests.site import CALLBACK, Browser, Site
+from tests.site import Browser, Site
 from tests.story.oracle import code_of, tokens_of
+from tests.story.ways import both_ways
 
 KEPT = 5
-HEADER_LIMIT_BYTES = 4096
-
-both_ways = pytest.mark.parametrize("echo_state", [True, False], ids=["state", "no-state"])
 
 
 @pytest.fixture
@@ -31,10 +26,6 @@ def begin(fake: FakeFinch, site: Site, browser: Browser, clock: Clock) -> Callab
         return fake.allow(browser.location(customer_id))
 
     return begun
-
-
-def cookie_bytes(browser: Browser) -> int:
-    return len("; ".join(f"{name}={value}" for name, value in browser.cookies.items()))
 
 
 @both_ways
@@ -64,82 +55,6 @@ def test_two_tabs_end_in_either_order(
     assert {tokens_of(site, each)[0] for each in customers} <= set(fake.ledger.tokens)
 
 
-@pytest.mark.parametrize("storage_options", ["memory"], indirect=True)
-@pytest.mark.parametrize("first", range(5))
-@both_ways
-def test_five_tabs_end_in_every_order(
-    fake: FakeFinch, site: Site, clock: Clock, first: int, echo_state: bool
-) -> None:
-    orders = [order for order in itertools.permutations(range(KEPT)) if order[0] == first]
-
-    for order in orders:
-        browser = Browser(site)
-        callbacks = [
-            _callback(fake, browser, clock, number=number, echo=echo_state)
-            for number in range(KEPT)
-        ]
-        answers = [browser.get(callbacks[number]) for number in order]
-
-        assert ["finch=connected" in each.location for each in answers] == [True] * KEPT
-        assert len(browser.cookies) == KEPT
-
-    assert len(orders) == 24
-    assert fake.ledger.calls("token") == len(fake.ledger.tokens) == 24 * KEPT
-
-
-@both_ways
-def test_of_fifty_tabs_the_newest_five_work(
-    fake: FakeFinch, site: Site, browser: Browser, begin: Callable[..., str]
-) -> None:
-    customers = [f"customer-{number}" for number in range(50)]
-    callbacks = {}
-    for customer_id in customers:
-        callbacks[customer_id] = begin(customer_id)
-        assert len(browser.cookies) <= KEPT
-        assert cookie_bytes(browser) <= HEADER_LIMIT_BYTES
-    newest, order = customers[-KEPT:], list(customers)
-    random.Random(50).shuffle(order)
-
-    answers = {customer_id: browser.get(callbacks[customer_id]) for customer_id in order}
-
-    connected = {each for each in customers if "finch=connected" in answers[each].location}
-    assert connected == set(newest)
-    assert {each for each in customers if tokens_of(site, each)} == set(newest)
-    assert all(answers[each].status in (400, 403) for each in set(customers) - set(newest))
-
-
-def test_the_newest_flow_always_fits_however_long_its_texts_are(
-    fake: FakeFinch, site: Site, browser: Browser, clock: Clock
-) -> None:
-    customer_id = "c" * 255
-    site.opening["return_to"] = "/" + "r" * 254
-    locations = []
-    for _ in range(7):
-        clock.move(timedelta(seconds=1))
-        locations.append(browser.location(customer_id))
-        assert len(browser.cookies) <= KEPT
-        assert cookie_bytes(browser) <= HEADER_LIMIT_BYTES
-
-    answers = [browser.get(fake.allow(location)) for location in locations[-4:]]
-
-    assert ["finch=connected" in each.location for each in answers] == [True] * 4
-
-
-def test_a_new_flow_removes_the_oldest_by_name(
-    site: Site, browser: Browser, begin: Callable[..., str]
-) -> None:
-    begin("acme")
-    [oldest] = browser.cookies
-    for _ in range(KEPT - 1):
-        begin("acme")
-
-    answer = browser.begin()
-
-    headers = answer.headers.get_all("Set-Cookie") or []
-    assert [header.partition("=")[0] for header in headers if "Max-Age=0" in header] == [oldest]
-    assert len(headers) == 2
-
-
 def test_other_cookies_of_the_site_are_left_alone(
     fake: FakeFinch, site: Site, browser: Browser, begin: Callable[..., str]
 ) -> None:
@@ -151,14 +66,3 @@ def test_other_cookies_of_the_site_are_left_alone(
     assert "finch=connected" in answer.location
     assert {"session", "finch", "quoted"} <= set(browser.cookies)
     assert len(browser.cookies) == KEPT + 3
-
-
-def _callback(fake: FakeFinch, browser: Browser, clock: Clock, *, number: int, echo: bool) -> str:
-    """The return of a flow whose session the application has opened itself."""
-    site = browser.site
-    clock.move(timedelta(seconds=1))
-    connect_url = f"{fake.connect_origin}/authorize?session=own"
-    site.opening["session"] = ConnectSession("own", connect_url)
-    state = browser.location(f"customer-{number}").partition("&state=")[2]
-    code = fake.issue_code(customer_id=f"customer-{number}", redirect_uri=site.origin + CALLBACK)
-    return f"{CALLBACK}?code={code}" + (f"&state={state}" if echo else "")

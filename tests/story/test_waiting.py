@@ -2,65 +2,63 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from functools import partial
 
 import pytest
 
-from finch_middleware import duplicates as repeats
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.faulty_storage import FaultyStorage
-from tests.site import CALLBACK, SAME_ORIGIN_FETCH, Answer, Browser, Site
+from tests.site import CALLBACK, Browser, Site
 from tests.story.oracle import code_of, same, tokens_of
+from tests.story.ways import (
+    another,
+    at_once,
+    both_ways,
+    by_script,
+    connected,
+    wait_for,
+    wait_for_event,
+    while_finch_is_asked,
+)
 
-both_ways = pytest.mark.parametrize("echo_state", [True, False], ids=["state", "no-state"])
-
-
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Losers of a claim wait for a moment only."""
-    monkeypatch.setattr(repeats, "WAIT_SECONDS", 0.1)
+PAYMENT_REQUIRED = Behaviour.error(402, name="payment_required")
 
 
 @both_ways
-def test_a_duplicate_waits_for_the_first_and_gets_its_answer(
-    fake: FakeFinch, site: Site, browser: Browser
+@pytest.mark.parametrize("behaviour", [Behaviour.normal(), PAYMENT_REQUIRED], ids=["200", "402"])
+def test_duplicates_wait_for_the_first_request_and_get_its_response(
+    fake: FakeFinch, site: Site, browser: Browser, callback: str, behaviour: Behaviour
 ) -> None:
-    callback = fake.allow(browser.location())
-    gate = threading.Event()
-    fake.script("token", Behaviour.hold(gate))
+    with (
+        ThreadPoolExecutor(7) as pool,
+        while_finch_is_asked(fake, browser, callback, behaviour) as first,
+    ):
+        others = [pool.submit(another(browser).get, callback) for _ in range(7)]
+        wait_for_event(site, "finch.callback.joined", count=7)
+        calls = fake.ledger.calls("token")
+    reload = browser.get(callback)
 
-    with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(browser.get, callback)
-        fake.ledger.wait_for_calls("token")
-        second = pool.submit(Browser(site, dict(browser.cookies)).get, callback)
-        _wait_for(site, "finch.callback.joined")
-        gate.set()
+    answers = [each.result() for each in (first, *others)]
+    assert len({(each.status, each.location) for each in answers}) == 1
+    # The reference is the same for all; the first event after those of joining has it.
+    [reported, *_] = [e for e in site.events if e.name != "finch.callback.joined"]
+    assert all(str(reported.reference) in each.location + each.text for each in answers)
+    assert calls == 1
+    # What Finch did not act on may be tried again with the same code.
+    assert connected(reload)
+    assert fake.ledger.presented(code_of(callback)) == (1 if connected(first.result()) else 2)
 
-    assert same(first.result(), second.result())
-    assert "finch=connected" in first.result().location
-    assert fake.ledger.calls("token") == 1
 
-
-@pytest.mark.usefixtures("impatient")
-def test_who_has_waited_long_enough_gets_a_page_that_reloads_itself(
-    fake: FakeFinch, site: Site, browser: Browser
+@pytest.mark.usefixtures("short_wait")
+def test_a_duplicate_that_has_waited_long_enough_gets_a_page_that_reloads_itself(
+    fake: FakeFinch, browser: Browser, callback: str
 ) -> None:
-    callback = fake.allow(browser.location())
-    gate = threading.Event()
-    fake.script("token", Behaviour.hold(gate))
-    other = Browser(site, dict(browser.cookies))
+    other = another(browser)
 
-    with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(browser.get, callback)
-        fake.ledger.wait_for_calls("token")
-        waiting = other.get(callback)
-        script = other.request("GET", callback, headers=SAME_ORIGIN_FETCH)
-        gate.set()
+    with while_finch_is_asked(fake, browser, callback) as first:
+        waiting, script = other.get(callback), by_script(other, callback)
     reloaded = other.get(callback)
 
     assert waiting.status == 202
@@ -72,168 +70,110 @@ def test_who_has_waited_long_enough_gets_a_page_that_reloads_itself(
     assert fake.ledger.calls("token") == 1
 
 
-def test_who_finds_all_places_taken_does_not_wait(
-    fake: FakeFinch, make_site: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.usefixtures("short_wait")
+def test_sixty_four_requests_at_once_get_the_same_failure(
+    fake: FakeFinch, site: Site, browser: Browser, callback: str
 ) -> None:
-    monkeypatch.setattr(repeats, "WAITING_THREADS", 1)
-    site = make_site()
-    browser = Browser(site)
-    callback = fake.allow(browser.location())
-    gate = threading.Event()
-    fake.script("token", Behaviour.hold(gate))
+    fake.script("token", Behaviour.reset(processed=True).after(0.3))
 
-    with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(browser.get, callback)
-        fake.ledger.wait_for_calls("token")
-        second = pool.submit(Browser(site, dict(browser.cookies)).get, callback)
-        _wait_for(site, "finch.callback.joined")
-        third = Browser(site, dict(browser.cookies)).get(callback)
-        gate.set()
+    answers = at_once([lambda: another(browser).get(callback)] * 64)
 
-    assert third.status == 202
-    assert same(first.result(), second.result())
+    assert fake.ledger.presented(code_of(callback)) == 1
+    assert {each.status for each in answers} == {502}
+    [event] = site.named("finch.exchange.ambiguous")
+    assert all(str(event.reference) in each.text for each in answers)
 
 
-def test_a_duplicate_may_try_itself_when_the_first_could_not_reach_finch(
-    fake: FakeFinch, site: Site, browser: Browser
-) -> None:
-    callback = fake.allow(browser.location())
-    gate = threading.Event()
-    fake.script("token", Behaviour.error(402, name="payment_required").held(gate))
-    other = Browser(site, dict(browser.cookies))
-
-    with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(browser.get, callback)
-        fake.ledger.wait_for_calls("token")
-        second = pool.submit(other.get, callback)
-        _wait_for(site, "finch.callback.joined")
-        gate.set()
-    third = other.get(callback)
-
-    [event] = site.named("finch.exchange.finch_unavailable")
-    assert [each.result().status for each in (first, second)] == [503, 503]
-    assert all(str(event.reference) in each.result().text for each in (first, second))
-    assert "finch=connected" in third.location
-    assert fake.ledger.presented(code_of(callback)) == 2
-
-
-@pytest.mark.usefixtures("impatient")
-def test_an_attempt_whose_owner_went_away_is_reported_once(
+@pytest.mark.usefixtures("short_wait")
+def test_an_attempt_whose_worker_died_is_reported_once_after_its_lease(
     fake: FakeFinch, faulty_site: Site, faulty: FaultyStorage, clock: Clock
 ) -> None:
     browser = Browser(faulty_site)
     callback = fake.allow(browser.location())
     fake.script("token", Behaviour.reset(processed=True))
-    faulty.down("settle", times=1)  # as a worker does that is killed in the middle
+    faulty.down("settle", times=1)  # as for a worker that is killed in the middle
     browser.get(callback)
 
     early = browser.get(callback)
     clock.move(timedelta(seconds=61))
-    late = [browser.request("GET", callback, headers=SAME_ORIGIN_FETCH) for _ in range(2)]
+    late = [by_script(browser, callback) for _ in range(2)]
 
     assert early.status == 202
     assert late[0].status == 502
-    assert late[0].json["reason"] == "interrupted"
-    assert late[0].json["retry"] == "restart"
+    assert (late[0].json["reason"], late[0].json["retry"]) == ("interrupted", "restart")
     assert same(*late)
     assert len(faulty_site.named("finch.attempt.interrupted")) == 1
     assert fake.ledger.calls("token") == 1
 
 
-def test_an_owner_that_was_only_slow_still_keeps_its_token(
-    fake: FakeFinch, site: Site, browser: Browser, clock: Clock
+def test_a_worker_that_was_only_slow_still_stores_its_token(
+    fake: FakeFinch, site: Site, browser: Browser, callback: str, clock: Clock
 ) -> None:
-    callback = fake.allow(browser.location())
-    gate = threading.Event()
-    fake.script("token", Behaviour.hold(gate))
-    other = Browser(site, dict(browser.cookies))
+    other = another(browser)
 
-    with ThreadPoolExecutor(1) as pool:
-        slow = pool.submit(browser.get, callback)
-        fake.ledger.wait_for_calls("token")
+    with while_finch_is_asked(fake, browser, callback) as slow:
         clock.move(timedelta(seconds=61))
         interrupted = other.get(callback)
-        gate.set()
     reloaded = other.get(callback)
 
     assert interrupted.status == 502
-    assert "finch=connected" in slow.result().location
+    assert connected(slow.result())
     assert same(slow.result(), reloaded)
     assert tokens_of(site, "acme") == list(fake.ledger.tokens)
 
 
-def test_an_owner_that_settles_just_in_time_is_not_reported(
+def test_a_worker_that_settles_just_in_time_is_not_reported(
     fake: FakeFinch, faulty_site: Site, faulty: FaultyStorage, clock: Clock
 ) -> None:
     browser = Browser(faulty_site)
     callback = fake.allow(browser.location())
-    gate = threading.Event()
-    fake.script("token", Behaviour.hold(gate))
-    other = Browser(faulty_site, dict(browser.cookies))
+    other = another(browser)
 
-    with ThreadPoolExecutor(1) as pool:
-        slow = pool.submit(browser.get, callback)
-        fake.ledger.wait_for_calls("token")
+    with (
+        ThreadPoolExecutor(1) as pool,
+        while_finch_is_asked(fake, browser, callback) as slow,
+    ):
         clock.move(timedelta(seconds=61))
-        faulty.before("settle", partial(_let_go, gate, slow))
-        late = other.get(callback)
+        # The other visit finds the lease over; before it writes that, the first one settles.
+        faulty.before("settle", slow.result)
+        late = pool.submit(other.get, callback)
+        wait_for(lambda: "settle" in faulty.calls)
 
-    assert same(late, slow.result())
-    assert "finch=connected" in late.location
+    assert same(late.result(), slow.result())
+    assert connected(late.result())
     assert not faulty_site.named("finch.attempt.interrupted")
 
 
-def test_a_stranger_cannot_wait_for_an_answer_that_is_not_his(
-    fake: FakeFinch, site: Site, browser: Browser
+def test_nobody_waits_for_the_response_to_somebody_elses_code(
+    fake: FakeFinch, site: Site, browser: Browser, callback: str
 ) -> None:
-    callback = fake.allow(browser.location("acme"))
     stranger = Browser(site)
     stranger.location("umbrella")
     stranger.location("acme")
-    gate = threading.Event()
-    fake.script("token", Behaviour.hold(gate))
 
-    with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(browser.get, callback)
-        fake.ledger.wait_for_calls("token")
+    with while_finch_is_asked(fake, browser, callback) as first:
         answer = stranger.get(f"{CALLBACK}?code={code_of(callback)}")
-        gate.set()
 
     assert answer.status == 400
-    assert "finch=connected" in first.result().location
+    assert connected(first.result())
     assert [e.reason for e in site.named("finch.callback.rejected")] == ["already_used"]
 
 
 @pytest.mark.parametrize("echo_state", [False], ids=["no-state"])
-def test_a_duplicate_from_another_customer_learns_nothing_in_the_end(
+def test_a_duplicate_of_another_customer_learns_nothing_in_the_end(
     fake: FakeFinch, site: Site, browser: Browser
 ) -> None:
     browser.location("umbrella")
-    other = Browser(site, dict(browser.cookies))
+    other = another(browser)
     callback = fake.allow(browser.location("acme"))
-    gate = threading.Event()
-    fake.script("token", Behaviour.hold(gate))
 
-    with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(browser.get, callback)
-        fake.ledger.wait_for_calls("token")
+    with (
+        ThreadPoolExecutor(1) as pool,
+        while_finch_is_asked(fake, browser, callback) as first,
+    ):
         second = pool.submit(other.get, callback)
-        _wait_for(site, "finch.callback.joined")
-        gate.set()
+        wait_for_event(site, "finch.callback.joined")
 
-    assert "finch=connected" in first.result().location
+    assert connected(first.result())
     assert second.result().status == 400
     assert [e.reason for e in site.named("finch.callback.rejected")] == ["already_used"]
-
-
-def _let_go(gate: threading.Event, owner: Future[Answer]) -> None:
-    gate.set()
-    owner.result()
-
-
-def _wait_for(site: Site, event: str) -> None:
-    for _ in range(500):
-        if site.named(event):
-            return
-        threading.Event().wait(0.01)
-    raise TimeoutError(event)

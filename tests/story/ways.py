@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
 
-from finch_middleware.testing.fake_finch import FakeFinch
-from tests.site import CALLBACK, Answer, Browser
+from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
+from tests.site import CALLBACK, SAME_ORIGIN_FETCH, Answer, Browser, Site
 
 #: Finch's redirect may or may not echo the state; the page's own script always has it.
 every_way = pytest.mark.parametrize(
@@ -17,11 +20,12 @@ every_way = pytest.mark.parametrize(
     [("redirect", True), ("redirect", False), ("embedded", True)],
     ids=["state", "no-state", "embedded"],
 )
+both_ways = pytest.mark.parametrize("echo_state", [True, False], ids=["state", "no-state"])
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Comeback:
-    """A code that comes back as often as a browser is told to bring it."""
+    """A code that comes back as often as a browser brings it."""
 
     flow: str
     fields: Mapping[str, str]
@@ -35,7 +39,7 @@ class Comeback:
         return dataclasses.replace(self, fields={**self.fields, "code": code})
 
     def brought_by(self, browser: Browser) -> Answer:
-        """What *browser* is answered: a page, or the JSON that its page's script gets."""
+        """What *browser* gets: a page, or the JSON that its page's script gets."""
         if self.flow == "embedded":
             return browser.fetch(self.fields)
         return browser.get(f"{CALLBACK}?{urlencode(self.fields)}")
@@ -53,7 +57,65 @@ def allowed(fake: FakeFinch, browser: Browser, customer_id: str = "acme", *, flo
 
 
 def connected(answer: Answer) -> bool:
-    """Whether the person, or the page's script, is told that the payroll is connected."""
+    """Whether the person, or the page's script, learns that the payroll is connected."""
     if answer.status == 200:
         return bool(answer.json["outcome"] == "connected")
     return answer.status == 303 and "finch=connected" in answer.location
+
+
+def by_script(browser: Browser, callback: str) -> Answer:
+    """What the page's own script gets at that address."""
+    return browser.request("GET", callback, headers=SAME_ORIGIN_FETCH)
+
+
+def another(browser: Browser) -> Browser:
+    """A second tab: the same site, and a copy of the cookies."""
+    return Browser(browser.site, dict(browser.cookies))
+
+
+@contextmanager
+def while_finch_is_asked(
+    fake: FakeFinch, browser: Browser, callback: str, behaviour: Behaviour | None = None
+) -> Iterator[Future[Answer]]:
+    """The visit of *callback*, whose code is claimed and with Finch until the block ends."""
+    gate = threading.Event()
+    fake.script("token", (behaviour or Behaviour.normal()).held(gate))
+    calls = fake.ledger.calls("token")
+    with ThreadPoolExecutor(1) as pool:
+        visit = pool.submit(browser.get, callback)
+        try:
+            fake.ledger.wait_for_calls("token", count=calls + 1, timeout_seconds=60)
+            yield visit
+        finally:
+            gate.set()
+
+
+def wait_for(happened: Callable[[], object], *, seconds: float = 30) -> None:
+    """Return as soon as *happened* is true."""
+    pause = threading.Event()
+    for _ in range(int(seconds * 100)):
+        if happened():
+            return
+        pause.wait(0.01)
+    raise TimeoutError
+
+
+def wait_for_event(site: Site, name: str, *, count: int = 1) -> None:
+    """Return as soon as the site has reported so many events of that name."""
+    wait_for(lambda: len(site.named(name)) >= count)
+
+
+def at_once(visits: list[Callable[[], Answer]]) -> list[Answer]:
+    """What each visit gets in the end, where all begin at the same moment."""
+    barrier = threading.Barrier(len(visits))
+
+    def ended(visit: Callable[[], Answer]) -> Answer:
+        barrier.wait()
+        answer = visit()
+        while answer.status == 202:
+            threading.Event().wait(0.05)
+            answer = visit()
+        return answer
+
+    with ThreadPoolExecutor(len(visits)) as pool:
+        return list(pool.map(ended, visits))

@@ -18,9 +18,6 @@ from tests.site import CALLBACK, NAVIGATION, Answer, Browser, Site
 from tests.threats.desk import component
 from tests.threats.wsgi import call, environ_of
 
-on_memory = pytest.mark.parametrize("storage_options", ["memory"], indirect=True)
-
-
 _FORGED_VALUES = ["evil.test", "evil.test:80, localhost", "https://evil.test/", '"evil.test"', ""]
 _FORGED_NAMES = [
     "Host",
@@ -51,7 +48,6 @@ def _bare(answer: Answer) -> str:
     return answer.location.partition("&finch_ref=")[0]
 
 
-@on_memory
 def test_t14_no_forged_host_changes_what_finch_is_sent_or_where_a_person_goes(
     fake: FakeFinch, site: Site, browser: Browser
 ) -> None:
@@ -125,7 +121,6 @@ def test_t15_of_two_hundred_spellings_only_the_configured_path_is_ours(
     assert ours.status == 400
 
 
-@on_memory
 def test_t15_spellings_sent_over_the_wire_reach_the_application(
     fake: FakeFinch, site: Site, browser: Browser
 ) -> None:
@@ -187,7 +182,6 @@ def _meanwhile(fake: FakeFinch, site: Site) -> Answer:
     return answer
 
 
-@on_memory
 def test_t16_no_answer_is_kept_refers_or_loads_anything(
     fake: FakeFinch, make_site: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -237,7 +231,6 @@ def _loaded(answer: Answer) -> list[str]:
     return [each for each in given if urlsplit(each).netloc or urlsplit(each).scheme]
 
 
-@on_memory
 def test_t16_after_success_or_a_decline_the_address_holds_no_code_and_no_state(
     fake: FakeFinch, browser: Browser
 ) -> None:

@@ -14,8 +14,6 @@ from tests.site import CALLBACK, NAVIGATION, Browser, Site
 _BEGIN = "/finch/connect"
 _SPA = "https://spa.test"
 
-on_memory = pytest.mark.parametrize("storage_options", ["memory"], indirect=True)
-
 
 @pytest.fixture
 def open_site(make_site: Callable[..., Site]) -> Callable[..., Site]:
@@ -28,7 +26,6 @@ def open_site(make_site: Callable[..., Site]) -> Callable[..., Site]:
     return make
 
 
-@on_memory
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_t02_looking_at_the_begin_path_begins_nothing(
     fake: FakeFinch, open_site: Callable[..., Site], method: str
@@ -58,7 +55,6 @@ FOREIGN: dict[str, dict[str, str]] = {
 }
 
 
-@on_memory
 def test_t02_a_post_of_another_origin_begins_nothing(
     fake: FakeFinch, open_site: Callable[..., Site]
 ) -> None:
@@ -73,7 +69,6 @@ def test_t02_a_post_of_another_origin_begins_nothing(
     assert browser.cookies == {}
 
 
-@on_memory
 def test_t02_the_button_of_our_own_page_begins(
     fake: FakeFinch, open_site: Callable[..., Site]
 ) -> None:
@@ -88,7 +83,6 @@ def test_t02_the_button_of_our_own_page_begins(
     assert fake.ledger.calls("sessions") == 1
 
 
-@on_memory
 def test_t26_no_origin_but_the_named_one_may_read_or_hand_over(
     fake: FakeFinch, open_site: Callable[..., Site]
 ) -> None:
@@ -113,7 +107,6 @@ def test_t26_no_origin_but_the_named_one_may_read_or_hand_over(
     assert taken.headers["Access-Control-Allow-Origin"] == _SPA
 
 
-@on_memory
 def test_t26_a_preflight_is_granted_to_the_named_origin_alone(
     open_site: Callable[..., Site],
 ) -> None:

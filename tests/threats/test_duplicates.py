@@ -4,76 +4,97 @@ from __future__ import annotations
 
 import itertools
 import random
-import threading
-import time
-from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
-from urllib.parse import parse_qs, urlsplit
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from finch_middleware import CallbackRequest, ConnectSession, FinchMiddleware
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
-from tests.site import NAVIGATION, Answer, Browser, Site
+from tests.site import NAVIGATION, Browser, Site
+from tests.storages import SERVERS, every_storage
+from tests.story.oracle import code_of, same, tokens_of
+from tests.story.ways import allowed, another, at_once, both_ways, connected, every_way
 from tests.threats.desk import ORIGIN, Held, begun, component, returned
 from tests.threats.sizes import ORDERS
+from tests.worker_processes import workers_of
 
 _DUPLICATES = 64
 
 
-def _code(address: str) -> str:
-    [code] = parse_qs(urlsplit(address).query)["code"]
-    return code
-
-
-def _until_it_is_over(browser: Browser, callback: str) -> Answer:
-    """As a browser does with a page that refreshes itself."""
-    answer = browser.get(callback)
-    while answer.status == 202:
-        assert answer.headers["Refresh"]
-        time.sleep(0.1)
-        answer = browser.get(callback)
-    return answer
-
-
+@every_storage
+@every_way
 def test_t05_sixty_four_identical_requests_at_once_make_one_call_and_get_one_answer(
-    fake: FakeFinch, site: Site, browser: Browser
+    fake: FakeFinch, site: Site, browser: Browser, flow: str
 ) -> None:
-    callback = fake.allow(browser.location("acme"))
-    duplicates = [Browser(site, cookies=dict(browser.cookies)) for _ in range(_DUPLICATES)]
-    barrier = threading.Barrier(_DUPLICATES)
-    fake.script("token", Behaviour.delay(0.3))
+    comeback = allowed(fake, browser, flow=flow)
+    fake.script("token", Behaviour.delay(0.2))
 
-    def visit(duplicate: Browser) -> Answer:
-        barrier.wait()
-        return _until_it_is_over(duplicate, callback)
+    answers = at_once([lambda: comeback.brought_by(another(browser))] * _DUPLICATES)
 
-    with ThreadPoolExecutor(_DUPLICATES) as pool:
-        answers = list(pool.map(visit, duplicates))
-
-    assert fake.ledger.presented(_code(callback)) == 1
-    assert len(fake.ledger.tokens) == 1
-    assert {answer.status for answer in answers} == {303}
-    assert len({answer.location for answer in answers}) == 1
+    assert fake.ledger.presented(comeback.code) == 1
+    assert len({(each.status, each.location, each.body) for each in answers}) == 1
+    assert connected(answers[0])
+    assert tokens_of(site, "acme") == list(fake.ledger.tokens)
+    assert len(site.named("finch.connection.stored")) == 1
     assert site.errors == []
 
 
-def test_t06_a_reload_gets_the_same_answer_for_ten_minutes_and_makes_no_call(
-    fake: FakeFinch, browser: Browser, clock: Clock
+@pytest.mark.parametrize("storage_options", ["sqlite", *SERVERS], indirect=True)
+def test_t05_sixty_four_identical_requests_to_four_processes_make_one_call(
+    fake: FakeFinch,
+    make_site: Callable[..., Site],
+    storage_options: dict[str, Any],
+    tmp_path: Path,
 ) -> None:
-    callback = fake.allow(browser.location("acme"))
+    site = make_site(clock=lambda: datetime.now(UTC))  # the time that all processes share
+    browser = Browser(site)
+    callback = fake.allow(browser.location())
+    fake.script("token", Behaviour.delay(0.2))
+    log = tmp_path / "workers.log"
 
-    first = browser.get(callback)
-    clock.move(timedelta(minutes=9, seconds=59))
-    second = browser.get(callback)
-    clock.move(timedelta(seconds=2))
-    third = browser.get(callback)
-    clock.move(timedelta(hours=1))
-    fourth = browser.get(callback)
+    with workers_of(fake, site, storage_options, count=4, log=log) as places:
+        visits = [
+            partial(Browser(places[number % 4], dict(browser.cookies)).get, callback)
+            for number in range(_DUPLICATES)
+        ]
+        answers = at_once(visits)
 
-    assert [a.status for a in (first, second, third, fourth)] == [303, 303, 400, 400]
-    assert second.location == first.location
+    assert fake.ledger.presented(code_of(callback)) == 1
+    assert {(each.status, each.location) for each in answers} == {(303, answers[0].location)}
+    assert connected(answers[0])
+    assert tokens_of(site, "acme") == list(fake.ledger.tokens)
+    written = log.read_text()
+    assert not [secret for secret in (*fake.ledger.tokens, code_of(callback)) if secret in written]
+
+
+@every_way
+def test_t06_a_reload_gets_the_same_answer_for_ten_minutes_and_makes_no_call(
+    fake: FakeFinch, site: Site, browser: Browser, clock: Clock, flow: str
+) -> None:
+    comeback = allowed(fake, browser, flow=flow)
+    before = dict(browser.cookies)
+
+    first = comeback.brought_by(browser)
+    reloads = [comeback.brought_by(each) for each in (browser, Browser(site, before))]
+    clock.move(timedelta(minutes=10))
+    reloads.append(comeback.brought_by(browser))
+    events = list(site.events)
+    clock.move(timedelta(seconds=1))
+    late = comeback.brought_by(browser)
+    clock.move(timedelta(minutes=2))
+    too_late = comeback.brought_by(browser)
+
+    assert connected(first)
+    assert all(same(first, each) for each in reloads)
+    assert [event.name for event in events] == ["finch.connection.stored"]
+    assert [late.status, too_late.status] == [400, 400]
+    reasons = [event.reason for event in site.named("finch.callback.rejected")]
+    assert reasons == ["already_used", "expired"]
     assert fake.ledger.calls("token") == 1
 
 
@@ -102,7 +123,7 @@ def test_t07_a_prefetch_makes_no_call_and_leaves_the_flow_usable(
     assert prefetched.headers["Cache-Control"] == "no-store"
     assert asked.body == b""
     assert visited.status == 303
-    assert fake.ledger.presented(_code(callback)) == 1
+    assert fake.ledger.presented(code_of(callback)) == 1
 
 
 @pytest.mark.parametrize(
@@ -143,25 +164,27 @@ def _begun(browser: Browser, customers: list[str], *, clock: Clock) -> list[str]
     return locations
 
 
-@pytest.mark.parametrize("echo_state", [True, False], ids=["state comes back", "no state"])
+@both_ways
 @pytest.mark.parametrize("flows", [2, 5, 50])
 @pytest.mark.full
 def test_t08_the_newest_five_flows_of_a_browser_end_in_every_order(
     fake: FakeFinch, site: Site, clock: Clock, flows: int
 ) -> None:
     orders = list(itertools.permutations(range(min(flows, 5))))
-    random.shuffle(orders)
+    random.Random(flows).shuffle(orders)
 
     for number, order in enumerate(orders[: ORDERS()]):
         browser = Browser(site)
         customers = [f"customer-{number}-{flow}" for flow in range(flows)]
-        newest = _begun(browser, customers, clock=clock)[-5:]
+        locations = _begun(browser, customers, clock=clock)
+        newest, old = locations[-5:], locations[:-5]
+        refused = [browser.get(fake.allow(each)) for each in old[:2]]
         answers = [browser.get(fake.allow(newest[place])) for place in order]
 
+        assert {answer.status for answer in refused} <= {400, 403}
         assert {answer.status for answer in answers} == {303}
-        connected = [site.finch.connections.for_customer(each) for each in customers[-5:]]
-        assert [len(each) for each in connected] == [1] * len(newest)
-    assert fake.ledger.calls("token") == len(fake.ledger.tokens)
+        stored = [len(site.finch.connections.for_customer(each)) for each in customers]
+        assert stored == [0] * len(old) + [1] * len(newest)
 
 
 def test_t08_the_largest_five_tickets_take_four_kib_at_most(fake: FakeFinch) -> None:

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import urlencode
 
 import pytest
 
@@ -15,19 +15,7 @@ from finch_middleware import ConnectSession
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.site import CALLBACK, NAVIGATION, Browser, Site
-
-#: Where the storage decides nothing: the tests of this row run on memory alone.
-on_memory = pytest.mark.parametrize("storage_options", ["memory"], indirect=True)
-
-
-def _code(address: str) -> str:
-    [code] = parse_qs(urlsplit(address).query)["code"]
-    return code
-
-
-def _state(address: str) -> str:
-    [state] = parse_qs(urlsplit(address).query)["state"]
-    return state
+from tests.story.oracle import code_of, state_of
 
 
 def _link(code: str, state: str | None = None) -> str:
@@ -55,7 +43,7 @@ class _Scene:
         self.own = self.victim.location("victim") if own_flow else None
         attacker = Browser(make_site())
         attackers = attacker.location("mallory")
-        self.attackers_state = _state(attackers)
+        self.attackers_state = state_of(attackers)
         self.code = fake.issue_code(
             customer_id="mallory", redirect_uri=f"{self.site.origin}{CALLBACK}"
         )
@@ -76,7 +64,7 @@ class _Scene:
             case "expired":
                 location = self.victim.location("victim")
                 self.clock.move(timedelta(hours=2))
-                return _state(location)
+                return state_of(location)
             case _:
                 return self._used()
 
@@ -89,24 +77,23 @@ class _Scene:
         name, _, value = cookie.partition("=")
         # Both are on localhost, whose cookies know no port.
         elsewhere.cookies[name] = self.victim.cookies[name] = value
-        return _state(begun.headers["Location"])
+        return state_of(begun.headers["Location"])
 
     def _of_other_user(self) -> str:
         # Somebody else's flow in somebody else's browser, of the same application.
-        return _state(Browser(self.site).location("somebody-else"))
+        return state_of(Browser(self.site).location("somebody-else"))
 
     def _used(self) -> str:
         location = self.victim.location("victim")
         answer = self.victim.get(self.fake.allow(location))
         assert answer.status == 303
-        return _state(location)
+        return state_of(location)
 
 
 def _session(fake: FakeFinch) -> ConnectSession:
     return ConnectSession("session-1", f"{fake.connect_origin}/authorize?session=session-1")
 
 
-@on_memory
 @pytest.mark.parametrize("login", [False, True], ids=["by ticket", "with login"])
 @pytest.mark.parametrize("own_flow", [False, True], ids=["no flow", "own flow"])
 @pytest.mark.parametrize(
@@ -181,7 +168,7 @@ def test_t01_with_require_state_a_link_without_state_makes_no_call(
     browser = Browser(make_site(require_state=True))
     callback = fake.allow(browser.location("victim"))
 
-    stripped = browser.get(_link(_code(callback)))
+    stripped = browser.get(_link(code_of(callback)))
     calls = fake.ledger.calls("token")
     whole = browser.get(callback)
 
@@ -214,26 +201,24 @@ def test_t02_no_request_to_the_callback_begins_a_flow(
     assert [answer.location for answer in answers] == [""] * len(queries)
 
 
-@on_memory
 def test_t02_a_flow_that_the_victim_was_made_to_begin_takes_no_foreign_code(
     fake: FakeFinch, site: Site, browser: Browser
 ) -> None:
     location = browser.location("victim")
     code = fake.issue_code(customer_id="mallory", redirect_uri=f"{site.origin}{CALLBACK}")
 
-    answer = browser.get(_link(code, _state(location)))
+    answer = browser.get(_link(code, state_of(location)))
 
     assert answer.status == 403
     assert site.finch.connections.for_customer("victim") == []
 
 
-@on_memory
 @pytest.mark.parametrize("site_of_origin", ["cross-site", "same-site", "none"])
 def test_t02_a_cross_site_post_is_refused_before_any_call(
     fake: FakeFinch, site: Site, browser: Browser, site_of_origin: str
 ) -> None:
     callback = fake.allow(browser.location("acme"))
-    fields = {"code": _code(callback), "state": _state(callback)}
+    fields = {"code": code_of(callback), "state": state_of(callback)}
 
     answer = browser.fetch(fields, form=True, **{"Sec-Fetch-Site": site_of_origin})
 
@@ -244,11 +229,11 @@ def test_t02_a_cross_site_post_is_refused_before_any_call(
 def test_t03_a_stolen_code_in_the_thiefs_own_flow_is_quarantined(
     fake: FakeFinch, site: Site
 ) -> None:
-    stolen = _code(fake.allow(Browser(site).location("victim")))
+    stolen = code_of(fake.allow(Browser(site).location("victim")))
     thief = Browser(site)
     location = thief.location("mallory")
 
-    answer = thief.get(_link(stolen, _state(location)))
+    answer = thief.get(_link(stolen, state_of(location)))
 
     assert answer.status == 403
     assert fake.ledger.presented(stolen) == 1
@@ -266,7 +251,6 @@ def _tokens_of(site: Site) -> list[object]:
     return list(site.finch.storage.scan(after=None, limit=100).connections)
 
 
-@on_memory
 @pytest.mark.parametrize(
     "answered", ["victim", "ACME", "acme ", 0, 4711, -1, None, "", "null", "None"], ids=repr
 )
@@ -297,7 +281,6 @@ def test_t03_a_customer_id_of_another_kind_stores_nothing(
     assert len(site.finch.storage.quarantined()) == len(fake.ledger.tokens) == 1
 
 
-@on_memory
 def test_t03_a_number_equals_the_same_number_as_text(
     fake: FakeFinch, site: Site, browser: Browser
 ) -> None:
@@ -310,7 +293,6 @@ def test_t03_a_number_equals_the_same_number_as_text(
     assert connection.access_token.reveal() == fake.ledger.tokens[0]
 
 
-@on_memory
 @pytest.mark.parametrize("swapped", ["cookies", "path", "cookies and path"])
 def test_t04_nothing_of_one_client_is_taken_by_another(
     fake: FakeFinch, make_site: Callable[..., Site], swapped: str

@@ -11,20 +11,7 @@ import pytest
 
 from finch_middleware.testing.fake_finch import FakeFinch
 from tests.site import CALLBACK, Answer, Browser, Site
-
-#: Where the storage decides nothing: the tests of this row run on memory alone.
-on_memory = pytest.mark.parametrize("storage_options", ["memory"], indirect=True)
-
-
-def _code(address: str) -> str:
-    [code] = parse_qs(urlsplit(address).query)["code"]
-    return code
-
-
-def _state(address: str) -> str:
-    [state] = parse_qs(urlsplit(address).query)["state"]
-    return state
-
+from tests.story.oracle import code_of, state_of
 
 ORIGINS: dict[str, dict[str, str | None]] = {
     "null": {"Origin": "null"},
@@ -72,7 +59,6 @@ def _handed_over(browser: Browser, fields: dict[str, str], *, form: str, **heade
     )
 
 
-@on_memory
 @pytest.mark.parametrize("form", ["query", "json", "form"])
 def test_t26_a_code_handed_over_by_another_origin_makes_no_call(
     fake: FakeFinch, site: Site, browser: Browser, form: str
@@ -89,7 +75,6 @@ def test_t26_a_code_handed_over_by_another_origin_makes_no_call(
     assert not [name for each in answers.values() for name in each.headers if _is_cors(name)]
 
 
-@on_memory
 @pytest.mark.parametrize("form", ["query", "json", "form"])
 @pytest.mark.parametrize(
     "headers", [{"Origin": "{origin}"}, {"Sec-Fetch-Site": "same-origin"}], ids=str
@@ -105,7 +90,6 @@ def test_t26_a_code_handed_over_by_our_own_page_is_exchanged(
     assert len(site.finch.connections.for_customer("acme")) == 1
 
 
-@on_memory
 @pytest.mark.parametrize("form", ["query", "json", "form"])
 @pytest.mark.parametrize("state", ["missing", "wrong", "of another browser"])
 def test_t26_a_forged_message_without_this_browsers_state_makes_no_call(
@@ -125,7 +109,6 @@ def test_t26_a_forged_message_without_this_browsers_state_makes_no_call(
     assert fake.ledger.calls("token") == 0
 
 
-@on_memory
 def test_t26_a_preflight_of_any_origin_is_granted_nothing(browser: Browser) -> None:
     asked = {"Origin": "https://evil.test", "Access-Control-Request-Method": "POST"}
 
@@ -155,7 +138,6 @@ FLAGS = [
 ]
 
 
-@on_memory
 @pytest.mark.parametrize("flag", FLAGS)
 @pytest.mark.parametrize("flow", ["redirect", "embedded"])
 def test_t31_no_flag_of_a_request_changes_what_finch_is_sent(
@@ -181,7 +163,6 @@ def test_t31_no_flag_of_a_request_changes_what_finch_is_sent(
     assert sent.body == json.dumps(expected).encode()
 
 
-@on_memory
 @pytest.mark.parametrize(
     ("flow", "method"), list(itertools.product(["redirect", "embedded"], ["GET", "POST"]))
 )
@@ -192,7 +173,7 @@ def test_t31_the_method_does_not_decide_about_redirect_uri(
         fields = _embedded(fake, site, browser)
     else:
         callback = fake.allow(browser.location("acme"))
-        fields = {"code": _code(callback), "state": _state(callback)}
+        fields = {"code": code_of(callback), "state": state_of(callback)}
 
     _handed_over(
         browser,

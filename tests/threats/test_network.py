@@ -21,14 +21,11 @@ from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.odd_server import Line, OddServer, authority, raw_answer, stall
 from tests.site import Browser, Site
 
-on_memory = pytest.mark.parametrize("storage_options", ["memory"], indirect=True)
-
 _DEADLINE = timedelta(seconds=0.4)
 _TOLERANCE_SECONDS = 0.25
 _BEYOND_ONE_GIBIBYTE = 1024 * 1024 * 1024
 
 
-@on_memory
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize(
     "target",
@@ -47,7 +44,6 @@ def test_t18_a_redirect_of_the_token_endpoint_is_not_followed(
     assert str(elsewhere.port) not in answer.text
 
 
-@on_memory
 @pytest.mark.parametrize("target", ["/auth/token", "/disconnect", "file:///etc/passwd", "", "?"])
 def test_t18_a_redirect_to_the_same_host_or_to_a_file_is_not_followed(
     fake: FakeFinch, browser: Browser, target: str

@@ -19,8 +19,6 @@ from tests.threats.desk import begun, component, returned
 from tests.threats.sizes import COOKIES, ERRORS
 from tests.threats.wsgi import Answered, call, environ_of
 
-on_memory = pytest.mark.parametrize("storage_options", ["memory"], indirect=True)
-
 
 def _application(environ: dict[str, object], start_response: object) -> list[bytes]:
     raise AssertionError("not the application's")

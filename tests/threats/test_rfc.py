@@ -13,8 +13,6 @@ from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.site import Browser, Site
 from tests.threats.desk import begun, component
 
-on_memory = pytest.mark.parametrize("storage_options", ["memory"], indirect=True)
-
 
 @pytest.mark.parametrize("option", ["redirect_uri", "api_url", "connect_origin"])
 def test_codes_secrets_and_tokens_travel_over_tls_alone(fake: FakeFinch, option: str) -> None:
@@ -41,7 +39,6 @@ def test_a_state_is_128_random_bits_and_tells_nothing(fake: FakeFinch) -> None:
     assert not [each for each in decoded if b"acme" in each]
 
 
-@on_memory
 def test_the_client_authenticates_with_every_session_and_exchange(
     fake: FakeFinch, browser: Browser
 ) -> None:
@@ -61,7 +58,6 @@ def test_what_is_asked_for_has_no_default(fake: FakeFinch) -> None:
     assert [fault for fault in refused.value.faults if fault.startswith("products")]
 
 
-@on_memory
 @pytest.mark.parametrize(
     "elsewhere",
     ["https://evil.test/authorize?session=1", "{origin}.evil.test/authorize", "javascript:1"],
@@ -76,7 +72,6 @@ def test_a_session_that_leads_to_another_server_opens_nothing(
         site.finch.begin(customer_id="acme", customer_name="Acme")
 
 
-@on_memory
 def test_a_token_never_reaches_a_browser(fake: FakeFinch, site: Site, browser: Browser) -> None:
     site.opening["flow"] = "embedded"
     opened = cast("dict[str, str]", browser.begin("acme").json)

@@ -10,17 +10,17 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from finch_middleware import FinchConnect
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.site import Answer, Browser, Site
+from tests.storages import ServerOf, emptied
 from tests.threats.sizes import CALLBACKS, KILLS
 from tests.threats.workers import Workers, secure_fake, workers
 
@@ -48,9 +48,9 @@ def forked_on_server(
     request: pytest.FixtureRequest,
     fake: FakeFinch,
     tmp_path: Path,
-    empty_database: Callable[[str], str],
+    server_of: ServerOf,
 ) -> Iterator[Workers]:
-    url = empty_database(request.param)
+    url = emptied(server_of(request.param).url)
     with workers(fake, tmp_path, arguments=_FORKED, url=url) as running:
         yield running
 
@@ -58,11 +58,6 @@ def forked_on_server(
 def _browser(running: Workers) -> Browser:
     # A Browser asks of its site nothing but the origin.
     return Browser(cast(Site, running), cookies={})
-
-
-def _code(address: str) -> str:
-    [code] = parse_qs(urlsplit(address).query)["code"]
-    return code
 
 
 def _one_callback(fake: FakeFinch, running: Workers, customer_id: str) -> Answer:
@@ -108,30 +103,6 @@ def test_t29_workers_forked_on_a_server_share_no_connection_to_it(
     assert forked_on_server.complaints() == []
 
 
-def test_t05_sixty_four_identical_requests_to_four_processes_make_one_call(
-    fake: FakeFinch, forked: Workers
-) -> None:
-    browser = _browser(forked)
-    callback = fake.allow(browser.location("acme"))
-    fake.script("token", Behaviour.delay(0.3))
-
-    def visit(number: int) -> Answer:
-        duplicate = _browser(forked)
-        duplicate.cookies.update(browser.cookies)
-        answer = duplicate.get(callback)
-        while answer.status == 202:
-            time.sleep(0.1)
-            answer = duplicate.get(callback)
-        return answer
-
-    with ThreadPoolExecutor(64) as pool:
-        answers = list(pool.map(visit, range(64)))
-
-    assert fake.ledger.presented(_code(callback)) == 1
-    assert {answer.status for answer in answers} == {303}
-    assert len({answer.location for answer in answers}) == 1
-
-
 def _killed_at_work(fake: FakeFinch, running: Workers, customer_id: str, *, after: float) -> Any:
     """A callback whose worker is killed so many seconds after it began; the way to come again."""
     browser = _browser(running)
@@ -167,10 +138,10 @@ _ONE = ["--preload", "-w", "1", "--threads", "4"]
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql", "mysql", "redis"])
 def test_t30_whatever_is_killed_when_every_token_is_stored_or_reported(
-    fake: FakeFinch, tmp_path: Path, empty_database: Callable[[str], str], kind: str
+    fake: FakeFinch, tmp_path: Path, server_of: ServerOf, kind: str
 ) -> None:
     draw = random.Random()
-    url = None if kind == "sqlite" else empty_database(kind)
+    url = None if kind == "sqlite" else emptied(server_of(kind).url)
     with workers(fake, tmp_path, arguments=_ONE, url=url) as running:
         fake.script("token", Behaviour.delay(0.02), times=None)
         visits = [

@@ -1,0 +1,74 @@
+"""The waits and limits inside the library that tests shorten: each has its one line here."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from finch_middleware import callback, duplicates, exchange
+from finch_middleware.crypto import vault
+from finch_middleware.storage.redis import storage as redis_storage
+from finch_middleware.storage.sql import dialects
+from tests.site import Site
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing pauses between the tries to settle."""
+    monkeypatch.setattr(exchange, "SETTLE_PAUSES", (0.0, 0.0, 0.0))
+
+
+def settle_with_pauses(monkeypatch: pytest.MonkeyPatch, *seconds: float) -> None:
+    """There are so many tries to settle, each after its pause."""
+    monkeypatch.setattr(exchange, "SETTLE_PAUSES", seconds)
+
+
+def key_service_is_asked_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key service that failed is asked again by the next request."""
+    monkeypatch.setattr(vault, "_REFUSAL_SECONDS", 0.0)
+
+
+@pytest.fixture
+def short_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A duplicate waits for the first request for a moment only."""
+    monkeypatch.setattr(duplicates, "WAIT_SECONDS", 0.1)
+
+
+@pytest.fixture
+def no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No duplicate may wait for the first request."""
+    monkeypatch.setattr(duplicates, "WAITING_THREADS", 0)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A storage made from now on waits for its database half a second."""
+    monkeypatch.setattr(dialects, "PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(redis_storage, "_PATIENCE_SECONDS", 0.5)
+
+
+@pytest.fixture
+def remembers_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process remembers one claim that it gave up, and one that it released."""
+    monkeypatch.setattr(duplicates, "ABANDONED_LIMIT", 1)
+    monkeypatch.setattr(duplicates, "RELEASED_LIMIT", 1)
+
+
+def time_before_the_exchange(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """What comes before the exchange may take *seconds*; more is taken from the exchange."""
+    monkeypatch.setattr(callback, "BEFORE_THE_EXCHANGE", timedelta(seconds=seconds))
+
+
+def exchange_times(monkeypatch: pytest.MonkeyPatch, site: Site) -> list[timedelta]:
+    """The times that the exchanges of *site* may take, as they begin."""
+    client = site.finch._callback._exchange._client
+    original, times = client.exchange, []
+
+    def noting(*given: Any, within: timedelta, **named: Any) -> Any:
+        times.append(within)
+        return original(*given, within=within, **named)
+
+    monkeypatch.setattr(client, "exchange", noting)
+    return times

@@ -1,0 +1,71 @@
+"""Empty storages of every kind, on database servers that start when a test first needs them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+from sqlalchemy import create_engine
+from sqlalchemy.pool import NullPool
+
+from finch_middleware.storage.memory import MemoryStorage
+from finch_middleware.storage.sql.storage import SQLAlchemyStorage
+from tests.storage import servers
+
+ServerOf = Callable[[str], servers.Server]
+
+SERVERS = ["postgresql", "mysql", "redis"]
+#: For tests of what the storage decides; the others run on memory.
+every_storage = pytest.mark.parametrize(
+    "storage_options", ["memory", "sqlite", *SERVERS], indirect=True
+)
+
+
+@pytest.fixture(scope="session")
+def server_of() -> Iterator[ServerOf]:
+    """The database server of a kind, one for the whole run."""
+    with ExitStack() as stack:
+
+        @functools.cache
+        def server_of(kind: str) -> servers.Server:
+            serving = contextmanager(servers.served)(kind, getattr(servers, kind))
+            return stack.enter_context(serving)
+
+        yield server_of
+
+
+@pytest.fixture(params=["memory"])
+def storage_options(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
+    """The storage options of FinchConnect for an empty storage; see `every_storage`."""
+    return options_of(request.param, request=request, folder=tmp_path)
+
+
+def options_of(kind: str, *, request: pytest.FixtureRequest, folder: Path) -> dict[str, Any]:
+    """The storage options of FinchConnect for an empty storage of that kind."""
+    if kind == "memory":
+        return {"storage": MemoryStorage(), "spool": folder / "spool"}
+    if kind == "sqlite":
+        return {"storage": f"sqlite:///{folder}/finch.db"}
+    server: servers.Server = request.getfixturevalue("server_of")(kind)
+    return {"storage": emptied(server.url), "spool": folder / "spool"}
+
+
+def emptied(url: str) -> str:
+    """The same *url*, whose database now has our tables and no row."""
+    if url.startswith(("redis", "unix")):
+        with Redis.from_url(url) as client:
+            client.flushdb()
+        return url
+    storage = SQLAlchemyStorage(url)
+    storage.create_tables()
+    storage.close()
+    engine = create_engine(url, poolclass=NullPool)
+    with engine.begin() as connection:
+        for table in storage.metadata.sorted_tables:
+            connection.execute(table.delete())
+    return url
