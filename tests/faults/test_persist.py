@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import datetime, timedelta
 from functools import partial
@@ -93,10 +94,15 @@ def test_persist_transient_error_of_a_server_that_restarts_is_not_noticed(
     browser = Browser(site)
     callback = fake.allow(browser.location())
 
-    with ExitStack() as stopped:
-        with while_finch_is_asked(fake, browser, callback) as answer:
-            stopped.enter_context(troubles.gone(server))
-        time.sleep(0.1)
+    gate = threading.Event()
+    fake.script("token", Behaviour.hold(gate))
+
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(browser.get, callback)
+        fake.ledger.wait_for_calls("token", timeout_seconds=60)
+        with troubles.gone(server):
+            gate.set()
+            time.sleep(0.1)
 
     assert "finch=connected" in answer.result().location
     assert len(site.named("finch.storage.retried")) == 1
