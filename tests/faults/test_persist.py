@@ -31,7 +31,7 @@ from tests.faulty_storage import FaultyStorage
 from tests.internals import key_service_is_asked_again_at_once, settle_with_pauses
 from tests.site import CALLBACK, KEY, Browser, Site
 from tests.storages import SERVERS, ServerOf
-from tests.story.oracle import attempt_of, code_hash, code_of, nothing_stored, tokens_of
+from tests.story.oracle import attempt_of, code_hash, code_of, nothing_stored, same, tokens_of
 from tests.story.ways import at_once, both_ways, by_script, while_finch_is_asked
 
 
@@ -534,6 +534,23 @@ def test_persist_a_spooled_entry_that_the_database_never_takes_does_not_hold_up_
 
     assert len(drained) == 1
     assert len(site.finch.storage.scan(after=None, limit=10).connections) == 1
+
+
+@pytest.mark.usefixtures("hasty")
+def test_persist_a_spooled_entry_that_the_database_never_takes_still_shows_finishing(
+    fake: FakeFinch, site: Site, browser: Browser, callback: str, faulty: FaultyStorage
+) -> None:
+    faulty.down("settle", times=3)
+    first = browser.get(callback)
+    faulty.raises("settle", RuntimeError("an error of the driver"))
+
+    reload, later = browser.get(callback), browser.get(callback)
+
+    assert "finch=finishing" in first.location
+    assert same(first, reload)
+    assert "finch=connected" in later.location
+    assert fake.ledger.presented(code_of(callback)) == 1
+    assert tokens_of(site, "acme") == list(fake.ledger.tokens)
 
 
 @pytest.mark.full
