@@ -174,5 +174,4 @@ def outcome_of(
                 connection_id=attempt.connection_id or "",
                 customer_id=attempt.customer_id or "",
             )
-        case AttemptState.FAILED | AttemptState.AMBIGUOUS:
-            return Failed(**common, reason=attempt.reason or "ambiguous")
+    return Failed(**common, reason=attempt.reason or "ambiguous")
