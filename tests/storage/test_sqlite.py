@@ -184,7 +184,8 @@ def test_what_a_child_inherits_is_kept_unclosed(url: str, monkeypatch: pytest.Mo
         assert storage.claim(an_attempt(attempt_id="second")) == an_attempt()
 
     assert fresh is not inherited
-    assert [pool is inherited for pool in kept] == [True]
+    # Other storages of this process may have noticed the child as well.
+    assert any(pool is inherited for pool in kept)
     assert inherited.checkedin() == 1  # type: ignore[attr-defined]  # a QueuePool
     inherited.dispose()
     storage.close()
