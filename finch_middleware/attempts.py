@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -138,13 +138,13 @@ class Claim:
 
     Attributes:
         redirect_uri: The one that opened Connect; None in the embedded flow.
-        narrowed: The attempt as it is settled for each customer whose code it may be: bound to
-            that customer's flows alone, and returning to where that flow began.
+        narrow: The attempt as it is settled for one customer, called with that customer's id:
+            bound to that customer's flows alone, and returning to where that flow began.
     """
 
     attempt: Attempt
     redirect_uri: str | None
-    narrowed: Mapping[str, Attempt]
+    narrow: Callable[[str], Attempt]
 
 
 def outcome_of(

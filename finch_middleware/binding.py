@@ -61,7 +61,7 @@ class Binding:
         """The flow that a code of this customer ends: the newest of theirs."""
         return next((flow for flow in self.live if flow.ticket.customer_id == customer_id), None)
 
-    def narrow(self, attempt: Attempt, *, customer_id: str) -> Attempt:
+    def narrow(self, attempt: Attempt, customer_id: str) -> Attempt:
         """*attempt*, bound to the flow and the hashes of one customer."""
         flow = self.ended_by(customer_id)
         return dataclasses.replace(

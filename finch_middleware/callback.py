@@ -8,6 +8,7 @@ Read `finish` from its top: each line is one step, in the order in which things 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import uuid
 from datetime import timedelta
@@ -129,9 +130,7 @@ class Callback:
         return Claim(
             attempt=attempt,
             redirect_uri=self._settings.redirect_uri if binding.kind == "redirect" else None,
-            narrowed={
-                each: binding.narrow(attempt, customer_id=each) for each in attempt.customer_ids
-            },
+            narrow=functools.partial(binding.narrow, attempt),
         )
 
     def _exchange_time(self, visit: Visit) -> timedelta:

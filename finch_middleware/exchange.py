@@ -112,10 +112,10 @@ class Exchange:
             raise
         except FinchFault as fault:
             return Exchanged(attempt=self._settle_without_token(claim.attempt, fault))
-        owner = claim.narrowed.get(grant.customer_id or "")
-        if owner is None or grant.connection_id is None:
+        customer_id = grant.customer_id
+        if customer_id not in claim.attempt.customer_ids or grant.connection_id is None:
             return self._quarantine(claim.attempt, grant)
-        return self._store(owner, grant, existing=existing)
+        return self._store(claim.narrow(customer_id or ""), grant, existing=existing)
 
     def _settle_without_token(self, attempt: Attempt, fault: FinchFault) -> Attempt:
         match fault:

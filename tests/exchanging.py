@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 from datetime import timedelta
 from pathlib import Path
@@ -97,6 +98,7 @@ class Desk:
         self.attempt = an_attempt(
             claimed_at=now,
             leased_until=now + timedelta(seconds=60),
+            customer_ids=("acme", "umbrella"),
             bound_to=(key_of("ticket"), key_of("other")),
         )
         assert self.storage.claim(self.attempt) is None
@@ -111,9 +113,7 @@ class Desk:
         claim = Claim(
             attempt=attempt,
             redirect_uri=self.settings.redirect_uri if binding.kind == "redirect" else None,
-            narrowed={
-                each: binding.narrow(attempt, customer_id=each) for each in binding.customers
-            },
+            narrow=functools.partial(binding.narrow, attempt),
         )
         exchanged = self.exchange.run(claim, CODE, existing=known, within=WITHIN)
         return outcome_of(exchanged.attempt, spooled=exchanged.spooled)
