@@ -1,26 +1,23 @@
-"""What a forked child makes anew, also where no hook of Python runs at the fork."""
+"""What a forked child makes anew. Needs no hook of Python."""
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+import finch_middleware
 from finch_middleware.forks import PerProcess
 from finch_middleware.testing.sample_records import all_at_once
-from tests.forks import FORKS
 
 
-@pytest.mark.parametrize("fork", FORKS)
-def test_a_lock_held_at_the_fork_is_free_in_the_child_and_held_in_the_parent(
-    fork: Callable[[], int],
-) -> None:
+def test_a_lock_held_at_the_fork_is_free_in_the_child_and_held_in_the_parent() -> None:
     lock = PerProcess(threading.Lock)
     lock.get().acquire()
 
-    child = fork()
+    child = os.fork()
     if child == 0:
         os._exit(0 if lock.get().acquire(timeout=5) else 1)
 
@@ -28,10 +25,7 @@ def test_a_lock_held_at_the_fork_is_free_in_the_child_and_held_in_the_parent(
     assert lock.get().locked()
 
 
-@pytest.mark.parametrize("fork", FORKS)
-def test_a_fork_while_a_value_is_being_made_does_not_hang_the_child(
-    fork: Callable[[], int],
-) -> None:
+def test_a_fork_while_a_value_is_being_made_does_not_hang_the_child() -> None:
     making, forked = threading.Event(), threading.Event()
     parent = os.getpid()
 
@@ -46,7 +40,7 @@ def test_a_fork_while_a_value_is_being_made_does_not_hang_the_child(
     maker.start()
     making.wait(30)
 
-    child = fork()
+    child = os.fork()
     if child == 0:
         os._exit(0 if value.get() == os.getpid() else 1)
     forked.set()
@@ -54,6 +48,14 @@ def test_a_fork_while_a_value_is_being_made_does_not_hang_the_child(
 
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert value.get() == parent
+
+
+def test_the_package_relies_on_no_hook_at_a_fork() -> None:
+    package = Path(finch_middleware.__file__).parent
+
+    using = [file.name for file in package.rglob("*.py") if "register_at_fork" in file.read_text()]
+
+    assert using == []
 
 
 def test_threads_that_ask_first_at_once_get_one_value() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from threading import Barrier, Thread
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,7 +22,6 @@ from finch_middleware.adapters import django as adapter
 from finch_middleware.adapters.django import begin, callback, finch
 from tests.adapters import django_site
 from tests.adapters.django_site import ORIGIN
-from tests.forks import FORKS
 
 django_site.set_up()
 
@@ -161,13 +160,12 @@ def test_the_begin_view_accepts_a_component(with_begin_path: dict[str, Any]) -> 
 # The component
 
 
-@pytest.mark.parametrize("fork", FORKS)
 def test_a_child_makes_its_component_though_the_lock_was_held_at_the_fork(
-    options: dict[str, Any], fork: Callable[[], int]
+    options: dict[str, Any],
 ) -> None:
     with override_settings(FINCH=options):
         with adapter._lock.get():  # as a thread holds it that makes the component
-            child = fork()
+            child = os.fork()
             if child == 0:  # pragma: no cover - another process, without that thread
                 # The default handler ends the process, also one that waits for a lock.
                 signal.signal(signal.SIGALRM, signal.SIG_DFL)

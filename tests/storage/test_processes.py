@@ -12,7 +12,6 @@ from redis import Redis
 from finch_middleware.storage.redis.storage import RedisStorage
 from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 from finch_middleware.testing.sample_records import an_attempt, key_of
-from tests.forks import FORKS
 
 
 @pytest.fixture(params=["sqlite", "postgresql", "mysql", "redis"])
@@ -39,13 +38,12 @@ def storage(url: str) -> Iterator[SQLAlchemyStorage | RedisStorage]:
     storage.close()
 
 
-@pytest.mark.parametrize("fork", FORKS)
 def test_forked_child_leaves_the_connections_of_its_parent_alone(
-    storage: SQLAlchemyStorage | RedisStorage, fork: Callable[[], int]
+    storage: SQLAlchemyStorage | RedisStorage,
 ) -> None:
     storage.claim(an_attempt("parent"))
 
-    child = fork()
+    child = os.fork()
     if child == 0:
         lost = storage.claim(an_attempt("parent", attempt_id="child")) is not None
         won = storage.claim(an_attempt("child")) is None
