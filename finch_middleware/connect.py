@@ -15,18 +15,28 @@ from typing import Literal, Unpack, cast
 from finch_middleware.assembly import assemble
 from finch_middleware.begin import BeginPage, Opening
 from finch_middleware.config.customers import Customers, customer_ids
-from finch_middleware.config.options import FlowKind, Options, options_from_env
-from finch_middleware.config.settings import Settings
-from finch_middleware.errors import ConfigurationError, Unavailable
+from finch_middleware.config.environment import options_from_env
+from finch_middleware.config.options import FlowKind, Options
+from finch_middleware.config.readers import missing_methods
+from finch_middleware.config.settings import Checks, Settings
+from finch_middleware.errors import Unavailable
 from finch_middleware.finch.responses import ConnectSession
 from finch_middleware.operations.rotation import Rotation
 from finch_middleware.outcomes import Failed, Outcome, Response, Visit
 from finch_middleware.storage.protocol import Storage
 from finch_middleware.web.headers import with_cookies, with_cors
-from finch_middleware.web.pages import Pages
+from finch_middleware.web.pages import Pages, template_faults
 from finch_middleware.web.request import CallbackRequest
+from finch_middleware.web.texts import find_faults
 
 _HOUR = timedelta(hours=1)
+
+#: What the storage and the pages require of their options.
+CHECKS: Checks = {
+    "storage": functools.partial(missing_methods, protocol=Storage),
+    "texts": find_faults,
+    "templates": template_faults,
+}
 
 
 class _NotGiven:
@@ -240,31 +250,19 @@ class FinchConnect:
 
 def _configured(options: Options) -> tuple[Settings, Pages]:
     """Settings and pages, or the faults of both in one error."""
-    faults: list[str] = []
-    spa_origins: Collection[str] = ()
-    begin_path, connect_origin = None, ""
     try:
-        settings = Settings.of(options, storage_protocol=Storage)
-        spa_origins = settings.spa_origins
-        begin_path, connect_origin = settings.begin_href, settings.connect_origin
-    except ConfigurationError as error:
-        faults += error.faults
-    try:
-        pages = Pages(
-            brand=options.get("brand", ""),
-            texts=options.get("texts", {}),
-            templates=options.get("templates"),
-            spa_origins=spa_origins,
-            begin_path=begin_path,
-            connect_origin=connect_origin,
-        )
-    except ConfigurationError as error:
-        faults += error.faults
-    # The caller's own dict: a traceback with locals would show the client secret and the key.
-    cast("dict[str, object]", options).clear()
-    if faults:
-        raise ConfigurationError(faults)
-    return settings, pages
+        settings = Settings.of(options, checks=CHECKS)
+    finally:
+        # The caller's own dict: a traceback with locals would show the client secret and the key.
+        cast("dict[str, object]", options).clear()
+    return settings, Pages(
+        brand=settings.brand,
+        texts=settings.texts,
+        templates=settings.templates,
+        spa_origins=settings.spa_origins,
+        begin_path=settings.begin_href,
+        connect_origin=settings.connect_origin,
+    )
 
 
 def _taken(environ: list[Mapping[str, str] | None], overrides: Options) -> Options:

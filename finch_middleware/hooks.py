@@ -69,7 +69,7 @@ class Events:
         self,
         *,
         client_id: str,
-        on_event: Callable[[Event], None] | None,
+        on_event: Callable[[Event], object] | None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client_id = client_id

@@ -100,6 +100,13 @@ def is_module(name: str) -> bool:
     return within(name, PACKAGE.name) and (path.is_dir() or path.with_suffix(".py").is_file())
 
 
+#: Types of higher layers that an option's function gets: only the type checker imports them.
+TYPES_OF_OPTIONS = [
+    (f"config.{module}", name)
+    for module in ("options", "settings")
+    for name in ("hooks", "web.request")
+]
+
 FILES = {module_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 TREES = {module: ast.parse(path.read_text()) for module, path in FILES.items()}
 OURS: list[Import] = []
@@ -107,7 +114,9 @@ THEIRS: list[Import] = []
 for module, tree in TREES.items():
     for name, checked in imports_of(tree):
         if within(name, PACKAGE.name):
-            OURS.append((module, name.removeprefix(PACKAGE.name).lstrip(".") or "__init__"))
+            ours = (module, name.removeprefix(PACKAGE.name).lstrip(".") or "__init__")
+            if not (checked and ours in TYPES_OF_OPTIONS):
+                OURS.append(ours)
         elif not checked and name.partition(".")[0] not in sys.stdlib_module_names:
             THEIRS.append((module, name.partition(".")[0]))
 

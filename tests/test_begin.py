@@ -14,7 +14,6 @@ from finch_middleware.crypto.keys import new_key
 from finch_middleware.errors import FinchUnavailable, UsageError
 from finch_middleware.finch.responses import ConnectSession
 from finch_middleware.secret import Secret
-from finch_middleware.storage.protocol import Storage
 
 ORIGIN = "https://connect.tryfinch.com"
 STATE = Secret("abcdefghijklmnopqrstu_")
@@ -30,7 +29,7 @@ def settings(**changes: Any) -> Settings:
         storage="memory://",
         key=new_key("k1"),
     )
-    return Settings.of(cast("Options", {**options, **changes}), storage_protocol=Storage)
+    return Settings.of(cast("Options", {**options, **changes}), checks={})
 
 
 def opening(**changes: Any) -> Opening:

@@ -16,7 +16,6 @@ from finch_middleware.crypto.keys import Key, new_key
 from finch_middleware.crypto.vault import KeyedHash, Vault
 from finch_middleware.errors import ReturnFault
 from finch_middleware.secret import Secret
-from finch_middleware.storage.protocol import Storage
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.sample_records import an_attempt
 from finch_middleware.tickets import SKEW, Ticket, Tickets
@@ -65,7 +64,7 @@ def binder(clock: Clock, **changes: Any) -> Binder:
         clock=clock,
         return_to="/home",
     )
-    settings = Settings.of(cast("Options", {**options, **changes}), storage_protocol=Storage)
+    settings = Settings.of(cast("Options", {**options, **changes}), checks={})
     return Binder(settings=settings, keyed_hash=HASH)
 
 

@@ -11,15 +11,18 @@ from typing import Any, cast
 
 import pytest
 
-from finch_middleware.config.options import OPTIONS, Options, options_from_env
+from finch_middleware.config.environment import options_from_env
+from finch_middleware.config.options import OPTIONS, Options
 from finch_middleware.config.readers import STORAGE_SCHEMES
 from finch_middleware.config.settings import Settings
+from finch_middleware.connect import CHECKS, FinchConnect
 from finch_middleware.crypto.keys import new_key
 from finch_middleware.errors import ConfigurationError
+from finch_middleware.outcomes import Visit
 from finch_middleware.secret import Secret
 from finch_middleware.storage.memory import MemoryStorage
-from finch_middleware.storage.protocol import Storage
 from finch_middleware.testing.clock import Clock
+from finch_middleware.web.request import CallbackRequest
 from tests.odd_server import authority
 
 KEY, OLDER = new_key("k1"), new_key("k0")
@@ -37,7 +40,7 @@ WITH_LOGIN: dict[str, Any] = {"customer_of": print}
 
 
 def read(options: dict[str, Any]) -> Settings:
-    return Settings.of(cast("Options", options), storage_protocol=Storage)
+    return Settings.of(cast("Options", options), checks=CHECKS)
 
 
 def settings(**changes: Any) -> Settings:
@@ -93,7 +96,8 @@ WRONG: list[tuple[str, str, list[Any], dict[str, Any]]] = [
     ("redirect_uri", "must have no fragment; drop the part from '#'", ["https://a.example/#x"], {}),
     ("products", 'missing; pass a list such as ["company", "directory"], or set', [None], {}),
     ("products", "must be a list of Finch's products, such as",
-     [[], 5, "company", ["Company"], ["company", ""], ["company directory"], [None]], {}),
+     [[], 5, "company", ["Company"], ["company", ""], ["company directory"], ["company", None],
+      {"company": 1}], {}),
     ("storage", "missing; pass a URL such as 'sqlite:///finch.db' or a storage object, or set "
      "FINCH_STORAGE_URL", [None], {}),
     ("storage", "unknown scheme 'oracle'; use one of memory, sqlite", ["oracle://h/d"], NO_SPOOL),
@@ -154,7 +158,14 @@ WRONG: list[tuple[str, str, list[Any], dict[str, Any]]] = [
     ("connect_origin", "must be scheme and host alone, without a path",
      ["https://connect.example.com/authorize"], {}),
     ("connect_origin", "is not a web address", ["https://[x"], {}),
-    ("redirect_url", "there is no such option; see docs/configuration.md", ["x"], {}),
+    ("brand", "must be text", [None, 5, b"Acme"], {}),
+    ("texts", "must be a dict of texts by their names", [5, None, [("begin", {})]], {}),
+    ("templates", "must be the path of a folder with a page.html, or None", [5, "", [], True], {}),
+    ("templates", "/nowhere/page.html cannot be read", ["/nowhere"], {}),
+    ("redirect_url", "there is no such option; did you mean redirect_uri?", ["x"], {}),
+    ("FINCH_CONECT_ORIGIN", "there is no such variable; did you mean FINCH_CONNECT_ORIGIN?",
+     [""], {}),
+    ("colour", "there is no such option; see docs/configuration.md", ["red"], {}),
 ]  # fmt: skip
 
 
@@ -208,6 +219,8 @@ RIGHT: list[tuple[dict[str, Any], str, object]] = [
     ({"exchange_deadline": timedelta(seconds=20)}, "exchange_deadline", timedelta(seconds=20)),
     ({"api_url": "http://127.0.0.1:5000/"}, "api_url", "http://127.0.0.1:5000"),
     ({"connect_origin": "https://C.example:443/"}, "connect_origin", "https://c.example"),
+    ({"api_url": "http://127.0.0.1:5000/api"}, "connect_origin", "http://127.0.0.1:5000"),
+    ({"api_url": "https://eu.api.example"}, "connect_origin", "https://connect.tryfinch.com"),
     ({"require_state": True}, "require_state", True),
     ({"opened_by": "application"}, "opened_by", "application"),
     ({"flow": "embedded"}, "flow", "embedded"),
@@ -299,6 +312,51 @@ def test_a_new_key_is_random_and_accepted() -> None:
     assert all(faults(key=key) == () for key in keys)
 
 
+def test_variables_that_are_set_but_not_read_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FINCH_CLIENT_ID", "client-of-the-environment")
+    monkeypatch.delenv("FINCH_KEY", raising=False)
+
+    reported = faults(client_id=None, key=None)
+
+    assert reported == (
+        "client_id: missing; FINCH_CLIENT_ID is set, but only FinchConnect.from_env() reads it",
+        "key: missing; make one with 'finch-middleware keygen', store it with your secrets, "
+        "pass it, or set FINCH_KEY and call from_env()",
+    )
+
+
+NINE = (None, True, 5, -1.5, "", "x y", b"bytes", object(), {"a": 1})
+#: Where one of these is a right value: what it means, the manual or the option's type states.
+ACCEPTED: dict[str, tuple[object, ...]] = {
+    "spool": (None, "x y"),  # no spool; a relative folder
+    "accepted_keys": (None,),
+    "brand": ("", "x y"),
+    **dict.fromkeys(("path_rewritten", "require_state"), (True,)),
+    **dict.fromkeys(
+        ("key_provider", "sandbox", "callback_path", "begin_path", "customer_of", "render",
+         "on_connected", "on_event", "templates", "proxy", "ca_bundle", "connect_origin", "clock"),
+        (None,),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_each_of_nine_values_is_refused_with_the_options_name_or_is_usable(name: str) -> None:
+    base = {**COMPLETE, **WITH_LOGIN, **NO_SPOOL}
+    accepted, refused = [], set[str]()
+    for value in NINE:
+        try:
+            finch = FinchConnect(**cast("Options", {**base, name: value}))
+        except ConfigurationError as error:
+            refused.update(fault.partition(":")[0] for fault in error.faults)
+            continue
+        accepted.append(value)
+        failed = Visit.now(return_to="/").failed("unreachable")
+        assert finch.respond(failed, CallbackRequest()).status_code == 502
+
+    assert (tuple(accepted), refused) == (ACCEPTED.get(name, ()), {name})
+
+
 REQUIRED = {"client_id", "client_secret", "redirect_uri", "products", "storage", "key"}
 
 
@@ -371,11 +429,10 @@ def test_settings_show_no_secret_and_cannot_be_changed() -> None:
         made.client_id = "other"  # type: ignore[misc]  # the very subject
 
 
-def test_every_option_becomes_a_setting_or_is_read_by_the_pages() -> None:
+def test_every_option_becomes_a_setting() -> None:
     names = {field.name for field in dataclasses.fields(Settings)}
 
-    assert names == {name for name, option in OPTIONS.items() if option.read}
-    assert OPTIONS.keys() - names == {"brand", "texts", "templates"}
+    assert names == OPTIONS.keys()
 
 
 VARIABLES = {option.variable: name for name, option in OPTIONS.items() if option.variable}
@@ -407,7 +464,7 @@ def test_the_environment_alone_makes_settings() -> None:
     environ = {name: text for name, (text, _) in ENVIRONMENT.items()}
     environ["FINCH_ACCEPTED_KEYS"] = f"{OLDER},{new_key('k2')}"
 
-    made = Settings.of(options_from_env(environ), storage_protocol=Storage)
+    made = Settings.of(options_from_env(environ), checks=CHECKS)
 
     assert (made.client_id, made.callback_path) == ("client-9", "/cb")
     assert made.products == ("company", "directory", "ssn")
@@ -421,8 +478,22 @@ def test_the_environment_alone_makes_settings() -> None:
         (dict.fromkeys(VARIABLES, ""), {}),
         ({"FINCH_SPOOL": "none"}, {"spool": None}),
         ({"FINCH_UNKNOWN": "x", "FINCH_CLIENT_ID": "id"}, {"client_id": "id"}),
+        (
+            {"FINCH_CONECT_ORIGIN": "x", "FINCH_KEYS": "x"},
+            {"FINCH_CONECT_ORIGIN": "", "FINCH_KEYS": ""},
+        ),
+        (
+            {"FINCH_KEY": KEY, "FINCH_KEYS": "an application's own", "FINCH_PRODUCT": ""},
+            {"key": KEY},
+        ),
     ],
-    ids=["empty counts as not set", "none means no spool", "others are not read"],
+    ids=[
+        "empty counts as not set",
+        "none means no spool",
+        "others are not read",
+        "a misspelt one is handed on for the report, without its value",
+        "unless the variable that it resembles is set too",
+    ],
 )
 def test_the_environment_sets_nothing_else(environ: dict[str, str], options: object) -> None:
     assert options_from_env(environ) == options

@@ -8,19 +8,23 @@ manual, which `docs/options.py` writes.
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypedDict, cast, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Literal, TypedDict, get_type_hints
 
 from finch_middleware.config import readers
 from finch_middleware.config.customers import Customers
 from finch_middleware.config.readers import Reader
 from finch_middleware.crypto.keys import KeyProvider
+from finch_middleware.outcomes import Outcome, Response
+from finch_middleware.records import Connection
 from finch_middleware.secret import Secret
+
+if TYPE_CHECKING:
+    from finch_middleware.hooks import Event
+    from finch_middleware.web.request import CallbackRequest
 
 FlowKind = Literal["redirect", "embedded"]
 OpenedBy = Literal["begin", "application"]
@@ -34,7 +38,7 @@ class Option:
 
     Attributes:
         meaning: Its text in the manual.
-        read: Turns what was given, or the default, into the setting; None where `Pages` reads it.
+        read: Turns what was given, or the default, into the setting.
         must: Reported where `read` refuses a value without a sentence of its own.
         required: Reported where it is missing: how to get it. Empty: it may be missing.
         variable: The environment variable that sets it, if there is one.
@@ -42,7 +46,7 @@ class Option:
     """
 
     meaning: str
-    read: Reader | None
+    read: Reader
     must: str = ""
     required: str = ""
     variable: str | None = None
@@ -133,7 +137,7 @@ class Options(TypedDict, total=False):
         ),
     ]
     accepted_keys: Annotated[
-        Sequence[str | Secret],
+        str | Secret | Sequence[str | Secret] | None,
         Option(
             variable="FINCH_ACCEPTED_KEYS",
             default=(),
@@ -159,7 +163,7 @@ class Options(TypedDict, total=False):
         ),
     ]
     callback_path: Annotated[
-        str,
+        str | None,
         Option(
             variable="FINCH_CALLBACK_PATH",
             read=readers.callback_path,
@@ -179,7 +183,7 @@ class Options(TypedDict, total=False):
         ),
     ]
     begin_path: Annotated[
-        str,
+        str | None,
         Option(
             read=readers.begin_path,
             must="must be a path that begins with '/', without query",
@@ -236,7 +240,7 @@ class Options(TypedDict, total=False):
         ),
     ]
     customer_of: Annotated[
-        Callable[[Any], Customers],
+        Callable[[CallbackRequest], Customers] | None,
         Option(
             heading="Your application",
             read=readers.function,
@@ -245,7 +249,7 @@ class Options(TypedDict, total=False):
         ),
     ]
     render: Annotated[
-        Callable[[Any, Any], Any],
+        Callable[[Outcome, CallbackRequest], Response | None] | None,
         Option(
             read=readers.function,
             must=_FUNCTION,
@@ -254,7 +258,7 @@ class Options(TypedDict, total=False):
         ),
     ]
     on_connected: Annotated[
-        Callable[[Any], None],
+        Callable[[Connection], object] | None,
         Option(
             read=readers.function,
             must=_FUNCTION,
@@ -263,7 +267,7 @@ class Options(TypedDict, total=False):
         ),
     ]
     on_event: Annotated[
-        Callable[[Any], None],
+        Callable[[Event], object] | None,
         Option(
             read=readers.function,
             must=_FUNCTION,
@@ -271,20 +275,29 @@ class Options(TypedDict, total=False):
         ),
     ]
     brand: Annotated[
-        str, Option(default="", read=None, meaning="the name of your application on the pages.")
+        str,
+        Option(
+            default="",
+            read=readers.brand,
+            must="must be text; leave it out if your application has no name",
+            meaning="the name of your application on the pages.",
+        ),
     ]
     texts: Annotated[
         Mapping[str, Mapping[str, str]],
         Option(
             default={},
-            read=None,
+            read=readers.texts,
+            must="must be a dict of texts by their names",
             meaning="replaces [texts](pages_and_hooks.md#your-words) of the pages.",
         ),
     ]
     templates: Annotated[
-        str | Path,
+        str | Path | None,
         Option(
-            read=None, meaning="a folder with your own [`page.html`](pages_and_hooks.md#your-page)."
+            read=readers.templates,
+            must="must be the path of a folder with a page.html, or None for our own",
+            meaning="a folder with your own [`page.html`](pages_and_hooks.md#your-page).",
         ),
     ]
     exchange_deadline: Annotated[
@@ -293,7 +306,7 @@ class Options(TypedDict, total=False):
             heading="The connection to Finch",
             default=timedelta(seconds=12),
             read=readers.deadline,
-            must="must be a timedelta of at most 20 seconds",
+            must="must be a timedelta of at most 20 seconds, such as timedelta(seconds=12)",
             meaning="the time for the exchange, all attempts included; a `timedelta`, 12 "
             "seconds by default.",
         ),
@@ -326,16 +339,16 @@ class Options(TypedDict, total=False):
         ),
     ]
     connect_origin: Annotated[
-        str,
+        str | None,
         Option(
             variable="FINCH_CONNECT_ORIGIN",
-            default="https://connect.tryfinch.com",
             read=readers.connect_origin,
-            meaning="the origin of Finch Connect, or of a fake.",
+            meaning="the origin of Finch Connect, or of a fake. Without it, an `api_url` on this "
+            "machine is used for both.",
         ),
     ]
     clock: Annotated[
-        Callable[[], datetime],
+        Callable[[], datetime] | None,
         Option(
             read=readers.clock,
             must="must be a function that returns an aware datetime, as datetime.now(UTC) is",
@@ -344,24 +357,11 @@ class Options(TypedDict, total=False):
     ]
 
 
+# Types of higher layers, which this module must not import when it runs.
+_LATER = {"CallbackRequest": object, "Event": object}
+
 #: Every option by its name.
 OPTIONS: dict[str, Option] = {
     name: hint.__metadata__[0]
-    for name, hint in get_type_hints(Options, include_extras=True).items()
+    for name, hint in get_type_hints(Options, localns=_LATER, include_extras=True).items()
 }
-
-
-def options_from_env(environ: Mapping[str, str] | None = None) -> Options:
-    """The options that the ``FINCH_…`` variables set; an empty one counts as not set."""
-    environ = os.environ if environ is None else environ
-    options: dict[str, Any] = {
-        name: environ[option.variable]
-        for name, option in OPTIONS.items()
-        if option.variable and environ.get(option.variable)
-    }
-    for name in ("products", "accepted_keys"):
-        if name in options:
-            options[name] = re.findall(r"[^\s,]+", options[name])
-    if options.get("spool") == "none":
-        options["spool"] = None
-    return cast("Options", options)

@@ -23,6 +23,7 @@ from finch_middleware.config.urls import (
     PLAIN,
     check_return_to,
     fault_of_address,
+    is_loopback,
     origin_of,
     usable_proxy,
     wsgi_path,
@@ -80,6 +81,24 @@ def one_of(*choices: object) -> Reader:
     return read
 
 
+def brand(value: Any, given: Given) -> str:
+    if not isinstance(value, str):
+        raise Wrong
+    return value
+
+
+def texts(value: Any, given: Given) -> Mapping[str, object]:
+    if not isinstance(value, Mapping):
+        raise Wrong
+    return value
+
+
+def templates(value: Any, given: Given) -> str | Path | None:
+    if value is not None and (not isinstance(value, (str, Path)) or not str(value).strip()):
+        raise Wrong
+    return value
+
+
 def function(value: Any, given: Given) -> object:
     if value is not None and not callable(value):
         raise Wrong
@@ -102,12 +121,10 @@ def redirect_uri(value: Any, given: Given) -> str:
 
 
 def products(value: Any, given: Given) -> tuple[str, ...]:
-    if isinstance(value, str) or not isinstance(value, Iterable):
-        raise Wrong
-    names = tuple(value)
+    names = _several(value)
     if not names or not all(isinstance(name, str) and _PRODUCT.fullmatch(name) for name in names):
         raise Wrong
-    return names
+    return cast("tuple[str, ...]", names)
 
 
 def storage(value: Any, given: Given) -> object:
@@ -131,9 +148,9 @@ def storage(value: Any, given: Given) -> object:
     return value
 
 
-def missing_methods(storage: object, protocol: type) -> list[str]:
-    """What an object lacks to be a storage; nothing is wrong with a URL, or with no storage."""
-    if storage is None or isinstance(storage, str):
+def missing_methods(storage: object, *, protocol: type) -> list[str]:
+    """What an object lacks to be a storage; nothing is wrong with a URL."""
+    if isinstance(storage, str):
         return []
     if isinstance(storage, type):
         return [f"storage: {storage.__name__} is a class; pass an object of it"]
@@ -175,7 +192,7 @@ def _default_spool(storage: object) -> Path | None:
 
 
 def key(value: Any, given: Given) -> Key:
-    wrapped = given.get("key_provider") is not None
+    wrapped = _wraps_keys(given.get("key_provider"))
     key_id, _, encoded = _plain(value).partition(":")
     try:
         material = base64.b64decode(encoded.replace("-", "+").replace("_", "/"), validate=True)
@@ -203,10 +220,13 @@ def accepted_keys(value: Any, given: Given) -> tuple[Key, ...]:
 
 
 def key_provider(value: Any, given: Given) -> object:
-    methods = [getattr(value, name, None) for name in ("wrap", "unwrap")]
-    if value is not None and not all(map(callable, methods)):
+    if value is not None and not _wraps_keys(value):
         raise Wrong
     return value
+
+
+def _wraps_keys(provider: object) -> bool:
+    return all(callable(getattr(provider, name, None)) for name in ("wrap", "unwrap"))
 
 
 def callback_path(value: Any, given: Given) -> str | None:
@@ -241,9 +261,7 @@ def begin_path(value: Any, given: Given) -> str | None:
 
 
 def spa_origins(value: Any, given: Given) -> tuple[str, ...]:
-    if isinstance(value, str) or not isinstance(value, Iterable):
-        raise Wrong
-    origins = tuple(map(str, value))
+    origins = tuple(map(str, _several(value)))
     if faults := [fault for each in origins if (fault := fault_of_address(each))]:
         raise Wrong(*faults)
     if any(origin_of(urlsplit(each)) != each for each in origins):
@@ -290,10 +308,18 @@ def api_url(value: Any, given: Given) -> str:
 
 
 def connect_origin(value: Any, given: Given) -> str:
+    if value is None:
+        return _connect_origin_beside(given.get("api_url", ""))
     parts = urlsplit(api_url(value, given))
     if parts.path or parts.query or parts.fragment:
         raise Wrong("must be scheme and host alone, without a path")
     return origin_of(parts)
+
+
+def _connect_origin_beside(api_url: str) -> str:
+    """Finch's own, or that of a fake on this machine, which serves both under one origin."""
+    parts = urlsplit(api_url)
+    return origin_of(parts) if is_loopback(parts.hostname) else "https://connect.tryfinch.com"
 
 
 def clock(value: Any, given: Given) -> Callable[[], datetime]:
@@ -302,6 +328,13 @@ def clock(value: Any, given: Given) -> Callable[[], datetime]:
     if not callable(value) or not _is_aware(value):
         raise Wrong
     return cast("Callable[[], datetime]", value)
+
+
+def _several(value: object) -> tuple[object, ...]:
+    # These are iterable as well, but not as a list of what they hold.
+    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
+        raise Wrong
+    return tuple(value)
 
 
 def _plain(value: object) -> str:

@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 from finch_middleware.config.customers import Customers
-from finch_middleware.config.options import OPTIONS, FlowKind, OpenedBy, Option, Options, Sandbox
-from finch_middleware.config.readers import Wrong, missing_methods
+from finch_middleware.config.environment import fault_of_unknown
+from finch_middleware.config.options import (
+    OPTIONS,
+    FlowKind,
+    OpenedBy,
+    Option,
+    Options,
+    Sandbox,
+)
+from finch_middleware.config.readers import Wrong
 from finch_middleware.config.urls import browser_path, origin_of
 from finch_middleware.crypto.keys import Key, KeyProvider
 from finch_middleware.errors import ConfigurationError
+from finch_middleware.outcomes import Outcome, Response
+from finch_middleware.records import Connection
 from finch_middleware.secret import Secret
+
+if TYPE_CHECKING:
+    from finch_middleware.hooks import Event
+    from finch_middleware.web.request import CallbackRequest
+
+#: By an option's name: what a higher layer finds wrong with its value, one sentence each.
+Checks = Mapping[str, Callable[[Any], Iterable[str]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,10 +58,13 @@ class Settings:
     require_state: bool
     opened_by: OpenedBy
     flow: FlowKind
-    customer_of: Callable[[Any], Customers] | None
-    render: Callable[[Any, Any], Any] | None
-    on_connected: Callable[[Any], None] | None
-    on_event: Callable[[Any], None] | None
+    customer_of: Callable[[CallbackRequest], Customers] | None
+    render: Callable[[Outcome, CallbackRequest], Response | None] | None
+    on_connected: Callable[[Connection], object] | None
+    on_event: Callable[[Event], object] | None
+    brand: str
+    texts: Mapping[str, Mapping[str, str]]
+    templates: str | Path | None
     exchange_deadline: timedelta
     proxy: Secret | None
     ca_bundle: str | None
@@ -71,15 +92,17 @@ class Settings:
         )
 
     @classmethod
-    def of(cls, options: Options, *, storage_protocol: type) -> Settings:
+    def of(cls, options: Options, *, checks: Checks) -> Settings:
         """
-        The settings that *options* describe.
+        The settings that *options* describe, where *checks* find no fault either.
 
         Raises:
             ConfigurationError: Lists everything that is wrong, and how to fix it.
         """
         settings, faults = _read(options)
-        faults += missing_methods(settings.get("storage"), storage_protocol)
+        for name, check in checks.items():
+            if name in settings:
+                faults += check(settings[name])
         if not faults:
             return cls(**settings)
         # A traceback with locals would show the secrets among them.
@@ -90,14 +113,9 @@ class Settings:
 def _read(options: Options) -> tuple[dict[str, Any], list[str]]:
     """The settings that could be read, and what is wrong with the other options."""
     given = cast("dict[str, Any]", dict(options))
-    faults = [
-        f"{name}: there is no such option; see docs/configuration.md"
-        for name in sorted(given.keys() - OPTIONS.keys())
-    ]
+    faults = [fault_of_unknown(name) for name in sorted(given.keys() - OPTIONS.keys())]
     settings: dict[str, Any] = {}
     for name, option in OPTIONS.items():
-        if option.read is None:
-            continue
         try:
             settings[name] = given[name] = _setting(option, given.get(name, option.default), given)
         except Wrong as wrong:
@@ -107,10 +125,11 @@ def _read(options: Options) -> tuple[dict[str, Any], list[str]]:
 
 
 def _setting(option: Option, value: object, given: Mapping[str, Any]) -> object:
-    assert option.read is not None
-    if option.required and value in (None, "", Secret("")):
-        raise Wrong(f"missing; {option.required}, or set {option.variable}")
-    return option.read(value, given)
+    if not option.required or value not in (None, "", Secret("")):
+        return option.read(value, given)
+    if os.environ.get(option.variable or ""):
+        raise Wrong(f"missing; {option.variable} is set, but only FinchConnect.from_env() reads it")
+    raise Wrong(f"missing; {option.required}, or set {option.variable} and call from_env()")
 
 
 def check_option(name: str, value: object) -> None:

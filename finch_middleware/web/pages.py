@@ -276,6 +276,11 @@ class Pages:
         return _links(primary=(again, ""), quiet=(back, home))
 
 
+def template_faults(folder: str | Path | None) -> list[str]:
+    """What is wrong with the template in *folder*, one sentence each."""
+    return _load_template(folder)[1]
+
+
 def _load_template(folder: str | Path | None) -> tuple[Template, list[str]]:
     """The page's template, and its faults."""
     ours = resources.files("finch_middleware.web")

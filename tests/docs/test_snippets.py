@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import runpy
 import sys
@@ -124,9 +125,12 @@ def test_the_faults_of_a_configuration_are_reported_in_these_words(
 ) -> None:
     text = page("configuration")
     [shown] = snippets(text, "text")
-    code = "\n".join(each.text for each in snippets(text, "python"))
+    configured, mistaken = (each.text for each in snippets(text, "python"))
+    run(configured, "configuration.md", monkeypatch)
+    for name in [name for name in os.environ if name.startswith("FINCH_")]:
+        monkeypatch.delenv(name)
 
-    run(code, "configuration.md", monkeypatch)
+    run(f"from finch_middleware import FinchConnect\n{mistaken}", "configuration.md", monkeypatch)
 
     assert capsys.readouterr().out.splitlines() == shown.text.replace("\n  ", " ").splitlines()
 
