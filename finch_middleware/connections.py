@@ -5,13 +5,11 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 
-from finch_middleware.attempts import Attempt
 from finch_middleware.crypto.vault import Vault
 from finch_middleware.errors import StorageUnavailable
 from finch_middleware.finch.client import FinchClient
-from finch_middleware.finch.responses import Grant
 from finch_middleware.records import Connection, StoredConnection
 from finch_middleware.secret import Secret
 from finch_middleware.storage.protocol import Storage
@@ -123,30 +121,6 @@ class Connections:
 
     def _connection(self, row: StoredConnection) -> Connection:
         return Connection.of(row, lambda: self._vault.open_grant(row))
-
-
-def sealed_connection(
-    grant: Grant, *, attempt: Attempt, vault: Vault, at: datetime
-) -> StoredConnection:
-    """
-    The row of the connection that *attempt* obtained: its `connection_id`, for its `customer_id`.
-
-    *at*: when the token was received.
-    """
-    connection_id, customer_id = attempt.connection_id or "", attempt.customer_id or ""
-    sealed = vault.seal_grant(grant.document, connection_id=connection_id, customer_id=customer_id)
-    return StoredConnection(
-        connection_id=connection_id,
-        customer_id=customer_id,
-        client_id=attempt.client_id,
-        provider_id=grant.provider_id,
-        products=grant.products,
-        client_type=grant.client_type,
-        connection_type=grant.connection_type,
-        sealed=sealed,
-        obtained_at=at,
-        attempt_id=attempt.attempt_id,
-    )
 
 
 def _status(introspection: Mapping[str, object]) -> str | None:

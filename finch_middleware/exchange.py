@@ -18,7 +18,6 @@ from typing import Literal
 
 from finch_middleware.attempts import Attempt, AttemptState, Claim
 from finch_middleware.config.settings import Settings
-from finch_middleware.connections import sealed_connection
 from finch_middleware.crypto.vault import Vault
 from finch_middleware.errors import (
     BadResponse,
@@ -28,9 +27,8 @@ from finch_middleware.errors import (
     SpoolUnavailable,
 )
 from finch_middleware.finch.client import FinchClient
-from finch_middleware.finch.responses import Grant
 from finch_middleware.hooks import ConnectedHook, Events
-from finch_middleware.records import SealedToken, StoredConnection
+from finch_middleware.records import Grant, SealedToken, StoredConnection
 from finch_middleware.secret import Secret
 from finch_middleware.storage.protocol import Storage
 from finch_middleware.storage.spool import Spool
@@ -115,7 +113,7 @@ class Exchange:
         customer_id = grant.customer_id
         if customer_id not in claim.attempt.customer_ids or grant.connection_id is None:
             return self._quarantine(claim.attempt, grant)
-        return self._store(claim.narrow(customer_id or ""), grant, existing=existing)
+        return self._store(claim, grant, existing=existing)
 
     def _settle_without_token(self, attempt: Attempt, fault: FinchFault) -> Attempt:
         match fault:
@@ -135,10 +133,11 @@ class Exchange:
         return settled
 
     def _store(
-        self, owner: Attempt, grant: Grant, *, existing: Sequence[StoredConnection]
+        self, claim: Claim, grant: Grant, *, existing: Sequence[StoredConnection]
     ) -> Exchanged:
         now = self._now()
-        settled = owner.settled(
+        obtained_at = self._obtained_at(claim.attempt, existing, now)
+        settled = claim.narrow(grant.customer_id or "").settled(
             AttemptState.STORED,
             at=now,
             customer_id=grant.customer_id,
@@ -146,9 +145,7 @@ class Exchange:
             request_id=grant.request_id,
             notified=self._settings.on_connected is None,
         )
-        stored = sealed_connection(
-            grant, attempt=settled, vault=self._vault, at=self._obtained_at(owner, existing, now)
-        )
+        stored = self._vault.seal_connection(grant, attempt=settled, at=obtained_at)
         saved = self._save(settled, stored)
         if saved == "stored":
             self._events.of_attempt("finch.connection.stored", logging.INFO, settled)

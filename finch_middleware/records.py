@@ -47,6 +47,30 @@ class SealedToken:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """
+    The response of Finch's token endpoint, checked for its form only.
+
+    Attributes:
+        document: The whole response as JSON text: the token, and fields unknown to this version.
+        connection_id: Finch's stable id of the connection. None if the response has none or if
+            another field is malformed; such a grant stays in quarantine until an introspection
+            completes it.
+        customer_id: The id that our server set when it created the session, as text; None if it
+            is neither text nor a whole number.
+    """
+
+    document: Secret
+    connection_id: str | None
+    customer_id: str | None
+    provider_id: str
+    products: tuple[str, ...]
+    client_type: str
+    connection_type: str
+    request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StoredConnection:
     """
     A connection as a storage holds it: names to list by, and ciphertext.

@@ -12,8 +12,8 @@ import pytest
 
 from finch_middleware.errors import FinchFault
 from finch_middleware.finch.client import FinchClient
-from finch_middleware.finch.responses import Grant
 from finch_middleware.finch.transport import Deadline, FinchResponse, NoResponse, Request, Transport
+from finch_middleware.records import Grant
 from finch_middleware.secret import Secret
 from tests.odd_server import OddServer, authority, raw_answer
 

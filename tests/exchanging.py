@@ -17,9 +17,8 @@ from finch_middleware.crypto.keys import Key, new_key
 from finch_middleware.crypto.vault import Vault
 from finch_middleware.errors import FinchFault
 from finch_middleware.exchange import Exchange
-from finch_middleware.finch.responses import Grant
 from finch_middleware.hooks import ConnectedHook, Events
-from finch_middleware.records import StoredConnection
+from finch_middleware.records import Grant, StoredConnection
 from finch_middleware.secret import Secret
 from finch_middleware.storage.memory import MemoryStorage
 from finch_middleware.storage.spool import Spool
@@ -37,7 +36,6 @@ STORED = ("finch.connection.stored", logging.INFO, None, "finch-1")
 
 def a_grant(**changes: Any) -> Grant:
     given = {
-        "access_token": Secret("the-token"),
         "document": Secret('{"access_token": "the-token"}'),
         "connection_id": "connection",
         "customer_id": "acme",

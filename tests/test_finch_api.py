@@ -17,7 +17,6 @@ from finch_middleware.errors import (
     FinchFault,
     FinchUnavailable,
 )
-from finch_middleware.secret import Secret
 from tests.asking import (
     CLIENT_SECRET,
     CODE,
@@ -201,7 +200,7 @@ def test_a_finch_that_can_be_reached_at_the_third_try_grants() -> None:
     with OddServer(behave) as server:
         grant = exchanged(api_of(over_tls(server)), within=60 * SECOND)
 
-    assert grant.access_token == Secret(TOKEN)
+    assert TOKEN in grant.document.reveal()
 
 
 def test_a_certificate_that_is_not_trusted_is_tried_once() -> None:

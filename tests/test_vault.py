@@ -317,10 +317,10 @@ def test_a_sealed_answer_knows_its_key() -> None:
     assert SealedToken(text="rubbish").key_id == ""
 
 
-@given(st.lists(st.binary(), max_size=4), st.lists(st.binary(), max_size=4))
-@example([b"ab", b"c"], [b"a", b"bc"])
-@example([b""], [])
-def test_no_two_lists_pack_to_the_same_bytes(one: list[bytes], other: list[bytes]) -> None:
+@given(st.lists(ANY_TEXT, max_size=4), st.lists(ANY_TEXT, max_size=4))
+@example(["ab", "c"], ["a", "bc"])
+@example([""], [])
+def test_no_two_lists_pack_to_the_same_bytes(one: list[str], other: list[str]) -> None:
     assert (pack(*one) == pack(*other)) is (one == other)
 
 

@@ -15,15 +15,17 @@ import hmac
 import os
 import time
 from collections.abc import Sequence
+from datetime import datetime
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from finch_middleware.attempts import Attempt
 from finch_middleware.crypto.keys import KEY_BYTES, Key, KeyProvider
 from finch_middleware.errors import CannotOpen, KeyUnavailable
-from finch_middleware.records import SealedToken, StoredConnection
+from finch_middleware.records import Grant, SealedToken, StoredConnection
 from finch_middleware.secret import Secret
 
 FORMAT = "fm1"
@@ -31,11 +33,14 @@ _NONCE_BYTES = 12
 # As long as a page asks the person to wait before a reload.
 _REFUSAL_SECONDS = 5.0
 _PURPOSES = ("connection", "quarantine", "ticket", "canary")
+# An encoding error would carry the text, and could come after a token was minted.
+_ANY_TEXT = "surrogatepass"
 
 
-def pack(*parts: bytes) -> bytes:
+def pack(*parts: str) -> bytes:
     """*parts* in one, each behind its length: no two lists of parts give the same bytes."""
-    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+    encoded = [part.encode(errors=_ANY_TEXT) for part in parts]
+    return b"".join(len(part).to_bytes(4, "big") + part for part in encoded)
 
 
 class Vault:
@@ -76,10 +81,10 @@ class Vault:
             KeyUnavailable: The provider does not unwrap the key, and never did.
         """
         nonce = os.urandom(_NONCE_BYTES)
-        associated = self._associated_data(self.key_id, purpose, context)
         cipher = self._unlocked(self.key_id)[purpose]
-        sealed = nonce + cipher.encrypt(nonce, _bytes(text.reveal()), associated)
-        return f"{FORMAT}.{self.key_id}.{_encode(sealed)}"
+        associated = pack(FORMAT, self.key_id, purpose, self._client_id, *context)
+        sealed = nonce + cipher.encrypt(nonce, text.reveal().encode(errors=_ANY_TEXT), associated)
+        return f"{FORMAT}.{self.key_id}." + base64.urlsafe_b64encode(sealed).rstrip(b"=").decode()
 
     def open(self, sealed: str, *, purpose: str, context: Sequence[str] = ()) -> Secret:
         """
@@ -93,10 +98,10 @@ class Vault:
         cipher = self._unlocked(key_id).get(purpose) if key_id in self._keys else None
         if cipher is None or len(payload) < _NONCE_BYTES:
             raise CannotOpen(key_id=key_id or None)
-        associated = self._associated_data(key_id, purpose, context)
+        associated = pack(FORMAT, key_id, purpose, self._client_id, *context)
         try:
             opened = cipher.decrypt(payload[:_NONCE_BYTES], payload[_NONCE_BYTES:], associated)
-            return Secret(opened.decode(errors="surrogatepass"))
+            return Secret(opened.decode(errors=_ANY_TEXT))
         except InvalidTag:
             refusal = CannotOpen(key_id=key_id)
         raise refusal
@@ -105,6 +110,28 @@ class Vault:
         """Finch's answer, sealed for the row of that connection and customer."""
         context = (connection_id, customer_id)
         return SealedToken(text=self.seal(answer, purpose="connection", context=context))
+
+    def seal_connection(self, grant: Grant, *, attempt: Attempt, at: datetime) -> StoredConnection:
+        """
+        The row of the connection that *attempt* obtained: its connection_id, its customer_id.
+
+        *at*: when the token was received.
+        """
+        connection_id, customer_id = attempt.connection_id or "", attempt.customer_id or ""
+        return StoredConnection(
+            connection_id=connection_id,
+            customer_id=customer_id,
+            client_id=attempt.client_id,
+            provider_id=grant.provider_id,
+            products=grant.products,
+            client_type=grant.client_type,
+            connection_type=grant.connection_type,
+            obtained_at=at,
+            attempt_id=attempt.attempt_id,
+            sealed=self.seal_grant(
+                grant.document, connection_id=connection_id, customer_id=customer_id
+            ),
+        )
 
     def open_grant(self, stored: StoredConnection) -> Secret:
         """
@@ -165,10 +192,6 @@ class Vault:
         self._refusals[key_id] = (time.monotonic() + _REFUSAL_SECONDS, reason)
         return reason
 
-    def _associated_data(self, key_id: str, purpose: str, context: Sequence[str]) -> bytes:
-        parts = (FORMAT, key_id, purpose, self._client_id, *context)
-        return pack(*map(_bytes, parts))
-
 
 class KeyedHash:
     """
@@ -178,13 +201,12 @@ class KeyedHash:
     """
 
     def __init__(self, *, client_id: str, client_secret: Secret) -> None:
-        self._client_id = client_id.encode()
+        self._client_id = client_id
         self._key = _derive(client_secret.reveal().encode(), "finch_middleware/hash")
 
     def __call__(self, purpose: str, value: str) -> bytes:
         """32 bytes that name *value* for this purpose and client_id, and tell nothing of it."""
-        message = pack(purpose.encode(), self._client_id, _bytes(value))
-        return hmac.digest(self._key, message, hashlib.sha256)
+        return hmac.digest(self._key, pack(purpose, self._client_id, value), hashlib.sha256)
 
 
 class _NotAKey(ValueError):
@@ -208,15 +230,6 @@ def _derive(material: bytes, info: str) -> bytes:
     return HKDF(algorithm=SHA256(), length=32, salt=None, info=info.encode()).derive(material)
 
 
-def _bytes(text: str) -> bytes:
-    # Total: an encoding error would carry the text, and could come after a token was minted.
-    return text.encode(errors="surrogatepass")
-
-
-def _encode(payload: bytes) -> str:
-    return base64.urlsafe_b64encode(payload).rstrip(b"=").decode()
-
-
 def _parts(sealed: str) -> tuple[str, bytes]:
     """Key id and payload; an empty id where the text is not one of ours to the last bit."""
     form, _, rest = sealed.partition(".")
@@ -229,4 +242,5 @@ def _parts(sealed: str) -> tuple[str, bytes]:
         return "", b""
     # Base64 has spare bits at the end, and that reader skips what is none: only the spelling that
     # we write is ours.
-    return (key_id, payload) if _encode(payload) == encoded else ("", b"")
+    ours = base64.urlsafe_b64encode(payload).rstrip(b"=") == encoded.encode()
+    return (key_id, payload) if ours else ("", b"")

@@ -30,7 +30,6 @@ from finch_middleware.errors import (
 )
 from finch_middleware.finch.responses import (
     ConnectSession,
-    Grant,
     acceptable_url,
     error_name,
     read_fields,
@@ -41,6 +40,7 @@ from finch_middleware.finch.responses import (
     storable,
 )
 from finch_middleware.finch.transport import Deadline, FinchResponse, NoResponse, Request, Transport
+from finch_middleware.records import Grant
 from finch_middleware.secret import Secret
 
 _API_VERSION = "2020-09-17"

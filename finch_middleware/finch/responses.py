@@ -8,6 +8,7 @@ would show a token.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
@@ -20,6 +21,7 @@ from urllib.parse import urlsplit
 
 from finch_middleware.config.urls import PLAIN, is_loopback
 from finch_middleware.finch.transport import FinchResponse
+from finch_middleware.records import Grant
 from finch_middleware.secret import Secret
 
 _DEPTH_LIMIT = 16
@@ -43,6 +45,8 @@ _INTROSPECTED = (
 _TEXTS = ("token_type", "provider_id", "client_type", "connection_type")
 
 _NAME = re.compile(r"[a-z_]{1,64}")
+_BRACKETS = re.compile(r"[][{}]")
+_STRINGS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _PRINTABLE = re.compile(r"[ -~]+")
 # No database column takes control characters or lone surrogates.
 _UNSTORABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -60,31 +64,6 @@ class ConnectSession:
 
     session_id: str
     connect_url: str
-    request_id: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Grant:
-    """
-    The response of Finch's token endpoint, checked for its form only.
-
-    Attributes:
-        document: The whole response as JSON text, including fields unknown to this version.
-        connection_id: Finch's stable id of the connection. None if the response has none or if
-            another field is malformed; such a grant stays in quarantine until an introspection
-            completes it.
-        customer_id: The id that our server set when it created the session, as text; None if it
-            is neither text nor a whole number.
-    """
-
-    access_token: Secret
-    document: Secret
-    connection_id: str | None
-    customer_id: str | None
-    provider_id: str
-    products: tuple[str, ...]
-    client_type: str
-    connection_type: str
     request_id: str | None = None
 
 
@@ -172,15 +151,13 @@ def completed_grant(document: Secret, introspection: Mapping[str, object]) -> Gr
 def _grant_of(document: object, *, text: str, request_id: str | None) -> Grant | None:
     """The grant of any document with a usable token; None without one."""
     fields = document if isinstance(document, dict) else {}
-    token = _token(fields.get("access_token"))
-    if token is None:
+    if not _is_token(fields.get("access_token")):
         return None
     texts = {name: _text(fields.get(name)) for name in _TEXTS}
     products = _products(fields.get("products"))
     bearer = (texts["token_type"] or "bearer").lower() == "bearer"
     malformed = None in texts.values() or products is None or not bearer
     return Grant(
-        access_token=token,
         document=Secret(text),
         connection_id=None if malformed else _text(fields.get("connection_id")) or None,
         customer_id=_customer_id(fields.get("customer_id")) or None,
@@ -192,10 +169,12 @@ def _grant_of(document: object, *, text: str, request_id: str | None) -> Grant |
     )
 
 
-def _token(value: object) -> Secret | None:
-    if not isinstance(value, str) or len(value) > _TOKEN_LIMIT or not _PRINTABLE.fullmatch(value):
-        return None
-    return Secret(value)
+def _is_token(value: object) -> bool:
+    return (
+        isinstance(value, str)
+        and len(value) <= _TOKEN_LIMIT
+        and _PRINTABLE.fullmatch(value) is not None
+    )
 
 
 def _customer_id(value: object) -> str | None:
@@ -247,26 +226,14 @@ def _strict_json(text: str) -> object:
         ValueError: It is not JSON, is nested too deeply, repeats a name within an object, or
             holds NaN or a number beyond a float's range.
     """
-    try:
-        document = json.loads(
-            text,
-            object_pairs_hook=_unique_names,
-            parse_float=_finite,
-            parse_constant=_finite,
-        )
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-    if _nests_deeper(document, than=_DEPTH_LIMIT):
+    # Before parsing, which would use up the stack.
+    steps = [1 if bracket in "[{" else -1 for bracket in _BRACKETS.findall(_STRINGS.sub("", text))]
+    if max(itertools.accumulate(steps), default=0) > _DEPTH_LIMIT:
         raise ValueError("nested too deeply")
+    document: object = json.loads(
+        text, object_pairs_hook=_unique_names, parse_float=_finite, parse_constant=_finite
+    )
     return document
-
-
-def _nests_deeper(value: object, *, than: int) -> bool:
-    if isinstance(value, dict):
-        value = list(value.values())
-    if not isinstance(value, list):
-        return False
-    return than == 0 or any(_nests_deeper(each, than=than - 1) for each in value)
 
 
 def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

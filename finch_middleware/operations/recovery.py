@@ -18,12 +18,12 @@ from datetime import timedelta
 
 from finch_middleware.attempts import LEASE, Attempt, AttemptState
 from finch_middleware.config.settings import Settings
-from finch_middleware.connections import sealed_connection
 from finch_middleware.crypto.vault import Vault
 from finch_middleware.errors import StorageFault
 from finch_middleware.finch.client import FinchClient
-from finch_middleware.finch.responses import Grant, completed_grant
+from finch_middleware.finch.responses import completed_grant
 from finch_middleware.hooks import ConnectedHook, Events
+from finch_middleware.records import Grant
 from finch_middleware.secret import Secret
 from finch_middleware.storage.protocol import Storage
 from finch_middleware.storage.spool import Entry, Spool
@@ -192,7 +192,7 @@ class Recovery:
             # An operator's process may not know the hook that the application has.
             notified=attempt.notified and self._settings.on_connected is None,
         )
-        stored = sealed_connection(grant, attempt=completed, vault=self._vault, at=at)
+        stored = self._vault.seal_connection(grant, attempt=completed, at=at)
         self._storage.settle(completed, stored)
         self._events.of_attempt("finch.quarantine.completed", logging.WARNING, completed)
         self._connected.run(completed)
