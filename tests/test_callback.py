@@ -17,7 +17,15 @@ from finch_middleware.callback import RETRY_AFTER_SECONDS
 from finch_middleware.crypto.keys import new_key, wrapped_key
 from finch_middleware.errors import SchemaMismatch
 from finch_middleware.finch.responses import ConnectSession
-from finch_middleware.outcomes import Declined, Failed, Finishing, Invalid, Outcome, Repeated
+from finch_middleware.outcomes import (
+    Connected,
+    Declined,
+    Failed,
+    Finishing,
+    Invalid,
+    Outcome,
+    Repeated,
+)
 from finch_middleware.storage.memory import MemoryStorage
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import FakeFinch
@@ -31,7 +39,7 @@ CODE = CallbackRequest(query_string="code=the-code")
 
 class Remembering(MemoryStorage):
     """
-    A storage that is told of claims and then away.
+    A storage that records claims and then refuses them: its tables do not fit.
 
     Attributes:
         claims: Every attempt that was to be claimed.
@@ -53,7 +61,7 @@ def events() -> list[Event]:
 
 @pytest.fixture
 def connect(events: list[Event], clock: Clock) -> Callable[..., FinchConnect]:
-    """Makes the component of an application that opens Connect by itself."""
+    """Makes the component of an application that opens Connect with its own code."""
 
     def connect(**changes: Any) -> FinchConnect:
         options: dict[str, Any] = {
@@ -94,7 +102,7 @@ def finish(connect: Callable[..., FinchConnect]) -> Callable[..., Outcome]:
     ],
     ids=["method", "prefetch", "malformed", "signed out"],
 )
-def test_what_is_no_return_is_reported_as_loudly_as_it_deserves(
+def test_a_refused_request_is_reported_at_the_level_of_its_reason(
     finish: Callable[..., Outcome],
     events: list[Event],
     request_: CallbackRequest,
@@ -115,7 +123,7 @@ def test_what_is_no_return_is_reported_as_loudly_as_it_deserves(
     ("query", "reason"),
     [("error=access_denied", "access_denied"), ("", "closed"), ("error=x", "error")],
 )
-def test_a_no_says_why_and_leads_to_where_the_application_said(
+def test_a_decline_has_its_reason_and_leads_to_return_to(
     finish: Callable[..., Outcome], events: list[Event], query: str, reason: str
 ) -> None:
     outcome = finish(CallbackRequest(query_string=query))
@@ -126,51 +134,8 @@ def test_a_no_says_why_and_leads_to_where_the_application_said(
     assert event.reason == reason
 
 
-@pytest.mark.parametrize(
-    ("away", "reason"),
-    [("unavailable", "unavailable"), ("schema", "schema_mismatch")],
-)
-def test_a_storage_that_is_away_is_named_and_asked_again_soon(
-    finish: Callable[..., Outcome], events: list[Event], away: str, reason: str
-) -> None:
-    storage = FaultyStorage(MemoryStorage())
-    if away == "schema":
-        storage.raises("claim", SchemaMismatch("run create-tables"))
-    else:
-        storage.down("claim")
-
-    outcome = finish(CODE, storage=storage)
-
-    [event] = events
-    assert outcome == Failed(
-        reference=event.reference or "",
-        return_to="/home",
-        reason="storage_unavailable",
-        retry_after=RETRY_AFTER_SECONDS,
-    )
-    assert (event.name, event.level) == ("finch.storage.unavailable", logging.ERROR)
-    assert event.reason == reason
-
-
-def test_a_spool_that_is_away_is_named_and_asked_again_soon(
-    finish: Callable[..., Outcome], events: list[Event], tmp_path: Path
-) -> None:
-    (tmp_path / "file").touch()
-
-    outcome = finish(CODE, spool=tmp_path / "file" / "spool")
-
-    [event] = events
-    assert outcome == Failed(
-        reference=event.reference or "",
-        return_to="/home",
-        reason="spool_unavailable",
-        retry_after=RETRY_AFTER_SECONDS,
-    )
-    assert (event.name, event.level) == ("finch.spool.unavailable", logging.ERROR)
-
-
 class NoKeys:
-    """A key service that is away."""
+    """A key service that is unavailable."""
 
     def wrap(self, key: bytes) -> bytes:
         return key + b"wrapped"
@@ -179,26 +144,62 @@ class NoKeys:
         raise TimeoutError
 
 
-def test_a_key_service_that_is_away_is_named_and_nothing_is_claimed(
-    finish: Callable[..., Outcome], events: list[Event]
-) -> None:
-    storage, key = Remembering(), wrapped_key("k1", provider=NoKeys())
+def no_storage(folder: Path) -> dict[str, Any]:
+    storage = FaultyStorage(MemoryStorage())
+    storage.down("claim")
+    return {"storage": storage}
 
-    outcome = finish(CODE, storage=storage, key=key, key_provider=NoKeys())
+
+def no_spool(folder: Path) -> dict[str, Any]:
+    (folder / "file").touch()
+    return {"spool": folder / "file" / "spool"}
+
+
+def no_key(folder: Path) -> dict[str, Any]:
+    service = NoKeys()
+    return {"key": wrapped_key("k1", provider=service), "key_provider": service}
+
+
+@pytest.mark.parametrize(
+    ("options", "page", "reason"),
+    [
+        (no_storage, "storage", "unavailable"),
+        (lambda folder: {"storage": Remembering()}, "storage", "schema_mismatch"),
+        (no_spool, "spool", "unwritable"),
+        (no_key, "key", "TimeoutError"),
+    ],
+    ids=["storage", "tables", "spool", "key"],
+)
+def test_what_is_unavailable_is_named_and_may_be_asked_again_soon(
+    finish: Callable[..., Outcome],
+    events: list[Event],
+    tmp_path: Path,
+    options: Callable[[Path], dict[str, Any]],
+    page: str,
+    reason: str,
+) -> None:
+    outcome = finish(CODE, **options(tmp_path))
 
     [event] = events
     assert outcome == Failed(
         reference=event.reference or "",
         return_to="/home",
-        reason="key_unavailable",
+        reason=f"{page}_unavailable",
         retry_after=RETRY_AFTER_SECONDS,
     )
-    assert (event.name, event.level) == ("finch.key.unavailable", logging.ERROR)
-    assert event.reason == "TimeoutError"
+    assert (event.name, event.level) == (f"finch.{page}.unavailable", logging.ERROR)
+    assert event.reason == reason
+
+
+def test_a_key_that_is_unavailable_prevents_the_claim(finish: Callable[..., Outcome]) -> None:
+    storage, key = Remembering(), wrapped_key("k1", provider=NoKeys())
+
+    finish(CODE, storage=storage, key=key, key_provider=NoKeys())
+
     assert storage.claims == []
 
 
-def test_a_claim_says_who_may_have_the_code_and_until_when(
+def test_a_claim_states_the_customers_and_the_lease(
     finish: Callable[..., Outcome], clock: Clock
 ) -> None:
     storage = Remembering()
@@ -218,7 +219,7 @@ def test_a_claim_says_who_may_have_the_code_and_until_when(
     assert len(first.attempt_id) == 32
 
 
-def test_a_claim_by_a_state_takes_its_flow_and_its_failure_leads_back_there(
+def test_a_claim_by_a_state_takes_its_flow_and_a_failure_leads_to_its_return_to(
     connect: Callable[..., FinchConnect],
 ) -> None:
     storage = Remembering()
@@ -242,7 +243,7 @@ def test_a_claim_by_a_state_takes_its_flow_and_its_failure_leads_back_there(
     assert away.return_to == "/settings"
 
 
-def test_a_claim_that_lands_after_its_request_gave_up_is_freed_by_the_next(
+def test_a_claim_that_lands_after_its_request_gave_up_is_released_by_the_next(
     connect: Callable[..., FinchConnect],
 ) -> None:
     storage = FaultyStorage(MemoryStorage())
@@ -260,7 +261,7 @@ def test_a_claim_that_lands_after_its_request_gave_up_is_freed_by_the_next(
 
 
 @pytest.mark.parametrize("customer_id", ["acme", "umbrella"])
-def test_a_spooled_token_keeps_finchs_id_at_once_and_on_a_reload(
+def test_a_spooled_token_has_the_same_request_id_on_every_reload(
     fake: FakeFinch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, customer_id: str
 ) -> None:
     monkeypatch.setattr(exchange, "SETTLE_PAUSES", (0.0, 0.0, 0.0))
@@ -273,12 +274,16 @@ def test_a_spooled_token_keeps_finchs_id_at_once_and_on_a_reload(
     storage.down("settle")
 
     first, again = finch.finish(request), finch.finish(request)
+    storage.heal()
+    later = finch.finish(request)
 
     # Where Finch named another customer than the flow's, the token waits for an operator.
-    kind = Finishing if customer_id == "acme" else Invalid
-    told = again.first if isinstance(again, Repeated) else again
-    assert isinstance(first, kind)
-    assert told == first
-    assert told.request_id == first.request_id
+    before, after = (Finishing, Connected) if customer_id == "acme" else (Invalid, Invalid)
+    repeated = again.first if isinstance(again, Repeated) else again
+    assert isinstance(first, before)
+    assert repeated == first
+    assert isinstance(later, Repeated)
+    assert isinstance(later.first, after)
+    assert {each.request_id for each in (first, repeated, later.first)} == {first.request_id}
     assert first.request_id is not None
     assert first.return_to == "/settings"

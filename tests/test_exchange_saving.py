@@ -126,16 +126,16 @@ def test_without_a_spool_the_loss_is_reported(
     assert {event.attempt_id for event in desk.events} == {settled.attempt_id}
 
 
-def test_a_worker_that_is_ended_leaves_its_token_in_the_spool(desk: Desk, settled: Attempt) -> None:
-    def end() -> None:
-        raise SystemExit(1)
+@pytest.mark.parametrize("end", [SystemExit, KeyboardInterrupt])
+def test_a_worker_that_is_ended_leaves_its_token_in_the_spool(
+    desk: Desk, settled: Attempt, end: type[BaseException]
+) -> None:
+    desk.storage.raises("settle", end())
 
-    desk.storage.before("settle", end)
-
-    with pytest.raises(SystemExit):
+    with pytest.raises(end):
         desk.exchange._save(settled, a_connection())
 
-    assert desk.told == [("finch.storage.unavailable", logging.ERROR, "SystemExit"), SPOOLED]
+    assert desk.told == [("finch.storage.unavailable", logging.ERROR, end.__name__), SPOOLED]
     [entry] = desk.spool.entries()
     assert (entry.attempt, entry.connection) == (settled, a_connection())
 

@@ -14,8 +14,6 @@ from finch_middleware.errors import StorageUnavailable
 from finch_middleware.storage.protocol import Storage
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.faults import troubles
-from tests.faults.cutting_proxy import CuttingProxy
-from tests.faults.disks import filled
 from tests.faulty_storage import FaultyStorage
 from tests.site import CALLBACK, Answer, Browser, Site
 from tests.storages import ServerOf
@@ -123,25 +121,6 @@ def test_claim_storage_down_or_hanging_on_a_server_spends_nothing_and_a_reload_c
     assert tokens_of(site, "acme") == list(fake.ledger.tokens)
 
 
-@pytest.mark.full
-def test_claim_storage_down_connections_that_the_server_ended_are_replaced(
-    fake: FakeFinch,
-    make_site: Callable[..., Site],
-    storage_on: Callable[..., Storage],
-    server_of: ServerOf,
-) -> None:
-    server = server_of("postgresql")
-    site = make_site(storage=storage_on(server))
-    browser = Browser(site)
-    callback = fake.allow(browser.location())
-
-    troubles.end_backends(server)
-    answer = browser.get(callback)
-
-    assert "finch=connected" in answer.location
-    assert fake.ledger.calls("token") == 1
-
-
 def test_claim_storage_hangs_and_its_late_claim_does_not_bar_the_reload(
     fake: FakeFinch, site: Site, browser: Browser, callback: str, faulty: FaultyStorage
 ) -> None:
@@ -194,24 +173,6 @@ def test_claim_storage_hangs_and_what_a_process_remembers_of_it_has_a_bound(
     assert "finch=connected" in answer.location
 
 
-@pytest.mark.usefixtures("impatient")
-def test_claim_sqlite_locked_by_another_process_spends_nothing(
-    fake: FakeFinch, make_site: Callable[..., Site], tmp_path: Path
-) -> None:
-    site = make_site()
-    browser = Browser(site)
-    callback = fake.allow(browser.location())
-
-    with troubles.sqlite_locked(str(tmp_path / "finch.db")):
-        refused = browser.get(callback)
-    answer = browser.get(callback)
-
-    assert refused_at_the_claim(refused, site)
-    assert site.events[0].reason == "busy"
-    assert "finch=connected" in answer.location
-    assert fake.ledger.calls("token") == 1
-
-
 @pytest.mark.parametrize(
     "faults",
     [["pwrite64:error=ENOSPC:when=1+"], ["fdatasync:error=EIO:when=1", "fsync:error=EIO:when=1"]],
@@ -228,24 +189,6 @@ def test_claim_disk_full_or_sync_error_spends_nothing_and_the_database_opens(
     # By the reload that the campaign makes; the worker presented none.
     assert worker.figures.presented == presented + 1
     assert not worker.figures.faults
-
-
-def test_claim_disk_full_is_reported_by_its_name(
-    fake: FakeFinch, make_site: Callable[..., Site], small_disk: Path, tmp_path: Path
-) -> None:
-    site = make_site(storage=f"sqlite:///{small_disk}/finch.db", spool=tmp_path / "spool")
-    browser = Browser(site)
-    callback = fake.allow(browser.location())
-
-    with filled(small_disk):
-        refused = browser.get(callback)
-    presented = fake.ledger.presented(code_of(callback))
-    answer = browser.get(callback)
-
-    assert refused_at_the_claim(refused, site)
-    assert site.events[0].reason == "full"
-    assert presented == 0
-    assert "finch=connected" in answer.location
 
 
 @pytest.mark.parametrize("fault", ["cut", "twice"])
@@ -277,30 +220,6 @@ def test_claim_commit_unknown_is_not_released_by_a_second_click(
 
     assert [answer.status for answer in answers] == [303, 303]
     assert fake.ledger.calls("token") == 1
-
-
-@pytest.mark.parametrize("forwarded", [True, False], ids=["landed", "lost"])
-def test_claim_commit_unknown_on_a_server_continues_with_its_own_or_spends_nothing(
-    fake: FakeFinch,
-    make_site: Callable[..., Site],
-    storage_on: Callable[..., Storage],
-    server_of: ServerOf,
-    proxy: CuttingProxy,
-    forwarded: bool,
-) -> None:
-    site = make_site(storage=storage_on(server_of("postgresql"), url=proxy.url))
-    browser = Browser(site)
-    callback = fake.allow(browser.location())
-    proxy.cut_at_commit(forwarded=forwarded)
-
-    first = browser.get(callback)
-    presented = fake.ledger.presented(code_of(callback))
-    reload = browser.get(callback)
-
-    assert proxy.cut
-    assert (first.status, presented) == ((303, 1) if forwarded else (503, 0))
-    assert "finch=connected" in reload.location
-    assert fake.ledger.presented(code_of(callback)) == 1
 
 
 def test_claim_killed_before_the_exchange_is_reported_once_after_the_lease(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
@@ -50,13 +48,6 @@ def postgresql_locked(server: Server) -> Iterator[None]:
         other.execute("LOCK TABLE finch_attempts IN ACCESS EXCLUSIVE MODE")
         yield
         other.rollback()
-
-
-def end_backends(server: Server) -> None:
-    """End every connection to a PostgreSQL but the one that does it."""
-    others = "FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type LIKE 'client%'"
-    _postgresql(server, f"SELECT pg_terminate_backend(pid) {others}")
-    _until(lambda: _postgresql(server, f"SELECT count(*) {others}") == 0)
 
 
 @contextmanager
@@ -113,26 +104,6 @@ def redis_paused(server: Server) -> Iterator[None]:
         client.client_pause(2500)
         yield
         client.ping()
-
-
-_HOLDER = """
-import sqlite3, sys
-database = sqlite3.connect(sys.argv[1], isolation_level=None)
-database.execute("BEGIN EXCLUSIVE")
-print("held", flush=True)
-sys.stdin.read()
-"""
-
-
-@contextmanager
-def sqlite_locked(path: str) -> Iterator[None]:
-    """Another process writes, and does not end."""
-    command = [sys.executable, "-c", _HOLDER, path]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
-        assert holder.stdout is not None
-        holder.stdout.readline()
-        yield
-        holder.communicate()
 
 
 def _libpq(server: Server) -> str:
