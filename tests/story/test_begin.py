@@ -8,19 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
 
 from finch_middleware import (
     AlreadyConnected,
-    ConnectSession,
-    FinchRefused,
     UsageError,
 )
 from finch_middleware.errors import Unavailable
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.faulty_storage import FaultyStorage
 from tests.site import CALLBACK, SAME_ORIGIN_FETCH, Browser, Site
-from tests.story.oracle import tokens_of
 
 
 def test_every_argument_reaches_finch(fake: FakeFinch, make_site: Callable[..., Site]) -> None:
@@ -72,28 +68,6 @@ def test_a_connection_that_finch_does_not_name_cannot_be_renewed(
     assert caught.value.connection_id is None
 
 
-def test_a_session_of_the_application_is_opened_as_it_is(
-    fake: FakeFinch, site: Site, browser: Browser
-) -> None:
-    created = _own_session(fake, redirect_uri=site.origin + CALLBACK)
-    site.opening["session"] = created
-
-    location = browser.location("acme")
-    answer = browser.get(fake.allow(location))
-
-    assert location.startswith(created.connect_url + "&state=")
-    assert fake.ledger.calls("sessions") == 1
-    assert "finch=connected" in answer.location
-    assert tokens_of(site, "acme") == list(fake.ledger.tokens)
-
-
-def test_a_beginning_needs_no_request(fake: FakeFinch, site: Site) -> None:
-    response = _begin(site)
-
-    assert response.status_code == 303
-    assert len(response.headers.getlist("Set-Cookie")) == 1
-
-
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -114,13 +88,6 @@ def test_an_impossible_argument_is_an_error_and_asks_nobody(
 
     assert fake.ledger.calls("sessions") == 0
     assert faulty.calls == []
-
-
-def test_what_finch_refuses_is_an_error_with_its_name(fake: FakeFinch, site: Site) -> None:
-    with pytest.raises(FinchRefused) as caught:
-        _begin(site, products=["astrology"])
-
-    assert caught.value.name == "bad_request"
 
 
 FINCH_AWAY = {
@@ -209,19 +176,3 @@ def test_the_page_of_one_absence_can_be_made_again(fake: FakeFinch, site: Site) 
 def _begin(site: Site, **arguments: Any) -> Any:
     given = {"customer_id": "acme", "customer_name": "Acme Inc.", **arguments}
     return site.finch.begin(**given)
-
-
-def _own_session(fake: FakeFinch, *, redirect_uri: str) -> ConnectSession:
-    answer = requests.post(
-        f"{fake.api_url}/connect/sessions",
-        json={
-            "customer_id": "acme",
-            "customer_name": "Acme Inc.",
-            "products": ["company", "directory"],
-            "redirect_uri": redirect_uri,
-        },
-        auth=(fake.client_id, fake.client_secret),
-        headers={"Finch-API-Version": "2020-09-17"},
-        timeout=10,
-    ).json()
-    return ConnectSession(answer["session_id"], answer["connect_url"])

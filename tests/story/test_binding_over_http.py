@@ -41,19 +41,6 @@ def test_another_browser_cannot_finish_a_flow(
 
 
 @every_way
-def test_a_ticket_holds_for_its_time_and_a_minutes_skew(
-    fake: FakeFinch, site: Site, browser: Browser, clock: Clock, flow: str
-) -> None:
-    comeback = allowed(fake, browser, flow=flow)
-    clock.move(timedelta(minutes=61))
-
-    answer = comeback.brought_by(browser)
-
-    assert connected(answer)
-    assert tokens_of(site, "acme") == list(fake.ledger.tokens)
-
-
-@every_way
 def test_a_ticket_whose_time_is_over_spends_and_keeps_nothing(
     fake: FakeFinch, site: Site, browser: Browser, clock: Clock, flow: str
 ) -> None:

@@ -92,27 +92,3 @@ def test_a_form_that_the_browser_sends_is_answered_with_a_redirect(
 
     assert answer.status == 303
     assert answer.location.startswith("/settings?finch=connected&finch_ref=")
-
-
-def test_a_link_to_an_embedded_return_is_refused(
-    fake: FakeFinch, site: Site, browser: Browser
-) -> None:
-    opened = browser.embedded()
-    handed = fake.allow_embedded(opened["session_id"], state=opened["state"])
-
-    answer = browser.get(f"{CALLBACK}?{urlencode(handed)}")
-
-    assert answer.status == 403
-    assert fake.ledger.presented(handed["code"]) == 0
-
-
-def test_a_connected_customer_is_reauthenticated_in_the_page_too(
-    fake: FakeFinch, site: Site, browser: Browser
-) -> None:
-    for _ in range(2):
-        opened = browser.embedded()
-        answer = browser.fetch(fake.allow_embedded(opened["session_id"], state=opened["state"]))
-
-    assert answer.json["outcome"] == "connected"
-    assert "redirect_uri" not in fake.ledger.sessions[1].fields
-    assert tokens_of(site, "acme") == [fake.ledger.tokens[1]]

@@ -12,7 +12,6 @@ from finch_middleware import (
     CallbackRequest,
     Connected,
     Connection,
-    Event,
     Outcome,
     Repeated,
     Response,
@@ -21,12 +20,12 @@ from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import FakeFinch
 from tests.faulty_storage import FaultyStorage
 from tests.site import Browser, Site
-from tests.story.oracle import attempt_of, code_of, tokens_of
+from tests.story.oracle import attempt_of, code_of
 from tests.story.ways import both_ways
 
 
 class Noted:
-    """An `on_connected` that raises as often as it is told to."""
+    """An `on_connected` that raises at its first *failures* calls."""
 
     def __init__(self, *, failures: int = 0) -> None:
         self.failures = failures
@@ -82,25 +81,7 @@ def test_an_on_connected_that_raises_is_called_again_after_the_lease(
     assert event.reason == "on_connected"
 
 
-def test_an_owed_on_connected_of_a_connection_that_is_gone_is_not_called(
-    fake: FakeFinch, make_site: Callable[..., Site], clock: Clock
-) -> None:
-    noted = Noted(failures=1)
-    site = make_site(on_connected=noted)
-    browser = Browser(site)
-    callback = fake.allow(browser.location())
-    browser.get(callback)
-    site.finch.storage.delete(fake.ledger.codes[0].connection_id)
-    clock.move(timedelta(seconds=61))
-
-    answer = browser.get(callback)
-
-    assert "finch=connected" in answer.location
-    assert len(noted.connections) == 1
-    assert len(site.named("finch.hook.failed")) == 1
-
-
-def test_on_connected_runs_for_a_token_that_came_home_from_the_spool(
+def test_on_connected_runs_for_a_token_recovered_from_the_spool(
     fake: FakeFinch,
     make_site: Callable[..., Site],
     faulty: FaultyStorage,
@@ -121,25 +102,8 @@ def test_on_connected_runs_for_a_token_that_came_home_from_the_spool(
     assert [each.access_token.reveal() for each in noted.connections] == list(fake.ledger.tokens)
 
 
-def test_an_on_event_that_raises_harms_nobody(
-    fake: FakeFinch, make_site: Callable[..., Site], caplog: pytest.LogCaptureFixture
-) -> None:
-    def broken(event: Event) -> None:
-        raise RuntimeError("the alarm is broken")
-
-    site = make_site(on_event=broken)
-    browser = Browser(site)
-
-    answer = browser.get(fake.allow(browser.location()))
-
-    assert "finch=connected" in answer.location
-    assert tokens_of(site, "acme") == list(fake.ledger.tokens)
-    messages = [r.getMessage() for r in caplog.records if r.name == "finch_middleware"]
-    assert any("finch.hook.failed on_event" in message for message in messages)
-
-
 @both_ways
-def test_an_answer_of_the_application_keeps_our_cookie(
+def test_a_response_of_the_application_keeps_our_cookie(
     fake: FakeFinch, make_site: Callable[..., Site]
 ) -> None:
     seen: list[Outcome] = []
@@ -166,22 +130,19 @@ def test_an_answer_of_the_application_keeps_our_cookie(
     assert fake.ledger.calls("token") == 1
 
 
-def test_an_answer_of_none_leaves_it_to_us(fake: FakeFinch, make_site: Callable[..., Site]) -> None:
-    site = make_site(render=lambda outcome, request: None)
-    browser = Browser(site)
-
-    answer = browser.get(fake.allow(browser.location()))
-
-    assert "finch=connected" in answer.location
+def _raise(outcome: Outcome, request: CallbackRequest) -> Response:
+    raise RuntimeError("no such template")
 
 
-def test_an_answer_that_raises_costs_nobody_their_page(
-    fake: FakeFinch, make_site: Callable[..., Site]
+@pytest.mark.parametrize(
+    ("render", "failures"),
+    [(lambda *_: None, 0), (lambda *_: "connected, thanks", 1), (_raise, 1)],
+    ids=["None", "no response", "raises"],
+)
+def test_a_render_that_returns_no_response_leaves_the_page_to_us(
+    fake: FakeFinch, make_site: Callable[..., Site], render: Any, failures: int
 ) -> None:
-    def broken(outcome: Outcome, request: CallbackRequest) -> Response:
-        raise RuntimeError("no such template")
-
-    site = make_site(render=broken)
+    site = make_site(render=render)
     browser = Browser(site)
     callback = fake.allow(browser.location())
 
@@ -189,25 +150,12 @@ def test_an_answer_that_raises_costs_nobody_their_page(
 
     assert "finch=connected" in first.location
     assert second.location == first.location
-    assert [event.reason for event in site.named("finch.hook.failed")] == ["render", "render"]
+    reasons = [event.reason for event in site.named("finch.hook.failed")]
+    assert reasons == ["render"] * 2 * failures
     assert len(first.headers.get_all("Set-Cookie") or []) == 1
 
 
-def test_an_answer_that_is_no_response_costs_nobody_their_page(
-    fake: FakeFinch, make_site: Callable[..., Site]
-) -> None:
-    site = make_site(render=lambda outcome, request: "connected, thanks")
-    browser = Browser(site)
-
-    answer = browser.get(fake.allow(browser.location()))
-
-    assert "finch=connected" in answer.location
-    assert [event.reason for event in site.named("finch.hook.failed")] == ["render"]
-
-
-def test_an_answer_may_be_given_to_failures_too(
-    fake: FakeFinch, make_site: Callable[..., Site]
-) -> None:
+def test_render_gets_failures_too(fake: FakeFinch, make_site: Callable[..., Site]) -> None:
     def render(outcome: Outcome, request: CallbackRequest) -> Response:
         return Response(type(outcome).__name__)
 

@@ -14,7 +14,7 @@ from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import FakeFinch
 from finch_middleware.web.texts import TEXTS
 from tests.site import CALLBACK, NAVIGATION, Answer, Browser, Site
-from tests.story.oracle import attempt_of, code_of, exchanges, nothing_stored, tokens_of
+from tests.story.oracle import attempt_of, code_of, exchanges, tokens_of
 from tests.story.ways import allowed, both_ways, connected, every_way
 
 Login = str | int | Collection[Any] | None
@@ -99,23 +99,6 @@ def test_nobody_who_signed_out_meanwhile_loses_the_flow(
 
     assert "Please sign in again" in signed_out.text
     assert "finch=connected" in answer.location
-
-
-@both_ways
-def test_a_reload_after_signing_out_shows_nothing(
-    fake: FakeFinch, make_site: Callable[..., Site]
-) -> None:
-    session = Session("acme")
-    site = make_site(customer_of=session)
-    browser = Browser(site)
-    callback = fake.allow(browser.location())
-    browser.get(callback)
-
-    session.login = None
-    answer = browser.get(callback)
-
-    assert answer.status == 400
-    assert fake.ledger.calls("token") == 1
 
 
 @both_ways
@@ -222,63 +205,6 @@ def test_a_login_with_several_employers_gets_the_one_of_the_answer(
     attempt = attempt_of(site, fake, code)
     assert attempt is not None
     assert attempt.customer_ids == ("12", "acme", "umbrella")
-
-
-@flows
-def test_a_code_of_a_customer_of_another_login_is_quarantined(
-    fake: FakeFinch, make_site: Callable[..., Site], flow: str
-) -> None:
-    site = make_site(opened_by="application", flow=flow, customer_of=Session(["acme", "initech"]))
-    code = _code(fake, site, "umbrella", flow=flow)
-
-    answer = _returned(Browser(site), code, flow=flow)
-
-    assert answer.status == 403
-    assert nothing_stored(site)
-    assert len(list(site.finch.storage.quarantined())) == 1
-
-
-@flows
-def test_nobody_signed_in_means_nothing_presented(
-    fake: FakeFinch, make_site: Callable[..., Site], flow: str
-) -> None:
-    site = make_site(opened_by="application", flow=flow, customer_of=Session(None))
-    code = _code(fake, site, "acme", flow=flow)
-
-    answer = _returned(Browser(site), code, flow=flow)
-
-    assert answer.status == 400
-    assert [event.reason for event in site.named("finch.callback.rejected")] == ["signed_out"]
-    assert fake.ledger.presented(code) == 0
-
-
-@flows
-def test_a_replay_by_another_login_is_refused(
-    fake: FakeFinch, make_site: Callable[..., Site], flow: str
-) -> None:
-    session = Session("acme")
-    site = make_site(opened_by="application", flow=flow, customer_of=session)
-    code = _code(fake, site, "acme", flow=flow)
-    _returned(Browser(site), code, flow=flow)
-
-    session.login = "umbrella"
-    answer = _returned(Browser(site), code, flow=flow)
-
-    assert answer.status == 400
-    assert [e.reason for e in site.named("finch.callback.rejected")] == ["already_used"]
-    assert fake.ledger.presented(code) == 1
-
-
-def test_a_link_cannot_bring_an_embedded_code_of_the_application(
-    fake: FakeFinch, make_site: Callable[..., Site]
-) -> None:
-    site = make_site(opened_by="application", flow="embedded", customer_of=Session("acme"))
-    code = _code(fake, site, "acme", flow="embedded")
-
-    answer = Browser(site).get(f"{CALLBACK}?code={code}")
-
-    assert answer.status == 403
-    assert fake.ledger.presented(code) == 0
 
 
 @both_ways

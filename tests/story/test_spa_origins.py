@@ -53,13 +53,6 @@ def test_a_page_of_a_named_origin_connects_and_may_read_the_answers(
         assert "Origin" in (each.headers["Vary"] or "")
 
 
-def test_no_origin_is_named_by_default(make_site: Callable[..., Site]) -> None:
-    answer = Browser(make_site()).request("OPTIONS", CALLBACK, headers=from_page())
-
-    assert not [name for name in answer.headers if name.startswith("Access-Control")]
-    assert "Origin" not in (answer.headers["Vary"] or "")
-
-
 def test_a_redirect_returns_to_a_named_origin(
     fake: FakeFinch, make_site: Callable[..., Site]
 ) -> None:

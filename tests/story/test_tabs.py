@@ -13,8 +13,6 @@ from tests.site import Browser, Site
 from tests.story.oracle import code_of, tokens_of
 from tests.story.ways import both_ways
 
-KEPT = 5
-
 
 @pytest.fixture
 def begin(fake: FakeFinch, site: Site, browser: Browser, clock: Clock) -> Callable[..., str]:
@@ -53,16 +51,3 @@ def test_two_tabs_end_in_either_order(
         assert reloads[number].location == answers[number].location
         assert fake.ledger.presented(code_of(callbacks[number])) == 1
     assert {tokens_of(site, each)[0] for each in customers} <= set(fake.ledger.tokens)
-
-
-def test_other_cookies_of_the_site_are_left_alone(
-    fake: FakeFinch, site: Site, browser: Browser, begin: Callable[..., str]
-) -> None:
-    browser.cookies.update({"session": "theirs", "finch": "odd", "quoted": '"a;b'})
-
-    callbacks = [begin("acme") for _ in range(7)]
-    answer = browser.get(callbacks[-1])
-
-    assert "finch=connected" in answer.location
-    assert {"session", "finch", "quoted"} <= set(browser.cookies)
-    assert len(browser.cookies) == KEPT + 3

@@ -10,7 +10,7 @@ import pytest
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.faulty_storage import FaultyStorage
-from tests.site import CALLBACK, Browser, Site
+from tests.site import Browser, Site
 from tests.story.oracle import code_of, same, tokens_of
 from tests.story.ways import (
     another,
@@ -142,21 +142,6 @@ def test_a_worker_that_settles_just_in_time_is_not_reported(
     assert same(late.result(), slow.result())
     assert connected(late.result())
     assert not faulty_site.named("finch.attempt.interrupted")
-
-
-def test_nobody_waits_for_the_response_to_somebody_elses_code(
-    fake: FakeFinch, site: Site, browser: Browser, callback: str
-) -> None:
-    stranger = Browser(site)
-    stranger.location("umbrella")
-    stranger.location("acme")
-
-    with while_finch_is_asked(fake, browser, callback) as first:
-        answer = stranger.get(f"{CALLBACK}?code={code_of(callback)}")
-
-    assert answer.status == 400
-    assert connected(first.result())
-    assert [e.reason for e in site.named("finch.callback.rejected")] == ["already_used"]
 
 
 @pytest.mark.parametrize("echo_state", [False], ids=["no-state"])
