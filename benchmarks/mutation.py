@@ -84,14 +84,16 @@ _MEMORY_ALONE = "not sqlite and not postgresql and not mysql and not redis"
 PARTS = {
     "tickets": Part(
         file="tickets.py",
-        tests=(
-            "tests/test_tickets.py",
-            "tests/test_ticket_cookies.py",
-            "tests/test_ticket_keys.py",
-        ),
+        tests=("tests/test_tickets.py", "tests/test_ticket_keys.py"),
     ),
     "vault": Part(
-        file="crypto/vault.py", tests=("tests/test_vault.py", "tests/test_vault_provider.py")
+        file="crypto/vault.py",
+        tests=(
+            "tests/test_vault.py",
+            "tests/test_vault_provider.py",
+            "tests/threats/test_database.py",
+        ),
+        selection="test_vault or t23_no or t23_a_row",
     ),
     "urls": Part(
         file="config/urls.py", tests=("tests/test_return_to.py", "tests/test_addresses.py")

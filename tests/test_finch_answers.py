@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Iterator
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from finch_middleware.errors import (
     BadResponse,
     ExchangeAmbiguous,
-    FinchFault,
 )
 from finch_middleware.finch.responses import completed_grant
 from finch_middleware.records import Grant
 from finch_middleware.secret import Secret
 from tests.asking import (
     GRANT,
-    SECOND,
     TOKEN,
     api_of,
     exchanged,
 )
-from tests.odd_server import Line, OddServer, answering, raw_answer
+from tests.odd_server import OddServer, answering, raw_answer
 
 
 def granted(body: bytes | dict[str, object], *headers: str) -> Grant:
@@ -337,56 +331,3 @@ def test_a_request_id_is_kept_if_it_is_printable(header: str, kept: str | None) 
         exchanged(api_of(server))
 
     assert (grant.request_id, caught.value.request_id) == (kept, kept)
-
-
-# -- whatever comes ------------------------------------------------------------------------------
-
-SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
-VALUES = st.recursive(
-    SCALARS,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner),
-    max_leaves=10,
-)
-ANSWERS = st.dictionaries(st.sampled_from([*GRANT, "other"]), VALUES)
-BODIES = st.one_of(
-    st.binary(max_size=300),
-    st.builds(lambda value: json.dumps(value).encode(), VALUES),
-    st.builds(lambda fields: json.dumps({**GRANT, **fields}).encode(), ANSWERS),
-    st.builds(lambda text, cut: text.encode()[:cut], st.just(json.dumps(GRANT)), st.integers(0)),
-)
-HEADER = st.text(st.characters(codec="latin-1", exclude_characters="\r\n"), max_size=40)
-STATUSES = st.sampled_from([200, 200, 200, 200, 201, 204, 299, 301, 400, 401, 404, 429, 500, 503])
-
-
-@pytest.fixture(scope="module")
-def scripted() -> Iterator[tuple[list[bytes], OddServer]]:
-    """The next response, and the server that sends it."""
-    script = [b""]
-
-    def behave(line: Line) -> None:
-        while line.request():
-            line.send(script[0])
-
-    with OddServer(behave) as server:
-        yield script, server
-
-
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
-@given(body=BODIES, status=STATUSES, request_id=HEADER, retry_after=HEADER, noise=HEADER)
-def test_nothing_but_our_errors_escapes_whatever_the_token_endpoint_sends(
-    scripted: tuple[list[bytes], OddServer],
-    body: bytes,
-    status: int,
-    request_id: str,
-    retry_after: str,
-    noise: str,
-) -> None:
-    script, server = scripted
-    lines = [f"Finch-Request-Id: {request_id}", f"Retry-After: {retry_after}", f"X: {noise}"]
-    script[0] = raw_answer(body, *lines, status=f"{status} Word")
-
-    with contextlib.suppress(FinchFault):
-        grant = exchanged(api_of(server), within=2 * SECOND)
-
-        assert str(token_of(grant)).isascii()
-        assert None not in (grant.provider_id, grant.client_type, grant.connection_type)

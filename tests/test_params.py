@@ -8,11 +8,8 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 
 from finch_middleware.errors import ReturnFault
-from finch_middleware.outcomes import INVALID_REASONS
 from finch_middleware.web.params import CallbackParams, parse_callback
 from finch_middleware.web.request import CallbackRequest
 
@@ -302,81 +299,3 @@ def test_a_return_shows_neither_code_nor_state() -> None:
 
     assert CODE not in text
     assert STATE not in text
-
-
-names = st.sampled_from(
-    ["code", "state", "error", "%63ode", "cod%65", "x", "", "code[]", "Code", "%ff", "%00"]
-)
-values = st.one_of(
-    st.sampled_from(
-        [CODE, STATE, "", "access_denied", "%FF", "%00", "%", "a" * 600, "+", "%E2%82%AC"]
-    ),
-    st.text(st.characters(max_codepoint=255), max_size=20),
-    st.text(max_size=8).map(quote),
-)
-queries = st.lists(
-    st.one_of(st.builds("{}={}".format, names, values), values), max_size=24
-).flatmap(lambda pairs: st.sampled_from(["&", "&&", ";"]).map(lambda mark: mark.join(pairs)))
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10) | st.just(CODE),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3),
-    max_leaves=6,
-)
-members = st.lists(st.tuples(names, json_values), max_size=6).map(
-    lambda pairs: "{" + ",".join(f"{json.dumps(n)}:{json.dumps(v)}" for n, v in pairs) + "}"
-)
-bodies = st.one_of(
-    queries.map(lambda text: text.encode("latin-1", errors="replace")),
-    members.map(str.encode),
-    st.binary(max_size=200),
-)
-
-
-@settings(max_examples=1000)
-@given(
-    st.sampled_from(["GET", "POST"]),
-    queries,
-    bodies,
-    st.sampled_from([FORM, JSON, "", "text/plain"]),
-)
-@example("POST", "code=x&code=y", b"", FORM)
-@example("GET", "\ud800", b"", "")
-def test_any_request_is_a_callback_or_a_known_fault(
-    method: str, query: str, body: bytes, kind: str
-) -> None:
-    headers = {"Content-Type": kind, "Content-Length": str(len(body))}
-    request = CallbackRequest(method=method, query_string=query, headers=headers, body=body)
-
-    refused = reason(request)
-    if refused is not None:
-        assert refused in INVALID_REASONS
-        return
-
-    returned = parse_callback(request)
-    code, state = shown(returned)
-    assert code is None or (1 <= len(code) <= 512 and code.isascii() and code.isprintable())
-    assert state is None or len(state) == 22
-    assert returned.declined in ("closed", "access_denied", "error")
-    assert not (code and returned.declined != "closed")
-
-
-@given(
-    st.permutations(["code", "state", "error"]).map(lambda order: order[0]),
-    st.lists(st.sampled_from(["x=1", "y=%41", f"z={CODE}", "w"]), max_size=8),
-    st.tuples(st.integers(0, 8), st.integers(0, 8)),
-    st.tuples(st.sampled_from([str, str.upper]), st.booleans()),
-)
-def test_any_duplicate_of_a_parameter_that_counts_is_refused(
-    name: str, filler: list[str], places: tuple[int, int], spelling: tuple[Any, bool]
-) -> None:
-    case, in_body = spelling
-    escaped = "".join(case(f"%{ord(character):02x}") for character in name)
-    pairs = list(filler)
-    pairs.insert(places[0], f"{name}={STATE}")
-    if in_body:
-        request = posted(f"{escaped}={STATE}", query="&".join(pairs))
-    else:
-        pairs.insert(places[1], f"{escaped}={STATE}")
-        request = got("&".join(pairs))
-
-    assert reason(request) == "malformed"

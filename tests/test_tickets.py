@@ -385,3 +385,14 @@ def test_a_refusal_does_not_repeat_the_customer_id() -> None:
         a_ticket(customer_id="canary\x00")
 
     assert "canary" not in str(refusal.value)
+
+
+def test_a_header_full_of_short_rubbish_costs_no_decryption(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr(Vault, "open", lambda self, sealed, **place: opened.append(sealed))
+
+    TICKETS.found([("__Host-finch-abcdefgh", "fm1." + "k" * 32 + ".AAAA")] * 5000)
+
+    assert opened == []

@@ -1,4 +1,4 @@
-"""Whatever a server does, the call ends with its deadline."""
+"""T19: whatever a server does, the call ends with its deadline."""
 
 from __future__ import annotations
 
@@ -64,7 +64,9 @@ SCHEMES = pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 
 @SCHEMES
 @pytest.mark.parametrize("behave", BEFORE_A_STATUS.values(), ids=list(BEFORE_A_STATUS))
-def test_a_response_that_does_not_come_ends_with_the_deadline(behave: Behaviour, tls: bool) -> None:
+def test_t19_a_response_that_does_not_come_ends_with_the_deadline(
+    behave: Behaviour, tls: bool
+) -> None:
     client = trusting()
     with OddServer(behave, tls=authority().server() if tls else None) as server:
         result = first(lambda within: ask(server, transport=client, within=within), reached=began)
@@ -74,7 +76,7 @@ def test_a_response_that_does_not_come_ends_with_the_deadline(behave: Behaviour,
 
 @SCHEMES
 @pytest.mark.parametrize("behave", WITHIN_A_BODY.values(), ids=list(WITHIN_A_BODY))
-def test_a_body_that_does_not_end_ends_with_the_deadline_and_keeps_its_status(
+def test_t19_a_body_that_does_not_end_ends_with_the_deadline_and_keeps_its_status(
     behave: Behaviour, tls: bool
 ) -> None:
     client = trusting()
@@ -98,7 +100,9 @@ def read_slowly(line: Line) -> None:
     [(stall, False), (stall, True), (read_slowly, True)],
     ids=["stops", "stops-tls", "slows-tls"],
 )
-def test_a_server_that_hardly_reads_ends_with_the_deadline(behave: Behaviour, tls: bool) -> None:
+def test_t19_a_server_that_hardly_reads_ends_with_the_deadline(
+    behave: Behaviour, tls: bool
+) -> None:
     client, body = trusting(), b"x" * 20_000_000
     with OddServer(behave, tls=authority().server() if tls else None) as server:
         result = first(
@@ -114,7 +118,7 @@ def drip_handshake(line: Line) -> None:
 
 
 @pytest.mark.parametrize("behave", [stall, drip_handshake])
-def test_a_tls_handshake_that_does_not_end_ends_with_the_deadline(behave: Behaviour) -> None:
+def test_t19_a_tls_handshake_that_does_not_end_ends_with_the_deadline(behave: Behaviour) -> None:
     with OddServer(behave) as server:
         assert ask(over_tls(server), within=0.2 * SECOND) == UNREACHABLE
 
@@ -133,7 +137,7 @@ def full_address(host: str) -> Iterator[tuple[str, int]]:
         yield full.getsockname()
 
 
-def test_a_connect_that_is_not_accepted_ends_with_the_deadline() -> None:
+def test_t19_a_connect_that_is_not_accepted_ends_with_the_deadline() -> None:
     with OddServer(stall) as server, full_address("127.0.0.1") as (_, port):
         server.url = f"http://127.0.0.1:{port}"
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import ssl
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +24,7 @@ from tests.asking import (
     ask,
     trusting,
 )
-from tests.odd_server import OddServer, answering, authority, connect_proxy, raw_answer, stall
+from tests.odd_server import OddServer, answering, authority, connect_proxy, raw_answer
 from tests.test_finch_secrets import shown_by
 
 # -- TLS --
@@ -184,57 +181,3 @@ def test_no_refusal_shows_the_password_of_a_proxy(refused: Callable[[], object])
         refused()
 
     assert PASSWORD not in shown_by(caught.value)
-
-
-SEND = """
-import sys
-from datetime import timedelta
-from finch_middleware.finch.transport import Deadline, Request, Transport
-
-url, bundle = sys.argv[1:]
-request = Request(method="GET", url=url, headers={"X": "y"})
-result = Transport(ca_bundle=bundle or None).send(request, deadline=Deadline(timedelta(seconds=9)))
-print(getattr(result, "status", None), getattr(result, "reason", None), end="")
-"""
-
-
-def send_in_a_process(url: str, bundle: str, environment: dict[str, str]) -> str:
-    command = [sys.executable, "-c", SEND, url, bundle]
-    env = {**os.environ, **environment}
-    return subprocess.run(command, env=env, capture_output=True, check=True, text=True).stdout
-
-
-def test_the_environment_changes_nothing(tmp_path: Path) -> None:
-    (tmp_path / "netrc").write_text("machine 127.0.0.1 login someone password something\n")
-    keys = tmp_path / "keys.log"
-    with (
-        OddServer(answering(raw_answer(b"{}")), tls=authority().server()) as server,
-        OddServer(answering(raw_answer(b"{}"))) as plain,
-        OddServer(stall) as proxy,
-    ):
-        names = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy"]
-        environment = {
-            **dict.fromkeys(names, proxy.url),
-            "NO_PROXY": "",
-            "NETRC": str(tmp_path / "netrc"),
-            "SSLKEYLOGFILE": str(keys),
-        }
-
-        over_tls = send_in_a_process(server.url, str(authority().bundle), environment)
-        over_plain = send_in_a_process(plain.url, "", environment)
-
-        assert (over_tls, over_plain) == ("200 None", "200 None")
-        assert proxy.accepted == 0
-        assert b"authorization" not in (server.requests[0] + plain.requests[0]).lower()
-    assert not keys.exists()
-
-
-def test_no_authority_is_taken_from_the_environment() -> None:
-    names = ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"]
-    environment = dict.fromkeys(names, str(authority().bundle))
-    environment["SSL_CERT_DIR"] = str(authority().bundle.parent)
-    with OddServer(answering(raw_answer(b"{}")), tls=authority().server()) as server:
-        result = send_in_a_process(server.url, "", environment)
-
-        assert server.received_bytes == 0
-    assert result == "None unreachable"

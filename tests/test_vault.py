@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import base64
-import itertools
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,7 +15,6 @@ from finch_middleware.crypto.vault import KeyedHash, Vault, pack
 from finch_middleware.errors import CannotOpen, KeyUnavailable
 from finch_middleware.records import SealedToken
 from finch_middleware.secret import Secret
-from finch_middleware.testing.sample_records import a_connection
 
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 ANY_TEXT = st.text(st.characters(codec=None, exclude_categories=()))
@@ -93,14 +91,6 @@ def test_every_flipped_bit_is_refused() -> None:
         assert refused(with_payload(bytes(flipped)))
 
 
-def test_every_bit_flipped_in_the_text_itself_is_refused() -> None:
-    sealed = VAULT.seal(PLAIN, purpose="ticket")
-
-    for place, bit in itertools.product(range(len(sealed)), range(8)):
-        odd = chr(ord(sealed[place]) ^ (1 << bit))
-        assert refused(sealed[:place] + odd + sealed[place + 1 :])
-
-
 def test_every_truncation_of_the_text_and_of_the_payload_is_refused() -> None:
     sealed = VAULT.seal(PLAIN, purpose="ticket")
     payload = payload_of(sealed)
@@ -169,32 +159,6 @@ def test_a_changed_key_id_is_refused_even_for_the_same_key() -> None:
 
     assert not refused(with_payload(payload, "k1"), vault=vault)
     assert all(refused(with_payload(payload, each), vault=vault) for each in ("k0", "k2", "k9", ""))
-
-
-def test_no_row_opens_in_the_place_of_another() -> None:
-    rows = [
-        a_connection(f"connection-{number}", customer_id=f"customer-{number % 4}")
-        for number in range(12)
-    ]
-    sealed = [
-        VAULT.seal_grant(PLAIN, connection_id=row.connection_id, customer_id=row.customer_id)
-        for row in rows
-    ]
-
-    for (here, row), (there, token) in itertools.product(enumerate(rows), enumerate(sealed)):
-        moved = a_connection(row.connection_id, customer_id=row.customer_id, sealed=token)
-        if here == there:
-            assert VAULT.open_grant(moved) == PLAIN
-        else:
-            with pytest.raises(CannotOpen):
-                VAULT.open_grant(moved)
-
-
-def test_a_row_handed_to_another_customer_does_not_open() -> None:
-    token = VAULT.seal_grant(PLAIN, connection_id="c", customer_id="acme")
-
-    with pytest.raises(CannotOpen):
-        VAULT.open_grant(a_connection("c", customer_id="evil", sealed=token))
 
 
 @given(st.text())

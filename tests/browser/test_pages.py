@@ -94,19 +94,6 @@ def test_the_begin_page_is_shown_in_no_frame(
         expect(page.frame_locator("iframe").get_by_role("button")).to_have_count(0)
 
 
-def test_an_expired_flow_is_told_so_and_spends_no_code(
-    page: playwright.Page, fake: FakeFinch, address: str, clock: Clock
-) -> None:
-    press(page, address)
-    page.wait_for_url(f"{fake.connect_origin}/authorize?**")
-
-    clock.move(timedelta(hours=2))
-    page.get_by_role("button", name="Allow").click()
-
-    expect(page.get_by_role("heading")).to_have_text("This took too long")
-    assert fake.ledger.calls("token") == 0
-
-
 def test_start_again_leads_to_finch_at_once(
     page: playwright.Page, fake: FakeFinch, address: str, clock: Clock
 ) -> None:

@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Event
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from werkzeug.http import parse_cookie
 
-from finch_middleware import FinchConnect
 from finch_middleware.crypto.keys import new_key
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.browser.kit import sync_api
@@ -202,44 +199,6 @@ def test_a_slow_finch_is_waited_for_and_a_second_tab_waits_along(
     expect(other.get_by_role("status")).to_have_text(CONNECTED)
     expect(page.get_by_role("status")).to_have_text(CONNECTED)
     assert fake.ledger.calls("token") == 1
-
-
-def test_a_flow_of_two_hours_ago_is_told_so_and_spends_no_code(
-    page: playwright.Page, fake: FakeFinch, address: str
-) -> None:
-    sign_in(page, address)
-    begun = FinchConnect(
-        client_id=fake.client_id,
-        client_secret=fake.client_secret,
-        redirect_uri=address + CALLBACK,
-        products=["company"],
-        storage="memory://",
-        key=KEY,
-        api_url=fake.api_url,
-        connect_origin=fake.connect_origin,
-        clock=lambda: datetime.now(UTC) - timedelta(hours=2),
-    ).begin(customer_id="acme", customer_name="Acme Inc.")
-    [(name, value)] = parse_cookie(begun.headers["Set-Cookie"].partition(";")[0]).items()
-    page.context.add_cookies([{"name": name, "value": value, "url": address, "sameSite": "Lax"}])
-
-    page.goto(begun.headers["Location"])
-    choose(page, "Allow")
-
-    expect(page.get_by_role("heading")).to_have_text("This took too long")
-    assert fake.ledger.calls("token") == 0
-
-
-def test_a_browser_that_has_lost_the_ticket_is_told_so_and_spends_no_code(
-    page: playwright.Page, fake: FakeFinch, address: str
-) -> None:
-    sign_in(page, address)
-    open_connect(page, fake)
-
-    page.context.clear_cookies(name=re.compile("finch-"))
-    choose(page, "Allow")
-
-    expect(page.get_by_role("heading")).to_have_text("This was not started in this browser")
-    assert fake.ledger.calls("token") == 0
 
 
 def test_a_link_from_another_site_connects_nothing(

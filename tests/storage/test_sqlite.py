@@ -14,14 +14,11 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Engine, create_engine, event, text
 
-from finch_middleware.attempts import AttemptState
 from finch_middleware.errors import SchemaMismatch, StorageUnavailable
 from finch_middleware.storage.protocol import Storage
 from finch_middleware.storage.sql import database, dialects
 from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 from finch_middleware.testing.sample_records import (
-    NOON,
-    a_connection,
     all_at_once,
     an_attempt,
     key_of,
@@ -106,21 +103,6 @@ class TestEngineOfTheApplication(SQLContract):
 # What it costs
 
 
-def test_a_callback_costs_two_commits(engine: Engine) -> None:
-    storage = SQLAlchemyStorage(engine)
-    storage.check()
-    statements: list[str] = []
-    event.listen(engine, "before_cursor_execute", lambda *call: statements.append(str(call[2])))
-
-    storage.claim(an_attempt(flow_hash=key_of("flow")))
-    storage.settle(
-        an_attempt(flow_hash=key_of("flow")).settled(AttemptState.STORED, at=NOON), a_connection()
-    )
-
-    assert statements.count("COMMIT") == 2
-    assert statements.count("BEGIN IMMEDIATE") == 2
-
-
 def test_check_writes_no_page(url: str, path: Path) -> None:
     storage = SQLAlchemyStorage(url)
     storage.check()
@@ -192,17 +174,6 @@ def test_what_a_child_inherits_is_kept_unclosed(url: str, monkeypatch: pytest.Mo
 
 
 # Faults
-
-
-@pytest.mark.usefixtures("impatient")
-def test_claim_behind_another_writer_of_the_process_is_busy(url: str) -> None:
-    storage = SQLAlchemyStorage(url)
-    storage.check()
-
-    with writing(storage), pytest.raises(StorageUnavailable) as refused:
-        storage.claim(an_attempt())
-
-    assert refused.value.reason == "busy"
 
 
 @pytest.mark.usefixtures("impatient")

@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from finch_middleware import CallbackRequest, ConnectSession, FinchMiddleware
+from finch_middleware import ConnectSession
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.site import NAVIGATION, Browser, Site
 from tests.storages import SERVERS, every_storage
 from tests.story.oracle import code_of, same, tokens_of
 from tests.story.ways import allowed, another, at_once, both_ways, connected, every_way
-from tests.threats.desk import ORIGIN, Held, begun, component, returned
+from tests.threats.desk import component
 from tests.threats.sizes import ORDERS
 from tests.worker_processes import workers_of
 
@@ -144,17 +144,6 @@ def test_t07_only_get_and_post_exchange(
     assert visited.status == 303
 
 
-def test_t07_a_preview_bot_without_the_cookie_makes_no_call(
-    fake: FakeFinch, site: Site, browser: Browser
-) -> None:
-    callback = fake.allow(browser.location("acme"))
-
-    answer = Browser(site).get(callback)
-
-    assert answer.status == 400
-    assert fake.ledger.calls("token") == 0
-
-
 def _begun(browser: Browser, customers: list[str], *, clock: Clock) -> list[str]:
     locations = []
     for customer in customers:
@@ -187,34 +176,6 @@ def test_t08_the_newest_five_flows_of_a_browser_end_in_every_order(
         assert stored == [0] * len(old) + [1] * len(newest)
 
 
-def test_t08_the_largest_five_tickets_take_four_kib_at_most(fake: FakeFinch) -> None:
-    finch = component(fake, redirect_uri="https://app.test/finch/callback")
-    jar: dict[str, str] = {}
-
-    for number in range(12):
-        sent = {"Cookie": "; ".join(f"{name}={value}" for name, value in jar.items())}
-        response = finch.begin(
-            customer_id=f"{number:03}".ljust(255, "c"),
-            customer_name="Acme",
-            return_to="/".ljust(255, "r"),
-            request=_request(sent),
-            session=_session(fake),
-        )
-        for header in response.headers.getlist("Set-Cookie"):
-            name, _, rest = header.partition("=")
-            jar.pop(name, None)
-            if "max-age=0" not in rest.lower():
-                jar[name] = rest.partition(";")[0]
-            assert len(name) + len(rest.partition(";")[0]) + 1 <= 1024
-
-        assert sum(len(name) + len(value) + 3 for name, value in jar.items()) <= 4096 + 3
-        assert 1 <= len(jar) <= 5
-
-
-def _request(headers: dict[str, str]) -> CallbackRequest:
-    return CallbackRequest(method="POST", headers=headers)
-
-
 def _session(fake: FakeFinch) -> ConnectSession:
     return ConnectSession("session-1", f"{fake.connect_origin}/authorize?session=session-1")
 
@@ -229,22 +190,3 @@ def test_t08_the_cookie_of_a_flow_is_bound_to_host_tls_and_http(fake: FakeFinch)
     assert header.startswith("__Host-finch-")
     assert {"Secure", "HttpOnly", "Path=/", "SameSite=Lax"} <= attributes
     assert not [each for each in attributes if each.startswith("Domain")]
-
-
-def test_t08_a_spent_ticket_outranks_the_copy_that_was_not(fake: FakeFinch) -> None:
-    finch = component(fake)
-    app = FinchMiddleware(_nothing, finch)
-    held: Held = begun(finch, fake, customer_id="acme")
-    code = fake.issue_code(customer_id="acme", redirect_uri=f"{ORIGIN}/finch/callback")
-    first = returned(app, f"code={code}&state={held.state}", cookie=held.cookie)
-    [spent] = [value.partition(";")[0] for value in first.all("Set-Cookie")]
-
-    second = fake.issue_code(customer_id="acme", redirect_uri=f"{ORIGIN}/finch/callback")
-    answer = returned(app, f"code={second}", cookie=f"{held.cookie}; {spent}")
-
-    assert answer.status == 400
-    assert fake.ledger.presented(second) == 0
-
-
-def _nothing(environ: object, start_response: object) -> list[bytes]:
-    raise AssertionError("not the application's")

@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import timedelta
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from finch_middleware.errors import FinchFault
-from finch_middleware.finch.client import FinchClient
-from finch_middleware.secret import Secret
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.odd_server import Line, OddServer, authority, raw_answer, stall
 from tests.site import Browser, Site
 
-_DEADLINE = timedelta(seconds=0.4)
-_TOLERANCE_SECONDS = 0.25
 _BEYOND_ONE_GIBIBYTE = 1024 * 1024 * 1024
 
 
@@ -57,10 +48,6 @@ def test_t18_a_redirect_to_the_same_host_or_to_a_file_is_not_followed(
     assert fake.ledger.calls("disconnect") == 0
 
 
-_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
-_CHUNKED = _HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
-
-
 def _after_request(behave: Callable[[Line], object]) -> Callable[[Line], None]:
     def act(line: Line) -> None:
         line.request()
@@ -68,99 +55,6 @@ def _after_request(behave: Callable[[Line], object]) -> Callable[[Line], None]:
         line.wait()
 
     return act
-
-
-def _endless(line: Line, piece: bytes, *, every: float, first: bytes = b"") -> None:
-    line.send(first)
-    while not line.wait(every):
-        line.send(piece)
-
-
-#: Ways of an accepted connection that never ends by itself.
-STALLS: dict[str, Callable[[Line], None]] = {
-    "accepts only": stall,
-    "no answer": _after_request(lambda line: None),
-    "headers drip": _after_request(lambda line: line.drip(_HEAD * 50)),
-    "headers end early": _after_request(lambda line: line.send(_HEAD)),
-    "endless headers": _after_request(lambda line: _endless(line, b"X-A: b\r\n", every=0.01)),
-    "interim answers": _after_request(
-        lambda line: _endless(line, b"HTTP/1.1 100 Continue\r\n\r\n", every=0.01)
-    ),
-    "body never comes": _after_request(
-        lambda line: line.send(_HEAD + b"Content-Length: 100\r\n\r\n")
-    ),
-    "body ends early": _after_request(
-        lambda line: line.send(_HEAD + b'Content-Length: 100\r\n\r\n{"access')
-    ),
-    "body drips": _after_request(
-        lambda line: line.drip(_HEAD + b"Content-Length: 900\r\n\r\n" + b" " * 900)
-    ),
-    "endless chunks": _after_request(
-        lambda line: _endless(line, b"1\r\n \r\n", every=0.01, first=_CHUNKED)
-    ),
-    "endless trailers": _after_request(
-        lambda line: _endless(line, b"X-A: b\r\n", every=0.01, first=_CHUNKED + b"0\r\n")
-    ),
-    "no end of body": _after_request(
-        lambda line: _endless(line, b" ", every=0.01, first=_HEAD + b"\r\n")
-    ),
-}
-
-
-def _api(url: str, **options: str) -> FinchClient:
-    return FinchClient(client_id="c", client_secret=Secret("s"), api_url=url, **options)
-
-
-def _seconds_until_refused(api: FinchClient) -> float:
-    began = time.monotonic()
-    with pytest.raises(FinchFault):
-        api.exchange(Secret("code-1"), redirect_uri=None, within=_DEADLINE)
-    return time.monotonic() - began
-
-
-def _ends_with_the_deadline(seconds_until_refused: Callable[[], float]) -> bool:
-    """Whether one call of five ends in time: a busy machine delays some, a fault delays all."""
-    limit = _DEADLINE.total_seconds() + _TOLERANCE_SECONDS
-    return any(seconds_until_refused() <= limit for _ in range(5))
-
-
-@pytest.mark.parametrize("mode", STALLS)
-def test_t19_whatever_stalls_ends_with_the_deadline(mode: str) -> None:
-    def refused() -> float:
-        with OddServer(STALLS[mode]) as server:
-            took = _seconds_until_refused(_api(server.url))
-        assert len(server.requests) <= 1
-        return took
-
-    assert _ends_with_the_deadline(refused)
-
-
-def test_t19_a_tls_handshake_that_stalls_ends_with_the_deadline() -> None:
-    with OddServer(stall) as server:
-        url = server.url.replace("http:", "https:")
-        api = _api(url, ca_bundle=str(authority().bundle))
-
-        assert _ends_with_the_deadline(lambda: _seconds_until_refused(api))
-
-
-def test_t19_a_connect_that_nobody_accepts_ends_with_the_deadline() -> None:
-    with _full_backlog() as url:
-        assert _ends_with_the_deadline(lambda: _seconds_until_refused(_api(url)))
-
-
-@contextmanager
-def _full_backlog() -> Iterator[str]:
-    """A listening socket whose queue is full: the kernel drops what else comes."""
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
-        waiting = []
-        for _ in range(4):
-            line = socket.socket()
-            line.setblocking(False)
-            line.connect_ex(listener.getsockname())
-            waiting.append(line)
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        for line in waiting:
-            line.close()
 
 
 _MEASURED = """

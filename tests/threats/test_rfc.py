@@ -8,8 +8,8 @@ from typing import Any, cast
 
 import pytest
 
-from finch_middleware import ConfigurationError, FinchUnavailable
-from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
+from finch_middleware import ConfigurationError
+from finch_middleware.testing.fake_finch import FakeFinch
 from tests.site import Browser, Site
 from tests.threats.desk import begun, component
 
@@ -56,20 +56,6 @@ def test_what_is_asked_for_has_no_default(fake: FakeFinch) -> None:
         component(fake, products=[])
 
     assert [fault for fault in refused.value.faults if fault.startswith("products")]
-
-
-@pytest.mark.parametrize(
-    "elsewhere",
-    ["https://evil.test/authorize?session=1", "{origin}.evil.test/authorize", "javascript:1"],
-)
-def test_a_session_that_leads_to_another_server_opens_nothing(
-    fake: FakeFinch, site: Site, elsewhere: str
-) -> None:
-    url = elsewhere.format(origin=fake.connect_origin)
-    fake.script("sessions", Behaviour.alter(connect_url=url))
-
-    with pytest.raises(FinchUnavailable):
-        site.finch.begin(customer_id="acme", customer_name="Acme")
 
 
 def test_a_token_never_reaches_a_browser(fake: FakeFinch, site: Site, browser: Browser) -> None:
