@@ -9,13 +9,14 @@ from __future__ import annotations
 import logging
 import math
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 from urllib.parse import SplitResult, urlsplit
 
-from finch_middleware.config.customers import Customer, customer_ids
+from finch_middleware.config.customers import Customer, customer_ids, signed_in_customer
 from finch_middleware.config.options import FlowKind
 from finch_middleware.config.settings import Settings
 from finch_middleware.config.urls import check_return_to, origin_of
@@ -272,7 +273,7 @@ class BeginPage:
     def _customer(self, request: CallbackRequest) -> Customer:
         if self._settings.customer_of is None:
             raise UsageError("begin_page needs the option customer_of, to know who is signed in")
-        customer = self._settings.customer_of(request)
+        customer = signed_in_customer(self._settings.customer_of, request)
         if not customer_ids(customer):
             raise ReturnFault("signed_out")
         if not isinstance(customer, Customer):
@@ -301,6 +302,19 @@ class BeginPage:
             request_id=getattr(fault, "request_id", None),
         )
         return self._pages.respond(failed, request)
+
+
+def warn_of_prefix(request: CallbackRequest, *, callback_path: str) -> None:
+    """Warn the developer whose application is mounted under a prefix that *callback_path* has."""
+    prefix = str(request.environ.get("SCRIPT_NAME", ""))
+    if not prefix.strip("/") or not callback_path.startswith(f"{prefix}/"):
+        return
+    below = callback_path.removeprefix(prefix)
+    warnings.warn(
+        f"this application is mounted under {prefix!r}, so a FinchMiddleware in it receives the "
+        f"callback as {below!r}, and forwards it: pass callback_path={below!r}",
+        stacklevel=3,  # the view that has called `FinchConnect.begin`
+    )
 
 
 def connect_location(session: ConnectSession, state: Secret, *, connect_origin: str) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from finch_middleware.attempts import Attempt
-from finch_middleware.config.customers import customer_ids
+from finch_middleware.config.customers import customer_ids, signed_in_customer
 from finch_middleware.config.options import FlowKind
 from finch_middleware.config.settings import Settings
 from finch_middleware.crypto.vault import KeyedHash
@@ -95,7 +95,7 @@ class Binder:
             ReturnFault: There is none; the reason names what was missing or did not match.
         """
         if signed_in is None and self._settings.customer_of is not None:
-            signed_in = customer_ids(self._settings.customer_of(request))
+            signed_in = customer_ids(signed_in_customer(self._settings.customer_of, request))
         self._refuse_cross_site(request, kind=None)
         if self._settings.opened_by == "application" and not self._names_one(returned, tickets):
             return self._by_login(request, tickets=tickets, signed_in=signed_in)

@@ -13,13 +13,13 @@ from datetime import timedelta
 from typing import Literal, Unpack, cast
 
 from finch_middleware.assembly import assemble
-from finch_middleware.begin import BeginPage, Opening
+from finch_middleware.begin import BeginPage, Opening, warn_of_prefix
 from finch_middleware.config.customers import Customers, customer_ids
 from finch_middleware.config.environment import options_from_env
 from finch_middleware.config.options import FlowKind, Options
 from finch_middleware.config.readers import missing_methods
 from finch_middleware.config.settings import Checks, Settings
-from finch_middleware.errors import Unavailable
+from finch_middleware.errors import Unavailable, UsageError
 from finch_middleware.finch.responses import ConnectSession
 from finch_middleware.operations.rotation import Rotation
 from finch_middleware.outcomes import Failed, Outcome, Response, Visit
@@ -155,6 +155,8 @@ class FinchConnect:
             session=session,
         )
         understood = CallbackRequest.of(request) if request is not None else None
+        if understood:
+            warn_of_prefix(understood, callback_path=self.callback_path)
         try:
             opened = self._begin.open(opening, request=understood)
         except Unavailable as fault:
@@ -246,6 +248,20 @@ class FinchConnect:
             request_id=getattr(fault, "request_id", None),
         )
         return failed
+
+
+def require_order(app: object, finch: object, *, middleware: str) -> None:
+    """
+    Return if *finch* is a component, and *app* is what the middleware wraps.
+
+    Raises:
+        UsageError: It is not; the message names what was found.
+    """
+    if not isinstance(finch, FinchConnect) or isinstance(app, FinchConnect):
+        raise UsageError(
+            f"write {middleware}(app, finch): the application comes first, a FinchConnect second; "
+            f"found a {type(app).__name__} and a {type(finch).__name__}"
+        )
 
 
 def _configured(options: Options) -> tuple[Settings, Pages]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from finch_middleware.connect import FinchConnect
+from finch_middleware.connect import FinchConnect, require_order
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -20,11 +20,15 @@ class FinchMiddleware:
 
     Attributes:
         finch: The component that responds.
+
+    Raises:
+        UsageError: The arguments are in the wrong order, or *finch* is no component.
     """
 
     __slots__ = ("_app", "_paths", "finch")
 
     def __init__(self, app: WSGIApplication, finch: FinchConnect) -> None:
+        require_order(app, finch, middleware="FinchMiddleware")
         self._app = app
         self._paths = finch.paths
         self.finch = finch

@@ -7,7 +7,7 @@ ASGI: `FinchASGIMiddleware` does for ASGI what `FinchMiddleware` does for WSGI.
 
     @app.post("/connect")
     def connect(request: Request) -> Response:      # not "async def": `begin` blocks
-        response = finch.begin(request=environ_of(request.scope), customer_id=..., ...)
+        response = finch.begin(request=request, customer_id=..., ...)
         return to_starlette(response)
 """
 
@@ -20,16 +20,17 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from finch_middleware.connect import FinchConnect
+from finch_middleware.connect import FinchConnect, require_order
 from finch_middleware.duplicates import WAITING_THREADS
 from finch_middleware.forks import PerProcess
 from finch_middleware.outcomes import Response
 from finch_middleware.web.request import BODY_LIMIT_BYTES
+from finch_middleware.web.scope import Scope as Scope
+from finch_middleware.web.scope import environ_of, path_info
 
 if TYPE_CHECKING:
     from starlette.responses import Response as StarletteResponse
 
-Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
@@ -56,6 +57,7 @@ class FinchASGIMiddleware:
     __slots__ = ("_app", "_paths", "_pool", "finch")
 
     def __init__(self, app: ASGIApplication, finch: FinchConnect) -> None:
+        require_order(app, finch, middleware="FinchASGIMiddleware")
         self._app = app
         self._paths = finch.paths
         self._pool = PerProcess(
@@ -65,7 +67,7 @@ class FinchASGIMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI 3."""
-        respond = self._paths.get(_path_info(scope)) if scope["type"] == "http" else None
+        respond = self._paths.get(path_info(scope)) if scope["type"] == "http" else None
         if respond is None:
             return await self._app(scope, receive, send)
         environ = environ_of(scope)
@@ -108,49 +110,6 @@ def _sendable(
 
 def _raw_headers(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
     return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
-
-
-def _path_info(scope: Scope) -> str:
-    """The path below the mount point in the form of WSGI: UTF-8 bytes read as latin-1."""
-    path, root = scope["path"], scope.get("root_path", "")
-    # Some servers leave root_path out of path, against the specification.
-    if root and path.startswith(root + "/"):
-        path = path[len(root) :]
-    return _as_wsgi(path)
-
-
-def _as_wsgi(text: str) -> str:
-    # A path may hold lone surrogates, which UTF-8 cannot encode. The application decides about it.
-    return text.encode(errors="surrogatepass").decode("latin-1")
-
-
-def environ_of(scope: Scope) -> dict[str, Any]:
-    """
-    A WSGI environ (PEP 3333) with what the component reads of a request, except the body.
-
-    The scope itself is under ``asgi.scope``, so that `customer_of` can read a Starlette session.
-    """
-    environ: dict[str, Any] = {
-        "REQUEST_METHOD": scope["method"],
-        "SCRIPT_NAME": _as_wsgi(scope.get("root_path", "")),
-        "PATH_INFO": _path_info(scope),
-        "QUERY_STRING": scope.get("query_string", b"").decode("latin-1"),
-        "SERVER_PROTOCOL": f"HTTP/{scope.get('http_version', '1.1')}",
-        "wsgi.url_scheme": scope.get("scheme", "http"),
-        "asgi.scope": scope,
-    }
-    for raw_name, raw_value in scope["headers"]:
-        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
-        # As WSGI servers do: X_Remote_User would be taken for a trusted proxy's X-Remote-User.
-        if "_" in name:
-            continue
-        key = name.upper().replace("-", "_")
-        if key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
-            key = f"HTTP_{key}"
-        # HTTP/2 splits the Cookie header; any other repeated header is a list.
-        separator = "; " if key == "HTTP_COOKIE" else ","
-        environ[key] = f"{environ[key]}{separator}{value}" if key in environ else value
-    return environ
 
 
 async def _body(environ: dict[str, Any], receive: Receive) -> bytes:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from finch_middleware.errors import UsageError
 
@@ -30,6 +31,22 @@ Customers = Customer | str | int | Iterable[Customer | str | int] | None
 # These are iterable as well, but not as collections of customers.
 _ONE = (str, int, Customer)
 _NO_COLLECTION = (bytes, bytearray, memoryview, Mapping)
+
+
+Request = TypeVar("Request")
+
+
+def signed_in_customer(customer_of: Callable[[Request], Customers], request: Request) -> Customers:
+    """What the option `customer_of` returns; a session that it did not find is explained."""
+    try:
+        return customer_of(request)
+    except (LookupError, AssertionError, AttributeError) as error:
+        if "session" in str(error).lower():
+            error.add_note(
+                "finch_middleware: customer_of found no session. The middleware of the session "
+                "must wrap ours: with add_middleware, add it after FinchASGIMiddleware."
+            )
+        raise
 
 
 def customer_ids(returned: Customers) -> frozenset[str]:

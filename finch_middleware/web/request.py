@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 from werkzeug.datastructures import EnvironHeaders, Headers
 
 from finch_middleware.errors import ReturnFault, UsageError
+from finch_middleware.web.scope import environ_of
 
 BODY_LIMIT_BYTES = 8 * 1024
 #: How long reading a body may take; a page's script sends it in one piece.
@@ -60,8 +61,8 @@ class CallbackRequest:
         """
         The callback request of a framework's request or a WSGI environ. Its body is not read yet.
 
-        Werkzeug and Flask, WebOb and Pyramid, Bottle, Falcon and Django are recognized by the
-        attributes of their requests; none of them is imported.
+        Werkzeug and Flask, WebOb and Pyramid, Bottle, Falcon, Django and Starlette are recognized
+        by the attributes of their requests; none of them is imported.
 
         Raises:
             UsageError: It is none of these.
@@ -144,16 +145,22 @@ class CallbackRequest:
 
 
 def _find_environ(request: object) -> object:
-    """The WSGI environ of a framework's request; Django names it META, Falcon env."""
+    """The environ of a framework's request; Django names it META, Falcon env, Starlette scope."""
     for name in ("environ", "META", "env"):
         environ = getattr(request, name, None)
         if isinstance(environ, dict):
             return environ
-    return None
+    scope = getattr(request, "scope", None)
+    return environ_of(scope) if isinstance(scope, dict) and scope.get("type") == "http" else None
 
 
 def _read_body(request: Any, environ: dict[str, Any]) -> bytes:
     """The body of a POST, even if the framework has already read or parsed it."""
+    if "asgi.scope" in environ and "wsgi.input" not in environ:
+        raise UsageError(
+            "the body of an ASGI request has to be awaited: add FinchASGIMiddleware, which does "
+            "that, and leave the callback path to it"
+        )
     length = _declared_length(environ)
     try:
         body = raw = _read_raw(request, environ, length)

@@ -11,9 +11,11 @@ import pytest
 from werkzeug.wrappers import Response
 
 from finch_middleware import Customer, FinchConnect
-from finch_middleware.adapters.asgi import FinchASGIMiddleware, environ_of, to_starlette
+from finch_middleware.adapters.asgi import FinchASGIMiddleware, to_starlette
 from finch_middleware.crypto.keys import new_key
+from finch_middleware.errors import UsageError
 from finch_middleware.testing import FakeFinch
+from finch_middleware.web.scope import environ_of
 
 
 class Sent(list[Any]):
@@ -285,20 +287,62 @@ def test_a_response_converted_for_starlette_is_closed_after_it_was_read() -> Non
     assert closed == [True]
 
 
-def test_a_starlette_view_begins_and_keeps_every_cookie(
-    finch: FinchConnect, fake_finch: FakeFinch
+@pytest.mark.parametrize("way", ["sync", "async"])
+def test_a_starlette_view_begins_with_its_request_and_keeps_every_cookie(
+    finch: FinchConnect, fake_finch: FakeFinch, way: str
 ) -> None:
     pytest.importorskip("starlette")
+    from starlette.applications import Starlette
+    from starlette.concurrency import run_in_threadpool
+    from starlette.requests import Request
+    from starlette.routing import Route
+
+    def connect(request: Request) -> Any:
+        return to_starlette(finch.begin(request=request, **acme))
+
+    async def connect_async(request: Request) -> Any:
+        return to_starlette(await run_in_threadpool(finch.begin, request=request, **acme))
+
     acme = {"customer_id": "acme", "customer_name": "Acme Inc."}
     held = [finch.begin(**acme).headers["Set-Cookie"].partition(";")[0] for _ in range(5)]
     scope = http_scope("/connect", headers=[(b"cookie", "; ".join(held).encode())])
+    view = connect if way == "sync" else connect_async
 
-    begun = finch.begin(request=environ_of(scope), **acme)
-    sent = call(to_starlette(begun), scope, receiving(b""))
+    sent = call(Starlette(routes=[Route("/connect", view)]), scope, receiving(b""))
 
     # One more than a browser may keep: the oldest is dropped, the new one set.
     cookies = [value for name, value in sent[0]["headers"] if name == b"set-cookie"]
-    assert len(cookies) == 2
-    assert [cookie.decode() for cookie in cookies] == begun.headers.getlist("Set-Cookie")
+    assert [cookie.startswith(held[0].partition("=")[0].encode()) for cookie in cookies] == [
+        True,
+        False,
+    ]
     assert sent.status == 303
     assert sent.header(b"location").startswith(fake_finch.connect_origin.encode())
+
+
+def test_a_session_middleware_in_the_wrong_order_is_explained(fake_finch: FakeFinch) -> None:
+    pytest.importorskip("itsdangerous")
+    from starlette.applications import Starlette
+    from starlette.middleware.sessions import SessionMiddleware
+
+    finch = component(
+        fake_finch,
+        begin_path="/connect",
+        customer_of=lambda request: request.environ["asgi.scope"]["session"]["customer_id"],
+    )
+    app = Starlette()
+    app.add_middleware(SessionMiddleware, secret_key="secret")
+    app.add_middleware(FinchASGIMiddleware, finch=finch)
+    headers = [(b"origin", b"http://localhost")]
+
+    with pytest.raises(KeyError, match="session") as caught:
+        call(app, http_scope("/connect", method="POST", headers=headers), receiving(b""))
+
+    assert "add it after FinchASGIMiddleware" in caught.value.__notes__[0]
+
+
+def test_the_body_of_an_asgi_request_belongs_to_the_middleware(finch: FinchConnect) -> None:
+    scope = http_scope("/finch/callback", method="POST", headers=[(b"content-length", b"7")])
+
+    with pytest.raises(UsageError, match="add FinchASGIMiddleware"):
+        finch.callback(environ_of(scope))

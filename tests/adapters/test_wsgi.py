@@ -13,7 +13,8 @@ from wsgiref.validate import validator
 import pytest
 from werkzeug.test import run_wsgi_app
 
-from finch_middleware import FinchConnect, FinchMiddleware
+from finch_middleware import FinchConnect, FinchMiddleware, UsageError
+from finch_middleware.adapters.asgi import FinchASGIMiddleware
 from finch_middleware.crypto.keys import new_key
 from finch_middleware.testing.fake_finch import FakeFinch
 from tests.site import Browser, Site
@@ -224,3 +225,22 @@ def test_an_error_of_the_application_passes_through_as_it_is() -> None:
     with pytest.raises(RuntimeError) as raised:
         FinchMiddleware(app, FINCH)(an_environ("/theirs"), start)
     assert raised.value is problem
+
+
+@pytest.mark.parametrize("middleware", [FinchMiddleware, FinchASGIMiddleware])
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ((FINCH, print), "found a FinchConnect and a builtin_function_or_method"),
+        ((print, None), "found a builtin_function_or_method and a NoneType"),
+        ((FINCH, FINCH), "found a FinchConnect and a FinchConnect"),
+    ],
+    ids=["wrong order", "no component", "no application"],
+)
+def test_wrong_arguments_are_named_at_construction(
+    middleware: Any, given: tuple[Any, Any], found: str
+) -> None:
+    with pytest.raises(UsageError, match=found) as caught:
+        middleware(*given)
+
+    assert f"write {middleware.__name__}(app, finch)" in str(caught.value)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import pytest
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
+from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Response
 
 from finch_middleware import FinchMiddleware
@@ -66,3 +68,29 @@ def test_two_clients_live_side_by_side(fake: FakeFinch, make_site: Callable[...,
         outer.origin + "/one/callback",
         outer.origin + "/two/callback",
     }
+
+
+@pytest.mark.parametrize(
+    ("mount", "options", "warned"),
+    [
+        ("/app", {}, ["pass callback_path='/finch/callback'"]),
+        ("/app", {"callback_path": CALLBACK}, []),
+        ("", {}, []),
+        ("/", {}, []),
+        ("/other", {}, []),
+    ],
+    ids=["forgotten", "given", "no prefix", "a slash alone", "another prefix"],
+)
+def test_a_mount_without_callback_path_warns_at_begin_before_anybody_signs_in(
+    make_site: Callable[..., Site], mount: str, options: dict[str, str], warned: list[str]
+) -> None:
+    finch = make_site(path="/app" + CALLBACK, **options).finch
+    environ = EnvironBuilder(path="/connect", base_url=f"http://localhost{mount}").get_environ()
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        for _ in range(2):
+            finch.begin(request=environ, customer_id="acme", customer_name="Acme Inc.")
+
+    assert [str(each.message).partition("forwards it: ")[2] for each in caught] == warned
+    assert {each.filename for each in caught} <= {__file__}
