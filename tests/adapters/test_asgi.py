@@ -342,7 +342,8 @@ def test_a_session_middleware_in_the_wrong_order_is_explained(fake_finch: FakeFi
 
 
 def test_the_body_of_an_asgi_request_belongs_to_the_middleware(finch: FinchConnect) -> None:
-    scope = http_scope("/finch/callback", method="POST", headers=[(b"content-length", b"7")])
+    headers = [(b"content-length", b"7"), (b"content-type", b"application/json")]
+    scope = http_scope("/finch/callback", method="POST", headers=headers)
 
     with pytest.raises(UsageError, match="add FinchASGIMiddleware"):
         finch.callback(environ_of(scope))
