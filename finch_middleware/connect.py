@@ -179,7 +179,7 @@ class FinchConnect:
         customer_id: Customers | _NotGiven = NOT_GIVEN,
     ) -> Outcome:
         """
-        How the callback *request* ended. The code is presented to Finch at most once.
+        How the callback *request* ended. A code that Finch may have accepted is never sent again.
 
         *customer_id*: the signed-in customer, or all that this login manages, or None if the
         person is signed out. Without it the option `customer_of` is asked.

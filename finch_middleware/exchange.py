@@ -52,7 +52,7 @@ class Exchanged:
 
 
 class Exchange:
-    """Presents a claimed code to Finch, once, and keeps the token that comes back."""
+    """Presents a claimed code to Finch and keeps the token that comes back."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class Exchange:
         within: timedelta,
     ) -> Exchanged:
         """
-        The attempt after the one presentation of *code*.
+        The attempt after *code* was presented; `FinchClient` sends it again only after a 429.
 
         *existing*: what `prepare` returned; *within*: how long Finch may take.
 

@@ -153,6 +153,17 @@ def test_each_response_to_another_call_has_one_meaning(
 
 
 @pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("status", ["429 Slow", "503 Busy"])
+def test_another_call_is_made_again_when_finch_asks_to_wait(call: str, status: str) -> None:
+    refusal = raw_answer(b"", "Retry-After: 0", status=status)
+    success = json_answer(SESSION | {"status": "success"})
+    with OddServer(answering(refusal, refusal, success)) as server:
+        make(call, api_of(server))
+
+        assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize(("behave", "reason"), [(once(b""), "reset"), (stall, "timeout")])
 def test_another_call_without_a_response_finds_finch_unavailable(
     call: str, behave: Behaviour, reason: str

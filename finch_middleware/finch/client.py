@@ -13,7 +13,7 @@ import functools
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from importlib import metadata
 from typing import Any
@@ -57,9 +57,9 @@ class FinchClient:
     Finch's API for one application. Thread-safe; makes no I/O before the first call.
 
     Every call ends within *within*, retries and pauses included. A request is sent up to three
-    times: if Finch provably never received it, or if it responded 429 or 503 with a Retry-After
-    that leaves enough time. A 503 may come from a proxy after Finch acted, so after one only a
-    grant ends an exchange with certainty.
+    times: if none of its bytes left this machine, or if the response is a 429 with a Retry-After
+    that leaves enough time, by which Finch states that it did nothing. A 503 is retried likewise,
+    except for an exchange: a proxy may send it after Finch issued a token.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class FinchClient:
             FinchRefused: Finch does not accept these fields.
             FinchUnavailable: Any other failure; another call is safe.
         """
-        result = self._ask(self._session_request("/connect/sessions", fields), within=within)
+        result = self._send(self._session_request("/connect/sessions", fields), within=within)
         if isinstance(result, FinchResponse) and (connected := _already_connected(result)):
             raise connected
         return _session(_accepted(result))
@@ -113,11 +113,11 @@ class FinchClient:
             FinchUnavailable: Any other failure; another call is safe.
         """
         request = self._session_request("/connect/sessions/reauthenticate", fields)
-        return _session(_accepted(self._ask(request, within=within)))
+        return _session(_accepted(self._send(request, within=within)))
 
     def exchange(self, code: Secret, *, redirect_uri: str | None, within: timedelta) -> Grant:
         """
-        Exchange *code* for a grant. A code that Finch may have received is not presented again.
+        Exchange *code* for a grant. Once a byte of it has left, only a 429 lets it be sent again.
 
         Args:
             redirect_uri: Exactly the one that opened Connect; None in the embedded flow.
@@ -128,11 +128,12 @@ class FinchClient:
             ExchangeAmbiguous: Finch may have issued a token that was not received.
             BadResponse: The response does not follow Finch's API.
         """
-        *earlier, result = self._tries(self._exchange_request(code, redirect_uri), within=within)
-        ended = _grant_or_fault(result)
+        ended = _grant_or_fault(
+            self._send(self._exchange_request(code, redirect_uri), within=within, again=(429,))
+        )
         if isinstance(ended, Grant):
             return ended
-        raise _ambiguous(ended) if any(map(_busy, earlier)) else ended
+        raise ended
 
     def introspect(self, token: Secret, *, within: timedelta) -> Mapping[str, object]:
         """
@@ -143,7 +144,7 @@ class FinchClient:
             FinchUnavailable: Any other failure; another call is safe.
         """
         request = self._request("GET", "/introspect", authorization=_bearer(token))
-        response = _accepted(self._ask(request, within=within))
+        response = _accepted(self._send(request, within=within))
         fields = read_fields(response)
         if fields is None:
             raise FinchUnavailable("bad_response", **_evidence(response))
@@ -159,26 +160,25 @@ class FinchClient:
                 have acted; another call is safe.
         """
         request = self._request("POST", "/disconnect", authorization=_bearer(token))
-        response = _accepted(self._ask(request, within=within))
+        response = _accepted(self._send(request, within=within))
         # Another server's page with status 200 does not end a connection.
         if (read_fields(response) or {}).get("status") != "success":
             raise FinchUnavailable("bad_response", **_evidence(response))
 
-    def _ask(self, request: Request, *, within: timedelta) -> FinchResponse | NoResponse:
-        return self._tries(request, within=within)[-1]
-
-    def _tries(self, request: Request, *, within: timedelta) -> list[FinchResponse | NoResponse]:
-        """The result of each try; the last one counts."""
+    def _send(
+        self, request: Request, *, within: timedelta, again: Collection[int] = (429, 503)
+    ) -> FinchResponse | NoResponse:
+        """The result of the last try; *again*: the statuses after which there is another."""
         deadline = Deadline(within)
         needed = within.total_seconds() * _SHARE_OF_A_TRY
-        results = [self._transport.send(request, deadline=deadline)]
+        result = self._transport.send(request, deadline=deadline)
         for _ in range(_TRIES - 1):
-            pause = _pause(results[-1])
+            pause = _pause(result, again=again)
             if pause is None or pause + needed > deadline.left():
                 break
             time.sleep(pause)
-            results.append(self._transport.send(request, deadline=deadline))
-        return results
+            result = self._transport.send(request, deadline=deadline)
+        return result
 
     def _request(
         self,
@@ -234,15 +234,11 @@ def _bearer(token: Secret) -> Secret:
 # -- what a response means -------------------------------------------------------------------
 
 
-def _pause(result: FinchResponse | NoResponse) -> float | None:
+def _pause(result: FinchResponse | NoResponse, *, again: Collection[int]) -> float | None:
     """Seconds until another try is allowed; None if it is not."""
     if isinstance(result, NoResponse):
         return _PAUSE_SECONDS if result.again else None
-    return retry_after_seconds(result) if result.status in (429, 503) else None
-
-
-def _busy(result: FinchResponse | NoResponse) -> bool:
-    return isinstance(result, FinchResponse) and result.status == 503
+    return retry_after_seconds(result) if result.status in again else None
 
 
 def _evidence(response: FinchResponse) -> dict[str, Any]:
@@ -265,18 +261,13 @@ def _throttled(response: FinchResponse) -> FinchUnavailable:
 
 
 def _grant_or_fault(result: FinchResponse | NoResponse) -> Grant | FinchFault:
-    """The grant, or the error, that the last try of an exchange means on its own."""
+    """The grant, or the error, that the last try of an exchange means."""
     if isinstance(result, NoResponse):
         return _exchange_without_response(result)
     if not 200 <= result.status < 300:
         return _exchange_fault(result)
     grant = read_grant(result)
     return grant if isinstance(grant, Grant) else _exchange_unreadable(result, reason=grant)
-
-
-def _ambiguous(fault: FinchFault) -> ExchangeAmbiguous:
-    """The same failure after an earlier try that may have spent the code."""
-    return ExchangeAmbiguous(fault.reason, status=fault.status, request_id=fault.request_id)
 
 
 def _exchange_without_response(result: NoResponse) -> FinchFault:
@@ -317,7 +308,7 @@ def _accepted(result: FinchResponse | NoResponse) -> FinchResponse:
 def _fault(response: FinchResponse) -> FinchFault:
     if not_acted := _not_acted(response):
         return not_acted
-    if _busy(response) and retry_after_seconds(response) is not None:
+    if response.status == 503 and retry_after_seconds(response) is not None:
         return _throttled(response)
     if response.status >= 500:
         return FinchUnavailable("server_error", **_evidence(response))

@@ -184,7 +184,7 @@ SPENT = {
     "end of file": _ambiguous(Behaviour.close(processed=True), "reset"),
     "500": _ambiguous(_page(500), "server_error"),
     "504 processed": _ambiguous(_page(504, processed=True), "server_error"),
-    "503 for too long": _ambiguous(_busy(503, "99999", processed=True), "server_error"),
+    "503 for a moment": _ambiguous(_busy(503, "0"), "server_error"),
 }
 #: No header of these arrives, and so no request id.
 _UNHEARD = {name for name in SPENT if name.startswith(("reset", "end of file"))} - {
@@ -264,11 +264,10 @@ def test_exchange_ambiguous_and_started_again_gives_the_same_connection(
     assert connection.access_token.reveal() == fake.ledger.tokens[1]
 
 
-@pytest.mark.parametrize("status", [429, 503])
 def test_exchange_throttled_for_a_moment_is_tried_again(
-    fake: FakeFinch, site: Site, browser: Browser, callback: str, status: int
+    fake: FakeFinch, site: Site, browser: Browser, callback: str
 ) -> None:
-    fake.script("token", _busy(status, "0"), times=2)
+    fake.script("token", _busy(429, "0"), times=2)
 
     answer = browser.get(callback)
 
@@ -276,25 +275,6 @@ def test_exchange_throttled_for_a_moment_is_tried_again(
     assert fake.ledger.calls("token") == 3
     assert [event.name for event in site.events] == ["finch.connection.stored"]
     assert tokens_of(site, "acme") == list(fake.ledger.tokens)
-
-
-@pytest.mark.parametrize("times", [1, 3])
-@pytest.mark.parametrize("processed", [True, False])
-def test_exchange_server_error_that_asks_to_wait_a_moment_is_tried_three_times(
-    fake: FakeFinch, site: Site, browser: Browser, callback: str, processed: bool, times: int
-) -> None:
-    busy = Behaviour.response("busy", status=503, headers={"Retry-After": "0"}, processed=processed)
-    fake.script("token", busy, times=times)
-
-    answers = [by_script(browser, callback) for _ in range(2)]
-
-    # Once Finch has acted on a busy request, it rejects the code that we present again.
-    spent = processed or times == 3
-    assert {each.status for each in answers} == {502 if spent else 200}
-    assert fake.ledger.presented(code_of(callback)) == (3 if times == 3 else 2)
-    if spent:
-        assert _attempt(site, fake, callback).state is AttemptState.AMBIGUOUS
-        assert len(fake.ledger.tokens) == (1 if processed else 0)
 
 
 def test_exchange_killed_while_waiting_is_reported_with_what_an_operator_needs(
