@@ -81,10 +81,10 @@ class DjangoStorage(Storage):
         with self._alone():
             if connection is not None:
                 self._keep_newest(connection)
-            if self._of_flow(attempt) is not None:
-                attempt = replace(attempt, flow_hash=None)
             found = self._attempts.filter(code_hash=attempt.code_hash.hex())
             existing = _first(Attempt, found.select_for_update())
+            if self._of_flow(attempt) is not None:
+                attempt = replace(attempt, flow_hash=existing.flow_hash if existing else None)
             if existing is not None and not attempt_replaces(attempt, current=existing):
                 return existing == attempt
             FinchAttempt(**_columns(FinchAttempt, attempt)).save(using=self._using)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -17,6 +18,10 @@ from finch_middleware.records import Row, SealedToken
 
 #: How long a claim's owner may take; longer than any server lets a request run.
 LEASE = timedelta(seconds=60)
+
+#: How many codes may be presented for one flow. Finch does not document that its redirect brings
+#: the state back, and without one any code may be the flow's.
+CODES_PER_FLOW = 5
 
 _HASH_BYTES = 32
 
@@ -48,8 +53,8 @@ class Attempt:
     Attributes:
         attempt_id: Random; distinguishes our own claim from another's.
         code_hash: Keyed hash of the code, 32 bytes: the primary key.
-        flow_hash: Keyed hash of the flow that the code was returned to, once that is certain.
-            Unique where it is not None.
+        flow_hash: The code's place in its flow, one of `places`: the flow's own hash once it is
+            certain that the code ends this flow. Unique where it is not None.
         bound_to: Keyed hashes of the flows (or customers) of the request. A later request
             repeats this one if it has any of them.
         customer_ids: The customers whose code it may be.
@@ -145,6 +150,18 @@ class Claim:
     attempt: Attempt
     redirect_uri: str | None
     narrow: Callable[[str], Attempt]
+
+
+def places(flow_hash: bytes) -> tuple[bytes, ...]:
+    """
+    What a flow's codes can have as their `flow_hash`, in the order in which they are taken.
+
+    A claim takes a free one, so a flow has at most five codes, whatever number of processes
+    claim at once. The flow's own hash is the last, because a code with the flow's state, and the
+    code that ends the flow, need it.
+    """
+    numbered = range(1, CODES_PER_FLOW)
+    return (*(hashlib.sha256(flow_hash + bytes([n])).digest() for n in numbered), flow_hash)
 
 
 def outcome_of(

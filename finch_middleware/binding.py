@@ -7,10 +7,10 @@ The callback request itself decides nothing: an attacker can make any browser se
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from finch_middleware.attempts import Attempt
+from finch_middleware.attempts import Attempt, places
 from finch_middleware.config.customers import customer_ids, signed_in_customer
 from finch_middleware.config.options import FlowKind
 from finch_middleware.config.settings import Settings
@@ -42,7 +42,8 @@ class Binding:
         live: Flows that the code may end, the newest first.
         customers: Whose code it may be. Empty: it can only repeat an earlier callback.
         owners: Keyed hash of each flow and customer that the request brought, and its customer.
-        flow_hash: The flow's hash, where a state named it.
+        places: Where the code may be claimed: of the flow that a state named, its hash; without a
+            state, all places of each live flow; empty if only a login decides.
         return_to: Where the person is sent afterwards, until the customer is known.
     """
 
@@ -50,7 +51,7 @@ class Binding:
     live: tuple[LiveFlow, ...]
     customers: frozenset[str]
     owners: Mapping[bytes, str]
-    flow_hash: bytes | None
+    places: tuple[bytes, ...]
     return_to: str
 
     def hashes(self) -> tuple[bytes, ...]:
@@ -127,7 +128,7 @@ class Binder:
             raise ReturnFault("expired")
         self._refuse_cross_site(request, kind=ticket.kind)
         mine = _of_login([ticket], signed_in)
-        return self._binding(mine, kind=ticket.kind, flow_hash=self._flow_hash(ticket))
+        return self._binding(mine, kind=ticket.kind, places_of=lambda flow_hash: (flow_hash,))
 
     def _by_browser(
         self, returned: CallbackParams, *, tickets: Sequence[Ticket], signed_in: SignedIn
@@ -142,7 +143,7 @@ class Binder:
         usable = [ticket for ticket in redirects if not expired(ticket, at=now)]
         if not usable:
             raise ReturnFault("expired")
-        return self._binding(_of_login(usable, signed_in), kind="redirect", flow_hash=None)
+        return self._binding(_of_login(usable, signed_in), kind="redirect", places_of=places)
 
     def _by_login(
         self, request: CallbackRequest, *, tickets: Sequence[Ticket], signed_in: SignedIn
@@ -159,14 +160,14 @@ class Binder:
             and ticket.customer_id in signed_in
             and not expired(ticket, at=now)
         ]
-        return self._binding(mine, kind=kind, flow_hash=None, logins=signed_in)
+        return self._binding(mine, kind=kind, places_of=lambda flow_hash: (), logins=signed_in)
 
     def _binding(
         self,
         tickets: Sequence[Ticket],
         *,
         kind: FlowKind,
-        flow_hash: bytes | None,
+        places_of: Callable[[bytes], tuple[bytes, ...]],
         logins: frozenset[str] = frozenset(),
     ) -> Binding:
         flows = [LiveFlow(ticket=ticket, hash=self._flow_hash(ticket)) for ticket in tickets]
@@ -178,7 +179,7 @@ class Binder:
             live=live,
             customers=logins or frozenset(flow.ticket.customer_id for flow in live),
             owners=owners,
-            flow_hash=flow_hash,
+            places=tuple(place for flow in live for place in places_of(flow.hash)),
             return_to=tickets[0].return_to if tickets else self._settings.return_to,
         )
 

@@ -94,13 +94,14 @@ class Callback:
             return repeated
         if not binding.customers:
             return self._duplicates.recorded(code_hash, binding=binding, visit=visit)
-        claim = self._claim(visit, code_hash, binding)
+        mine = self._attempt(visit, code_hash, binding)
         existing = self._exchange.prepare(binding.customers)
-        winner = self._duplicates.race.claim(claim.attempt)
-        if winner is not None:
+        attempt = self._duplicates.race.claim(mine, places=binding.places)
+        if attempt.attempt_id != mine.attempt_id:
             return self._duplicates.outcome(
-                winner, code_hash=code_hash, binding=binding, visit=visit
+                attempt, code_hash=code_hash, binding=binding, visit=visit
             )
+        claim = self._claim(attempt, binding)
         try:
             exchanged = self._exchange.run(
                 claim, code, existing=existing, within=self._exchange_time(visit)
@@ -109,16 +110,15 @@ class Callback:
             failed = visit.failed(
                 fault.page_reason, retry_after=fault.retry_after, request_id=fault.request_id
             )
-            self._duplicates.race.release(claim.attempt, failed)
+            self._duplicates.race.release(attempt, failed)
             return failed
         return self._first_outcome(exchanged, binding)
 
-    def _claim(self, visit: Visit, code_hash: bytes, binding: Binding) -> Claim:
+    def _attempt(self, visit: Visit, code_hash: bytes, binding: Binding) -> Attempt:
         now = self._settings.clock()
-        attempt = Attempt(
+        return Attempt(
             attempt_id=uuid.uuid4().hex,
             code_hash=code_hash,
-            flow_hash=binding.flow_hash,
             bound_to=binding.hashes(),
             client_id=self._settings.client_id,
             customer_ids=tuple(sorted(binding.customers)),
@@ -127,6 +127,8 @@ class Callback:
             claimed_at=now,
             leased_until=now + LEASE,
         )
+
+    def _claim(self, attempt: Attempt, binding: Binding) -> Claim:
         return Claim(
             attempt=attempt,
             redirect_uri=self._settings.redirect_uri if binding.kind == "redirect" else None,

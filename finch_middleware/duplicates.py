@@ -6,9 +6,11 @@ A loser waits for the winner and gets the winner's outcome, and so does every re
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import threading
 import time
+from collections.abc import Sequence
 
 from finch_middleware.attempts import Attempt, AttemptState, outcome_of
 from finch_middleware.binding import Binding
@@ -49,20 +51,31 @@ class ClaimRace:
         self._abandoned: set[str] = set()
         self._released: dict[str, Failed] = {}
 
-    def claim(self, attempt: Attempt) -> Attempt | None:
+    def claim(self, attempt: Attempt, *, places: Sequence[bytes] = ()) -> Attempt:
         """
-        Claim the code for *attempt*: None where it won, otherwise the attempt that it lost to.
+        Claim the code for *attempt*, at the first of these *places* that no other code has.
+
+        Returns the recorded attempt: ours at its place, or the one that it lost to. That one has
+        another code if every place was taken; nothing was written then.
 
         Raises:
             StorageFault: The claim is not confirmed; the code is unspent.
         """
-        other = self._claim_once(attempt)
-        if other is None or other.attempt_id not in self._abandoned:
-            return other
-        if not other.repeats(attempt.bound_to):
-            return other
+        first, *others = places or (None,)
+        recorded = self._claim_at(dataclasses.replace(attempt, flow_hash=first))
+        for place in others:
+            if recorded.code_hash == attempt.code_hash:
+                break
+            recorded = self._claim_at(dataclasses.replace(attempt, flow_hash=place))
+        return recorded
+
+    def _claim_at(self, attempt: Attempt) -> Attempt:
+        """*attempt* if it won, otherwise the one that it lost to."""
+        recorded = self._claim_once(attempt)
+        if recorded.attempt_id not in self._abandoned or not recorded.repeats(attempt.bound_to):
+            return recorded
         # Its commit arrived after its request had ended, so its code was never presented.
-        self._storage.release(other)
+        self._storage.release(recorded)
         return self._claim_once(attempt)
 
     def release(self, attempt: Attempt, outcome: Failed) -> None:
@@ -80,15 +93,14 @@ class ClaimRace:
         """The outcome of a claim that this process released."""
         return self._released.get(attempt.attempt_id)
 
-    def _claim_once(self, attempt: Attempt) -> Attempt | None:
+    def _claim_once(self, attempt: Attempt) -> Attempt:
         try:
-            current = self._storage.claim(attempt)
+            return self._storage.claim(attempt) or attempt
         except StorageUnavailable:
             # The connection may have broken during the commit: the claim may be recorded.
             if self._recorded(attempt):
-                return None
+                return attempt
             raise
-        return current if current and current.attempt_id != attempt.attempt_id else None
 
     def _recorded(self, attempt: Attempt) -> bool:
         """Whether this attempt's claim is the recorded one; if not, it is abandoned."""

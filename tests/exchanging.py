@@ -132,7 +132,7 @@ class Desk:
             "live": flows,
             "customers": frozenset({"acme", "umbrella"}),
             "owners": {key_of("ticket"): "acme", key_of("other"): "umbrella"},
-            "flow_hash": None,
+            "places": (),
             "return_to": "/of-the-binding",
         }
         return Binding(**{**given, **changes})

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 
+from finch_middleware.attempts import CODES_PER_FLOW, places
 from finch_middleware.binding import Binder, Binding, SignedIn
 from finch_middleware.config.options import FlowKind, Options
 from finch_middleware.config.settings import Settings
@@ -99,7 +100,7 @@ def test_a_state_binds_to_its_own_ticket_alone(clock: Clock) -> None:
 
     assert found.customers == {"acme"}
     assert [flow.ticket for flow in found.live] == [first]
-    assert found.flow_hash == HASH("flow", first.flow_id)
+    assert found.places == (HASH("flow", first.flow_id),)
     assert found.owners == {HASH("flow", first.flow_id): "acme"}
     assert (found.kind, found.return_to) == ("redirect", "/acme")
 
@@ -134,7 +135,10 @@ def test_without_a_state_every_live_redirect_of_the_browser_counts(clock: Clock)
     assert found.customers == {"old", "new"}
     assert [flow.ticket.customer_id for flow in found.live] == ["new", "old"]
     assert list(found.owners.values()) == ["spent", "new", "old"]
-    assert found.flow_hash is None
+    assert found.places == tuple(
+        place for flow in found.live for place in places(HASH("flow", flow.ticket.flow_id))
+    )
+    assert len(set(found.places)) == 2 * CODES_PER_FLOW
     assert found.kind == "redirect"
 
 
@@ -285,7 +289,7 @@ def test_a_login_decides_alone_where_the_application_opens_connect(
     assert found.customers == {"acme", "beta"}
     assert found.owners == {HASH("customer", "acme"): "acme", HASH("customer", "beta"): "beta"}
     assert found.kind == kind
-    assert (found.live, found.flow_hash, found.return_to) == ((), None, "/home")
+    assert (found.live, found.places, found.return_to) == ((), (), "/home")
 
 
 def test_a_login_brings_its_tickets_of_the_configured_kind_along(clock: Clock) -> None:

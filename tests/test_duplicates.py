@@ -37,7 +37,7 @@ OWN = Binding(
     live=(),
     customers=frozenset({"acme"}),
     owners={key_of("ticket"): "acme"},
-    flow_hash=None,
+    places=(),
     return_to="/of-the-binding",
 )
 VISIT = Visit(reference="VISIT", return_to="/of-the-visit", began=0.0)
@@ -140,7 +140,7 @@ def test_a_code_of_somebody_else_is_refused(desk: Desk) -> None:
         live=(),
         customers=frozenset(),
         owners={key_of("other"): "acme"},
-        flow_hash=None,
+        places=(),
         return_to="/",
     )
 

@@ -53,9 +53,10 @@ class MemoryStorage(Storage):
         with self._lock.get():
             if connection is not None:
                 self._keep_newest(connection)
-            if self._flow_holder(attempt) is not None:
-                attempt = dataclasses.replace(attempt, flow_hash=None)
             current = self._attempts.get(attempt.code_hash)
+            if self._flow_holder(attempt) is not None:
+                flow_hash = current.flow_hash if current is not None else None
+                attempt = dataclasses.replace(attempt, flow_hash=flow_hash)
             if current is not None and not attempt_replaces(attempt, current=current):
                 return current == attempt
             self._put(attempt)

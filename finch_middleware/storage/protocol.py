@@ -62,7 +62,8 @@ class Storage(ABC):
 
         None: this caller won. Otherwise the existing attempt with the same code_hash, or else
         the one with the same flow_hash (where that is not None). Of any number of racing
-        callers exactly one gets None. Durable when it returns.
+        callers exactly one gets None, so that a flow never has more codes than it has places
+        (`finch_middleware.attempts.places`). Durable when it returns.
 
         Raises:
             StorageUnavailable: The claim is not known to be recorded.
@@ -80,9 +81,9 @@ class Storage(ABC):
         The attempt replaces the current one of its code_hash and attempt_id if that is still
         claimed, or if the new state holds a token (stored, quarantined), but a quarantined one
         never replaces a stored one. In the same state `notified` may become True. If there is
-        no current one, it is inserted. If another attempt holds its flow_hash, it is written
-        with None there. The connection replaces the stored one of its connection_id unless that
-        has a later `obtained_at`. Settling twice changes nothing more.
+        no current one, it is inserted. If another attempt holds its flow_hash, it keeps the
+        current one's, or has None. The connection replaces the stored one of its connection_id
+        unless that has a later `obtained_at`. Settling twice changes nothing more.
 
         True: the attempt was written. False: the current one was already settled differently;
         the connection is written all the same.

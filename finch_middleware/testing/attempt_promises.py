@@ -141,15 +141,22 @@ class SettlePromises:
 
         assert storage.claim(an_attempt("other", flow_hash=key_of("flow"))) is None
 
-    @pytest.mark.parametrize("claimed", [True, False])
-    def test_flow_of_another_attempt_is_left_out(self, storage: Storage, claimed: bool) -> None:
+    @pytest.mark.parametrize("own", [key_of("place"), None], ids=["place", "no place"])
+    @pytest.mark.parametrize("claimed", [True, False], ids=["claimed", "lost"])
+    def test_an_end_keeps_its_place_if_another_attempt_has_the_flow(
+        self, storage: Storage, claimed: bool, own: bytes | None
+    ) -> None:
         holder = an_attempt("holder", flow_hash=key_of("flow"))
         storage.claim(holder)
         if claimed:
-            storage.claim(an_attempt())
+            storage.claim(an_attempt(flow_hash=own))
 
-        assert storage.settle(_ended(_STORED, flow_hash=key_of("flow"))) is True
-        assert storage.attempt(key_of("code")) == _ended(_STORED)
+        ends = [storage.settle(_ended(_STORED, flow_hash=key_of("flow"))) for _ in range(2)]
+
+        assert ends == [True, True]
+        assert storage.attempt(key_of("code")) == _ended(
+            _STORED, flow_hash=(claimed and own) or None
+        )
         assert storage.attempt(holder.code_hash) == holder
 
     def test_settling_twice_without_the_flow_is_settling_once(self, storage: Storage) -> None:

@@ -20,12 +20,13 @@ confirmation of a commit, or a connection.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from finch_middleware.attempts import AttemptState
+from finch_middleware.attempts import CODES_PER_FLOW, AttemptState, places
 from finch_middleware.storage.protocol import Storage
 from finch_middleware.testing.attempt_promises import SettlePromises, SweepPromises
 from finch_middleware.testing.connection_promises import ConnectionPromises
@@ -162,6 +163,31 @@ class StorageContract(SettlePromises, SweepPromises, ConnectionPromises, Trouble
 
             [winner] = [mine for mine, found in zip(racing, results, strict=True) if not found]
             assert [found for found in results if found] == [winner] * (_THREADS - 1)
+
+    def test_of_many_codes_racing_for_the_places_of_a_flow_exactly_five_win(
+        self, storage: Storage
+    ) -> None:
+        self._race_for_places([storage], codes=_THREADS)
+
+    def test_of_many_handles_racing_for_the_places_of_a_flow_exactly_five_win(
+        self, storage: Storage, reopen: Callable[[], Storage]
+    ) -> None:
+        self._race_for_places([storage, reopen(), reopen(), reopen()], codes=16)
+
+    def _race_for_places(self, handles: Sequence[Storage], *, codes: int) -> None:
+        racing = [an_attempt(f"{i}", flow_hash=key_of("flow")) for i in range(codes)]
+
+        won = all_at_once(
+            lambda i: any(
+                handles[i % len(handles)].claim(replace(racing[i], flow_hash=place)) is None
+                for place in places(key_of("flow"))
+            ),
+            range(codes),
+        )
+
+        recorded = [handles[0].attempt(each.code_hash) is not None for each in racing]
+        assert won == recorded
+        assert won.count(True) == CODES_PER_FLOW
 
     def test_claim_of_one_handle_counts_for_another(
         self, storage: Storage, reopen: Callable[[], Storage]

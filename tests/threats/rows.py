@@ -1,4 +1,4 @@
-"""The threats T1 to T31: who does what, and what then happens. The tests carry the numbers."""
+"""The threats T1 to T32: who does what, and what then happens. The tests carry the numbers."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ ROWS = tuple(
                 "A victim's browser arrives at the callback with the attacker's code (login CSRF).",
                 "The callback requires a ticket of this browser or the signed-in customer, and "
                 "a state that comes back must be that ticket's. Without a state, the customer "
-                "that Finch names decides, and a foreign code never ends the victim's flow. "
-                "`require_state=True` refuses such returns.",
+                "that Finch names decides: a foreign code never ends the victim's flow, but "
+                "takes one of its five places (T32). `require_state=True` refuses such returns.",
             ),
             (
                 "An attacker makes the victim's browser begin a flow.",
@@ -193,6 +193,18 @@ ROWS = tuple(
             (
                 "The client chooses the kind of flow, and with it what is sent to Finch.",
                 "The kind and `redirect_uri` come from the ticket and the configuration only.",
+            ),
+            (
+                "One ticket is used to present any number of invented codes without a state.",
+                "A flow has five places for codes, and a claim takes one in the statement that "
+                "the database decides. The sixth code gets 400, without a call to Finch or a "
+                "row. A code with the flow's state has one place only.",
+            ),
+            (
+                "A gateway responds 503 after Finch issued a token; the same code, sent again, "
+                "makes Finch revoke it.",
+                "Once a byte of the code has left, only a 429 is retried. The attempt is "
+                "ambiguous, reported, and its code is never presented again.",
             ),
         ),
         start=1,

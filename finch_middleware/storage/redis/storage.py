@@ -219,11 +219,12 @@ class RedisStorage(Storage):
             old = connection_in(self._read(plan, self._names.connection(connection.connection_id)))
             if old is None or connection_replaces(connection, current=old):
                 plan.put_connection(connection, over=old)
+        current = attempt_in(self._read(plan, self._names.attempt(attempt.code_hash)))
         if attempt.flow_hash is not None:
             holder = self._read(plan, self._names.flow(attempt.flow_hash))
             if holder not in (None, attempt.code_hash.hex()):
-                attempt = dataclasses.replace(attempt, flow_hash=None)
-        current = attempt_in(self._read(plan, self._names.attempt(attempt.code_hash)))
+                flow_hash = current.flow_hash if current is not None else None
+                attempt = dataclasses.replace(attempt, flow_hash=flow_hash)
         if current is not None and not attempt_replaces(attempt, current=current):
             return current == attempt
         plan.put_attempt(attempt, over=current)

@@ -173,7 +173,7 @@ class SQLAlchemyStorage(Storage):
         if connection is not None:
             db.execute(self._sql.keep_newest, connection)
         current = self._current(db, self._sql.attempt_locked, of_code=attempt.code_hash)
-        attempt = self._without_flow_of_another(db, attempt)
+        attempt = self._without_flow_of_another(db, attempt, current=current)
         if current is None:
             db.execute(self._sql.insert_attempt, attempt.as_row())
             return True
@@ -182,14 +182,16 @@ class SQLAlchemyStorage(Storage):
         db.execute(self._sql.update_attempt, {**attempt.as_row(), "of_code": attempt.code_hash})
         return True
 
-    def _without_flow_of_another(self, db: Connection, attempt: Attempt) -> Attempt:
-        """The attempt, without its flow where another attempt has that flow by now."""
+    def _without_flow_of_another(
+        self, db: Connection, attempt: Attempt, *, current: Attempt | None
+    ) -> Attempt:
+        """The attempt, with the current one's flow_hash where another attempt holds its own."""
         if attempt.flow_hash is None:
             return attempt
         holder = self._current(db, self._sql.attempt_of_flow, of_flow=attempt.flow_hash)
         if holder is None or holder.code_hash == attempt.code_hash:
             return attempt
-        return dataclasses.replace(attempt, flow_hash=None)
+        return dataclasses.replace(attempt, flow_hash=current.flow_hash if current else None)
 
     def _swap(self, db: Connection, old: StoredConnection, *, new: StoredConnection) -> bool:
         hashed = connection_hash(old.connection_id)
