@@ -63,6 +63,7 @@ def home_page(
         connections="" if hint == "finishing" and not connections else _listed(connections),
         token=token,
         verb="Connect again" if connections else "Connect payroll",
+        kind="quiet" if connections and all(map(_in_order, connections)) else "primary",
     )
     sign_out = f'<form method="post" action="/sign-out">{token}<button>Sign out</button></form>'
     name = escape(customer.name)
@@ -151,15 +152,18 @@ def _listed(connections: Collection[Connection]) -> str:
 def _item(connection: Connection) -> str:
     provider_id, since = connection.provider_id, connection.obtained_at
     name = _PROVIDERS.get(provider_id, provider_id.replace("_", " ").title())
-    in_order = connection.status in (None, "connected")
     words = _STATUSES.get(connection.status or "", connection.status or "")
-    status = "" if in_order else f' <span class="attention">{escape(words)}</span>'
+    status = "" if _in_order(connection) else f' <span class="attention">{escape(words)}</span>'
     return (
         f"<li><strong>{escape(name)}</strong>{status}"
         f"<p>{escape(', '.join(connection.products))}</p>"
         f'<p>since <time datetime="{since.isoformat(timespec="seconds")}">'
         f"{since:%-d %B %Y, %H:%M} UTC</time></p></li>"
     )
+
+
+def _in_order(connection: Connection) -> bool:
+    return connection.status in (None, "connected")
 
 
 def _look(template: str, **parts: str) -> str:

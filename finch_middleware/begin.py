@@ -221,7 +221,7 @@ class Begin:
 
 
 class BeginPage:
-    """Shows the button, and begins for the person who presses it; `customer_of` names them."""
+    """Shows the button to a signed-in person, and begins; `customer_of` names them."""
 
     def __init__(
         self, *, settings: Settings, pages: Pages, events: Events, begin: Callable[..., Response]
@@ -235,15 +235,16 @@ class BeginPage:
         """
         A page for a GET; for a POST of our own page, the redirect to Finch Connect.
 
-        Whatever is unavailable, or needs an operator, is a page too.
+        Whoever is signed out gets a page without the button. Whatever is unavailable, or needs
+        an operator, is a page too.
 
         Raises:
             UsageError: `customer_of` returned something else than one Customer or None, or a
                 customer that `begin` cannot take.
         """
-        if request.method in ("GET", "HEAD"):
-            return self._pages.begin(connect_origin=self._settings.connect_origin)
         try:
+            if request.method in ("GET", "HEAD"):
+                return self._show_button(request)
             return self._open(request)
         except ReturnFault as fault:
             return self._reject(request, reason=fault.reason)
@@ -251,6 +252,12 @@ class BeginPage:
             return fault.response()
         except (AlreadyConnected, FinchRefused, SchemaMismatch) as fault:
             return self._fail(request, fault)
+
+    def _show_button(self, request: CallbackRequest) -> Response:
+        self._customer(request)
+        return self._pages.begin(
+            connect_origin=self._settings.connect_origin, return_to=self._settings.return_to
+        )
 
     def _open(self, request: CallbackRequest) -> Response:
         if request.method != "POST":
@@ -285,11 +292,13 @@ class BeginPage:
 
     def _reject(self, request: CallbackRequest, *, reason: str) -> Response:
         invalid = Visit.now(return_to=self._settings.return_to).invalid(reason)
-        level = logging.DEBUG if reason == "method" else logging.WARNING
+        # Opening the page signed out is everyday traffic.
+        everyday = reason == "method" or request.method in ("GET", "HEAD")
+        level = logging.DEBUG if everyday else logging.WARNING
         self._events.report(
             "finch.begin.rejected", level, reference=invalid.reference, reason=reason
         )
-        return self._pages.respond(invalid, request)
+        return self._pages.respond(invalid, request, at_begin=True)
 
     def _fail(self, request: CallbackRequest, fault: FinchError) -> Response:
         """Only an operator can fix this: the log has the code of the error."""
@@ -301,7 +310,7 @@ class BeginPage:
             reason=fault.code,
             request_id=getattr(fault, "request_id", None),
         )
-        return self._pages.respond(failed, request)
+        return self._pages.respond(failed, request, at_begin=True)
 
 
 def warn_of_prefix(request: CallbackRequest, *, callback_path: str) -> None:

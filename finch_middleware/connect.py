@@ -162,7 +162,7 @@ class FinchConnect:
         except Unavailable as fault:
             failed = self._report_unavailable(fault, return_to=return_to)
             request = understood or CallbackRequest()
-            fault.make_page = functools.partial(self._pages.respond, failed, request)
+            fault.make_page = functools.partial(self._pages.respond, failed, request, at_begin=True)
             raise
         return self._pages.open_connect(
             opened.session,

@@ -48,15 +48,19 @@ SESSION = ConnectSession(
 COOKIE = SetCookie(name="__Host-finch-1", value=Secret("sealed"), max_age=600, secure=True)
 
 
+NEEDS_OPERATORS = ("payment_required", "client_rejected")
 #: Hostile to a page whose author forgot that addresses are escaped.
 PAGES_THAT_BEGIN = Pages(begin_path="/app/connect?a=&b", connect_origin="https://connect.test")
 
 
-def begins_anew(outcome: Outcome) -> bool:
+def begins_anew(outcome: Outcome, *, sent_by_form: bool = False) -> bool:
     """Whether starting again helps, and needs nothing of the application first."""
     ended = outcome.first if isinstance(outcome, Repeated) else outcome
-    first = getattr(ended, "reason", "") in ("signed_out", "other_customer")
-    return ended.retry is Retry.RESTART and not first
+    if getattr(ended, "reason", "") in ("signed_out", "other_customer"):
+        return False
+    if isinstance(ended, Finishing) or getattr(ended, "reason", "") in NEEDS_OPERATORS:
+        return False
+    return ended.retry is Retry.RESTART or (sent_by_form and ended.retry is Retry.RELOAD)
 
 
 class TestBrowser:
@@ -169,7 +173,7 @@ class TestBrowser:
             expected = [("quiet", again)]
         elif ended.retry is not Retry.RELOAD:
             expected = [("primary", home)]
-        elif getattr(ended, "reason", "") in ("payment_required", "client_rejected"):
+        elif getattr(ended, "reason", "") in NEEDS_OPERATORS:
             expected = [("primary", home), ("quiet", again)]
         else:
             expected = [("primary", again), ("quiet", home)]
@@ -183,20 +187,34 @@ class TestBrowser:
         if begins_anew(outcome):
             assert page.all("form") == [{"method": "post", "action": "/app/connect?a=&b"}]
             assert page.all("button") == [{"class": "primary"}]
-            assert page.texts[".primary"] == plain.texts[".primary"]
+            assert page.texts[".primary"] == "Start again"
+            assert plain.texts[".primary"] == "Back to the application"
             assert page.links == [("quiet", "/settings?tab=payroll#finch")]
             assert page.texts[".quiet"] == "Back to the application"
         else:
             assert (page.all("form"), page.links) == ([], plain.links)
 
-    @pytest.mark.parametrize("outcome", [IN_PROGRESS, UNREACHABLE], ids=named)
-    def test_is_offered_no_reload_of_what_a_form_has_sent(self, outcome: Outcome) -> None:
-        response = Pages().respond(outcome, browser("POST"))
+    @pytest.mark.parametrize("method", ["POST", "GET"])
+    @pytest.mark.parametrize("outcome", RENDERED, ids=named)
+    def test_is_offered_no_reload_of_what_a_form_has_sent(
+        self, outcome: Outcome, method: str
+    ) -> None:
+        # Without its request, a failure of `begin` cannot know that a form was sent.
+        request, at_begin = browser(method), method == "GET"
+
+        response = Pages().respond(outcome, request, at_begin=at_begin)
+        with_form = Page(PAGES_THAT_BEGIN.respond(outcome, request, at_begin=at_begin))
 
         page = Page(response)
+        ended = outcome.first if isinstance(outcome, Repeated) else outcome
+        anew = begins_anew(outcome, sent_by_form=True)
         assert page.links == [("primary", "/settings?tab=payroll#finch")]
-        assert page.texts[".primary"] == "Back to the application"
         assert "Refresh" not in response.headers
+        assert ("press the button again." in page.texts[".body"]) is (
+            anew and ended.retry is Retry.RELOAD
+        )
+        assert bool(with_form.all("form")) is anew
+        assert "press the button" not in with_form.texts[".body"]
 
     def test_sees_the_page_refresh_itself_while_another_request_is_at_work(self) -> None:
         response = Pages().respond(IN_PROGRESS, browser())

@@ -69,7 +69,7 @@
         show("One moment …", { busy: true });
         finish(handed).catch(unreachable);
       },
-      onError: () => show("Your payroll was not connected. You can try again."),
+      onError: () => show("The connection was not completed. You can try again."),
       onClose: () => show("You left before the connection was made. Nothing has changed."),
     });
     connect.open({ sessionId: opened.session_id, state: opened.state });

@@ -82,7 +82,8 @@ class Pages:
     *brand* is the application's name. *texts* replaces single texts by their names in
     `finch_middleware.web.texts.TEXTS`: ``{"failed.unreachable": {"title": "…"}}``; a text may
     mention ``$application``. With *begin_path*, as a browser writes it, "Start again" is a
-    button that begins a new flow there, which continues at *connect_origin*. *templates* is a
+    button that begins a new flow there, which continues at *connect_origin*. Without it, the
+    link leads back to the application. *templates* is a
     folder with a ``page.html`` that replaces the standard one, a `string.Template` in UTF-8. It
     may contain these placeholders; all values are escaped:
 
@@ -120,10 +121,16 @@ class Pages:
         self._connect_origin = connect_origin
         self._texts = resolve_texts(texts or {}, brand=brand)
 
-    def respond(self, outcome: Outcome, request: CallbackRequest) -> Response:
-        """The response to *request*, with its cookies. It contains nothing of the request."""
+    def respond(
+        self, outcome: Outcome, request: CallbackRequest, *, at_begin: bool = False
+    ) -> Response:
+        """
+        The response to *request*, with its cookies. It contains nothing of the request.
+
+        *at_begin*: the request was to begin a flow, so its page cannot be loaded again.
+        """
         ended = outcome.first if isinstance(outcome, Repeated) else outcome
-        response = self._make_response(ended, request)
+        response = self._make_response(ended, request, at_begin=at_begin)
         response.headers["Vary"] = "Cookie, Accept, Content-Type, Sec-Fetch-Mode"
         return with_cookies(response, outcome.cookies)
 
@@ -151,20 +158,25 @@ class Pages:
         response.headers["Vary"] = "Cookie"
         return with_cookies(response, cookies)
 
-    def begin(self, *, connect_origin: str) -> Response:
-        """The page with the button that begins a flow by a POST to the page's own address."""
+    def begin(self, *, connect_origin: str, return_to: str) -> Response:
+        """
+        The page with the button that begins a flow by a POST to the page's own address.
+
+        A link leads back to *return_to*.
+        """
         text = self._texts["begin"]
+        back = _link(self._texts["page"]["back"], href=return_to, kind="quiet")
         response = self._html(
             text,
             kind="begin",
-            actions=f'<form method="post">{_button(text["action"])}</form>',
+            actions=f'<form method="post">{_button(text["action"])}</form>\n{back}',
             form_action=_form_action(connect_origin),
         )
         # Without Sec-Fetch-Site, only the Origin shows that the form was ours.
         response.headers["Referrer-Policy"] = "same-origin"
         return response
 
-    def _make_response(self, ended: Ended, request: CallbackRequest) -> Response:
+    def _make_response(self, ended: Ended, request: CallbackRequest, *, at_begin: bool) -> Response:
         refused = isinstance(ended, Invalid) and ended.reason == "method"
         if refused and request.method == "HEAD":
             return protect(Response(mimetype="text/html"))
@@ -175,7 +187,7 @@ class Pages:
         elif _is_redirect(ended):
             return redirect(_add_hint(ended, home=self._safe_return_to(ended)))
         else:
-            response = self._render(ended, request)
+            response = self._render(ended, step=_next_step(ended, request, at_begin=at_begin))
         if refused:
             response.headers["Allow"] = ALLOW
         if (seconds := _retry_after(ended)) is not None:
@@ -197,12 +209,15 @@ class Pages:
             summary["connection_id"] = ended.connection_id
         return summary
 
-    def _render(self, ended: Ended, request: CallbackRequest) -> Response:
-        begins = self._has_begin_button(ended)
+    def _render(self, ended: Ended, *, step: Retry) -> Response:
+        begins = step is Retry.RESTART and self._begin_path is not None
+        text = self._texts[_text_name(ended)]
+        if step is Retry.RESTART and ended.retry is Retry.RELOAD and not begins:
+            text = {**text, "body": f"{text['body']} {self._texts['page']['press']}"}
         response = self._html(
-            self._texts[_text_name(ended)],
+            text,
             kind=_WORDS[type(ended)],
-            actions=self._actions(ended, request),
+            actions=self._actions(ended, step=step),
             reference=ended.reference,
             form_action=_form_action(self._connect_origin) if begins else "'none'",
         )
@@ -210,7 +225,7 @@ class Pages:
         if begins:
             # The form's Origin has to arrive, but this page's address may contain a code.
             response.headers["Referrer-Policy"] = "strict-origin"
-        if isinstance(ended, Finishing) and _reloadable(ended, request):
+        if isinstance(ended, Finishing) and step is Retry.RELOAD:
             response.headers["Refresh"] = str(_REFRESH_SECONDS)
         return response
 
@@ -249,31 +264,25 @@ class Pages:
             return "/"
         return return_to if plain == return_to else "/"
 
-    def _has_begin_button(self, ended: Ended) -> bool:
-        """Whether the page has a button that begins a new flow."""
-        restarts = ended.retry is Retry.RESTART and _text_name(ended) not in _FIXED_IN_APPLICATION
-        return restarts and self._begin_path is not None
-
-    def _actions(self, ended: Ended, request: CallbackRequest) -> str:
+    def _actions(self, ended: Ended, *, step: Retry) -> str:
         """Links and buttons, the useful one first. An empty href is the page's own address."""
         name, shared, home = _text_name(ended), self._texts["page"], self._safe_return_to(ended)
         own = self._texts[name]["action"]
-        if self._has_begin_button(ended):
-            form = f'<form method="post" action="{escape(self._begin_path or "")}">'
-            button = _button(own or shared["restart"])
-            return f"{form}{button}</form>\n{_link(shared['back'], href=home, kind='quiet')}"
-        if ended.retry is Retry.RESTART:
-            return _link(own or shared["restart"], href=home, kind="primary")
-        if ended.retry is Retry.NONE:
-            return _link(own or shared["back"], href=home, kind="primary")
-        if not _reloadable(ended, request):
-            return _link(shared["back"], href=home, kind="primary")
+        again = own or shared["restart" if ended.retry is Retry.RESTART else "again"]
+        if step is Retry.RESTART and self._begin_path is not None:
+            form = f'<form method="post" action="{escape(self._begin_path)}">'
+            return (
+                f"{form}{_button(again)}</form>\n{_link(shared['back'], href=home, kind='quiet')}"
+            )
+        if step is not Retry.RELOAD:
+            # The link starts nothing, so it has the label of a way back.
+            label = shared["back"] if ended.retry is Retry.RELOAD else own or shared["back"]
+            return _link(label, href=home, kind="primary")
         if isinstance(ended, Finishing):
-            return _link(own or shared["again"], href="", kind="quiet")
-        again, back = own or shared["again"], shared["back"]
+            return _link(again, href="", kind="quiet")
         if name in _FIXED_BY_OPERATORS:
-            return _links(primary=(back, home), quiet=(again, ""))
-        return _links(primary=(again, ""), quiet=(back, home))
+            return _links(primary=(shared["back"], home), quiet=(again, ""))
+        return _links(primary=(again, ""), quiet=(shared["back"], home))
 
 
 def template_faults(folder: str | Path | None) -> list[str]:
@@ -318,9 +327,15 @@ def _is_redirect(ended: Ended) -> bool:
     )
 
 
-def _reloadable(ended: Ended, request: CallbackRequest) -> bool:
-    """Whether a link to the same address repeats the request; it cannot repeat a POST."""
-    return ended.retry is Retry.RELOAD and request.method == "GET"
+def _next_step(ended: Ended, request: CallbackRequest, *, at_begin: bool) -> Retry:
+    """What the person can do on this page. A link cannot send a form again."""
+    name = _text_name(ended)
+    if name in _FIXED_IN_APPLICATION:
+        return Retry.NONE
+    if ended.retry is not Retry.RELOAD or (request.method == "GET" and not at_begin):
+        return ended.retry
+    needs_others = isinstance(ended, Finishing) or name in _FIXED_BY_OPERATORS
+    return Retry.NONE if needs_others else Retry.RESTART
 
 
 def _retry_after(ended: Ended) -> int | None:

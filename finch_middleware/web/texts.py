@@ -17,13 +17,14 @@ def _text(title: str, body: str, *, action: str = "") -> dict[str, str]:
 
 
 _FINCH = "Finch, the service that connects your payroll,"
-_NOT_CONNECTED = "Nothing was connected."
+# "New", because an older connection may exist: of this customer, or of this very link.
+_NOT_CONNECTED = "Nothing new was connected."
 _CHECK_FIRST = (
-    "Nothing new was connected. If your payroll shows as connected in $application, you are done. "
+    f"{_NOT_CONNECTED} If your payroll shows as connected in $application, you are done. "
     "If not, please start again."
 )
 _SIGN_IN_AGAIN = (
-    "Nothing was connected in $application. Please start again. "
+    "Nothing new was connected in $application. Please start again. "
     "You may have to sign in to your payroll again."
 )
 
@@ -46,6 +47,7 @@ _PAGE = {
     "again": "Try again",
     "restart": "Start again",
     "back": "Back to $application",
+    "press": "To do so, go back to $application and press the button again.",
 }
 
 _BEGIN = _text(
@@ -67,8 +69,8 @@ _ELSEWHERE = {
         "You do not need to do anything.",
     },
     "declined": {
-        "title": "Your payroll was not connected",
-        "body": "The connection was canceled or could not be completed. "
+        "title": "The connection was not completed",
+        "body": "It was canceled, or something went wrong. "
         f"{_NOT_CONNECTED} You can start again at any time.",
     },
 }
@@ -91,7 +93,7 @@ _INVALID = {
     "method": _UNREADABLE,
     "prefetch": _text(
         "Open this page again to continue",
-        "Your browser loaded this page in advance. Nothing was connected yet. "
+        "Your browser loaded this page in advance. Nothing new was connected yet. "
         "Open the page again to finish connecting your payroll.",
         action="Open this page again",
     ),
@@ -105,14 +107,12 @@ _INVALID = {
     ),
     "unsolicited": _text(
         "There is nothing to finish here",
-        f"No payroll connection is in progress in this browser. {_NOT_CONNECTED} "
-        "To connect your payroll, please start in $application.",
+        f"No payroll connection is in progress in this browser. {_CHECK_FIRST}",
     ),
     "no_ticket": _text(
         "This was not started in this browser",
         "You may have started the connection on another device, in another browser, "
-        f"or too long ago. {_NOT_CONNECTED} "
-        "Please start again, and stay in the same browser until the end.",
+        f"or too long ago. {_CHECK_FIRST} Please stay in the same browser until the end.",
     ),
     "no_state": _text(
         "We could not verify this connection",
@@ -122,17 +122,18 @@ _INVALID = {
     "state_mismatch": _text(
         "This belongs to a different connection",
         "The response does not match the connection that was started in this browser, "
-        f"so we stopped for your safety. {_NOT_CONNECTED} Please start again.",
+        f"so we stopped for your safety. {_CHECK_FIRST}",
     ),
     "expired": _text(
         "This took too long",
         "For your safety, the time to finish a connection is limited, and it has run out. "
-        f"{_NOT_CONNECTED} Please start again.",
+        f"{_CHECK_FIRST}",
     ),
     "signed_out": _text(
         "Please sign in again",
         "You are not signed in to $application, so we do not know which company "
         f"this payroll belongs to. {_NOT_CONNECTED} Please sign in, then start again.",
+        action="Sign in",
     ),
     "other_customer": _text(
         "You are signed in to a different company",
@@ -188,7 +189,7 @@ _FAILED = {
     "bad_response": _text(
         "We did not understand the response",
         f"{_FINCH} sent a response that we could not read. "
-        "Nothing was connected in $application. Please start again.",
+        "Nothing new was connected in $application. Please start again.",
     ),
     "ambiguous": _text(
         "We did not get a complete response",

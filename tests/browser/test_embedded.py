@@ -105,7 +105,7 @@ def test_an_employer_connects_within_the_page_and_sees_the_connection(
     ("decision", "words"),
     [
         ("Close", "You left before the connection was made. Nothing has changed."),
-        ("Deny", "Your payroll was not connected. You can try again."),
+        ("Deny", "The connection was not completed. You can try again."),
     ],
 )
 def test_an_employer_who_declines_reads_so_and_may_try_again(
@@ -302,7 +302,7 @@ def test_the_manuals_lines_for_a_page_connect(
     ("decision", "words"),
     [
         ("Close", "You left before the connection was made."),
-        ("Deny", "Your payroll was not connected."),
+        ("Deny", "The connection was not completed."),
     ],
 )
 def test_the_manuals_lines_say_what_happened(

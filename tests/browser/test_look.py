@@ -112,7 +112,9 @@ class Gallery:
         name = parse_qs(environ["QUERY_STRING"]).get("page", ["begin"])[0]
         pages = self._with_button if name.endswith(BUTTON) else self._pages
         if name == "begin":
-            response = pages.begin(connect_origin="https://connect.tryfinch.com")
+            response = pages.begin(
+                connect_origin="https://connect.tryfinch.com", return_to="/settings"
+            )
         else:
             outcome = OUTCOMES[name.removesuffix(BUTTON)]
             response = pages.respond(outcome, CallbackRequest.of(environ))

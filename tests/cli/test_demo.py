@@ -77,7 +77,7 @@ _PROMISED = [
     r"8\. Globex Corp\. declines +GET /finch/callback  \d+ ms",
     r"   ok  status +303",
     r"   ok  redirects to +http://localhost:\d+/\?finch=declined",
-    r"   ok  message on the page +Nothing was connected\. You can start .+",
+    r"   ok  message on the page +Nothing new was connected\. You can start .+",
     r"   ok  requests to Finch's token endpoint +0",
     r"   ok  stored connections changed +no",
     r"All 42 observations are as promised\. The demo took \d+\.\d seconds\.",

@@ -142,7 +142,8 @@ def test_nobody_is_sent_anywhere_while_the_storage_is_away(
 
     assert refused.status == 503
     assert refused.headers["Retry-After"]
-    assert "Nothing was connected" in refused.text
+    assert "Nothing new was connected" in refused.text
+    assert "go back to the application and press the button again" in refused.text
     [event] = faulty_site.named("finch.begin.failed")
     assert event.reason == "storage_unavailable"
     assert allowed.status == 303

@@ -48,6 +48,12 @@ def test_the_button_may_lead_to_finch_and_nowhere_else(
     assert answer.headers["Referrer-Policy"] == "same-origin"
 
 
+def test_the_page_with_the_button_has_a_way_back(begin_site: Callable[..., Site]) -> None:
+    answer = Browser(begin_site(return_to="/settings")).get(BEGIN)
+
+    assert '<a class="quiet" href="/settings">Back to the application</a>' in answer.text
+
+
 def test_a_press_of_the_button_connects_the_signed_in_customer(
     fake: FakeFinch, begin_site: Callable[..., Site]
 ) -> None:
@@ -81,16 +87,19 @@ def test_a_script_gets_what_finchs_sdk_needs(
     assert tokens_of(site, "acme") == list(fake.ledger.tokens)
 
 
+@pytest.mark.parametrize("method", ["GET", "POST"])
 @pytest.mark.parametrize("login", [None, "", [], ()], ids=repr)
-def test_without_a_login_the_person_is_asked_to_sign_in(
-    fake: FakeFinch, begin_site: Callable[..., Site], login: Any
+def test_without_a_login_the_person_is_asked_to_sign_in_and_gets_no_button(
+    fake: FakeFinch, begin_site: Callable[..., Site], login: Any, method: str
 ) -> None:
     site = begin_site(login)
 
-    answer = press(Browser(site))
+    answer = Browser(site).request(method, BEGIN, headers=PRESSED, body=b"")
 
     assert answer.status == 400
     assert "Please sign in again" in answer.text
+    assert ">Sign in</a>" in answer.text
+    assert "<button" not in answer.text
     assert fake.ledger.calls("sessions") == 0
     assert [event.reason for event in site.named("finch.begin.rejected")] == ["signed_out"]
 
@@ -150,6 +159,7 @@ def test_a_finch_that_is_unavailable_or_refuses_is_a_page_with_a_reference(
     [event] = site.named("finch.begin.failed")
     assert event.reason == reason
     assert str(event.reference) in answer.text
+    assert (f'<form method="post" action="{BEGIN}">' in answer.text) is (reason == "throttled")
 
 
 @pytest.mark.parametrize("fetched", [False, True], ids=["browser", "script"])

@@ -32,7 +32,7 @@ COOKIE = "demo-employer"
 BANNERS = {
     "connected": "Your payroll is connected.",
     "finishing": "Finch Connect is done. Your payroll will appear here in a moment.",
-    "declined": "Nothing was connected. You can start again at any time.",
+    "declined": "Nothing new was connected. You can start again at any time.",
     "refused": "Finch did not open Connect. The application's log has the reason.",
 }
 _EMPTY = '<li class="none">No payroll is connected yet.</li>'
@@ -84,6 +84,7 @@ class DemoApp:
         html = self._page.substitute(
             banner=_banner(args.get("finch", ""), reference=args.get("finch_ref", "")),
             button="Connect again" if connections else "Connect payroll",
+            button_kind="quiet" if connections else "primary",
             connections="".join(map(_list_item, connections)) or empty,
             employer=EMPLOYERS[employer],
             nonce=nonce,

@@ -152,7 +152,7 @@ class Tour:
         declined = browser.open(self._decide(browser, "deny"))
         with self._step(f"{EMPLOYERS[GLOBEX]} declines", declined):
             self._check_redirect(declined, f"{self.application}/?finch=declined")
-            promised = "Nothing was connected. You can start again at any time."
+            promised = "Nothing new was connected. You can start again at any time."
             self._check_message(browser, declined, promised)
             self._check(_EXCHANGES, self.fake.ledger.calls("token") - before, 0)
             self._check("stored connections changed", rows != self._rows(), False)
