@@ -59,6 +59,7 @@ class FinchConnect:
         rotation: For an operator: which keys are in use, and re-sealing under the current one.
         storage, spool, vault: The pieces that operators' commands inspect.
         client_id: Finch's id of this application.
+        brand: The application's name on the pages; may be empty.
         callback_path: The callback's path, as WSGI's PATH_INFO has it.
         paths: The handler of each of our paths: the callback, and the begin path if any.
 
@@ -70,6 +71,7 @@ class FinchConnect:
         settings, self._pages = _configured(options)
         pieces = assemble(settings)
         self.client_id = settings.client_id
+        self.brand = settings.brand
         self.vault = pieces.vault
         self.storage = pieces.storage
         self.spool = pieces.spool

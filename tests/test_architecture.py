@@ -53,7 +53,7 @@ HOMES = {
     "sqlalchemy": {"storage.sql"},
     "redis": {"storage.redis"},
     "click": {"cli"},
-    "django": {"adapters.django"},
+    "django": {"adapters.django", "testing.django"},
     "starlette": {"adapters.asgi"},
     "pytest": {"testing"},
     "werkzeug": {"web", "outcomes", "adapters", "cli", "testing"},

@@ -60,6 +60,10 @@ def command(as_json: bool, everything: bool, application: str | None) -> None:
     finch = load_component(application)
     url = None if application else os.environ.get("FINCH_STORAGE_URL")
     found = list(findings(finch, url=url, limit=None if everything else _COUNT_LIMIT))
+    # The environment has no variable for it, so only the application's own component knows.
+    if application and not finch.brand:
+        text = 'the pages say "the application"; pass its name as the option brand'
+        found.append(Finding(verdict="warn", about="brand", text=text))
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(each) for each in found], indent=2))
     for each in () if as_json else found:

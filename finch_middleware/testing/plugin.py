@@ -1,6 +1,9 @@
 """
 The pytest plugin: fixtures for an application's own tests.
 
+They end with each test. A project's own fixture of the same name may have any scope: make it
+with `FakeFinch` and `make_finch`.
+
 Every test run of the environment loads it, so heavy imports wait until a fixture is used.
 """
 
@@ -36,16 +39,19 @@ def fake_finch() -> Iterator[FakeFinch]:
 @pytest.fixture
 def finch(fake_finch: FakeFinch) -> FinchConnect:
     """A FinchConnect that uses `fake_finch`, a storage in memory and a new key."""
-    from finch_middleware.connect import FinchConnect
-    from finch_middleware.crypto.keys import new_key
+    from finch_middleware.testing.component import make_finch
 
-    return FinchConnect(
-        client_id=fake_finch.client_id,
-        client_secret=fake_finch.client_secret,
-        redirect_uri="http://localhost/finch/callback",
-        products=["company", "directory"],
-        storage="memory://",
-        key=new_key("test"),
-        api_url=fake_finch.api_url,
-        connect_origin=fake_finch.connect_origin,
-    )
+    return make_finch(fake_finch)
+
+
+@pytest.fixture
+def django_finch(fake_finch: FakeFinch) -> Iterator[FinchConnect]:
+    """
+    The component of ``settings.FINCH``, which the project's views use too.
+
+    It uses `fake_finch`, a storage in memory and a new key.
+    """
+    from finch_middleware.testing.django import use_fake_finch
+
+    with use_fake_finch(fake_finch) as component:
+        yield component

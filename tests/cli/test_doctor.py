@@ -3,13 +3,16 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
+import sys
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from finch_middleware.attempts import AttemptState
+from finch_middleware.connect import FinchConnect
 from finch_middleware.errors import StorageUnavailable
 from finch_middleware.records import SealedToken
 from finch_middleware.storage.sql.storage import SQLAlchemyStorage
@@ -228,3 +231,16 @@ def test_a_count_that_stopped_says_so(
 
     assert some["connections"] == [("ok", "at least 2 of client_id client")]
     assert "3 of client_id client" in everything.stdout
+
+
+@pytest.mark.parametrize(("brand", "verdicts"), [("", ["warn"]), ("Acme Payroll", [])])
+def test_pages_without_the_name_of_the_application_are_reported(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch, brand: str, verdicts: list[str]
+) -> None:
+    finch = FinchConnect.from_env(deployment.environ, brand=brand)
+    monkeypatch.setitem(sys.modules, "theirs", SimpleNamespace(finch=finch))
+
+    result = deployment.run("doctor", "--json", "--app", "theirs:finch")
+
+    found = [each["verdict"] for each in json.loads(result.stdout) if each["about"] == "brand"]
+    assert (result.exit_code, found) == (0, verdicts)
