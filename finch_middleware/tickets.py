@@ -17,6 +17,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from finch_middleware.config.customers import require_text
 from finch_middleware.config.options import FlowKind
 from finch_middleware.crypto.vault import Vault
 from finch_middleware.errors import CannotOpen, KeyUnavailable, UsageError
@@ -185,10 +186,10 @@ def _random() -> str:
 
 
 def _check_customer_id(customer_id: str) -> None:
-    encoded = customer_id.encode(errors="replace") if isinstance(customer_id, str) else b""
-    if not 1 <= len(encoded) <= CUSTOMER_ID_LIMIT_BYTES:
+    require_text(customer_id=customer_id)
+    if not 1 <= len(customer_id.encode()) <= CUSTOMER_ID_LIMIT_BYTES:
         raise UsageError("customer_id must be text of 1 to 255 bytes")
-    if any(unicodedata.category(character) in ("Cc", "Cs") for character in customer_id):
+    if any(unicodedata.category(character) == "Cc" for character in customer_id):
         raise UsageError("customer_id must have no control characters")
 
 

@@ -25,6 +25,20 @@ class Customer:
     email: str | None = None
 
 
+def require_text(**ids: object) -> None:
+    """
+    Return when each of *ids* is text that a storage can look up.
+
+    Raises:
+        UsageError: One of them is not.
+    """
+    for name, given in ids.items():
+        if not isinstance(given, str):
+            raise UsageError(f"{name} must be text, not {type(given).__name__}: pass str(id)")
+        if any("\ud800" <= character <= "\udfff" for character in given):
+            raise UsageError(f"{name} has half of a character, which no database stores")
+
+
 #: What `customer_of` may return: one customer, all that this person manages, or None.
 Customers = Customer | str | int | Iterable[Customer | str | int] | None
 
@@ -74,6 +88,7 @@ def _id(customer: Customer | str | int) -> str:
     # True is an int in Python, but not a customer's id.
     if isinstance(given, bool) or not isinstance(given, (str, int)):
         raise _error_about(given)
+    require_text(customer_id=str(given))
     return str(given)
 
 
