@@ -23,6 +23,7 @@ from payroll.models import FinchAttempt, FinchConnection
 from finch_middleware.attempts import Attempt, AttemptState
 from finch_middleware.errors import SchemaMismatch, StorageUnavailable
 from finch_middleware.records import (
+    NO_CUSTOMER,
     StoredConnection,
     connection_hash,
     customer_hash,
@@ -103,18 +104,17 @@ class DjangoStorage(Storage):
         return _read(Attempt, self._attempts.filter(state=AttemptState.QUARANTINED))
 
     def get(self, connection_id: str) -> StoredConnection | None:
-        return _first(StoredConnection, self._of_id(connection_id))
+        found = self._of_id(connection_id).exclude(customer_hash=NO_CUSTOMER.hex())
+        return _first(StoredConnection, found)
 
     def for_customer(self, customer_id: str) -> Sequence[StoredConnection]:
         found = self._connections.filter(customer_hash=customer_hash(customer_id).hex())
         return _read(StoredConnection, found.order_by("-obtained_at"))
 
-    def delete(self, connection_id: str) -> bool:
-        return self._of_id(connection_id).delete()[0] == 1
-
     def scan(self, *, after: str | None, limit: int) -> Scan:
         start = "" if after is None else connection_hash(after).hex()
         found = self._connections.filter(connection_hash__gt=start).order_by("connection_hash")
+        found = found.exclude(customer_hash=NO_CUSTOMER.hex())
         return Scan(connections=_read(StoredConnection, found[:limit]))
 
     def swap(self, old: StoredConnection, new: StoredConnection) -> bool:

@@ -97,7 +97,13 @@ def assemble(settings: Settings) -> Assembly:
         vault=vault,
         storage=storage,
         spool=spool,
-        connections=Connections(client_id=client_id, storage=storage, vault=vault, client=client),
+        connections=Connections(
+            client_id=client_id,
+            storage=storage,
+            vault=vault,
+            client=client,
+            clock=settings.clock,
+        ),
         recovery=recovery,
         begin=Begin(
             settings=settings, client=client, tickets=tickets, recovery=recovery, events=events

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from finch_middleware.errors import StorageUnavailable
@@ -46,6 +46,13 @@ class SealedToken:
         return self.text.split(".")[1] if self.text.count(".") == 2 else ""
 
 
+# What a tombstone has in place of a token, and in place of the hash of a customer.
+_NO_TOKEN = SealedToken(text="ended")
+NO_CUSTOMER = bytes(32)
+# Where a clock was set back, a waiting token is some microseconds later than the stored one.
+_AFTER_THE_END = timedelta(seconds=1)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
     """
@@ -75,6 +82,9 @@ class StoredConnection:
     """
     A connection as a storage holds it: names to list by, and ciphertext.
 
+    A connection that has ended leaves a tombstone: a row without token and customer, which
+    stays for good, so that a token from before the end is not stored again.
+
     Attributes:
         status: What Finch last reported (``connected``, ``pending``, ``reauth``…); None if unknown.
         obtained_at: When the token was received. A newer one replaces an older one, never back.
@@ -93,11 +103,26 @@ class StoredConnection:
     obtained_at: datetime
     attempt_id: str
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is a tombstone."""
+        return self.sealed == _NO_TOKEN
+
+    def tombstone(self, *, at: datetime) -> StoredConnection:
+        """What is stored in its place once it has ended, at *at*."""
+        return dataclasses.replace(
+            self,
+            customer_id="",
+            status="disconnected",
+            sealed=_NO_TOKEN,
+            obtained_at=max(at, self.obtained_at) + _AFTER_THE_END,
+        )
+
     def as_row(self) -> Row:
         """The record as plain columns, its two keys among them."""
         return {
             "connection_hash": connection_hash(self.connection_id),
-            "customer_hash": customer_hash(self.customer_id),
+            "customer_hash": (NO_CUSTOMER if self.has_ended else customer_hash(self.customer_id)),
             "connection_id": self.connection_id,
             "customer_id": self.customer_id,
             "client_id": self.client_id,

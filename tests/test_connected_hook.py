@@ -65,7 +65,9 @@ def test_without_a_hook_nothing_is_owed() -> None:
 
 def test_a_connection_that_is_gone_is_told_of_to_nobody_and_is_not_owed(desk: Desk) -> None:
     attempt = owed(desk)
-    desk.storage.real.delete("connection")
+    stored = desk.storage.get("connection")
+    assert stored is not None
+    desk.storage.delete(stored, at=desk.clock())
 
     assert desk.connected.run(attempt) is False
 

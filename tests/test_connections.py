@@ -15,6 +15,7 @@ from finch_middleware.finch.client import FinchClient
 from finch_middleware.records import Connection, StoredConnection
 from finch_middleware.secret import Secret
 from finch_middleware.storage.memory import MemoryStorage
+from finch_middleware.storage.protocol import Storage
 from finch_middleware.testing.sample_records import NOON, a_connection, an_attempt
 from tests.faulty_storage import FaultyStorage
 
@@ -48,6 +49,12 @@ def sealed_row(
     return a_connection(connection_id, customer_id=customer_id, sealed=token, **changes)
 
 
+def connections_in(storage: Storage, *, vault: Vault = VAULT) -> Connections:
+    return Connections(
+        client_id="client", storage=storage, vault=vault, client=NO_API, clock=lambda: NOON
+    )
+
+
 @pytest.fixture
 def storage() -> MemoryStorage:
     return MemoryStorage()
@@ -55,7 +62,7 @@ def storage() -> MemoryStorage:
 
 @pytest.fixture
 def connections(storage: MemoryStorage) -> Connections:
-    return Connections(client_id="client", storage=storage, vault=VAULT, client=NO_API)
+    return connections_in(storage)
 
 
 def keep(storage: MemoryStorage, *rows: StoredConnection) -> None:
@@ -99,9 +106,7 @@ def test_listing_opens_nothing_and_only_reveal_shows_the_token(storage: MemorySt
     vault = CountingVault(client_id="client", key=Key(key_id=name, material=Secret(material)))
     keep(storage, sealed_row("c-1"))
 
-    (found,) = Connections(
-        client_id="client", storage=storage, vault=vault, client=NO_API
-    ).for_customer("acme")
+    (found,) = connections_in(storage, vault=vault).for_customer("acme")
 
     assert vault.opened == 0
     assert TOKEN not in repr(found) + str(found) + repr(found.access_token)
@@ -153,7 +158,7 @@ def test_a_storage_that_is_away_says_so(caplog: pytest.LogCaptureFixture) -> Non
     storage = FaultyStorage(MemoryStorage())
     storage.down("get")
     caplog.set_level(logging.DEBUG)
-    connections = Connections(client_id="client", storage=storage, vault=VAULT, client=NO_API)
+    connections = connections_in(storage)
 
     with pytest.raises(StorageUnavailable):
         connections.get("c-1", customer_id="acme")

@@ -183,7 +183,8 @@ def test_nobody_is_told_for_ever_of_a_connection_that_was_removed(
     browser = Browser(site)
     callback = fake.allow(browser.location())
     browser.get(callback)
-    site.finch.storage.delete(fake.ledger.codes[0].connection_id)
+    connection_id = fake.ledger.codes[0].connection_id
+    site.finch.connections.forget(connection_id, customer_id="acme")
     clock.move(LEASE)
 
     swept = site.finch.recovery.sweep()

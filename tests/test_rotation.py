@@ -110,7 +110,7 @@ def test_a_token_that_comes_meanwhile_is_not_written_over(faulty: FaultyStorage,
 def test_a_connection_that_is_deleted_meanwhile_stays_deleted(faulty: FaultyStorage) -> None:
     before = connect(faulty, key=OLD)
     add_connection(before, customer_id="acme", connection_id="c")
-    faulty.before("swap", lambda: faulty.real.delete("c"))
+    faulty.before("swap", lambda: before.connections.forget("c", customer_id="acme"))
 
     rotated = ended(connect(faulty, key=NEW, accepted_keys=(OLD,)))
 

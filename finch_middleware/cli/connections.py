@@ -106,11 +106,11 @@ def delete(connection_id: str, yes: bool, as_json: bool, application: str | None
             abort=True,
             err=as_json,
         )
-    gone = finch.storage.delete(connection_id)
+    gone = finch.connections.forget(connection_id, customer_id=stored.customer_id)
     if as_json:
         click.echo(json.dumps({"connection_id": connection_id, "deleted": gone}))
         return
-    click.echo("Deleted." if gone else "It was already deleted.")
+    click.echo("Deleted." if gone else "It was deleted or renewed meanwhile: nothing was done.")
 
 
 def metadata(stored: StoredConnection) -> dict[str, Any]:

@@ -150,20 +150,26 @@ class FinchClient:
             raise FinchUnavailable("bad_response", **_evidence(response))
         return fields
 
-    def disconnect(self, token: Secret, *, within: timedelta) -> None:
+    def disconnect(self, token: Secret, *, within: timedelta) -> bool:
         """
         End the token and its connection permanently, ``POST /disconnect``.
 
+        True: Finch ended it now. False: Finch had ended this token before.
+
         Raises:
-            FinchRefused: Finch does not accept this token (any longer).
+            FinchRefused: Finch does not accept this token, for another reason.
             FinchUnavailable: Any other failure. Unless the reason is ``unreachable``, Finch may
                 have acted; another call is safe.
         """
         request = self._request("POST", "/disconnect", authorization=_bearer(token))
-        response = _accepted(self._send(request, within=within))
+        result = self._send(request, within=within)
+        if isinstance(result, FinchResponse) and _ended_before(result):
+            return False
+        response = _accepted(result)
         # Another server's page with status 200 does not end a connection.
         if (read_fields(response) or {}).get("status") != "success":
             raise FinchUnavailable("bad_response", **_evidence(response))
+        return True
 
     def _send(
         self, request: Request, *, within: timedelta, again: Collection[int] = (429, 503)
@@ -326,6 +332,15 @@ def _already_connected(response: FinchResponse) -> AlreadyConnected | None:
     if fields.get("finch_code") == "connection_already_exists":
         return AlreadyConnected(connection_id=None, request_id=request_id(response))
     return None
+
+
+def _ended_before(response: FinchResponse) -> bool:
+    """Whether Finch states that the token has ended; one that needs a new login has not."""
+    fields = (read_fields(response) or {}) if response.status == 401 else {}
+    return (
+        fields.get("name") == "invalid_token_error"
+        and fields.get("finch_code") != "reauthenticate_user"
+    )
 
 
 def _session(response: FinchResponse) -> ConnectSession:

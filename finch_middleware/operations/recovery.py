@@ -200,8 +200,10 @@ class Recovery:
 
     def _report_drained(self, entry: Entry) -> None:
         """Report it, and run the `on_connected` that was pending with it."""
-        stored = self._storage.get(entry.connection.connection_id) if entry.connection else None
-        if stored is not None and stored.attempt_id != entry.attempt.attempt_id:
+        spooled = entry.connection
+        stored = self._storage.get(spooled.connection_id) if spooled else None
+        # A newer token was stored meanwhile, or the connection has ended.
+        if spooled and (stored is None or stored.attempt_id != spooled.attempt_id):
             self._events.of_attempt("finch.spool.superseded", logging.WARNING, entry.attempt)
         else:
             self._events.of_attempt("finch.spool.drained", logging.INFO, entry.attempt)

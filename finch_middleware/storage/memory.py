@@ -82,23 +82,24 @@ class MemoryStorage(Storage):
 
     def get(self, connection_id: str) -> StoredConnection | None:
         with self._lock.get():
-            return self._connections.get(connection_hash(connection_id))
+            stored = self._connections.get(connection_hash(connection_id))
+        return None if stored is None or stored.has_ended else stored
 
     def for_customer(self, customer_id: str) -> Sequence[StoredConnection]:
         with self._lock.get():
             stored = list(self._connections.values())
-        mine = [each for each in stored if each.customer_id == customer_id]
+        mine = [each for each in stored if each.customer_id == customer_id and not each.has_ended]
         return sorted(mine, key=lambda each: each.obtained_at, reverse=True)
-
-    def delete(self, connection_id: str) -> bool:
-        with self._lock.get():
-            return self._connections.pop(connection_hash(connection_id), None) is not None
 
     def scan(self, *, after: str | None, limit: int) -> Scan:
         start = b"" if after is None else connection_hash(after)
         with self._lock.get():
-            hashes = sorted(hashed for hashed in self._connections if hashed > start)
-            return Scan(connections=[self._connections[hashed] for hashed in hashes[:limit]])
+            behind = sorted(
+                (hashed, each)
+                for hashed, each in self._connections.items()
+                if hashed > start and not each.has_ended
+            )
+        return Scan(connections=[each for _, each in behind[:limit]])
 
     def swap(self, old: StoredConnection, new: StoredConnection) -> bool:
         hashed = connection_hash(old.connection_id)

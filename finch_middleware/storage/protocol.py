@@ -83,7 +83,8 @@ class Storage(ABC):
         never replaces a stored one. In the same state `notified` may become True. If there is
         no current one, it is inserted. If another attempt holds its flow_hash, it keeps the
         current one's, or has None. The connection replaces the stored one of its connection_id
-        unless that has a later `obtained_at`. Settling twice changes nothing more.
+        unless that has a later `obtained_at`; a tombstone is compared in the same way. Settling
+        twice changes nothing more.
 
         True: the attempt was written. False: the current one was already settled differently;
         the connection is written all the same.
@@ -108,7 +109,7 @@ class Storage(ABC):
     @abstractmethod
     def get(self, connection_id: str) -> StoredConnection | None:
         """
-        That connection, of whichever customer.
+        That connection, of whichever customer. None for a tombstone.
 
         Raises:
             StorageUnavailable: Also where it exists and cannot be read.
@@ -119,17 +120,14 @@ class Storage(ABC):
         """A customer's readable connections, the newest `obtained_at` first."""
 
     @abstractmethod
-    def delete(self, connection_id: str) -> bool:
-        """Remove a connection. Returns whether it existed."""
-
-    @abstractmethod
     def scan(self, *, after: str | None, limit: int) -> Scan:
         """
         Up to *limit* connections in one fixed order, those behind connection id *after*.
 
         A scan in batches sees every connection that exists all the while exactly once, also
-        while others are written, and *after* need not exist any more. A row that cannot be
-        read (a later version wrote it, or somebody altered it) is only named.
+        while others are written, and *after* need not exist any more. It leaves out tombstones.
+        A row that cannot be read (a later version wrote it, or somebody altered it) is only
+        named.
         """
 
     @abstractmethod
@@ -144,6 +142,16 @@ class Storage(ABC):
         A request may wait for it, so one call removes some hundreds and leaves the rest.
         Never a claimed one, a quarantined one, or one with `notified` False.
         """
+
+    def delete(self, connection: StoredConnection, *, at: datetime) -> bool:
+        """
+        Replace *connection*, ended at *at*, by its tombstone, if it is unchanged. Whether it was.
+
+        Its token and its customer are removed. The tombstone is kept for good, because nobody
+        knows how long a spool waits: a token obtained until a second after *at* is not stored
+        again, a later one is.
+        """
+        return self.swap(connection, connection.tombstone(at=at))
 
     def swap_each(
         self, pairs: Sequence[tuple[StoredConnection, StoredConnection]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -22,6 +22,7 @@ from finch_middleware.testing.sample_records import (
 
 _THREADS = 16
 _ROUNDS = 5
+_END = NOON + timedelta(hours=1)
 
 
 class ConnectionPromises:
@@ -53,22 +54,79 @@ class ConnectionPromises:
         assert storage.get("acme") == a_connection("acme")
         assert storage.get(other) == a_connection(other, customer_id=other)
 
+    # Delete
+
     def test_deleted_connection_is_gone_everywhere(self, storage: Storage) -> None:
-        self._keep(storage, a_connection("one"), a_connection("two"))
+        one, two = a_connection("one"), a_connection("two")
+        self._keep(storage, one, two)
 
-        assert storage.delete("one") is True
-        assert storage.delete("one") is False
+        assert storage.delete(one, at=_END) is True
+        assert storage.delete(one, at=_END) is False
         assert storage.get("one") is None
-        assert list(storage.for_customer("acme")) == [a_connection("two")]
-        assert list(storage.scan(after=None, limit=10).connections) == [a_connection("two")]
+        assert list(storage.for_customer("acme")) == [two]
+        assert list(storage.for_customer("")) == []
+        assert list(storage.scan(after=None, limit=10).connections) == [two]
+        assert list(storage.scan(after=None, limit=1).connections) == [two]
 
-    def test_deleted_connection_may_be_stored_again(self, storage: Storage) -> None:
+    def test_only_the_row_that_was_read_is_deleted(self, storage: Storage) -> None:
+        renewed = a_connection(obtained_at=NOON + timedelta(seconds=1), sealed=sealed("renewed"))
+        self._keep(storage, renewed)
+
+        assert storage.delete(a_connection(), at=_END) is False
+        assert storage.get("connection") == renewed
+        assert storage.delete(a_connection("unknown"), at=_END) is False
+        self._keep(storage, a_connection("unknown"))
+        assert storage.get("unknown") == a_connection("unknown")
+
+    @pytest.mark.parametrize(
+        ("obtained_at", "stored"),
+        [
+            (NOON - timedelta(days=1), False),
+            (NOON, False),
+            (NOON + timedelta(minutes=1), False),
+            (_END, False),
+            (_END + timedelta(seconds=2), True),
+        ],
+        ids=["older", "the same", "renewed before the end", "at the end", "after the end"],
+    )
+    @pytest.mark.parametrize("attempt_id", ["attempt-connection", "another"])
+    def test_token_from_before_the_end_does_not_bring_a_connection_back(
+        self, storage: Storage, obtained_at: datetime, stored: bool, attempt_id: str
+    ) -> None:
         self._keep(storage, a_connection())
-        storage.delete("connection")
+        storage.delete(a_connection(), at=_END)
+        waited = a_connection(obtained_at=obtained_at, attempt_id=attempt_id)
 
-        self._keep(storage, a_connection(obtained_at=NOON - timedelta(days=1)))
+        self._keep(storage, waited)
 
-        assert storage.get("connection") == a_connection(obtained_at=NOON - timedelta(days=1))
+        assert storage.get("connection") == (waited if stored else None)
+        assert list(storage.for_customer("acme")) == ([waited] if stored else [])
+        found = storage.scan(after=None, limit=10).connections
+        assert list(found) == ([waited] if stored else [])
+
+    def test_end_by_a_clock_behind_covers_the_token_that_was_read(self, storage: Storage) -> None:
+        self._keep(storage, a_connection())
+
+        storage.delete(a_connection(), at=NOON - timedelta(hours=1))
+        self._keep(storage, a_connection())
+
+        assert storage.get("connection") is None
+
+    def test_connection_is_never_back_when_its_end_races_an_older_token(
+        self, storage: Storage
+    ) -> None:
+        for turn in range(_ROUNDS):
+            row = a_connection(f"connection {turn}")
+            self._keep(storage, row)
+            late = dataclasses.replace(row, obtained_at=NOON + timedelta(seconds=1))
+
+            ended, *_ = all_at_once(
+                lambda work: work(),
+                [partial(storage.delete, row, at=_END)]  # one of its own kind
+                + [partial(self._keep, storage, late)] * 3,
+            )
+
+            assert storage.get(row.connection_id) == (None if ended else late)
 
     # Scan
 
@@ -86,8 +144,9 @@ class ConnectionPromises:
 
     def test_scan_continues_after_a_deleted_connection(self, storage: Storage) -> None:
         self._keep(storage, *(a_connection(f"{i}") for i in range(5)))
-        order = [each.connection_id for each in storage.scan(after=None, limit=5).connections]
-        storage.delete(order[2])
+        found = storage.scan(after=None, limit=5).connections
+        order = [each.connection_id for each in found]
+        storage.delete(found[2], at=_END)
 
         rest = storage.scan(after=order[2], limit=5).connections
 
@@ -102,7 +161,7 @@ class ConnectionPromises:
             batch = storage.scan(after=seen[-1] if seen else None, limit=2).connections
             seen += [each.connection_id for each in batch]
             self._keep(storage, a_connection(f"comes {turn}"))
-            storage.delete(f"comes {turn - 1}")
+            storage.delete(a_connection(f"comes {turn - 1}"), at=_END)
 
         assert sorted(each for each in seen if each in stays) == sorted(stays)
         assert len(seen) == len(set(seen))

@@ -169,7 +169,7 @@ def _writing(storage: Storage) -> Iterator[None]:
         try:
             while not done.is_set():
                 _keep(storage, f"comes {turn}")
-                storage.delete(f"comes {turn - 3}")
+                storage.delete(a_connection(f"comes {turn - 3}"), at=NOON)
                 turn += 1
         except Exception as fault:  # asserted below, in the thread of the test
             faults.append(fault)

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
 from typing import Any
 
 import pytest
 
-from finch_middleware import FinchRefused, FinchUnavailable, StorageUnavailable
-from finch_middleware.testing import Behaviour, FakeFinch, add_connection
-from finch_middleware.testing.sample_records import an_attempt
+from finch_middleware import FinchRefused, FinchUnavailable, StorageUnavailable, UsageError
+from finch_middleware.records import StoredConnection
+from finch_middleware.testing import Behaviour, FakeFinch
+from finch_middleware.testing.sample_records import sealed
+from tests.faulty_storage import FaultyStorage
 from tests.site import Browser, Site
+from tests.storages import every_storage
 
 
 @pytest.fixture
@@ -77,43 +83,66 @@ def test_a_refresh_that_never_gets_its_turn_says_so(
         site.finch.connections.refresh(connection_id, customer_id="acme")
 
 
-def test_a_disconnected_connection_is_ended_at_finch_and_forgotten_here(
+def test_a_disconnected_connection_is_ended_at_finch_and_removed_here(
     fake: FakeFinch, site: Site, connection_id: str
 ) -> None:
-    ended = site.finch.connections.disconnect(connection_id, customer_id="acme")
+    first, second = (
+        site.finch.connections.disconnect(connection_id, customer_id="acme") for _ in range(2)
+    )
 
-    assert ended
+    assert (first, second) == ("ended", None)
     assert fake.ledger.calls("disconnect") == 1
     assert site.finch.connections.for_customer("acme") == []
 
 
-def test_a_connection_that_finch_did_not_end_stays(
-    fake: FakeFinch, site: Site, connection_id: str
+@pytest.mark.parametrize(
+    ("status", "name", "finch_code"),
+    [
+        (500, None, None),
+        (401, "authentication_error", "reauthenticate_user"),
+        (401, "invalid_token_error", "reauthenticate_user"),
+        (401, "unauthorized_request_error", None),
+        (403, "invalid_token_error", None),
+    ],
+)
+def test_a_connection_stays_unless_finch_states_that_its_token_has_ended(
+    fake: FakeFinch,
+    site: Site,
+    connection_id: str,
+    status: int,
+    name: str | None,
+    finch_code: str | None,
 ) -> None:
-    fake.script("disconnect", Behaviour.error(500))
+    fake.script("disconnect", Behaviour.error(status, name=name, finch_code=finch_code))
 
-    with pytest.raises(FinchUnavailable):
+    with pytest.raises((FinchUnavailable, FinchRefused)):
         site.finch.connections.disconnect(connection_id, customer_id="acme")
 
     assert site.finch.connections.get(connection_id, customer_id="acme") is not None
+    assert site.finch.connections.disconnect(connection_id, customer_id="acme") == "ended"
 
 
-def test_a_token_that_finch_does_not_know_is_refused_and_its_row_stays(site: Site) -> None:
-    made_up = add_connection(site.finch, customer_id="acme")
+def test_a_connection_that_finch_ended_before_is_removed(
+    fake: FakeFinch, site: Site, connection_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*given: object, **named: object) -> bool:
+        raise KeyboardInterrupt
 
-    with pytest.raises(FinchRefused):
-        site.finch.connections.disconnect(made_up.connection_id, customer_id="acme")
+    with monkeypatch.context() as patch:
+        patch.setattr(site.finch.storage, "delete", stop)
+        with pytest.raises(KeyboardInterrupt):
+            site.finch.connections.disconnect(connection_id, customer_id="acme")
 
-    assert site.finch.connections.get(made_up.connection_id, customer_id="acme") is not None
+    again = site.finch.connections.disconnect(connection_id, customer_id="acme")
+
+    assert again == "ended_before"
+    assert site.finch.connections.for_customer("acme") == []
+    assert fake.ledger.calls("disconnect") == 2
 
 
-def test_a_connection_that_finch_ended_before_can_be_forgotten(
+def test_a_connection_can_be_forgotten_without_a_call(
     fake: FakeFinch, site: Site, connection_id: str
 ) -> None:
-    kept = site.finch.storage.get(connection_id)
-    site.finch.connections.disconnect(connection_id, customer_id="acme")
-    assert kept is not None
-    site.finch.storage.settle(an_attempt(), kept)  # as where the delete had failed
     calls = len(fake.ledger.requests)
 
     others, first, second = (
@@ -126,6 +155,97 @@ def test_a_connection_that_finch_ended_before_can_be_forgotten(
     assert len(fake.ledger.requests) == calls
 
 
+@pytest.mark.parametrize(
+    ("changes", "result"),
+    [
+        ({"status": "reauth"}, "ended"),
+        ({"sealed": sealed("under another key")}, "ended"),
+        ({"attempt_id": "another", "sealed": sealed("renewed")}, "renewed"),
+    ],
+    ids=["refreshed", "rotated", "renewed"],
+)
+def test_only_what_was_ended_at_finch_is_removed(
+    fake: FakeFinch,
+    site: Site,
+    connection_id: str,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, Any],
+    result: str,
+) -> None:
+    storage = site.finch.storage
+    row, delete = storage.get(connection_id), storage.delete
+    assert row is not None
+    changed = dataclasses.replace(row, **changes)
+
+    def meets_another(old: StoredConnection, *, at: datetime) -> bool:
+        storage.swap(row, changed)
+        return delete(old, at=at)
+
+    monkeypatch.setattr(storage, "delete", meets_another)
+
+    ended = site.finch.connections.disconnect(connection_id, customer_id="acme")
+
+    assert ended == result
+    assert storage.get(connection_id) == (changed if result == "renewed" else None)
+
+
+def test_a_disconnect_that_never_gets_its_turn_says_so(
+    site: Site, connection_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(site.finch.storage, "delete", lambda row, at: False)
+
+    with pytest.raises(StorageUnavailable):
+        site.finch.connections.disconnect(connection_id, customer_id="acme")
+
+
+@every_storage
+def test_a_token_in_the_spool_does_not_bring_a_disconnected_connection_back(
+    fake: FakeFinch, faulty_site: Site, faulty: FaultyStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("finch_middleware.exchange.SETTLE_PAUSES", (0.0,))
+    finch, browser = faulty_site.finch, Browser(faulty_site)
+    browser.get(fake.allow(browser.location("acme")))
+    [connection] = finch.connections.for_customer("acme")
+    faulty.down("settle", times=1)
+    browser.get(fake.allow(browser.location("acme")))
+
+    ended = finch.connections.disconnect(connection.connection_id, customer_id="acme")
+    finch.recovery.sweep()
+
+    assert ended == "ended"
+    assert finch.connections.for_customer("acme") == []
+    assert len(faulty_site.named("finch.spool.superseded")) == 1
+
+
+@every_storage
+@pytest.mark.parametrize("given", [5, None, b"acme", "\ud800"])
+def test_an_id_that_is_no_text_is_refused_before_the_storage_is_asked(
+    fake: FakeFinch, faulty_site: Site, faulty: FaultyStorage, given: Any
+) -> None:
+    connections = faulty_site.finch.connections
+    asked: list[Callable[[], object]] = [
+        partial(connections.for_customer, given),
+        partial(faulty_site.finch.begin, customer_id=given, customer_name="Acme"),
+        *(
+            partial(call, *ids, customer_id=customer)
+            for call in (
+                connections.get,
+                connections.refresh,
+                connections.disconnect,
+                connections.forget,
+            )
+            for ids, customer in [((given,), "acme"), (("c-1",), given)]
+        ),
+    ]
+
+    for ask in asked:
+        with pytest.raises(UsageError, match=r"pass str\(id\)|half of a character"):
+            ask()
+
+    assert faulty.calls == []
+    assert not fake.ledger.requests
+
+
 def test_nobody_refreshes_or_ends_another_customers_connection(
     fake: FakeFinch, site: Site, connection_id: str
 ) -> None:
@@ -133,6 +253,6 @@ def test_nobody_refreshes_or_ends_another_customers_connection(
     ended = site.finch.connections.disconnect(connection_id, customer_id="other")
 
     assert refreshed is None
-    assert not ended
+    assert ended is None
     assert fake.ledger.calls("introspect") == 0
     assert fake.ledger.calls("disconnect") == 0

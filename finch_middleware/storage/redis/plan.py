@@ -131,15 +131,11 @@ class Plan:
         self._do("SET", self._names.connection_of(hashed), row_to_json(connection.as_row()))
         if over is not None and over.customer_id != connection.customer_id:
             self._do("SREM", self._names.customer(over.customer_id), hashed)
+        if connection.has_ended:
+            self._do("ZREM", self._names.index(CONNECTIONS), hashed)
+            return
         self._do("SADD", self._names.customer(connection.customer_id), hashed)
         self._do("ZADD", self._names.index(CONNECTIONS), "0", hashed)
-
-    def drop_connection(self, connection: StoredConnection) -> None:
-        """Remove the connection and its place in the indexes."""
-        hashed = connection_hash(connection.connection_id).hex()
-        self._do("DEL", self._names.connection_of(hashed))
-        self._do("SREM", self._names.customer(connection.customer_id), hashed)
-        self._do("ZREM", self._names.index(CONNECTIONS), hashed)
 
     def _file(self, index: str, code: str, *, at: datetime | None) -> None:
         if at is None:

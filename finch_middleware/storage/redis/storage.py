@@ -164,16 +164,14 @@ class RedisStorage(Storage):
         return [each for each in held if each.state is AttemptState.QUARANTINED]
 
     def get(self, connection_id: str) -> StoredConnection | None:
-        return connection_in(self._get(self._names.connection(connection_id)))
+        stored = connection_in(self._get(self._names.connection(connection_id)))
+        return None if stored is None or stored.has_ended else stored
 
     def for_customer(self, customer_id: str) -> Sequence[StoredConnection]:
         keys = self._members(self._names.customer(customer_id))
         found = readable(self._values_of_connections(keys), read=connection_in)
         mine = (each for each in found if each.customer_id == customer_id)
         return sorted(mine, key=lambda each: each.obtained_at, reverse=True)
-
-    def delete(self, connection_id: str) -> bool:
-        return self._until_written(partial(self._delete, connection_id))
 
     def scan(self, *, after: str | None, limit: int) -> Scan:
         start = "-" if after is None else f"({connection_hash(after).hex()}"
@@ -185,7 +183,9 @@ class RedisStorage(Storage):
                 break
             for key, value in zip(keys, self._values_of_connections(keys), strict=True):
                 try:
-                    found += filter(None, [connection_in(value)])
+                    stored = connection_in(value)
+                    # A row that ended after the index was read is left out.
+                    found += [stored] if stored is not None and not stored.has_ended else []
                 except StorageUnavailable:
                     unread.append(self._names.connection_of(key))
             # A row that was just deleted must not make this batch the last one.
@@ -242,13 +242,6 @@ class RedisStorage(Storage):
         if current is None or not can_forget(current, settled_before=settled_before):
             return False
         plan.drop_attempt(current)
-        return True
-
-    def _delete(self, connection_id: str, plan: Plan) -> bool:
-        old = connection_in(self._read(plan, self._names.connection(connection_id)))
-        if old is None:
-            return False
-        plan.drop_connection(old)
         return True
 
     def _swap(self, old: StoredConnection, plan: Plan, *, new: StoredConnection) -> bool:

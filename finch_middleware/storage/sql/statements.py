@@ -16,6 +16,7 @@ from sqlalchemy import (
 )
 
 from finch_middleware.attempts import AttemptState
+from finch_middleware.records import NO_CUSTOMER
 from finch_middleware.storage.sql.dialects import Dialect
 from finch_middleware.storage.sql.schema import Tables
 
@@ -37,13 +38,15 @@ class Statements:
         self.connection = select(connections).where(of_hash)
         self.connection_locked = self.connection.with_for_update()
         self.update_connection = update(connections).where(of_hash)
-        self.delete_connection = delete(connections).where(of_hash)
         self.of_customer = (
             select(connections)
             .where(connections.c.customer_hash == bindparam("of_customer"))
             .order_by(connections.c.obtained_at.desc())
         )
-        behind = connections.c.connection_hash > bindparam("of_hash")
+        behind = and_(
+            connections.c.connection_hash > bindparam("of_hash"),
+            connections.c.customer_hash != NO_CUSTOMER,
+        )
         names = (connections.c.connection_hash, connections.c.connection_id)
         self.scan, self.scan_names = (
             query.where(behind).order_by(connections.c.connection_hash).limit(bindparam("of_limit"))

@@ -120,18 +120,13 @@ class SQLAlchemyStorage(Storage):
 
     def get(self, connection_id: str) -> StoredConnection | None:
         rows = self._database.read(self._sql.connection, of_hash=connection_hash(connection_id))
-        return _only([StoredConnection.from_row(row) for row in rows])
+        stored = _only([StoredConnection.from_row(row) for row in rows])
+        return None if stored is None or stored.has_ended else stored
 
     def for_customer(self, customer_id: str) -> Sequence[StoredConnection]:
         hashed = customer_hash(customer_id)
         rows = self._database.read(self._sql.of_customer, of_customer=hashed)
         return _readable(rows, read=StoredConnection.from_row)[0]
-
-    def delete(self, connection_id: str) -> bool:
-        hashed = {"of_hash": connection_hash(connection_id)}
-        return self._database.write(
-            lambda db: db.execute(self._sql.delete_connection, hashed).rowcount == 1
-        )
 
     def scan(self, *, after: str | None, limit: int) -> Scan:
         start = b"" if after is None else connection_hash(after)

@@ -186,7 +186,8 @@ class Api:
         token = given.token if given is not None and given.type == "bearer" else None
         granted = self._ledger.holder(token or "")
         if granted is None:
-            raise Refused(error_response(401, name="authentication_error"))
+            name = "invalid_token_error" if token else "unauthorized_request_error"
+            raise Refused(error_response(401, name=name))
         return granted
 
     def _check_redirect_uri(self, fields: Mapping[str, Any]) -> None:

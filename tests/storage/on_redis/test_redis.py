@@ -203,14 +203,16 @@ def test_every_key_lies_in_the_slot_of_the_prefix(storage: RedisStorage, client:
     assert all(key.startswith(b"{finch}:") for key in keys)
 
 
-def test_nothing_is_left_when_everything_is_removed(storage: RedisStorage, client: Client) -> None:
+def test_only_the_tombstone_is_left_when_everything_is_removed(
+    storage: RedisStorage, client: Client
+) -> None:
     _fill(storage)
 
     storage.forget(settled_before=NOON.replace(year=2030))
     storage.release(an_attempt("claimed", flow_hash=key_of("flow of claimed")))
-    storage.delete("connection")
+    storage.delete(a_connection(), at=NOON)
 
-    assert client.keys() == []
+    assert client.keys() == [storage._names.connection("connection").encode()]
 
 
 def test_connection_that_changes_hands_leaves_its_customer(storage: RedisStorage) -> None:
