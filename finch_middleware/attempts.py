@@ -24,6 +24,7 @@ LEASE = timedelta(seconds=60)
 CODES_PER_FLOW = 5
 
 _HASH_BYTES = 32
+_INSTANTS = ("claimed_at", "leased_until", "settled_at")
 
 
 class AttemptState(StrEnum):
@@ -97,8 +98,9 @@ class Attempt:
         return not set(hashes).isdisjoint(self.bound_to)
 
     def as_row(self) -> Row:
-        """The record as plain columns."""
+        """The record as plain columns; instants are in UTC."""
         row: Row = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        row |= {name: at.astimezone(UTC) for name in _INSTANTS if (at := getattr(self, name))}
         row["bound_to"] = b"".join(self.bound_to)
         row["customer_ids"] = json.dumps(self.customer_ids, ensure_ascii=False)
         row["state"] = self.state.value
@@ -108,7 +110,7 @@ class Attempt:
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Attempt:
         """
-        The record that `as_row` described.
+        The record that `as_row` described. An instant without a time zone is in UTC.
 
         Raises:
             StorageUnavailable: ``unreadable``: a later version wrote it, or it was altered.
@@ -131,8 +133,9 @@ class Attempt:
         values["state"] = AttemptState(row["state"])
         values["sealed"] = SealedToken(text=row["sealed"]) if row["sealed"] else None
         values["notified"] = bool(row["notified"])
-        for name in ("claimed_at", "leased_until", "settled_at"):
-            values[name] = row[name].astimezone(UTC) if row[name] is not None else None
+        for name in _INSTANTS:
+            if (at := row[name]) is not None:
+                values[name] = at.replace(tzinfo=at.tzinfo or UTC).astimezone(UTC)
         return cls(**values)
 
 

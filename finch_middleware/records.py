@@ -119,7 +119,7 @@ class StoredConnection:
         )
 
     def as_row(self) -> Row:
-        """The record as plain columns, its two keys among them."""
+        """The record as plain columns, its two keys among them; instants are in UTC."""
         return {
             "connection_hash": connection_hash(self.connection_id),
             "customer_hash": (NO_CUSTOMER if self.has_ended else customer_hash(self.customer_id)),
@@ -132,14 +132,14 @@ class StoredConnection:
             "connection_type": self.connection_type,
             "status": self.status,
             "sealed": self.sealed.text,
-            "obtained_at": self.obtained_at,
+            "obtained_at": self.obtained_at.astimezone(UTC),
             "attempt_id": self.attempt_id,
         }
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> StoredConnection:
         """
-        The record that `as_row` wrote.
+        The record that `as_row` wrote. An instant without a time zone is in UTC.
 
         Raises:
             StorageUnavailable: ``unreadable``: a later version wrote it, or it was altered.
@@ -154,7 +154,8 @@ class StoredConnection:
         values = {f.name: row[f.name] for f in dataclasses.fields(cls)}
         values["products"] = tuple(json.loads(row["products"]))
         values["sealed"] = SealedToken(text=row["sealed"])
-        values["obtained_at"] = row["obtained_at"].astimezone(UTC)
+        instant = row["obtained_at"]
+        values["obtained_at"] = instant.replace(tzinfo=instant.tzinfo or UTC).astimezone(UTC)
         return cls(**values)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, NoReturn
 
 from sqlalchemy import (
@@ -22,38 +21,15 @@ from sqlalchemy import (
     inspect,
 )
 from sqlalchemy.dialects import mysql
-from sqlalchemy.engine import Dialect
-from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from finch_middleware.errors import SchemaMismatch
 
 _MYSQL = ("mysql", "mariadb")
 
 
-class Instant(TypeDecorator[datetime]):
-    """An aware datetime with its microseconds; UTC in databases that store no time zone."""
-
-    impl = DateTime
-    cache_ok = True
-
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[datetime]:
-        if dialect.name in _MYSQL:
-            # Without it MySQL rounds to whole seconds.
-            return dialect.type_descriptor(mysql.DATETIME(fsp=6))
-        return dialect.type_descriptor(DateTime(timezone=True))
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        utc = value.astimezone(UTC)
-        return utc if dialect.name == "postgresql" else utc.replace(tzinfo=None)
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
-
+# Records are in UTC, so a database that keeps no time zone keeps the same instant. Without fsp,
+# MySQL rounds to whole seconds.
+_INSTANT = DateTime(timezone=True).with_variant(mysql.DATETIME(fsp=6), *_MYSQL)
 # A collation may ignore case or trailing spaces in a text, so every key is a hash of fixed length.
 _HASH = LargeBinary(32).with_variant(mysql.BINARY(32), *_MYSQL)
 _BYTES = LargeBinary().with_variant(mysql.LONGBLOB(), *_MYSQL)
@@ -103,9 +79,9 @@ def _attempts(metadata: MetaData, *, prefix: str) -> Table:
         Column("customer_ids", _TEXT, nullable=False),
         Column("state", _STATE, nullable=False),
         Column("reference", _TEXT, nullable=False),
-        Column("claimed_at", Instant, nullable=False),
-        Column("leased_until", Instant, nullable=False),
-        Column("settled_at", Instant, nullable=True),
+        Column("claimed_at", _INSTANT, nullable=False),
+        Column("leased_until", _INSTANT, nullable=False),
+        Column("settled_at", _INSTANT, nullable=True),
         Column("customer_id", _TEXT, nullable=True),
         Column("connection_id", _TEXT, nullable=True),
         Column("return_to", _TEXT, nullable=True),
@@ -135,7 +111,7 @@ def _connections(metadata: MetaData, *, prefix: str) -> Table:
         Column("connection_type", _TEXT, nullable=False),
         Column("status", _TEXT, nullable=True),
         Column("sealed", _TEXT, nullable=False),
-        Column("obtained_at", Instant, nullable=False),
+        Column("obtained_at", _INSTANT, nullable=False),
         Column("attempt_id", _TEXT, nullable=False),
         Index(f"{prefix}connections_of_customer", "customer_hash", "obtained_at"),
         **_IN_MYSQL,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, Executable, MetaData
@@ -112,7 +112,7 @@ class SQLAlchemyStorage(Storage):
         self._database.write(lambda db: db.execute(self._sql.release, values))
 
     def unsettled(self, *, leased_before: datetime) -> Sequence[Attempt]:
-        rows = self._database.read(self._sql.unsettled, of_instant=leased_before)
+        rows = self._database.read(self._sql.unsettled, of_instant=leased_before.astimezone(UTC))
         return _readable(rows, read=Attempt.from_row)[0]
 
     def quarantined(self) -> Sequence[Attempt]:
@@ -151,7 +151,7 @@ class SQLAlchemyStorage(Storage):
 
     def forget(self, *, settled_before: datetime) -> int:
         """Remove one batch; see `Storage.forget`."""
-        values = {"of_instant": settled_before}
+        values = {"of_instant": settled_before.astimezone(UTC)}
         found = self._database.read(self._sql.forgettable, of_limit=_BATCH, **values)
         return self._forget(codes=[row["code_hash"] for row in found], **values) if found else 0
 
