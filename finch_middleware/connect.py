@@ -24,8 +24,8 @@ from finch_middleware.finch.responses import ConnectSession
 from finch_middleware.operations.rotation import Rotation
 from finch_middleware.outcomes import Failed, Outcome, Response, Visit
 from finch_middleware.storage.protocol import Storage
-from finch_middleware.web.headers import with_cookies, with_cors
-from finch_middleware.web.pages import Pages, template_faults
+from finch_middleware.web.html import template_faults
+from finch_middleware.web.pages import Pages, with_cookies, with_cors
 from finch_middleware.web.request import CallbackRequest
 from finch_middleware.web.texts import find_faults
 
@@ -186,18 +186,11 @@ class FinchConnect:
         *customer_id*: the signed-in customer, or all that this login manages, or None if the
         person is signed out. Without it the option `customer_of` is asked.
         """
-        signed_in = None if isinstance(customer_id, _NotGiven) else customer_ids(customer_id)
-        return self._callback.finish(CallbackRequest.of(request), signed_in=signed_in)
+        return self._finish(CallbackRequest.of(request), customer_id)
 
     def respond(self, outcome: Outcome, request: object) -> Response:
         """The response for *outcome*: the application's `render`, or else our pages."""
-        understood = CallbackRequest.of(request)
-        rendered = self._rendered(outcome, understood)
-        if rendered is None:
-            response = self._pages.respond(outcome, understood)
-        else:
-            response = with_cookies(rendered, outcome.cookies)
-        return with_cors(response, understood, spa_origins=self._settings.spa_origins)
+        return self._respond(outcome, CallbackRequest.of(request))
 
     def callback(
         self,
@@ -207,7 +200,7 @@ class FinchConnect:
     ) -> Response:
         """The whole callback: `finish`, then `respond`. For a view, or for the middleware."""
         understood = CallbackRequest.of(request)
-        return self.respond(self.finish(understood, customer_id=customer_id), understood)
+        return self._respond(self._finish(understood, customer_id), understood)
 
     def begin_page(self, request: object) -> Response:
         """
@@ -221,6 +214,18 @@ class FinchConnect:
         understood = CallbackRequest.of(request)
         response = self._begin_page.respond(understood)
         return with_cors(response, understood, spa_origins=self._settings.spa_origins)
+
+    def _finish(self, request: CallbackRequest, customer_id: Customers | _NotGiven) -> Outcome:
+        signed_in = None if isinstance(customer_id, _NotGiven) else customer_ids(customer_id)
+        return self._callback.finish(request, signed_in=signed_in)
+
+    def _respond(self, outcome: Outcome, request: CallbackRequest) -> Response:
+        rendered = self._rendered(outcome, request)
+        if rendered is None:
+            response = self._pages.respond(outcome, request)
+        else:
+            response = with_cookies(rendered, outcome.cookies)
+        return with_cors(response, request, spa_origins=self._settings.spa_origins)
 
     def _rendered(self, outcome: Outcome, request: CallbackRequest) -> Response | None:
         """The application's own response, where it makes one."""

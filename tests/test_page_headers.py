@@ -18,8 +18,7 @@ from finch_middleware.outcomes import (
     SetCookie,
 )
 from finch_middleware.secret import Secret
-from finch_middleware.web.headers import with_cookies
-from finch_middleware.web.pages import Pages
+from finch_middleware.web.pages import Pages, with_cookies
 from finch_middleware.web.request import CallbackRequest
 from tests.sample_outcomes import (
     COMMON,

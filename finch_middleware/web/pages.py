@@ -1,14 +1,20 @@
-"""Turns an Outcome into a response: a redirect into the application, JSON, or a page."""
+"""
+Turns an Outcome into a response: a redirect into the application, JSON, or a page.
+
+Below `Pages` are the headers that every response has.
+"""
 
 from __future__ import annotations
 
+import copy
+import json
 import secrets
 from collections.abc import Collection, Mapping, Sequence
-from html import escape
-from importlib import resources
 from pathlib import Path
-from string import Template
 from urllib.parse import quote, unquote_plus
+
+from werkzeug.datastructures import Headers
+from werkzeug.http import dump_cookie
 
 from finch_middleware.config.urls import PLAIN, check_return_to
 from finch_middleware.errors import ConfigurationError
@@ -25,18 +31,13 @@ from finch_middleware.outcomes import (
     Retry,
     SetCookie,
 )
-from finch_middleware.web.headers import (
-    ALLOW,
-    json_response,
-    no_content,
-    protect,
-    redirect,
-    with_cookies,
-)
+from finch_middleware.web.html import begin_form, escaped, link, links, load_template
 from finch_middleware.web.request import CallbackRequest
 from finch_middleware.web.texts import Texts, find_faults, resolve_texts
 
 Ended = Connected | Finishing | Declined | Invalid | Failed
+
+ALLOW = "GET, HEAD, POST, OPTIONS"
 
 #: The other request with the same code takes about this long.
 _REFRESH_SECONDS = 2
@@ -57,23 +58,6 @@ _WORDS: dict[type[Ended], str] = {
     Failed: "failed",
 }
 
-_TEMPLATE = "page.html"
-
-_PLACEHOLDERS = frozenset(
-    {
-        "actions",
-        "body",
-        "brand",
-        "help",
-        "lang",
-        "nonce",
-        "outcome",
-        "reference",
-        "reference_label",
-        "title",
-    }
-)
-
 
 class Pages:
     """
@@ -82,19 +66,9 @@ class Pages:
     *brand* is the application's name. *texts* replaces single texts by their names in
     `finch_middleware.web.texts.TEXTS`: ``{"failed.unreachable": {"title": "…"}}``; a text may
     mention ``$application``. With *begin_path*, as a browser writes it, "Start again" is a
-    button that begins a new flow there, which continues at *connect_origin*. Without it, the
-    link leads back to the application. *templates* is a
-    folder with a ``page.html`` that replaces the standard one, a `string.Template` in UTF-8. It
-    may contain these placeholders; all values are escaped:
-
-    - ``$title``, ``$body``: what happened, and what to do now
-    - ``$actions``: links and forms, one or two, of the classes ``primary`` and ``quiet``; put
-      them into an element that may hold a form
-    - ``$brand``, ``$lang``: the application's name (may be empty); the language of the texts
-    - ``$reference``, ``$reference_label``, ``$help``: what to mention when asking for help; empty
-      on the page that begins a flow
-    - ``$outcome``: ``begin``, ``finishing``, ``invalid`` or ``failed``
-    - ``$nonce``: for ``<style nonce="$nonce">``, the only thing that the page's policy allows
+    button that begins a new flow there, which continues at *connect_origin*. Without it, the link
+    leads back to the application. *templates* is a folder with a ``page.html`` that replaces the
+    standard one; see `finch_middleware.web.html`.
 
     Raises:
         ConfigurationError: A text or the template is missing, unreadable, or has an unknown
@@ -111,7 +85,7 @@ class Pages:
         begin_path: str | None = None,
         connect_origin: str = "",
     ) -> None:
-        self._page, faults = _load_template(templates)
+        self._page, faults = load_template(templates)
         faults += find_faults(texts or {})
         if faults:
             raise ConfigurationError(faults)
@@ -165,11 +139,11 @@ class Pages:
         A link leads back to *return_to*.
         """
         text = self._texts["begin"]
-        back = _link(self._texts["page"]["back"], href=return_to, kind="quiet")
+        back = link(self._texts["page"]["back"], href=return_to, kind="quiet")
         response = self._html(
             text,
             kind="begin",
-            actions=f'<form method="post">{_button(text["action"])}</form>\n{back}',
+            actions=f"{begin_form(text['action'])}\n{back}",
             form_action=_form_action(connect_origin),
         )
         # Without Sec-Fetch-Site, only the Origin shows that the form was ours.
@@ -242,15 +216,17 @@ class Pages:
         shared, nonce = self._texts["page"], secrets.token_urlsafe(16)
         page = self._page.substitute(
             actions=actions,
-            body=escape(text["body"]),
-            brand=escape(self._brand),
-            help=escape(shared["help"]) if reference else "",
-            lang=escape(shared["lang"]),
             nonce=nonce,
-            outcome=kind,
-            reference=escape(reference),
-            reference_label=escape(shared["reference"]) if reference else "",
-            title=escape(text["title"]),
+            **escaped(
+                body=text["body"],
+                brand=self._brand,
+                help=shared["help"] if reference else "",
+                lang=shared["lang"],
+                outcome=kind,
+                reference=reference,
+                reference_label=shared["reference"] if reference else "",
+                title=text["title"],
+            ),
         )
         response = Response(page, mimetype="text/html")
         return protect(response, nonce=nonce, form_action=form_action)
@@ -270,45 +246,17 @@ class Pages:
         own = self._texts[name]["action"]
         again = own or shared["restart" if ended.retry is Retry.RESTART else "again"]
         if step is Retry.RESTART and self._begin_path is not None:
-            form = f'<form method="post" action="{escape(self._begin_path)}">'
-            return (
-                f"{form}{_button(again)}</form>\n{_link(shared['back'], href=home, kind='quiet')}"
-            )
+            form = begin_form(again, action=self._begin_path)
+            return f"{form}\n{link(shared['back'], href=home, kind='quiet')}"
         if step is not Retry.RELOAD:
             # The link starts nothing, so it has the label of a way back.
             label = shared["back"] if ended.retry is Retry.RELOAD else own or shared["back"]
-            return _link(label, href=home, kind="primary")
+            return link(label, href=home, kind="primary")
         if isinstance(ended, Finishing):
-            return _link(again, href="", kind="quiet")
+            return link(again, href="", kind="quiet")
         if name in _FIXED_BY_OPERATORS:
-            return _links(primary=(shared["back"], home), quiet=(again, ""))
-        return _links(primary=(again, ""), quiet=(shared["back"], home))
-
-
-def template_faults(folder: str | Path | None) -> list[str]:
-    """What is wrong with the template in *folder*, one sentence each."""
-    return _load_template(folder)[1]
-
-
-def _load_template(folder: str | Path | None) -> tuple[Template, list[str]]:
-    """The page's template, and its faults."""
-    ours = resources.files("finch_middleware.web")
-    source = (ours if folder is None else Path(folder)) / _TEMPLATE
-    try:
-        page = Template(source.read_text(encoding="utf-8"))
-    except OSError:
-        return Template(""), [f"templates: {source} cannot be read; pass a folder with a page.html"]
-    except UnicodeDecodeError:
-        return Template(""), [f"templates: {source} is not UTF-8; save it as UTF-8"]
-    if not page.is_valid():
-        return page, [
-            f"templates: {source} contains a $ without a placeholder; write $$ for a dollar sign"
-        ]
-    known = ", ".join(f"${name}" for name in sorted(_PLACEHOLDERS))
-    unknown = sorted(set(page.get_identifiers()) - _PLACEHOLDERS)
-    return page, [
-        f"templates: {source} mentions ${name}; it may mention {known}" for name in unknown
-    ]
+            return links(primary=(shared["back"], home), quiet=(again, ""))
+        return links(primary=(again, ""), quiet=(shared["back"], home))
 
 
 def _text_name(ended: Ended) -> str:
@@ -370,15 +318,76 @@ def _form_action(connect_origin: str) -> str:
     return f"'self' {connect_origin}"
 
 
-def _button(label: str) -> str:
-    return f'<button class="primary">{escape(label)}</button>'
+def protect(
+    response: Response, *, nonce: str | None = None, form_action: str = "'none'"
+) -> Response:
+    """Forbid caching, framing, and everything but one style; return *response*."""
+    style = "'none'" if nonce is None else f"'nonce-{nonce}'"
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["Referrer-Policy"] = "no-referrer"
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["X-Frame-Options"] = "DENY"
+    response.headers["Content-Security-Policy"] = (
+        f"default-src 'none'; style-src {style}; base-uri 'none'; "
+        f"form-action {form_action}; frame-ancestors 'none'"
+    )
+    return response
 
 
-def _link(label: str, *, href: str, kind: str) -> str:
-    return f'<a class="{kind}" href="{escape(href)}">{escape(label)}</a>'
+def redirect(location: str) -> Response:
+    """A redirect to *location*."""
+    # 303 makes the browser use GET, also after a callback by POST.
+    response = protect(Response(status=303, mimetype="text/plain"))
+    response.headers["Location"] = location
+    return response
 
 
-def _links(*, primary: tuple[str, str], quiet: tuple[str, str]) -> str:
-    """Two links, each given as a label and an address."""
-    first = _link(primary[0], href=primary[1], kind="primary")
-    return f"{first}\n{_link(quiet[0], href=quiet[1], kind='quiet')}"
+def json_response(content: Mapping[str, str | None], *, status: int = 200) -> Response:
+    """A JSON response for a script."""
+    return protect(Response(json.dumps(content), status=status, mimetype="application/json"))
+
+
+def no_content() -> Response:
+    """The response to OPTIONS."""
+    response = protect(Response(status=204))
+    del response.headers["Content-Type"]  # RFC 9110 section 8.3: it describes content
+    response.headers["Allow"] = ALLOW
+    return response
+
+
+def with_cors(
+    response: Response, request: CallbackRequest, *, spa_origins: Collection[str]
+) -> Response:
+    """Let pages of *spa_origins* read *response*, as the Fetch standard asks; return it."""
+    if not spa_origins:
+        return response
+    response.vary.add("Origin")
+    if request.from_page_of(spa_origins):
+        response.headers["Access-Control-Allow-Origin"] = request.headers["Origin"]
+        response.headers["Access-Control-Allow-Credentials"] = "true"
+        response.headers["Access-Control-Expose-Headers"] = "Retry-After"
+        if request.method == "OPTIONS":
+            response.headers["Access-Control-Allow-Methods"] = "POST"
+            response.headers["Access-Control-Allow-Headers"] = "Content-Type"
+            response.headers["Access-Control-Max-Age"] = "600"
+    return response
+
+
+def with_cookies(response: Response, cookies: Sequence[SetCookie]) -> Response:
+    """A copy of *response* that sets these cookies; a value of None deletes its cookie."""
+    # An application may return one object to all visitors, but cookies belong to one of them.
+    response = copy.copy(response)
+    response.headers = Headers(response.headers)
+    for cookie in cookies:
+        header = dump_cookie(
+            cookie.name,
+            "" if cookie.value is None else cookie.value.reveal(),
+            max_age=0 if cookie.value is None else cookie.max_age,
+            path="/",
+            secure=cookie.secure,
+            httponly=True,
+            samesite="Lax",
+            sync_expires=False,  # Max-Age is enough, and the person's clock may be wrong
+        )
+        response.headers.add("Set-Cookie", header)
+    return response

@@ -18,7 +18,7 @@ from finch_middleware.adapters.asgi import THREADS
 from finch_middleware.cli import COMMANDS
 from finch_middleware.outcomes import FAILED_REASONS, INVALID_REASONS, Retry
 from finch_middleware.testing import Behaviour, FakeFinch
-from finch_middleware.web.pages import _PLACEHOLDERS
+from finch_middleware.web.html import PLACEHOLDERS
 from finch_middleware.web.texts import TEXTS
 from tests.docs.snippets import DOCS, DOCUMENTS, ROOT, page, snippets
 
@@ -184,7 +184,7 @@ def test_every_placeholder_of_a_page_stands_there() -> None:
     told = {name for cells in rows(section) for name in re.findall(r"`\$(\w+)`", cells[0])}
     told |= {"nonce"}
 
-    assert told == _PLACEHOLDERS
+    assert told == PLACEHOLDERS
 
 
 def test_every_command_has_a_section_in_its_order() -> None:

@@ -1,0 +1,86 @@
+"""
+The HTML of a page: its template, links and buttons.
+
+The template is a `string.Template` in UTF-8, called ``page.html``. It may contain these
+placeholders; all values are escaped:
+
+- ``$title``, ``$body``: what happened, and what to do now
+- ``$actions``: links and forms, one or two, of the classes ``primary`` and ``quiet``; put them
+  into an element that may hold a form
+- ``$brand``, ``$lang``: the application's name (may be empty); the language of the texts
+- ``$reference``, ``$reference_label``, ``$help``: what to mention when asking for help; empty on
+  the page that begins a flow
+- ``$outcome``: ``begin``, ``finishing``, ``invalid`` or ``failed``
+- ``$nonce``: for ``<style nonce="$nonce">``, the only thing that the page's policy allows
+"""
+
+from __future__ import annotations
+
+from html import escape
+from importlib import resources
+from pathlib import Path
+from string import Template
+
+_TEMPLATE = "page.html"
+
+PLACEHOLDERS = frozenset(
+    {
+        "actions",
+        "body",
+        "brand",
+        "help",
+        "lang",
+        "nonce",
+        "outcome",
+        "reference",
+        "reference_label",
+        "title",
+    }
+)
+
+
+def template_faults(folder: str | Path | None) -> list[str]:
+    """What is wrong with the template in *folder*, one sentence each."""
+    return load_template(folder)[1]
+
+
+def load_template(folder: str | Path | None) -> tuple[Template, list[str]]:
+    """The page's template, and its faults."""
+    ours = resources.files("finch_middleware.web")
+    source = (ours if folder is None else Path(folder)) / _TEMPLATE
+    try:
+        page = Template(source.read_text(encoding="utf-8"))
+    except OSError:
+        return Template(""), [f"templates: {source} cannot be read; pass a folder with a page.html"]
+    except UnicodeDecodeError:
+        return Template(""), [f"templates: {source} is not UTF-8; save it as UTF-8"]
+    if not page.is_valid():
+        return page, [
+            f"templates: {source} contains a $ without a placeholder; write $$ for a dollar sign"
+        ]
+    known = ", ".join(f"${name}" for name in sorted(PLACEHOLDERS))
+    unknown = sorted(set(page.get_identifiers()) - PLACEHOLDERS)
+    return page, [
+        f"templates: {source} mentions ${name}; it may mention {known}" for name in unknown
+    ]
+
+
+def escaped(**values: str) -> dict[str, str]:
+    """*values*, each as HTML."""
+    return {name: escape(value) for name, value in values.items()}
+
+
+def begin_form(label: str, *, action: str = "") -> str:
+    """A button that begins a flow by a POST to *action*; empty: to the page's own address."""
+    target = f' action="{escape(action)}"' if action else ""
+    return f'<form method="post"{target}><button class="primary">{escape(label)}</button></form>'
+
+
+def link(label: str, *, href: str, kind: str) -> str:
+    return f'<a class="{kind}" href="{escape(href)}">{escape(label)}</a>'
+
+
+def links(*, primary: tuple[str, str], quiet: tuple[str, str]) -> str:
+    """Two links, each given as a label and an address."""
+    first = link(primary[0], href=primary[1], kind="primary")
+    return f"{first}\n{link(quiet[0], href=quiet[1], kind='quiet')}"
