@@ -38,12 +38,26 @@ from finch_middleware.testing.fake_finch import FakeFinch
     default=True,
     help="Whether the redirect flow returns the state. Finch does not document it: test both.",
 )
+@click.option(
+    "--webhook-url",
+    metavar="URL",
+    help="Where events are delivered, such as your application's webhook path.",
+)
+@click.option(
+    "--webhook-secret",
+    "webhook_secrets",
+    multiple=True,
+    metavar="BASE64",
+    help="A secret that signs the events; repeat the option for several.",
+)
 def command(
     port: int,
     client_id: str,
     client_secret: str,
     redirect_uris: tuple[str, ...],
     echo_state: bool,
+    webhook_url: str | None,
+    webhook_secrets: tuple[str, ...],
 ) -> None:
     """
     Serve a fake Finch on this machine: its API, and a Connect page for a browser.
@@ -51,13 +65,18 @@ def command(
     It behaves as Finch's documentation describes. Nothing is real, and no request leaves this
     machine. Press Ctrl-C to stop it.
     """
-    fake = FakeFinch(
-        client_id=client_id,
-        client_secret=client_secret,
-        redirect_uris=redirect_uris or None,
-        echo_state=echo_state,
-        port=port,
-    )
+    try:
+        fake = FakeFinch(
+            client_id=client_id,
+            client_secret=client_secret,
+            redirect_uris=redirect_uris or None,
+            echo_state=echo_state,
+            webhook_url=webhook_url,
+            webhook_secrets=webhook_secrets,
+            port=port,
+        )
+    except ValueError as error:
+        raise click.UsageError(f"{error} (--webhook-secret)") from None
     with until_interrupted():
         try:
             fake.start()

@@ -99,3 +99,12 @@ def test_a_port_in_use_is_one_text() -> None:
     assert result.exit_code == 2
     assert result.stderr.startswith(f"Error: port {port} cannot be used")
     assert "--port" in result.stderr
+
+
+@pytest.mark.parametrize("given", [[], ["--webhook-secret", "no base64!"]])
+def test_a_webhook_address_needs_a_usable_secret(given: list[str]) -> None:
+    result = CliRunner().invoke(main, ["fake-finch", "--webhook-url", "http://127.0.0.1:1", *given])
+
+    assert result.exit_code == 2
+    assert "--webhook-secret" in result.output
+    assert "no base64!" not in result.output

@@ -78,12 +78,13 @@ class TestSessions:
             ("minutes_to_expire", 0),
             ("minutes_to_expire", 129_601),
             ("minutes_to_expire", True),
-            ("minutes_to_expire", 60.0),
+            ("minutes_to_expire", 0.5),
+            ("recordkeeping", {"recordkeeper": "me"}),
             ("sandbox", "yes"),
             ("redirect_uri", "http://app.example.com/cb"),
             ("redirect_uri", "http://localhost:5000/cb#part"),
             ("redirect_uri", "https:///cb"),
-            ("redirect_uri", None),
+            ("redirect_uri", ""),
         ],
     )
     def test_a_field_outside_the_documentation_is_refused_by_name(
@@ -104,6 +105,12 @@ class TestSessions:
             ("customer_email", "pay@acme.example"),
             ("integration", {"provider": "gusto", "auth_method": None}),
             ("manual", None),
+            ("integration", None),
+            ("minutes_to_expire", None),
+            ("minutes_to_expire", 60.5),
+            ("recordkeeping", {"recordkeeper": "voya", "plan_id": "1"}),
+            ("redirect_uri", None),
+            ("redirect_uri", "http://127.0.0.1:5000/cb"),
             ("minutes_to_expire", 1),
             ("minutes_to_expire", 129_600),
             ("sandbox", "finch"),
@@ -273,14 +280,16 @@ class TestToken:
         assert response.json()["finch_code"] == "invalid_request"
         assert re.search("body|Content-Type", response.json()["message"])
 
-    def test_an_authorization_header_is_refused(self, fake: FakeFinch) -> None:
-        url = fake.api_url + "/auth/token"
+    def test_what_is_undocumented_is_tolerated_and_noted(self, fake: FakeFinch) -> None:
+        body = body_of(fake, consented(fake)) | {"redirect_uri": REDIRECT_URI, "grant_type": "x"}
 
-        response = requests.post(
-            url, json={}, headers=VERSION, auth=("a", "b"), timeout=TIMEOUT_SECONDS
+        response = post(fake, "/auth/token", body, auth=("a", "b"))
+
+        assert response.status_code == 200
+        assert fake.ledger.notes == (
+            "token: an Authorization header beside the body",
+            "/auth/token: the field grant_type",
         )
-
-        assert (response.status_code, response.json()["name"]) == (401, "invalid_request_error")
 
     def test_a_providers_choice_decides_the_connection(self, fake: FakeFinch) -> None:
         first = open_session(fake, redirect_uri=REDIRECT_URI).json()["connect_url"]
@@ -305,8 +314,24 @@ class TestOtherCalls:
         response = ask(fake, "GET", "/introspect", token=token["access_token"]).json()
 
         assert response["connection_id"] == token["connection_id"]
-        assert response["connection_status"] == {"status": "connected"}
+        assert response["connection_status"]["status"] == "connected"
         assert response["customer_id"] == "acme"
+        assert response["id"] not in (token["connection_id"], token["access_token"])
+
+    @pytest.mark.parametrize(
+        ("headers", "name"),
+        [
+            ({}, "unauthorized_request_error"),
+            ({"Authorization": "Bearer "}, "unauthorized_request_error"),
+            ({"Authorization": "Bearer unknown"}, "invalid_token_error"),
+        ],
+    )
+    def test_a_missing_and_a_wrong_token_have_names_of_their_own(
+        self, fake: FakeFinch, headers: dict[str, str], name: str
+    ) -> None:
+        response = get(fake.api_url + "/introspect", headers=VERSION | headers)
+
+        assert (response.status_code, response.json()["name"]) == (401, name)
 
     def test_disconnect_ends_every_token_of_the_connection_and_no_other(
         self, fake: FakeFinch

@@ -16,9 +16,9 @@ from urllib.parse import urlencode, urlsplit
 from werkzeug.utils import redirect
 from werkzeug.wrappers import Request, Response
 
-from finch_middleware.testing.fake_finch.api import Rules
 from finch_middleware.testing.fake_finch.ledger import Ledger
 from finch_middleware.testing.fake_finch.records import IssuedCode, OpenedSession
+from finch_middleware.testing.fake_finch.rules import Rules
 
 PROVIDERS = {
     "gusto": "Gusto",
@@ -97,7 +97,12 @@ class ConnectPage:
         return Visit(session=session, state=state)
 
     def decide(
-        self, visit: Visit, *, decision: Decision, provider_id: str | None
+        self,
+        visit: Visit,
+        *,
+        decision: Decision,
+        provider_id: str | None,
+        entities: int | None = None,
     ) -> dict[str, str]:
         """What the browser returns: a code, an error or neither, and the state."""
         state = {} if visit.state is None else {"state": visit.state}
@@ -106,9 +111,17 @@ class ConnectPage:
             return {"error": "access_denied", "error_description": reason, **state}
         if decision == "close":
             return state
-        return {"code": self._issue(visit.session, provider_id=provider_id), **state}
+        code = self._issue(visit.session, provider_id=provider_id, entities=entities)
+        return {"code": code, **state}
 
-    def way_back(self, visit: Visit, *, decision: Decision, provider_id: str | None) -> str:
+    def way_back(
+        self,
+        visit: Visit,
+        *,
+        decision: Decision,
+        provider_id: str | None,
+        entities: int | None = None,
+    ) -> str:
         """
         The callback URL to which the browser is sent in the redirect flow.
 
@@ -118,7 +131,7 @@ class ConnectPage:
         redirect_uri = visit.session.redirect_uri
         if redirect_uri is None:
             raise ValueError("a session of the embedded flow has no redirect_uri")
-        outcome = self.decide(visit, decision=decision, provider_id=provider_id)
+        outcome = self.decide(visit, decision=decision, provider_id=provider_id, entities=entities)
         kept = {k: v for k, v in outcome.items() if k != "state" or self._rules.echo_state}
         if not kept:
             return redirect_uri
@@ -129,9 +142,12 @@ class ConnectPage:
         host_origin = given.get("sdk_host_url")
         return Visit(session=visit.session, state=visit.state, host_origin=host_origin or None)
 
-    def _issue(self, session: OpenedSession, *, provider_id: str | None) -> str:
+    def _issue(
+        self, session: OpenedSession, *, provider_id: str | None, entities: int | None
+    ) -> str:
         provider_id = session.provider_id or provider_id or "gusto"
         connection_id = self._ledger.connection_id_of(session.customer_id, provider_id=provider_id)
+        self._ledger.accounts.consent(connection_id, entities=entities)
         return self._ledger.issue(
             IssuedCode(
                 code=str(uuid.uuid4()),
@@ -144,6 +160,7 @@ class ConnectPage:
                 sandbox=session.sandbox,
                 issued_at=self._rules.clock(),
                 session_id=session.session_id,
+                reauthenticates=session.connection_id is not None,
             )
         )
 

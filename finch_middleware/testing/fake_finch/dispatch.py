@@ -23,6 +23,16 @@ _ENDPOINTS = {
     "/auth/token": "token",
     "/introspect": "introspect",
     "/disconnect": "disconnect",
+    "/disconnect-entity": "disconnect_entity",
+    "/employer/company": "company",
+    "/employer/directory": "directory",
+    "/employer/individual": "individual",
+    "/employer/employment": "employment",
+    "/employer/payment": "payment",
+    "/employer/pay-statement": "pay_statement",
+    "/sandbox/connections": "sandbox_connections",
+    "/sandbox/connections/accounts": "sandbox_accounts",
+    "/sandbox/jobs": "sandbox_jobs",
     "/authorize": "authorize",
 }
 _LEDGER_PATH = "/_fake/ledger"

@@ -6,14 +6,15 @@ import functools
 import ssl
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 from urllib.parse import parse_qs, urlsplit
 
-from finch_middleware.testing.fake_finch.api import Api, Rules
+from finch_middleware.testing.fake_finch.accounts import STATUSES, Account
+from finch_middleware.testing.fake_finch.api import Api
 from finch_middleware.testing.fake_finch.behaviour import Behaviour
 from finch_middleware.testing.fake_finch.connect_page import (
     PROVIDERS,
@@ -24,6 +25,13 @@ from finch_middleware.testing.fake_finch.connect_page import (
 from finch_middleware.testing.fake_finch.dispatch import Dispatch
 from finch_middleware.testing.fake_finch.ledger import Ledger
 from finch_middleware.testing.fake_finch.records import IssuedCode
+from finch_middleware.testing.fake_finch.rules import Rules, Unknowns
+from finch_middleware.testing.fake_finch.webhooks import (
+    Delivery,
+    WebhookSender,
+    account_updated,
+    event,
+)
 from finch_middleware.testing.fake_finch.wire import Handler, Server
 
 Tls = ssl.SSLContext | tuple[str | Path, str | Path]
@@ -48,6 +56,9 @@ class FakeFinch:
         client_secret: str = "secret-of-client-fake",
         redirect_uris: Iterable[str] | None = None,
         echo_state: bool = True,
+        unknowns: Unknowns = Unknowns(),  # noqa: B008 - immutable
+        webhook_url: str | None = None,
+        webhook_secrets: Sequence[str] = (),
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         port: int = 0,
         tls: Tls | None = None,
@@ -55,8 +66,12 @@ class FakeFinch:
         """
         Args:
             redirect_uris: The registered ones; None accepts all that Finch would register:
-                ``https://…`` and ``http://localhost…``.
+                ``https://…``, ``http://localhost…`` and ``http://127.0.0.1…``.
             echo_state: Whether the redirect flow returns the state; Finch does not document it.
+            unknowns: What else Finch does not document.
+            webhook_url: Where events are delivered; None delivers none.
+            webhook_secrets: Each signs every event: standard base64, as Finch's dashboard
+                shows a secret.
             clock: For the expiry of codes and sessions; it may stand still.
             port: 0 chooses a free one.
             tls: A server context, or the paths of a certificate and its key.
@@ -74,9 +89,18 @@ class FakeFinch:
             client_secret=client_secret,
             redirect_uris=None if redirect_uris is None else frozenset(redirect_uris),
             echo_state=echo_state,
+            unknowns=unknowns,
             clock=clock,
         )
-        api = Api(rules, ledger=self.ledger, connect_origin=lambda: self.connect_origin)
+        self._webhooks = WebhookSender(
+            webhook_url, secrets=webhook_secrets, clock=clock, record=self.ledger.record_delivery
+        )
+        api = Api(
+            rules,
+            ledger=self.ledger,
+            connect_origin=lambda: self.connect_origin,
+            entity_disconnected=self._entity_disconnected,
+        )
         self._page = ConnectPage(rules, ledger=self.ledger)
         self._dispatch = Dispatch(self.ledger, api=api, page=self._page, clock=clock)
 
@@ -128,6 +152,7 @@ class FakeFinch:
             server.stop()
         finally:
             self._accepted_before += server.accepted
+            self._webhooks.stop()
 
     def serve_forever(self) -> None:
         """Serve until Ctrl-C, in a process of its own."""
@@ -155,8 +180,11 @@ class FakeFinch:
         Use these behaviours, in this order, for the next requests to *endpoint*.
 
         Endpoints are ``sessions``, ``reauthenticate``, ``token``, ``introspect``,
-        ``disconnect`` and ``authorize``. Each behaviour is used *times* times, without limit if
-        that is None; after the last one, responses are normal again.
+        ``disconnect``, ``disconnect_entity``, ``authorize``, the products ``company``,
+        ``directory``, ``individual``, ``employment``, ``payment`` and ``pay_statement``, and
+        ``sandbox_connections``, ``sandbox_accounts`` and ``sandbox_jobs``. Each behaviour is
+        used *times* times, without limit if that is None; after the last one, responses are
+        normal again.
         """
         self._dispatch.script(endpoint, behaviours, times=times)
 
@@ -164,29 +192,104 @@ class FakeFinch:
         """Remove the rest of one endpoint's script, or of all scripts."""
         self._dispatch.unscript(endpoint)
 
-    def allow(self, location: str, *, provider: str | None = None) -> str:
+    def allow(
+        self, location: str, *, provider: str | None = None, entities: int | None = None
+    ) -> str:
         """
         Consent as a person in a browser, and get the callback URL.
 
         *location* is the connect_url with the state appended. *provider* defaults to the
-        session's own, and then to ``gusto``.
+        session's own, and then to ``gusto``. *entities* is the number of entities that the
+        person chooses: one by default; a re-authentication adds entities and removes none.
         """
-        return self._go(location, decision="allow", provider=provider)
+        return self._go(location, decision="allow", provider=provider, entities=entities)
 
     def deny(self, location: str) -> str:
         """Refuse, and get the callback URL."""
-        return self._go(location, decision="deny", provider=None)
+        return self._go(location, decision="deny")
 
     def close(self, location: str) -> str:
         """Close the page, and get the callback URL."""
-        return self._go(location, decision="close", provider=None)
+        return self._go(location, decision="close")
 
     def allow_embedded(
-        self, session_id: str, *, state: str | None = None, provider: str | None = None
+        self,
+        session_id: str,
+        *,
+        state: str | None = None,
+        provider: str | None = None,
+        entities: int | None = None,
     ) -> dict[str, str]:
         """Consent in the embedded flow, and get the argument of the page's onSuccess."""
         visit = self._page.open(session_id, state=state)
-        return self._page.decide(visit, decision="allow", provider_id=_known(provider))
+        return self._page.decide(
+            visit, decision="allow", provider_id=_known(provider), entities=entities
+        )
+
+    def account(self, connection_id: str) -> Account:
+        """The entities and the state of a connection."""
+        return self.ledger.accounts.get(connection_id)
+
+    def set_status(
+        self,
+        connection_id: str,
+        status: str,
+        *,
+        entity: str | None = None,
+        message: str | None = None,
+    ) -> Delivery | None:
+        """
+        Change a connection's state, or that of the entity with the id *entity*.
+
+        The event ``account.updated`` is delivered before this returns, if there is a
+        webhook_url.
+
+        Raises:
+            ValueError: Finch has no such status.
+            KeyError: The connection has no such entity.
+        """
+        if status not in STATUSES:
+            raise ValueError(f"no such status: {status}")
+        account = self.ledger.accounts.set_status(
+            connection_id, status, entity_id=entity, message=message
+        )
+        if self._webhooks.url is None:
+            return None
+        return self._webhooks.send(account_updated(account, status, entity_id=entity))
+
+    def send_webhook(
+        self,
+        *,
+        connection_id: str,
+        event_type: str = "account.updated",
+        status: str | None = None,
+        entity: str | None = None,
+        data: Mapping[str, object] | None = None,
+        repeat: int = 1,
+        order: float = 0,
+    ) -> Delivery:
+        """
+        Deliver an event, and change nothing at Finch.
+
+        Args:
+            connection_id: It may be one whose code was not exchanged yet.
+            status: The word in ``account.updated``; by default the present one.
+            entity: The id of the entity that the event is about.
+            data: The event's data, for other event types.
+            repeat: How often it is delivered, under the same event id.
+            order: The event's own time, in seconds from now: -60 is an event of a minute
+                ago that arrives late.
+
+        Raises:
+            RuntimeError: There is no webhook_url.
+        """
+        account = self.account(connection_id)
+        if event_type == "account.updated":
+            now = account.entity(entity).status if entity else account.status
+            sent = account_updated(account, status or now, entity_id=entity)
+        else:
+            sent = event(account, event_type, entity_id=entity, data=data)
+        return self._webhooks.send(sent, repeat=repeat, seconds_from_now=order)
 
     def issue_code(
         self,
@@ -213,9 +316,24 @@ class FakeFinch:
             )
         )
 
-    def _go(self, location: str, *, decision: Decision, provider: str | None) -> str:
+    def _go(
+        self,
+        location: str,
+        *,
+        decision: Decision,
+        provider: str | None = None,
+        entities: int | None = None,
+    ) -> str:
         visit = self._open(location)
-        return self._page.way_back(visit, decision=decision, provider_id=_known(provider))
+        return self._page.way_back(
+            visit, decision=decision, provider_id=_known(provider), entities=entities
+        )
+
+    def _entity_disconnected(self, connection_id: str, entity_id: str) -> None:
+        # Finch sends one event for each entity. The caller waits for the API's response, and
+        # may be the very server that receives the event.
+        account = self.account(connection_id)
+        self._webhooks.send_later(account_updated(account, "disconnected", entity_id=entity_id))
 
     def _open(self, location: str) -> Visit:
         if not location.startswith(f"{self.connect_origin}/authorize?"):

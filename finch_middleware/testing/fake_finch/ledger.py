@@ -7,20 +7,31 @@ import uuid
 from collections import Counter
 from datetime import datetime
 from threading import Condition
+from typing import Any
 
+from finch_middleware.testing.fake_finch.accounts import Accounts
 from finch_middleware.testing.fake_finch.records import (
     IssuedCode,
     OpenedSession,
     SeenRequest,
     hashed,
 )
+from finch_middleware.testing.fake_finch.webhooks import Delivery
 
 
 class Ledger:
-    """Everything that the fake knows. Any thread may read it at any time."""
+    """
+    Everything that the fake knows. Any thread may read it at any time.
+
+    Attributes:
+        accounts: The connections' entities and states.
+    """
 
     def __init__(self) -> None:
+        self.accounts = Accounts()
         self._changed = Condition()
+        self._deliveries: list[Delivery] = []
+        self._notes: list[str] = []
         self._requests: list[SeenRequest] = []
         self._calls: Counter[str] = Counter()
         self._sessions: dict[str, OpenedSession] = {}
@@ -58,6 +69,18 @@ class Ledger:
         with self._changed:
             return tuple(self._tokens)
 
+    @property
+    def deliveries(self) -> tuple[Delivery, ...]:
+        """Every webhook that was sent, the oldest first."""
+        with self._changed:
+            return tuple(self._deliveries)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What clients sent that Finch does not document, and that the fake tolerated."""
+        with self._changed:
+            return tuple(self._notes)
+
     def calls(self, endpoint: str) -> int:
         """The number of requests to *endpoint*."""
         with self._changed:
@@ -92,6 +115,17 @@ class Ledger:
                 arrived = self._calls[endpoint]
                 raise TimeoutError(f"{arrived} of {count} requests arrived at {endpoint}")
 
+    def wait_for_deliveries(self, count: int, *, timeout_seconds: float = 30) -> None:
+        """
+        Return once *count* webhooks were sent and responded to.
+
+        Raises:
+            TimeoutError: There were fewer in time.
+        """
+        with self._changed:
+            if not self._changed.wait_for(lambda: len(self._deliveries) >= count, timeout_seconds):
+                raise TimeoutError(f"{len(self._deliveries)} of {count} webhooks were sent")
+
     def as_json(self) -> dict[str, object]:
         """The ledger for another process: tokens as SHA-256 in hex, no headers, no bodies."""
         with self._changed:
@@ -101,6 +135,7 @@ class Ledger:
                 "codes": [issued.as_json() for issued in self.codes],
                 "tokens": hashed(self._tokens),
                 "requests": [request.as_json() for request in self._requests],
+                "notes": list(self._notes),
             }
 
     def record_request(self, request: SeenRequest, *, code: str | None) -> None:
@@ -111,6 +146,17 @@ class Ledger:
             if code is not None:
                 self._presented[code] += 1
             self._changed.notify_all()
+
+    def record_delivery(self, delivery: Delivery) -> None:
+        """Record a webhook that was sent."""
+        with self._changed:
+            self._deliveries.append(delivery)
+            self._changed.notify_all()
+
+    def note(self, text: str) -> None:
+        """Record something undocumented that was tolerated."""
+        with self._changed:
+            self._notes.append(text)
 
     def open_session(self, session: OpenedSession) -> None:
         """Record a Connect session."""
@@ -134,12 +180,18 @@ class Ledger:
             providers = self._connection_ids.setdefault(customer_id, {})
             return providers.setdefault(provider_id, str(uuid.uuid4()))
 
-    def mint(self, code: str, *, at: datetime) -> str | None:
-        """A token for *code*; None if the code is unknown, expired or used."""
+    def mint(self, code: str, *, at: datetime, ends_older: bool = False) -> str | None:
+        """
+        A token for *code*; None if the code is unknown, expired or used.
+
+        With *ends_older*, the connection's older tokens end.
+        """
         with self._changed:
             issued = self._codes.get(code)
             if issued is None or issued.minted or at >= issued.expires_at:
                 return None
+            if ends_older:
+                self._end_tokens(issued.connection_id)
             token = str(uuid.uuid4())
             issued = dataclasses.replace(issued, minted=(token,))
             self._codes[code] = self._live[token] = issued
@@ -157,11 +209,20 @@ class Ledger:
         with self._changed:
             return self._connections.get(connection_id)
 
-    def connection_of_customer(self, customer_id: str) -> str | None:
-        """The id of a current connection of this customer; None without one."""
+    def connection_of_customer(
+        self, customer_id: str, *, provider_id: str | None = None
+    ) -> str | None:
+        """The id of a current connection of this customer, at that provider if one is named."""
         with self._changed:
-            own = self._connection_ids.get(customer_id, {}).values()
-            return next((each for each in own if each in self._connections), None)
+            own = self._connection_ids.get(customer_id, {})
+            return next(
+                (
+                    connection_id
+                    for provider, connection_id in own.items()
+                    if connection_id in self._connections and provider_id in (None, provider)
+                ),
+                None,
+            )
 
     def disconnect(self, connection_id: str) -> None:
         """End a connection and every token of it."""
@@ -172,9 +233,27 @@ class Ledger:
             own = self._connection_ids[ended.customer_id]
             if own.get(ended.provider_id) == connection_id:
                 del own[ended.provider_id]
-            for token in [
-                t for t, held in self._live.items() if held.connection_id == connection_id
-            ]:
+            self._end_tokens(connection_id)
+
+    def facts(self, issued: IssuedCode) -> dict[str, Any]:
+        """What Finch says about a connection beside its token."""
+        account = self.accounts.get(issued.connection_id)
+        return {
+            "connection_id": issued.connection_id,
+            "customer_id": issued.customer_id,
+            "customer_name": issued.customer_name,
+            "account_id": account.account_id,
+            "company_id": account.company_id,
+            "client_type": "sandbox" if issued.sandbox else "production",
+            "connection_type": "provider",
+            "products": list(issued.products),
+            "provider_id": issued.provider_id,
+            "entity_ids": list(account.entity_ids),
+        }
+
+    def _end_tokens(self, connection_id: str) -> None:
+        for token, held in list(self._live.items()):
+            if held.connection_id == connection_id:
                 del self._live[token]
 
     def _with_count(self, issued: IssuedCode) -> IssuedCode:

@@ -21,8 +21,7 @@ class SeenRequest:
     A request as it arrived, recorded before it is processed.
 
     Attributes:
-        endpoint: ``sessions``, ``reauthenticate``, ``token``, ``introspect``, ``disconnect``,
-            ``authorize`` or ``unknown``.
+        endpoint: As in `FakeFinch.script`; ``unknown`` for any other path.
         headers: Names and values in their order and spelling.
         at: By the fake's clock.
         monotonic: By `time.monotonic`.
@@ -96,6 +95,7 @@ class IssuedCode:
     A code, the consent behind it, and its use.
 
     Attributes:
+        reauthenticates: Whether the connection existed when the session was opened.
         presented: How often it was presented to the token endpoint.
         minted: The tokens issued for it: at most one.
     """
@@ -110,6 +110,7 @@ class IssuedCode:
     sandbox: bool
     issued_at: datetime
     session_id: str | None = None
+    reauthenticates: bool = False
     presented: int = 0
     minted: tuple[str, ...] = field(default=(), repr=False)
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
-from werkzeug.wrappers import Response
+from werkzeug.wrappers import Request, Response
 
 #: Finch's names for HTTP statuses, unless a call has a more specific one.
 NAMES = {
     400: "bad_request",
     401: "invalid_client_error",
     402: "payment_required",
+    403: "insufficient_scope_error",
     404: "not_found_error",
     405: "method_not_allowed",
     429: "rate_limit_exceeded_error",
@@ -46,3 +48,27 @@ class Refused(Exception):
     def __init__(self, response: Response) -> None:
         self.response = response
         super().__init__(response.status)
+
+
+def malformed(message: str, *, name: str = "bad_request") -> Refused:
+    """The refusal of a request that does not follow the documentation."""
+    code = "invalid_request" if name == "bad_request" else None
+    return Refused(error_response(400, name=name, message=message, finch_code=code))
+
+
+def json_object(request: Request) -> dict[str, Any]:
+    """
+    The body of a request.
+
+    Raises:
+        Refused: It is not a JSON object.
+    """
+    if request.mimetype != "application/json":
+        raise malformed("Content-Type must be application/json")
+    try:
+        fields = json.loads(request.get_data())
+    except (ValueError, RecursionError):
+        raise malformed("the body is not JSON") from None
+    if not isinstance(fields, dict):
+        raise malformed("the body is not an object")
+    return fields

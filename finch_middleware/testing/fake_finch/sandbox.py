@@ -1,0 +1,97 @@
+"""The endpoints with which an application makes and changes sandbox connections."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+from urllib.parse import urljoin
+
+from werkzeug.wrappers import Request, Response
+
+from finch_middleware.testing.fake_finch.access import Access
+from finch_middleware.testing.fake_finch.fields import (
+    PRODUCTS,
+    SANDBOX_ACCOUNT_FIELDS,
+    SANDBOX_CONNECTION_FIELDS,
+    SANDBOX_STATUS_FIELDS,
+)
+from finch_middleware.testing.fake_finch.ledger import Ledger
+from finch_middleware.testing.fake_finch.records import IssuedCode
+from finch_middleware.testing.fake_finch.responses import json_object, json_response, malformed
+
+
+class Sandbox:
+    """Responds to the paths below ``/sandbox``."""
+
+    def __init__(
+        self,
+        access: Access,
+        *,
+        ledger: Ledger,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._access = access
+        self._ledger = ledger
+        self._clock = clock
+
+    def connect(self, request: Request) -> Response:
+        """A new connection, and its token."""
+        self._access.require_client(request)
+        return self._connected(self._access.fields(request, SANDBOX_CONNECTION_FIELDS))
+
+    def connect_account(self, request: Request) -> Response:
+        """One more connection, of a company that has one already."""
+        self._access.require_client(request)
+        fields = self._access.fields(request, SANDBOX_ACCOUNT_FIELDS)
+        return self._connected(fields, company_id=fields["company_id"])
+
+    def set_status(self, request: Request) -> Response:
+        """Change the state of the token's connection."""
+        granted = self._access.require_sandbox(request)
+        status = self._access.fields(request, SANDBOX_STATUS_FIELDS)["connection_status"]
+        self._ledger.accounts.set_status(granted.connection_id, status)
+        return json_response(self._facts(granted))
+
+    def start_job(self, request: Request) -> Response:
+        """Accept a job; the fake's data needs none."""
+        self._access.require_sandbox(request)
+        if json_object(request).get("type") != "data_sync_all":
+            raise malformed("type: data_sync_all")
+        job_id = str(uuid.uuid4())
+        return json_response(
+            {
+                "job_id": job_id,
+                "job_url": urljoin(request.url_root, f"/jobs/automated/{job_id}"),
+                "allowed_refreshes": 10,
+                "remaining_refreshes": 9,
+            }
+        )
+
+    def _connected(self, fields: Mapping[str, Any], **known: str) -> Response:
+        customer_id, provider_id = str(uuid.uuid4()), fields["provider_id"]
+        issued = IssuedCode(
+            code=str(uuid.uuid4()),
+            customer_id=customer_id,
+            customer_name=None,
+            connection_id=self._ledger.connection_id_of(customer_id, provider_id=provider_id),
+            provider_id=provider_id,
+            products=tuple(fields.get("products", sorted(PRODUCTS))),
+            redirect_uri=None,
+            sandbox=True,
+            issued_at=self._clock(),
+        )
+        token = self._ledger.mint(self._ledger.issue(issued), at=self._clock())
+        facts = self._facts(issued, fields.get("authentication_type", "credential"))
+        return json_response(
+            {"access_token": token, "token_type": "bearer"} | facts | known, status=201
+        )
+
+    def _facts(self, granted: IssuedCode, method: str = "credential") -> dict[str, Any]:
+        facts = self._ledger.facts(granted)
+        named = ("connection_id", "account_id", "company_id", "provider_id", "products")
+        return {name: facts[name] for name in named} | {
+            "authentication_type": method,
+            "entity_id": facts["entity_ids"][0],
+        }
