@@ -8,8 +8,13 @@ that one command needs is no matter for the others.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
+import platform
+import sqlite3
+import ssl
+from importlib import metadata
 from typing import Any
 
 import click
@@ -29,6 +34,14 @@ COMMANDS = {
     "recover": "List interrupted or quarantined attempts; for a person.",
     "fake-finch": "Run a fake Finch on this machine, for development.",
 }
+
+
+#: What ``--version`` shows, where it is installed; a report of a fault needs them.
+_LIBRARIES = (
+    *("werkzeug", "requests", "urllib3", "cryptography", "sqlalchemy", "click"),
+    *("psycopg", "pymysql", "redis", "finch-api"),
+    *("flask", "django", "starlette", "pyramid", "bottle", "falcon"),
+)
 
 
 class CommandError(click.ClickException):
@@ -68,8 +81,27 @@ class Commands(click.Group):
         raise CommandError(text)
 
 
+def _print_versions(ctx: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+    if not wanted or ctx.resilient_parsing:
+        return
+    click.echo(f"finch-middleware {__version__}")
+    click.echo(f"Python {platform.python_version()} on {platform.system()}")
+    click.echo(f"{ssl.OPENSSL_VERSION}, SQLite {sqlite3.sqlite_version}")
+    for name in _LIBRARIES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            click.echo(f"{name} {metadata.version(name)}")
+    ctx.exit()
+
+
 @click.group(cls=Commands)
-@click.version_option(__version__, prog_name="finch-middleware")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_versions,
+    help="Show this version and those of Python and of the installed libraries.",
+)
 def main() -> None:
     """
     Finch Connect for WSGI applications: a callback becomes an encrypted, stored token, once.

@@ -59,17 +59,18 @@ def show(connection_id: str, as_json: bool, application: str | None) -> None:
     """
     Show one connection.
 
-    The last line states whether the configured keys can decrypt its token.
+    The last line states whether the configured keys can decrypt its token; exit status 1 if not.
     """
     finch = load_component(application)
     stored = _one(finch, connection_id)
     facts = {**metadata(stored), "opens": _opens(finch, stored)}
     if as_json:
         click.echo(json.dumps(facts))
-        return
-    for name, value in facts.items():
+    for name, value in () if as_json else facts.items():
         text = ", ".join(value) if isinstance(value, list) else value
         click.echo(f"{name + ':':<16} {_plain(text)}")
+    if not facts["opens"]:
+        sys.exit(1)
 
 
 @command.command("export-metadata")

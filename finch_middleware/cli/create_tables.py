@@ -7,7 +7,12 @@ from typing import Any
 import click
 
 from finch_middleware.cli import CommandError
-from finch_middleware.cli.deployment import app_option, load_component, without_password
+from finch_middleware.cli.deployment import (
+    app_option,
+    load_component,
+    require_folder,
+    without_password,
+)
 from finch_middleware.config.settings import check_option
 from finch_middleware.storage.open import open_storage
 from finch_middleware.storage.protocol import Storage
@@ -55,6 +60,7 @@ def command(
     if not url:
         raise CommandError("no storage is given: pass --storage or --app, or set FINCH_STORAGE_URL")
     _require_known(url)
+    require_folder(url)
     _make(_storage_of(url, names), name=without_password(url))
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
+import inspect
 import os
 import sys
 from collections.abc import Callable, Collection
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,40 +20,98 @@ from finch_middleware.connect import FinchConnect
 from finch_middleware.operations.recovery import Swept
 
 _NAMES_SHOWN = 5
+_WRAPPERS_LIMIT = 20
 
 app_option: Callable[[Any], Any] = click.option(
     "--app",
     "application",
     metavar="MODULE:NAME",
-    help="Your application's FinchConnect or FinchMiddleware, with its on_connected and on_event. "
-    "Without it, the FINCH_... variables apply.",
+    help="Your application's FinchConnect, or a middleware, a Flask application or a function that "
+    "has or makes one. Without it, the FINCH_... variables apply.",
 )
 
 
 def load_component(name: str | None) -> FinchConnect:
     """
-    The component called *name* (``module:attribute``); None: that of the environment.
+    As `find_component`, for a command that needs the storage.
 
     Raises:
-        CommandError: There is no such component.
+        CommandError: There is no such component, or its SQLite file cannot be in that folder.
+        ConfigurationError: The environment does not describe one.
+    """
+    component = find_component(name)
+    require_folder(component.storage_url)
+    return component
+
+
+def find_component(name: str | None) -> FinchConnect:
+    """
+    The component called *name* (``module:attribute``); None: that of the environment.
+
+    The attribute may also be an application or a middleware that holds a component, or a function
+    that makes one of these and needs no argument, with or without ``()`` after its name.
+
+    Raises:
+        CommandError: There is no such component; the message names what was found.
         ConfigurationError: The environment does not describe one.
     """
     if name is None:
         return FinchConnect.from_env()
-    module, _, attributes = name.partition(":")
+    module, _, attributes = name.removesuffix("()").partition(":")
     sys.path.insert(0, os.getcwd())  # as web servers do, which take the same kind of name
     try:
-        found: Any = importlib.import_module(module)
-        for attribute in attributes.split("."):
-            found = getattr(found, attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+        home, found = _named(module, attributes)
+        held, kinds = _held(found() if _is_factory(found) else found)
+    except _Missing as error:
         raise CommandError(f"--app: {name} cannot be loaded: {error}") from None
     finally:
         sys.path.remove(os.getcwd())
-    component = getattr(found, "finch", found)
-    if not isinstance(component, FinchConnect):
-        raise CommandError(f"--app: {name} is neither a FinchConnect nor a FinchMiddleware")
-    return component
+    if held is None:
+        raise CommandError(
+            f"--app: {name} is of type {' around '.join(kinds)}, and has no FinchConnect; "
+            f"name a FinchConnect, a FinchMiddleware, or what makes one{_suggestion(home)}"
+        )
+    return held
+
+
+class _Missing(Exception):
+    """There is no such module or attribute."""
+
+
+def _named(module: str, attributes: str) -> tuple[ModuleType, Any]:
+    """The module, and what it has under that name."""
+    try:
+        home = importlib.import_module(module)
+        return home, functools.reduce(getattr, attributes.split(".") if attributes else (), home)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise _Missing(error) from None
+
+
+def _is_factory(found: object) -> bool:
+    """Whether it is a function that can be called without arguments."""
+    if not inspect.isroutine(found):
+        return False
+    parameters = inspect.signature(found).parameters.values()
+    optional = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return all(each.default is not each.empty or each.kind in optional for each in parameters)
+
+
+def _held(found: object) -> tuple[FinchConnect | None, list[str]]:
+    """The component that *found* is or holds, and the types on the way to it."""
+    kinds: list[str] = []
+    while found is not None and len(kinds) < _WRAPPERS_LIMIT:
+        if isinstance(found, FinchConnect):
+            return found, kinds
+        kinds.append(type(found).__name__)
+        # A middleware of ours; Flask's application; the middlewares of werkzeug and Starlette.
+        inner = (getattr(found, attribute, None) for attribute in ("finch", "wsgi_app", "app"))
+        found = next((each for each in inner if each is not None), None)
+    return None, kinds
+
+
+def _suggestion(home: ModuleType) -> str:
+    names = [name for name, value in vars(home).items() if isinstance(value, FinchConnect)]
+    return f", such as {home.__name__}:{names[0]}" if names else ""
 
 
 def without_password(url: str) -> str:
@@ -62,6 +124,31 @@ def without_password(url: str) -> str:
     user, _, host = parts.netloc.rpartition("@")
     shown = f"{user.partition(':')[0]}@{host}" if user else host
     return f"{scheme}://{shown}{parts.path}"
+
+
+def require_folder(url: str | None) -> None:
+    """
+    Return unless a storage URL names an SQLite file in a folder that does not exist.
+
+    Raises:
+        CommandError: It does.
+    """
+    if missing := missing_folder(url):
+        raise CommandError(f"{without_password(url or '')}: {missing}")
+
+
+def missing_folder(url: str | None) -> str | None:
+    """What is wrong with the SQLite file of a storage URL: its folder, which SQLite never makes."""
+    path = (url or "").removeprefix("sqlite:///").partition("?")[0]
+    folder = Path(path).absolute().parent
+    if path == (url or "") or path.startswith("file:") or folder.is_dir():
+        return None
+    return f"the folder {folder} does not exist; create it, or correct the path"
+
+
+def unopened_key(why: str) -> str:
+    """What it means that a configured key opens no token that has its id."""
+    return f"the configured key with this id decrypts none of them ({why}); configure the right one"
 
 
 def unreadable_rows(names: Collection[str]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +15,9 @@ import click
 from finch_middleware.attempts import AttemptState
 from finch_middleware.cli.deployment import (
     app_option,
-    load_component,
+    find_component,
+    missing_folder,
+    unopened_key,
     unreadable_rows,
     without_password,
 )
@@ -57,9 +58,8 @@ def command(as_json: bool, everything: bool, application: str | None) -> None:
     tables, as the first use of a storage does. It changes nothing else, and sends no request
     to Finch.
     """
-    finch = load_component(application)
-    url = None if application else os.environ.get("FINCH_STORAGE_URL")
-    found = list(findings(finch, url=url, limit=None if everything else _COUNT_LIMIT))
+    finch = find_component(application)
+    found = list(findings(finch, limit=None if everything else _COUNT_LIMIT))
     # The environment has no variable for it, so only the application's own component knows.
     if application and not finch.brand:
         text = 'the pages say "the application"; pass its name as the option brand'
@@ -73,11 +73,11 @@ def command(as_json: bool, everything: bool, application: str | None) -> None:
         sys.exit(1)
 
 
-def findings(finch: FinchConnect, *, url: str | None, limit: int | None) -> Iterator[Finding]:
+def findings(finch: FinchConnect, *, limit: int | None) -> Iterator[Finding]:
     """Every result, in the order in which a callback needs the parts."""
     yield _of_key(finch)
     yield from _of_spool(finch)
-    storage = _of_storage(finch, url=url)
+    storage = _of_storage(finch)
     yield storage
     if storage.verdict == "fail":
         return
@@ -105,8 +105,11 @@ def _of_spool(finch: FinchConnect) -> Iterator[Finding]:
         yield Finding(verdict="fail", about="spool", text=str(error))
 
 
-def _of_storage(finch: FinchConnect, *, url: str | None) -> Finding:
+def _of_storage(finch: FinchConnect) -> Finding:
+    url = finch.storage_url
     name = without_password(url) if url else type(finch.storage).__name__
+    if missing := missing_folder(url):
+        return Finding(verdict="fail", about="storage", text=f"{name}: {missing}")
     try:
         finch.storage.check()
     except StorageFault as fault:
@@ -144,7 +147,10 @@ def _of_census(finch: FinchConnect, census: Census) -> Iterator[Finding]:
 def _of_keys(finch: FinchConnect, census: Census) -> Iterator[Finding]:
     for key_id, count in sorted(census.keys.items()):
         text = f"tokens under {key_id or 'an unknown key'}: {count}"
-        if key_id == finch.vault.key_id:
+        if finch.vault.knows(key_id) and key_id in census.unopened:
+            text += f"; {unopened_key(census.unopened[key_id])}"
+            yield Finding(verdict="fail", about="keys in use", text=text)
+        elif key_id == finch.vault.key_id:
             yield Finding(verdict="ok", about="keys in use", text=text)
         elif finch.vault.knows(key_id):
             text += "; run `finch-middleware rotate-keys` before you remove that key"

@@ -17,12 +17,14 @@ the key and the database can read every token. If the key is lost, the tokens ar
 To replace a key later without losing a token, deploy twice:
   1. Set FINCH_ACCEPTED_KEYS to the new key on every server.
   2. Set FINCH_KEY to the new key, and FINCH_ACCEPTED_KEYS to the old one.
-Give each key its own id: finch-middleware keygen --id k2
+The id before the colon is not secret. Each key has its own.
 """
 
 
-def _checked_id(ctx: click.Context, parameter: click.Parameter, key_id: str) -> str:
+def _checked_id(ctx: click.Context, parameter: click.Parameter, key_id: str | None) -> str | None:
     """*key_id*, if a key may have it."""
+    if key_id is None:
+        return None
     try:
         check_option("key", new_key(key_id))
     except ConfigurationError:
@@ -34,12 +36,10 @@ def _checked_id(ctx: click.Context, parameter: click.Parameter, key_id: str) -> 
 @click.option(
     "--id",
     "key_id",
-    default="k1",
-    show_default=True,
     callback=_checked_id,
-    help="Name of the key. It is not secret. Each key of an application needs its own.",
+    help="Name of the key, random by default. It is not secret. Each key needs its own.",
 )
-def command(key_id: str) -> None:
+def command(key_id: str | None) -> None:
     """
     Print a new encryption key: an id and 32 random bytes.
 

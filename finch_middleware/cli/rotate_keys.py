@@ -7,9 +7,14 @@ from collections.abc import Collection, Mapping
 
 import click
 
-from finch_middleware.cli.deployment import app_option, load_component, unreadable_rows
+from finch_middleware.cli.deployment import (
+    app_option,
+    load_component,
+    unopened_key,
+    unreadable_rows,
+)
 from finch_middleware.connect import FinchConnect
-from finch_middleware.operations.rotation import Rotated
+from finch_middleware.operations.rotation import Census, Rotated
 
 _ROWS_PER_LINE = 10_000
 
@@ -37,7 +42,8 @@ def command(check: bool, dry_run: bool, application: str | None) -> None:
         click.echo(f"Tokens under another key: {outdated}.")
         _report_spooled(census.spooled, current=current)
         _report_unreadable(census.unreadable)
-        sys.exit(1 if check and (outdated or census.unreadable) else 0)
+        wrong = _report_wrong_keys(finch, census)
+        sys.exit(1 if check and (outdated or wrong or census.unreadable) else 0)
     rotated = _rotate(finch, rows=census.rows)
     click.echo(f"Re-encrypted with {current}: {rotated.resealed} of {rotated.seen}.")
     for key_id, count in sorted(rotated.unopened.items()):
@@ -47,7 +53,7 @@ def command(check: bool, dry_run: bool, application: str | None) -> None:
             err=True,
         )
     _report_unreadable(rotated.unreadable)
-    if rotated.unopened or rotated.unreadable:
+    if _report_wrong_keys(finch, census) or rotated.unopened or rotated.unreadable:
         sys.exit(1)
 
 
@@ -65,6 +71,14 @@ def _report_spooled(spooled: Mapping[str, int], *, current: str) -> None:
     waiting = sum(count for key_id, count in spooled.items() if key_id != current)
     if waiting:
         click.echo(f"In this host's spool: {waiting} of them. Run `finch-middleware sweep`.")
+
+
+def _report_wrong_keys(finch: FinchConnect, census: Census) -> bool:
+    """Whether a configured key opens none of the tokens that have its id."""
+    wrong = {key_id: why for key_id, why in census.unopened.items() if finch.vault.knows(key_id)}
+    for key_id, why in sorted(wrong.items()):
+        click.echo(f"Tokens under {key_id}: {unopened_key(why)}.", err=True)
+    return bool(wrong)
 
 
 def _report_unreadable(names: Collection[str]) -> None:

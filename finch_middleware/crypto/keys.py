@@ -38,8 +38,13 @@ class Key:
     material: Secret
 
 
-def new_key(key_id: str) -> str:
-    """A fresh key as the option `key` takes it, from the system's random source."""
+def new_key(key_id: str | None = None) -> str:
+    """
+    A fresh key as the option `key` takes it, from the system's random source.
+
+    The id is random too by default: two keys with one id cannot be used side by side.
+    """
+    key_id = f"k{os.urandom(4).hex()}" if key_id is None else key_id
     return f"{key_id}:{base64.b64encode(os.urandom(KEY_BYTES)).decode()}"
 
 

@@ -18,8 +18,9 @@ from typing import Literal, TypeVar
 
 from finch_middleware.attempts import Attempt
 from finch_middleware.crypto.vault import Vault
-from finch_middleware.errors import CannotOpen, StorageUnavailable
+from finch_middleware.errors import CannotOpen, KeyUnavailable, StorageUnavailable
 from finch_middleware.records import SealedToken, StoredConnection
+from finch_middleware.secret import Secret
 from finch_middleware.storage.protocol import Storage
 from finch_middleware.storage.spool import Spool
 
@@ -50,6 +51,8 @@ class Census:
         client_types: Finch's type of the connections (sandbox, production…): how many.
         others: Connections of another client_id in the same storage, which has its own keys.
         unreadable: The storage's names of rows that cannot be read; their keys are unknown.
+        unopened: Key id: why none of its counted tokens opens. Those of accepted keys are opened
+            until one does: another key may have the same id.
         complete: Whether every row was counted.
     """
 
@@ -59,6 +62,7 @@ class Census:
     client_types: Mapping[str, int]
     others: int
     unreadable: Collection[str] = ()
+    unopened: Mapping[str, str] = dataclasses.field(default_factory=dict)
     complete: bool
 
     @property
@@ -122,22 +126,29 @@ class Rotation:
         others = seen = 0
         complete = True
         unreadable: set[str] = set()
+        proof = _Proof()
         for batch in self._batches(unreadable):
             ours = [each for each in batch if each.client_id == self._client_id]
             keys.update(each.sealed.key_id for each in ours)
+            for each in ours:
+                proof.add(each.sealed.key_id, partial(self._vault.open_grant, each))
             client_types.update(each.client_type for each in ours)
             others += len(batch) - len(ours)
             seen += len(batch)
             if limit is not None and seen >= limit:
                 complete = False
                 break
+        quarantined = self._quarantined()
+        for held in quarantined:
+            proof.add(_key_of(held), partial(self._open_quarantined, held))
         return Census(
             connections=keys,
-            quarantined=Counter(_key_of(each) for each in self._quarantined()),
-            spooled=Counter(self._spooled()),
+            quarantined=Counter(map(_key_of, quarantined)),
+            spooled=Counter(self._spooled(proof)),
             client_types=client_types,
             others=others,
             unreadable=sorted(unreadable),
+            unopened=proof.refusals,
             complete=complete,
         )
 
@@ -183,11 +194,17 @@ class Rotation:
         found = _patiently(self._storage.quarantined)
         return [each for each in found if each.client_id == self._client_id and each.sealed]
 
-    def _spooled(self) -> Iterator[str]:
+    def _spooled(self, proof: _Proof) -> Iterator[str]:
         for entry in self._spool.entries():
-            if entry.attempt.client_id == self._client_id:
-                sealed = entry.connection.sealed if entry.connection else entry.attempt.sealed
-                yield sealed.key_id if sealed else ""
+            if entry.attempt.client_id != self._client_id:
+                continue
+            if entry.connection:
+                key_id, opening = entry.connection.sealed.key_id, self._vault.open_grant
+                proof.add(key_id, partial(opening, entry.connection))
+            else:
+                key_id = _key_of(entry.attempt)
+                proof.add(key_id, partial(self._open_quarantined, entry.attempt))
+            yield key_id
 
     def _reseal_each(self, rows: Sequence[StoredConnection]) -> list[tuple[_Result, str]]:
         """Re-seal these connections; returns each result and the key that had sealed the row."""
@@ -237,18 +254,21 @@ class Rotation:
 
     def _reseal_quarantined(self, attempt: Attempt) -> _Result:
         """Re-seal a quarantined token."""
-        sealed, context = attempt.sealed, (attempt.attempt_id,)
-        if sealed is None or not self._vault.needs_rewrap(sealed.text):
+        if attempt.sealed is None or not self._vault.needs_rewrap(attempt.sealed.text):
             return "kept"
         try:
-            answer = self._vault.open(sealed.text, purpose="quarantine", context=context)
+            answer = self._open_quarantined(attempt)
         except CannotOpen:
             return "unopened"
-        text = self._vault.seal(answer, purpose="quarantine", context=context)
+        text = self._vault.seal(answer, purpose="quarantine", context=(attempt.attempt_id,))
         resealed = dataclasses.replace(attempt, sealed=SealedToken(text=text))
         # False: an operator has just completed it, and its token is now a connection's.
         written = _patiently(lambda: self._storage.settle(resealed))
         return "resealed" if written else "kept"
+
+    def _open_quarantined(self, attempt: Attempt) -> Secret:
+        text = attempt.sealed.text if attempt.sealed else ""
+        return self._vault.open(text, purpose="quarantine", context=(attempt.attempt_id,))
 
     def _resealed(self, stored: StoredConnection) -> StoredConnection:
         sealed = self._vault.seal_grant(
@@ -263,6 +283,26 @@ class Rotation:
 
     def _get(self, connection_id: str) -> StoredConnection | None:
         return _patiently(lambda: self._storage.get(connection_id))
+
+
+class _Proof:
+    """Which keys open something, and why the others open nothing."""
+
+    def __init__(self) -> None:
+        self._opened: set[str] = set()
+        self.refusals: dict[str, str] = {}
+
+    def add(self, key_id: str, opening: Callable[[], object]) -> None:
+        """Open one more token of that key, unless one has opened already."""
+        if key_id in self._opened:
+            return
+        try:
+            opening()
+        except (CannotOpen, KeyUnavailable) as error:
+            self.refusals[key_id] = str(error)
+        else:
+            self._opened.add(key_id)
+            self.refusals.pop(key_id, None)
 
 
 def _key_of(attempt: Attempt) -> str:

@@ -118,6 +118,7 @@ def test_show_says_that_a_token_does_not_open_any_more(deployment: Deployment) -
     )
 
     assert json.loads(result.stdout)["opens"] is False
+    assert result.exit_code == 1
 
 
 def test_delete_asks_first_and_then_removes(deployment: Deployment) -> None:

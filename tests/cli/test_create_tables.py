@@ -144,7 +144,7 @@ def test_memory_needs_no_tables() -> None:
     [
         pytest.param("", "FINCH_STORAGE_URL", id="no storage named"),
         pytest.param("oracle://scott:tiger@db/x", "unknown scheme 'oracle'", id="unknown"),
-        pytest.param("sqlite:////no/such/folder/tiger.db", "did not confirm", id="no folder"),
+        pytest.param("sqlite:////no/such/tiger.db", "folder /no/such does not", id="no folder"),
         pytest.param("sqlite://", "memory://", id="nothing kept"),
     ],
 )

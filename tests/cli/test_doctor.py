@@ -13,6 +13,7 @@ import pytest
 
 from finch_middleware.attempts import AttemptState
 from finch_middleware.connect import FinchConnect
+from finch_middleware.crypto.keys import new_key
 from finch_middleware.errors import StorageUnavailable
 from finch_middleware.records import SealedToken
 from finch_middleware.storage.sql.storage import SQLAlchemyStorage
@@ -112,6 +113,55 @@ def test_a_key_that_is_gone_too_soon_is_wrong(deployment: Deployment) -> None:
     [(verdict, text)] = results["keys in use"]
     assert verdict == "fail"
     assert "tokens under k0: 1" in text
+
+
+@pytest.mark.parametrize("where", ["connection", "quarantine", "spool"])
+def test_another_key_with_the_same_id_fails(deployment: Deployment, where: str) -> None:
+    if where == "quarantine":
+        deployment.quarantine("held")
+    else:
+        deployment.connect("one")
+    if where == "spool":
+        finch: Any = deployment.finch
+        [stored] = finch.storage.scan(after=None, limit=1).connections
+        done = an_attempt("spooled", client_id="client").settled(AttemptState.STORED, at=NOON)
+        finch.spool.put(done, stored)
+        finch.storage.delete("one", at=NOON)
+
+    results = found(deployment.with_keys(new_key("k0")), status=1)
+    checked = deployment.with_keys(new_key("k0")).run("rotate-keys", "--check")
+    rotated = deployment.with_keys(new_key("k0")).run("rotate-keys")
+
+    [(verdict, text)] = results["keys in use"]
+    assert verdict == "fail"
+    assert text.startswith("tokens under k0: 1; the configured key with this id decrypts none")
+    assert (checked.exit_code, rotated.exit_code) == (1, 1)
+    assert "Tokens under k0: the configured key with this id decrypts none" in checked.stderr
+    assert "Tokens under k0: the configured key with this id decrypts none" in rotated.stderr
+
+
+def test_one_altered_row_does_not_condemn_its_key(deployment: Deployment) -> None:
+    deployment.connect("one", "three")
+    deployment.with_keys(new_key("k0")).connect("two")
+
+    assert found(deployment)["keys in use"] == [("ok", "tokens under k0: 3")]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["doctor"], ["create-tables"], ["connections", "list"], ["sweep"], ["demo", "--storage"]],
+    ids=" ".join,
+)
+def test_an_sqlite_folder_that_does_not_exist_is_named(
+    tmp_path: Path, arguments: list[str]
+) -> None:
+    missing = Deployment(folder=tmp_path / "no-such-folder")
+    url = [missing.environ["FINCH_STORAGE_URL"]] if "demo" in arguments else []
+
+    result = missing.run(*arguments, *url)
+
+    assert result.exit_code == (1 if arguments == ["doctor"] else 2)
+    assert f"the folder {tmp_path}/no-such-folder does not exist; create it" in result.output
 
 
 def test_a_mix_of_client_types_is_reported(deployment: Deployment) -> None:

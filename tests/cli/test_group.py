@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import importlib
 import json
+import platform
 import re
 import subprocess
 import sys
+from importlib import metadata
 
 import click
 import pytest
@@ -35,7 +37,30 @@ def test_the_module_and_the_console_script_are_the_same_program() -> None:
 
     by_module = run("--version")
 
-    assert by_module.stdout == by_script.stdout == f"finch-middleware, version {__version__}\n"
+    assert by_module.stdout == by_script.stdout
+    first, python, *others = by_module.stdout.splitlines()
+    assert first == f"finch-middleware {__version__}"
+    assert python.startswith(f"Python {platform.python_version()} on ")
+    shown = {line.rpartition(" ")[0]: line.rpartition(" ")[2] for line in others}
+    core = ("werkzeug", "requests", "urllib3", "cryptography", "sqlalchemy", "click")
+    assert {name: metadata.version(name) for name in core}.items() <= shown.items()
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_a_shell_completes_commands_and_options(shell: str) -> None:
+    source = run(_FINCH_MIDDLEWARE_COMPLETE=f"{shell}_source")
+    words = {"COMP_WORDS": "finch-middleware rotate-keys --c", "COMP_CWORD": "2"}
+
+    completed = run(_FINCH_MIDDLEWARE_COMPLETE=f"{shell}_complete", **words)
+    commands = run(
+        _FINCH_MIDDLEWARE_COMPLETE=f"{shell}_complete",
+        COMP_WORDS="finch-middleware ",
+        COMP_CWORD="1",
+    )
+
+    assert "_FINCH_MIDDLEWARE_COMPLETE" in source.stdout
+    assert "--check" in completed.stdout
+    assert all(name in commands.stdout for name in COMMANDS)
 
 
 def test_help_loads_nothing_heavy() -> None:

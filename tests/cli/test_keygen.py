@@ -36,10 +36,11 @@ def test_a_pipe_gets_the_key_and_not_a_word_more() -> None:
     assert result.stderr == ""
 
 
-def test_no_two_keys_are_the_same() -> None:
-    keys = {CliRunner().invoke(main, ["keygen"]).stdout for _ in range(20)}
+def test_no_two_keys_have_the_same_bytes_or_the_same_id() -> None:
+    keys = [CliRunner().invoke(main, ["keygen"]).stdout.partition(":") for _ in range(20)]
 
-    assert len(keys) == 20
+    assert len({key_id for key_id, _, _ in keys}) == 20
+    assert len({material for _, _, material in keys}) == 20
 
 
 def test_a_terminal_also_gets_advice() -> None:

@@ -27,7 +27,7 @@ from tests.processes import answers, end_with_parent, free_port
 
 BIN = Path(sys.executable).parent
 #: What a shell or the machine brings.
-_OF_THE_MACHINE = {".", "export", "python3", "python"}
+_OF_THE_MACHINE = {".", "eval", "export", "python3", "python"}
 _OURS = re.compile(r"finch-middleware((?: +(?!\|)[^\s`|>)']+)*)")
 
 
