@@ -8,15 +8,22 @@ from typing import Any
 
 import pytest
 
-from finch_middleware.storage.memory import MemoryStorage
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import FakeFinch
 from tests import selection
 from tests.internals import hasty, impatient, no_wait, remembers_one, short_wait
 from tests.site import Browser, Site
-from tests.storages import server_of
+from tests.storages import server_of, storage_options
 
-__all__ = ["hasty", "impatient", "no_wait", "remembers_one", "server_of", "short_wait"]
+__all__ = [
+    "hasty",
+    "impatient",
+    "no_wait",
+    "remembers_one",
+    "server_of",
+    "short_wait",
+    "storage_options",
+]
 
 # A shell starts what runs in the background without SIGINT, and children would inherit that;
 # tests send it to them.
@@ -50,14 +57,6 @@ def echo_state() -> bool:
 def fake(echo_state: bool) -> Iterator[FakeFinch]:
     with FakeFinch(echo_state=echo_state) as fake:
         yield fake
-
-
-@pytest.fixture(params=["memory", "sqlite"])
-def storage_options(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
-    """The storage options of FinchConnect, for each kind of storage in turn."""
-    if request.param == "memory":
-        return {"storage": MemoryStorage(), "spool": tmp_path / "spool"}
-    return {"storage": f"sqlite:///{tmp_path}/finch.db"}
 
 
 @pytest.fixture

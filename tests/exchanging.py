@@ -13,8 +13,6 @@ from typing import Any
 from finch_middleware import Connection, Event
 from finch_middleware.attempts import Attempt, Claim, outcome_of
 from finch_middleware.binding import Binding, LiveFlow
-from finch_middleware.crypto.keys import Key, new_key
-from finch_middleware.crypto.vault import Vault
 from finch_middleware.errors import FinchFault
 from finch_middleware.exchange import Exchange
 from finch_middleware.hooks import ConnectedHook, Events
@@ -26,6 +24,7 @@ from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.sample_records import an_attempt, key_of
 from finch_middleware.tickets import Tickets
 from tests.faulty_storage import FaultyStorage
+from tests.keys import a_vault
 
 WITHIN = timedelta(seconds=12)
 CODE = Secret("the-code")
@@ -64,10 +63,7 @@ class Desk:
         self.asked: list[tuple[Secret, str | None, timedelta]] = []
         self.told: list[Connection] = []
         self.answer: Grant | FinchFault = a_grant()
-        self.vault = Vault(
-            client_id="client",
-            key=Key(key_id="k1", material=Secret(new_key("k1").partition(":")[2])),
-        )
+        self.vault = a_vault()
         self.tickets = Tickets(vault=self.vault, secure=True)
         self.settings: Any = SimpleNamespace(
             client_id="client",

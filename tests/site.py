@@ -8,7 +8,6 @@ import logging
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Unpack
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -30,9 +29,26 @@ CALLBACK = "/finch/callback"
 KEY = new_key("k1")
 
 
-class _Quiet(WSGIRequestHandler):
+class Quiet(WSGIRequestHandler):
+    """Writes no access log."""
+
     def log(self, type: str, message: str, *args: Any) -> None:
         pass
+
+
+def options_for(fake: FakeFinch, redirect_uri: str, **changes: Any) -> dict[str, Any]:
+    """The options of an application that talks to this fake, on memory."""
+    return {
+        "client_id": fake.client_id,
+        "client_secret": fake.client_secret,
+        "redirect_uri": redirect_uri,
+        "products": ["company", "directory"],
+        "storage": "memory://",
+        "key": KEY,
+        "api_url": fake.api_url,
+        "connect_origin": fake.connect_origin,
+        **changes,
+    }
 
 
 class Site:
@@ -59,20 +75,10 @@ class Site:
         self.seen_by_app: list[str] = []
         self.secrets: set[str] = set()
         self._server = make_server(
-            "127.0.0.1", 0, self._serve, threaded=True, request_handler=_Quiet
+            "127.0.0.1", 0, self._serve, threaded=True, request_handler=Quiet
         )
         self.origin = f"http://localhost:{self._server.server_port}"
-        given: Options = {
-            "client_id": fake.client_id,
-            "client_secret": fake.client_secret,
-            "redirect_uri": self.origin + path,
-            "products": ["company", "directory"],
-            "storage": "memory://",
-            "key": KEY,
-            "api_url": fake.api_url,
-            "connect_origin": fake.connect_origin,
-            "on_event": self._told,
-        }
+        given = options_for(fake, self.origin + path, on_event=self._report)
         given.update(options)
         try:
             self.finch = FinchConnect(**given)
@@ -86,17 +92,12 @@ class Site:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
 
-    def _told(self, event: Event) -> None:
+    def _report(self, event: Event) -> None:
         opening = event.name.startswith("finch.session.")
         (self.openings if opening else self.events).append(event)
 

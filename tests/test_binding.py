@@ -13,8 +13,8 @@ from finch_middleware.attempts import CODES_PER_FLOW, places
 from finch_middleware.binding import Binder, Binding, SignedIn
 from finch_middleware.config.options import FlowKind, Options
 from finch_middleware.config.settings import Settings
-from finch_middleware.crypto.keys import Key, new_key
-from finch_middleware.crypto.vault import KeyedHash, Vault
+from finch_middleware.crypto.keys import new_key
+from finch_middleware.crypto.vault import KeyedHash
 from finch_middleware.errors import ReturnFault
 from finch_middleware.secret import Secret
 from finch_middleware.testing.clock import Clock
@@ -22,18 +22,14 @@ from finch_middleware.testing.sample_records import an_attempt
 from finch_middleware.tickets import SKEW, Ticket, Tickets
 from finch_middleware.web.params import CallbackParams
 from finch_middleware.web.request import CallbackRequest
+from tests.keys import a_vault
 
 HOUR = timedelta(hours=1)
 ORIGIN = "https://app.example.com"
 CODE = Secret("code-1")
 OTHER_STATE = Secret("A" * 22)
 HASH = KeyedHash(client_id="client", client_secret=Secret("secret"))
-TICKETS = Tickets(
-    vault=Vault(
-        client_id="client", key=Key(key_id="k1", material=Secret(new_key("k1").partition(":")[2]))
-    ),
-    secure=True,
-)
+TICKETS = Tickets(vault=a_vault(), secure=True)
 NAVIGATION = CallbackRequest()
 OWN_PAGE = CallbackRequest(method="POST", headers={"Sec-Fetch-Site": "same-origin"})
 OWN_FETCH = CallbackRequest(headers={"Sec-Fetch-Site": "same-origin"})

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from finch_middleware.connections import Connections
-from finch_middleware.crypto.keys import Key, new_key
 from finch_middleware.crypto.vault import Vault
 from finch_middleware.errors import CannotOpen, StorageUnavailable
 from finch_middleware.finch.client import FinchClient
@@ -18,14 +17,10 @@ from finch_middleware.storage.memory import MemoryStorage
 from finch_middleware.storage.protocol import Storage
 from finch_middleware.testing.sample_records import NOON, a_connection, an_attempt
 from tests.faulty_storage import FaultyStorage
+from tests.keys import a_key, a_vault
 
 TOKEN = "t0k3n-c4n4ry"
 ANSWER = Secret(json.dumps({"access_token": TOKEN, "customer_name": "Acme", "entity_ids": ["e-1"]}))
-
-
-def a_vault() -> Vault:
-    name, _, material = new_key("k1").partition(":")
-    return Vault(client_id="client", key=Key(key_id=name, material=Secret(material)))
 
 
 VAULT = a_vault()
@@ -102,8 +97,7 @@ def test_a_connection_is_given_to_its_customer_alone(
 
 
 def test_listing_opens_nothing_and_only_reveal_shows_the_token(storage: MemoryStorage) -> None:
-    name, _, material = new_key("k1").partition(":")
-    vault = CountingVault(client_id="client", key=Key(key_id=name, material=Secret(material)))
+    vault = CountingVault(client_id="client", key=a_key())
     keep(storage, sealed_row("c-1"))
 
     (found,) = connections_in(storage, vault=vault).for_customer("acme")

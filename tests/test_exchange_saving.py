@@ -1,69 +1,53 @@
-"""Where the end of an attempt lasts, how often that is tried, and what is told of it."""
+"""Where the end of an attempt is stored, how often that is tried, and what is reported."""
 
 from __future__ import annotations
 
 import logging
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
-from finch_middleware import Event, exchange
+from finch_middleware import exchange
 from finch_middleware.attempts import Attempt, AttemptState
 from finch_middleware.errors import StorageUnavailable
-from finch_middleware.exchange import SETTLE_PAUSES, SETTLE_TRIES_SECONDS, Exchange
-from finch_middleware.hooks import Events
-from finch_middleware.records import StoredConnection
+from finch_middleware.exchange import SETTLE_PAUSES, SETTLE_TRIES_SECONDS
 from finch_middleware.storage.memory import MemoryStorage
-from finch_middleware.storage.spool import Spool
 from finch_middleware.testing.sample_records import NOON, a_connection, an_attempt
+from tests import exchanging
 from tests.faulty_storage import FaultyStorage
 
-AWAY = ("finch.storage.unavailable", logging.ERROR, "StorageUnavailable")
+UNAVAILABLE = ("finch.storage.unavailable", logging.ERROR, "StorageUnavailable")
 RETRIED = ("finch.storage.retried", logging.WARNING, "StorageUnavailable")
 SPOOLED = ("finch.token.spooled", logging.ERROR, None)
 LOST = ("finch.token.lost", logging.CRITICAL, None)
 
 
-class Desk:
+class Desk(exchanging.Desk):
     """
-    A keeping on a faulty memory, and everything that it said and did.
+    An exchange whose clock is moved by its pauses alone.
 
     Attributes:
-        now: The seconds that its clock shows; they pass while it pauses, and in no other way.
+        pauses: The pauses between the tries to settle, in seconds.
+        now: The seconds that have passed.
     """
 
     def __init__(self, *, spool: Path | None, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__(spool=spool)
         self.storage = FaultyStorage(MemoryStorage())
-        self.events: list[Event] = []
+        self.exchange._storage = self.storage
         self.pauses: list[float] = []
         self.now = 0.0
         time = SimpleNamespace(sleep=self._pause, monotonic=lambda: self.now)
         monkeypatch.setattr(exchange, "time", time)
-        events = Events(client_id="client", on_event=self.events.append)
-        self.spool = Spool(spool)
-        nothing: Any = None
-        self.exchange = Exchange(
-            settings=nothing,
-            client=nothing,
-            vault=nothing,
-            storage=self.storage,
-            spool=self.spool,
-            connected=nothing,
-            events=events,
-        )
 
     @property
-    def told(self) -> list[tuple[str, int, str | None]]:
+    def reported(self) -> list[tuple[str, int, str | None]]:
         return [(event.name, event.level, event.reason) for event in self.events]
 
     def _pause(self, seconds: float) -> None:
         self.pauses.append(seconds)
         self.now += seconds
-
-    def stands(self) -> StoredConnection | None:
-        return self.storage.real.get(a_connection().connection_id)
 
 
 @pytest.fixture
@@ -76,42 +60,44 @@ def settled() -> Attempt:
     return an_attempt().settled(AttemptState.STORED, at=NOON)
 
 
-def test_what_the_storage_takes_at_once_is_worth_no_word(desk: Desk, settled: Attempt) -> None:
+def test_what_the_storage_takes_at_once_is_not_reported(desk: Desk, settled: Attempt) -> None:
     assert desk.exchange._save(settled, a_connection()) == "stored"
 
-    assert desk.stands() == a_connection()
-    assert desk.told == []
+    assert desk.connection == a_connection()
+    assert desk.reported == []
     assert desk.pauses == [0.0]
 
 
-def test_what_it_takes_at_the_last_try_is_told_once(desk: Desk, settled: Attempt) -> None:
+def test_what_the_storage_takes_at_the_last_try_is_reported_once(
+    desk: Desk, settled: Attempt
+) -> None:
     desk.storage.down("settle", times=2)
 
     assert desk.exchange._save(settled, a_connection()) == "stored"
 
-    assert desk.stands() == a_connection()
-    assert desk.told == [RETRIED]
+    assert desk.connection == a_connection()
+    assert desk.reported == [RETRIED]
     assert desk.pauses == list(SETTLE_PAUSES)
 
 
-def test_what_it_never_takes_goes_into_the_spool(desk: Desk, settled: Attempt) -> None:
+def test_what_the_storage_never_takes_is_spooled(desk: Desk, settled: Attempt) -> None:
     desk.storage.down("settle")
 
     assert desk.exchange._save(settled, a_connection()) == "spooled"
 
-    assert desk.told == [AWAY, SPOOLED]
+    assert desk.reported == [UNAVAILABLE, SPOOLED]
     assert desk.storage.calls == ["settle"] * len(SETTLE_PAUSES)
     [entry] = desk.spool.entries()
     assert (entry.attempt, entry.connection) == (settled, a_connection())
 
 
-def test_the_word_is_the_name_of_the_last_fault(desk: Desk, settled: Attempt) -> None:
+def test_the_reason_is_the_name_of_the_last_error(desk: Desk, settled: Attempt) -> None:
     desk.storage.down("settle", times=2)
     desk.storage.raises("settle", ZeroDivisionError("a storage should not"))
 
     assert desk.exchange._save(settled, a_connection()) == "spooled"
 
-    assert desk.told[0] == ("finch.storage.unavailable", logging.ERROR, "ZeroDivisionError")
+    assert desk.reported[0] == ("finch.storage.unavailable", logging.ERROR, "ZeroDivisionError")
 
 
 def test_without_a_spool_the_loss_is_reported(
@@ -122,7 +108,7 @@ def test_without_a_spool_the_loss_is_reported(
 
     assert desk.exchange._save(settled, a_connection()) == "lost"
 
-    assert desk.told == [AWAY, LOST]
+    assert desk.reported == [UNAVAILABLE, LOST]
     assert {event.attempt_id for event in desk.events} == {settled.attempt_id}
 
 
@@ -135,7 +121,7 @@ def test_a_worker_that_is_ended_leaves_its_token_in_the_spool(
     with pytest.raises(end):
         desk.exchange._save(settled, a_connection())
 
-    assert desk.told == [("finch.storage.unavailable", logging.ERROR, end.__name__), SPOOLED]
+    assert desk.reported == [("finch.storage.unavailable", logging.ERROR, end.__name__), SPOOLED]
     [entry] = desk.spool.entries()
     assert (entry.attempt, entry.connection) == (settled, a_connection())
 
@@ -156,16 +142,16 @@ def test_no_try_begins_once_the_time_for_them_is_over(
     assert desk.storage.calls == ["settle"] * tries
 
 
-@pytest.mark.parametrize("away", [False, True])
+@pytest.mark.parametrize("unavailable", [False, True])
 def test_an_end_without_a_token_is_tried_once_and_never_spooled(
-    desk: Desk, settled: Attempt, away: bool
+    desk: Desk, settled: Attempt, unavailable: bool
 ) -> None:
-    if away:
+    if unavailable:
         desk.storage.raises("settle", StorageUnavailable("full"))
 
     error = desk.exchange._settle(settled, None, pauses=(0.0,))
 
-    assert error == ("StorageUnavailable" if away else "")
+    assert error == ("StorageUnavailable" if unavailable else "")
     assert desk.storage.calls == ["settle"]
     assert desk.pauses == [0.0]
     assert not list(desk.spool.entries())

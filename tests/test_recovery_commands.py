@@ -1,4 +1,4 @@
-"""`recover` and `sweep`: what an operator reads, and what a timer does."""
+"""`recover` and `sweep`: what an operator reads, and what a cron job does."""
 
 from __future__ import annotations
 
@@ -19,23 +19,22 @@ from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.faulty_storage import FaultyStorage
 from tests.left_behind import left_behind, quarantined, spooled, standing
 from tests.site import KEY, Site
-from tests.storages import options_of
 from tests.story.oracle import tokens_of
 
 NO_COMPONENT = "a text"
 
 
-@pytest.fixture(params=["sqlite", "postgresql", "mysql", "redis"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty storage of each kind that two processes share, in turn."""
-    return str(options_of(request.param, request=request, folder=tmp_path)["storage"])
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    """An empty storage that two processes share."""
+    return f"sqlite:///{tmp_path}/finch.db"
 
 
 @pytest.fixture
 def storage_options(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[dict[str, Any]]:
-    """The storage in turn, with troubles on demand, and no pauses between tries to settle."""
+    """The storage, with faults on demand, and no pauses between tries to settle."""
     monkeypatch.setattr("finch_middleware.exchange.SETTLE_PAUSES", (0.0,))
     storage: Any = open_storage(url)
     yield {"storage": FaultyStorage(storage), "spool": tmp_path / "spool"}
@@ -72,7 +71,7 @@ def command_line(
 def test_recover_lists_an_interrupted_attempt_for_a_person(
     fake: FakeFinch, site: Site, faulty: FaultyStorage, command_line: Callable[..., Result]
 ) -> None:
-    # The test's clock stands in the past: to the command every lease has ended long ago.
+    # The clock of the test shows a past year: for the command every lease has ended.
     reference = standing(site, fake, left_behind(fake, site, faulty)).reference
 
     result = command_line(recover.command)
@@ -84,7 +83,7 @@ def test_recover_lists_an_interrupted_attempt_for_a_person(
     assert "Interrupted attempts: 0." in command_line(sweep.command).output
 
 
-def test_recover_brings_spooled_tokens_home(
+def test_recover_stores_spooled_tokens(
     fake: FakeFinch, site: Site, faulty: FaultyStorage, command_line: Callable[..., Result]
 ) -> None:
     spooled(fake, site, faulty, "acme")
@@ -96,7 +95,7 @@ def test_recover_brings_spooled_tokens_home(
     assert tokens_of(site, "acme") == list(fake.ledger.tokens)
 
 
-def test_recover_completes_what_finch_explains_and_says_what_stays(
+def test_recover_completes_what_finch_confirms_and_names_the_others(
     fake: FakeFinch, site: Site, command_line: Callable[..., Result], clock: Clock
 ) -> None:
     quarantined(fake, site, customer_id=None)
@@ -113,7 +112,7 @@ def test_recover_completes_what_finch_explains_and_says_what_stays(
     assert not [token for token in fake.ledger.tokens if token in result.output]
 
 
-def test_recover_says_which_key_is_missing(
+def test_recover_names_the_missing_key(
     fake: FakeFinch,
     site: Site,
     command_line: Callable[..., Result],
@@ -149,7 +148,7 @@ def test_a_sweep_of_the_applications_own_component_calls_its_hook(
     "name",
     ["no_such_module:app", f"{__name__}:nothing", f"{__name__}", ":", f"{__name__}:NO_COMPONENT"],
 )
-def test_an_app_that_is_none_is_refused_in_one_sentence(
+def test_a_name_that_is_no_component_is_refused_in_one_sentence(
     command_line: Callable[..., Result], name: str
 ) -> None:
     result = command_line(sweep.command, "--app", name)

@@ -2,49 +2,20 @@
 
 from __future__ import annotations
 
-import base64
-
 import pytest
 
-from finch_middleware.crypto.keys import Key, new_key
 from finch_middleware.crypto.vault import Vault
 from finch_middleware.errors import KeyUnavailable
-from finch_middleware.secret import Secret
 from finch_middleware.tickets import Tickets
+from tests.keys import Reversing, a_key, wrapped
 from tests.test_tickets import a_ticket, cookies_of, ids
 
 
-class OneKeyAlone:
-    """Wraps a key by turning it round, and unwraps a single one."""
-
-    def __init__(self, known: Key) -> None:
-        self.known = base64.b64decode(known.material.reveal())
-        self.asked = 0
-
-    def wrap(self, key: bytes) -> bytes:
-        return key[::-1]
-
-    def unwrap(self, wrapped: bytes) -> bytes:
-        self.asked += 1
-        if wrapped[::-1] != self.known:
-            raise PermissionError
-        return self.known
-
-
-def a_key(key_id: str) -> Key:
-    return Key(key_id=key_id, material=Secret(new_key(key_id).partition(":")[2]))
-
-
-def wrapped(key: Key) -> Key:
-    turned = base64.b64decode(key.material.reveal())[::-1]
-    return Key(key_id=key.key_id, material=Secret(base64.b64encode(turned).decode()))
-
-
 @pytest.fixture
-def rotated() -> tuple[Tickets, Tickets, OneKeyAlone]:
+def rotated() -> tuple[Tickets, Tickets, Reversing]:
     """Tickets before a rotation and after it; the older key is one that no longer unwraps."""
     old, new = a_key("old"), a_key("new")
-    provider = OneKeyAlone(new)
+    provider = Reversing(only=new)
     vault = Vault(
         client_id="client",
         key=wrapped(new),
@@ -56,7 +27,7 @@ def rotated() -> tuple[Tickets, Tickets, OneKeyAlone]:
 
 
 def test_a_stale_cookie_under_a_key_that_is_away_does_not_hide_a_good_ticket(
-    rotated: tuple[Tickets, Tickets, OneKeyAlone],
+    rotated: tuple[Tickets, Tickets, Reversing],
 ) -> None:
     before, after, _ = rotated
     good = a_ticket(tickets=after)
@@ -71,7 +42,7 @@ def test_a_stale_cookie_under_a_key_that_is_away_does_not_hide_a_good_ticket(
 
 
 def test_a_key_that_is_away_is_told_where_no_ticket_opens(
-    rotated: tuple[Tickets, Tickets, OneKeyAlone],
+    rotated: tuple[Tickets, Tickets, Reversing],
 ) -> None:
     before, after, _ = rotated
     stale = cookies_of([a_ticket(tickets=before)], tickets=before)
@@ -83,7 +54,7 @@ def test_a_key_that_is_away_is_told_where_no_ticket_opens(
 
 
 def test_a_cookie_under_a_key_that_is_away_is_the_first_to_make_room(
-    rotated: tuple[Tickets, Tickets, OneKeyAlone],
+    rotated: tuple[Tickets, Tickets, Reversing],
 ) -> None:
     before, after, _ = rotated
     stale = cookies_of([a_ticket(tickets=before)], tickets=before)
@@ -96,7 +67,7 @@ def test_a_cookie_under_a_key_that_is_away_is_the_first_to_make_room(
 
 
 def test_strangers_cannot_have_the_key_service_asked_again_and_again(
-    rotated: tuple[Tickets, Tickets, OneKeyAlone],
+    rotated: tuple[Tickets, Tickets, Reversing],
 ) -> None:
     _, after, provider = rotated
     forged = [("__Host-finch-abcdefgh", "fm1.old." + "A" * 200)] * 50

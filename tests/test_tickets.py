@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finch_middleware.config.options import FlowKind
-from finch_middleware.crypto.keys import Key, new_key
 from finch_middleware.crypto.vault import Vault
 from finch_middleware.errors import UsageError
 from finch_middleware.outcomes import SetCookie
@@ -25,16 +24,10 @@ from finch_middleware.tickets import (
     expired,
     with_state,
 )
+from tests.keys import a_vault
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-
-
-def a_vault(client_id: str = "client", key_id: str = "k1") -> Vault:
-    return Vault(
-        client_id=client_id,
-        key=Key(key_id=key_id, material=Secret(new_key(key_id).partition(":")[2])),
-    )
 
 
 VAULT = a_vault(key_id="k" * 32)  # the longest id that a key may have

@@ -10,20 +10,16 @@ from cryptography.exceptions import InvalidTag
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from finch_middleware.crypto.keys import Key, new_key
+from finch_middleware.crypto.keys import Key
 from finch_middleware.crypto.vault import KeyedHash, Vault, pack
 from finch_middleware.errors import CannotOpen, KeyUnavailable
 from finch_middleware.records import SealedToken
 from finch_middleware.secret import Secret
+from tests.keys import a_key
 
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 ANY_TEXT = st.text(st.characters(codec=None, exclude_categories=()))
 PLAIN = Secret("the-token-itself")
-
-
-def a_key(key_id: str) -> Key:
-    name, _, material = new_key(key_id).partition(":")
-    return Key(key_id=name, material=Secret(material))
 
 
 K0, K1 = a_key("k0"), a_key("k1")

@@ -1,4 +1,4 @@
-"""The vault with a key provider: asked when a key is first needed, once, and never believed."""
+"""The vault with a key provider: it unwraps each key once, and what it returns is checked."""
 
 from __future__ import annotations
 
@@ -7,44 +7,17 @@ import time
 
 import pytest
 
-from finch_middleware.crypto.keys import KEY_BYTES, Key, new_key
+from finch_middleware.crypto.keys import KEY_BYTES
 from finch_middleware.crypto.vault import Vault
 from finch_middleware.errors import CannotOpen, KeyUnavailable
 from finch_middleware.secret import Secret
+from tests.keys import Reversing, a_key, wrapped
 from tests.test_finch_secrets import shown_by
 
 PLAIN = Secret("the-token-itself")
 
 
-def a_key(key_id: str) -> Key:
-    name, _, material = new_key(key_id).partition(":")
-    return Key(key_id=name, material=Secret(material))
-
-
 K0, K1 = a_key("k0"), a_key("k1")
-
-
-class Reversing:
-    """
-    Wraps a key by turning it round.
-
-    Attributes:
-        answer: Given instead of the key, or raised if it is an error.
-        asked: How often it unwrapped.
-    """
-
-    def __init__(self, answer: object = None) -> None:
-        self.answer = answer
-        self.asked = 0
-
-    def wrap(self, key: bytes) -> bytes:
-        return key[::-1]
-
-    def unwrap(self, wrapped: bytes) -> bytes:
-        self.asked += 1
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return wrapped[::-1] if self.answer is None else self.answer  # type: ignore[return-value]  # a provider may answer anything
 
 
 class Unhelpful(Reversing):
@@ -54,28 +27,10 @@ class Unhelpful(Reversing):
         return None  # type: ignore[return-value]  # as a provider may
 
 
-class OneKeyAlone(Reversing):
-    """Knows one key of all."""
-
-    def __init__(self, key: bytes) -> None:
-        super().__init__()
-        self.key = key
-
-    def unwrap(self, wrapped: bytes) -> bytes:
-        if super().unwrap(wrapped) != self.key:
-            raise PermissionError
-        return self.key
-
-
 def refusal_of(vault: Vault) -> KeyUnavailable:
     with pytest.raises(KeyUnavailable) as refusal:
         vault.prove()
     return refusal.value
-
-
-def wrapped(key: Key) -> Key:
-    material = base64.b64encode(base64.b64decode(key.material.reveal())[::-1]).decode()
-    return Key(key_id=key.key_id, material=Secret(material))
 
 
 def test_a_provider_unwraps_each_key_once_when_it_is_first_needed() -> None:
@@ -179,7 +134,7 @@ def test_a_provider_that_failed_is_asked_again(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_one_key_that_fails_does_not_keep_another_from_being_unwrapped() -> None:
-    provider = OneKeyAlone(base64.b64decode(K1.material.reveal()))
+    provider = Reversing(only=K1)
     vault = Vault(
         client_id="client", key=wrapped(K1), accepted_keys=[wrapped(K0)], key_provider=provider
     )

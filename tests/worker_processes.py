@@ -11,11 +11,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from werkzeug.serving import WSGIRequestHandler, make_server
+from werkzeug.serving import make_server
 
 from finch_middleware import FinchConnect, FinchMiddleware
 from finch_middleware.testing.fake_finch import FakeFinch
-from tests.site import CALLBACK, KEY, Site
+from tests.site import CALLBACK, Quiet, Site, options_for
 
 
 class Place(Site):
@@ -28,21 +28,18 @@ class Place(Site):
 
 @contextmanager
 def workers_of(
-    fake: FakeFinch, site: Site, storage_options: dict[str, Any], *, count: int, log: Path
+    fake: FakeFinch,
+    site: Site,
+    storage_options: dict[str, Any],
+    *settings: dict[str, Any],
+    log: Path,
 ) -> Iterator[list[Place]]:
-    """Processes that share the storage of *site*; what they write goes to *log*."""
-    options = {
-        "client_id": fake.client_id,
-        "client_secret": fake.client_secret,
-        "redirect_uri": site.origin + CALLBACK,
-        "products": ["company", "directory"],
-        "key": KEY,
-        "api_url": fake.api_url,
-        "connect_origin": fake.connect_origin,
-        **{n: str(v) if isinstance(v, Path) else v for n, v in storage_options.items()},
-    }
+    """A process for each of *settings* on the storage of *site*; what they write goes to *log*."""
+    options = options_for(fake, site.origin + CALLBACK, **storage_options)
     with ExitStack() as stack, log.open("w") as written:
-        started = [stack.enter_context(worker(options, log=written)) for _ in range(count)]
+        started = [
+            stack.enter_context(worker({**options, **each}, log=written)) for each in settings
+        ]
         yield [
             Place(f"http://127.0.0.1:{port_of(process)}", secrets=site.secrets)
             for process in started
@@ -61,7 +58,7 @@ def worker(options: dict[str, Any], *, log: Any) -> Iterator[subprocess.Popen[st
     )
     with process:
         assert process.stdin is not None
-        process.stdin.write(json.dumps(options) + "\n")
+        process.stdin.write(json.dumps(options, default=str) + "\n")
         process.stdin.flush()
         try:
             yield process
@@ -76,15 +73,10 @@ def port_of(process: subprocess.Popen[str]) -> int:
     return int(process.stdout.readline())
 
 
-class _Quiet(WSGIRequestHandler):
-    def log(self, type: str, message: str, *args: Any) -> None:
-        pass
-
-
 def main() -> None:
     """Read the options as one line of JSON, write the port, serve until the input ends."""
     app = FinchMiddleware(None, FinchConnect(**json.loads(sys.stdin.readline())))  # type: ignore[arg-type]  # only our path is asked for
-    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=_Quiet)
+    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=Quiet)
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     sys.stdout.write(f"{server.server_port}\n")
     sys.stdout.flush()

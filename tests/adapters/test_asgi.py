@@ -12,10 +12,10 @@ from werkzeug.wrappers import Response
 
 from finch_middleware import Customer, FinchConnect
 from finch_middleware.adapters.asgi import FinchASGIMiddleware, to_starlette
-from finch_middleware.crypto.keys import new_key
 from finch_middleware.errors import UsageError
 from finch_middleware.testing import FakeFinch
 from finch_middleware.web.scope import environ_of
+from tests.threats.desk import component
 
 
 class Sent(list[Any]):
@@ -76,20 +76,6 @@ def call(app: Any, scope: Any, receive: Any) -> Sent:
     sent = Sent()
     asyncio.run(app(scope, receive, sent))
     return sent
-
-
-def component(fake: FakeFinch, **options: Any) -> FinchConnect:
-    return FinchConnect(
-        client_id=fake.client_id,
-        client_secret=fake.client_secret,
-        redirect_uri="http://localhost/finch/callback",
-        products=["company"],
-        storage="memory://",
-        key=new_key("test"),
-        api_url=fake.api_url,
-        connect_origin=fake.connect_origin,
-        **options,
-    )
 
 
 PRESSED = http_scope("/connect", method="POST", headers=[(b"sec-fetch-site", b"same-origin")])

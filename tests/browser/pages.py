@@ -12,6 +12,7 @@ from finch_middleware.testing.fake_finch import FakeFinch
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+from tests.site import options_for
 
 BEGIN, CALLBACK = "/connect", "/finch/callback"
 _KINDS = {".js": "text/javascript", ".html": "text/html; charset=utf-8"}
@@ -57,19 +58,11 @@ class Latecomer:
 
 def connected(fake: FakeFinch, address: str, app: WSGIApplication, **options: Any) -> Any:
     """*app* with the middleware around it, where Acme Inc. is signed in always."""
-    finch = FinchConnect(
-        **{
-            "client_id": fake.client_id,
-            "client_secret": fake.client_secret,
-            "redirect_uri": address + CALLBACK,
-            "products": ["company", "directory"],
-            "storage": "memory://",
-            "key": new_key("k1"),
-            "api_url": fake.api_url,
-            "connect_origin": fake.connect_origin,
-            "begin_path": BEGIN,
-            "customer_of": lambda request: Customer(id="acme", name="Acme Inc."),
-            **options,
-        }
-    )
+    given = {
+        "key": new_key("k1"),
+        "begin_path": BEGIN,
+        "customer_of": lambda request: Customer(id="acme", name="Acme Inc."),
+        **options,
+    }
+    finch = FinchConnect(**options_for(fake, address + CALLBACK, **given))
     return FinchMiddleware(app, finch)

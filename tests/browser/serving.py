@@ -13,12 +13,13 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from werkzeug.serving import WSGIRequestHandler, make_server
+from werkzeug.serving import make_server
 
 from finch_middleware.testing.fake_finch import FakeFinch
 from tests.processes import answers, end_with_parent, free_port
+from tests.site import Quiet
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -37,11 +38,6 @@ COMMANDS: dict[str, Sequence[str]] = {
 _IDLE_SECONDS = 60
 
 
-class _Quiet(WSGIRequestHandler):
-    def log(self, type: str, message: str, *args: Any) -> None:
-        pass
-
-
 @contextmanager
 def served(
     app: WSGIApplication, *, host: str = "localhost", tls: tuple[Path, Path] | None = None
@@ -52,7 +48,7 @@ def served(
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*tls)
     server = make_server(
-        "127.0.0.1", 0, app, threaded=True, request_handler=_Quiet, ssl_context=context
+        "127.0.0.1", 0, app, threaded=True, request_handler=Quiet, ssl_context=context
     )
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()

@@ -34,6 +34,7 @@ from finch_middleware.web.request import CallbackRequest
 from tests.browser.kit import sync_api
 from tests.browser.pages import CALLBACK, Latecomer
 from tests.browser.serving import example, served
+from tests.site import options_for
 
 playwright = sync_api()
 
@@ -138,16 +139,8 @@ def test_axe_finds_nothing_on_any_page_of_ours(page: playwright.Page, viewer: Vi
 
 def finch_of(fake: FakeFinch, *, storage: str) -> FinchConnect:
     """A component beside the example's, on the same rows."""
-    return FinchConnect(
-        client_id=fake.client_id,
-        client_secret=fake.client_secret,
-        redirect_uri=f"http://localhost{CALLBACK}",
-        products=["company"],
-        storage=storage,
-        key=KEY,
-        api_url=fake.api_url,
-        connect_origin=fake.connect_origin,
-    )
+    given = options_for(fake, f"http://localhost{CALLBACK}", storage=storage, key=KEY)
+    return FinchConnect(**given)
 
 
 def add_connections_in_need(finch: FinchConnect, *, customer_id: str) -> None:
@@ -250,16 +243,7 @@ def test_axe_finds_nothing_on_the_demos_pages(
 ) -> None:
     late = Latecomer()
     with served(late) as address:
-        finch = FinchConnect(
-            client_id=fake.client_id,
-            client_secret=fake.client_secret,
-            redirect_uri=address + CALLBACK,
-            products=["company", "directory"],
-            storage="memory://",
-            key=KEY,
-            api_url=fake.api_url,
-            connect_origin=fake.connect_origin,
-        )
+        finch = FinchConnect(**options_for(fake, address + CALLBACK))
         notice = "A demo with a fake Finch. Nothing here is real."
         late.app = FinchMiddleware(DemoApp(finch, notice=notice).wsgi_app, finch)
         page.goto(address)

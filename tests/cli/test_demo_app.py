@@ -13,8 +13,8 @@ from finch_middleware import FinchConnect, FinchMiddleware
 from finch_middleware.cli.demo.app import DemoApp
 from finch_middleware.cli.demo.browser import Browser, location, text_of
 from finch_middleware.cli.serving import listen, serve
-from finch_middleware.crypto.keys import new_key
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
+from tests.site import options_for
 
 
 @dataclass
@@ -40,16 +40,9 @@ class Site:
 def site(fake: FakeFinch, tmp_path: Path) -> Iterator[Site]:
     with listen(0) as listening, Browser() as browser:
         address = f"http://localhost:{listening.getsockname()[1]}"
-        finch = FinchConnect(
-            client_id=fake.client_id,
-            client_secret=fake.client_secret,
-            redirect_uri=f"{address}/finch/callback",
-            products=["company", "directory"],
-            storage=f"sqlite:///{tmp_path}/finch.db",
-            key=new_key("k1"),
-            api_url=fake.api_url,
-            connect_origin=fake.connect_origin,
-        )
+        storage = f"sqlite:///{tmp_path}/finch.db"
+        given = options_for(fake, f"{address}/finch/callback", storage=storage)
+        finch = FinchConnect(**given)
         app = FinchMiddleware(DemoApp(finch, notice="A <test>.").wsgi_app, finch)
         with serve(app, listening):
             yield Site(address, tmp_path / "finch.db", browser)

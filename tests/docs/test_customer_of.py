@@ -14,10 +14,10 @@ from werkzeug.http import dump_cookie, parse_cookie
 from werkzeug.test import EnvironBuilder
 
 from finch_middleware import CallbackRequest, FinchConnect, FinchMiddleware
-from finch_middleware.crypto.keys import new_key
 from finch_middleware.testing.fake_finch import FakeFinch
 from tests.docs.asking import asking
 from tests.docs.snippets import page, section, snippets
+from tests.site import options_for
 
 PAGE = page("customer_of")
 ORIGIN = "http://localhost:8000"
@@ -157,16 +157,7 @@ SITES: dict[str, tuple[str, Callable[[], Names]]] = {
 
 @pytest.fixture
 def options(fake: FakeFinch) -> Names:
-    return {
-        "client_id": fake.client_id,
-        "client_secret": fake.client_secret,
-        "redirect_uri": f"{ORIGIN}/finch/callback",
-        "products": ["company"],
-        "storage": "memory://",
-        "key": new_key("k1"),
-        "api_url": fake.api_url,
-        "connect_origin": fake.connect_origin,
-    }
+    return options_for(fake, f"{ORIGIN}/finch/callback")
 
 
 @pytest.fixture(params=SITES)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
-import logging
 import os
 import subprocess
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,12 +16,10 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from werkzeug.serving import make_server
 from werkzeug.wrappers import Request, Response
 
-from finch_middleware import KeyUnavailable
-from finch_middleware.crypto.keys import new_key, wrapped_key
-from finch_middleware.errors import ConfigurationError
+from finch_middleware.crypto.keys import wrapped_key
 from finch_middleware.testing.fake_finch import FakeFinch
 from tests.examples.running import EXAMPLES
-from tests.site import CALLBACK, Browser, Site, log_text
+from tests.site import CALLBACK, Browser, Site
 
 TOKEN = "the-token-of-the-key-service"
 NONCE = b"\x00" * 12
@@ -114,19 +110,6 @@ def test_an_employer_is_connected_and_the_key_is_asked_for_once(
     assert service.asked == ["decrypt"]
 
 
-def test_no_person_is_sent_to_finch_while_the_key_service_is_unavailable(
-    site: Site, browser: Browser, service: KeyService
-) -> None:
-    service.unavailable = True
-    refused = browser.begin()
-    service.unavailable = False
-
-    after = browser.begin()
-
-    assert (refused.status, after.status) == (503, 303)
-    assert [event.reason for event in site.named("finch.begin.failed")] == ["key_unavailable"]
-
-
 @pytest.mark.parametrize("trouble", ["unavailable", "short"])
 def test_a_code_stays_unspent_until_the_key_is_unwrapped(
     fake: FakeFinch,
@@ -152,43 +135,6 @@ def test_a_code_stays_unspent_until_the_key_is_unwrapped(
     assert fake.ledger.calls("token") == 0
     assert visitor.get(path).status == 303
     assert len(fake.ledger.tokens) == 1
-
-
-def test_no_log_line_error_or_object_shows_the_key(
-    make_site: Callable[..., Site],
-    provider: Any,
-    wrapped: str,
-    service: KeyService,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    caplog.set_level(logging.DEBUG)
-    site = make_site(key=wrapped, key_provider=provider)
-    site.finch.vault.prove()
-    service.unavailable = True
-    other = make_site(key=wrapped, key_provider=provider)
-
-    with pytest.raises(KeyUnavailable) as refused:
-        other.finch.vault.prove()
-
-    frames = traceback.TracebackException.from_exception(refused.value, capture_locals=True)
-    shown = "".join(frames.format()) + log_text(caplog.records) + repr(vars(site.finch.vault))
-    [key] = service.unwrapped
-    assert refused.value.__context__ is None
-    assert not [secret for secret in (key, TOKEN) if secret in shown]
-
-
-def test_a_key_that_is_not_wrapped_is_refused_with_a_provider(
-    make_site: Callable[..., Site], provider: Any
-) -> None:
-    with pytest.raises(ConfigurationError, match="wrapped_key"):
-        make_site(key=new_key("k1"), key_provider=provider)
-
-
-def test_an_object_without_unwrap_is_refused_as_a_provider(
-    make_site: Callable[..., Site], wrapped: str
-) -> None:
-    with pytest.raises(ConfigurationError, match="wrap and unwrap"):
-        make_site(key=wrapped, key_provider=object())
 
 
 def test_the_example_prints_a_key_that_works(

@@ -223,32 +223,6 @@ def _attempt(site: Site, fake: FakeFinch, callback: str) -> Attempt:
     return attempt
 
 
-SLOW = {
-    "stall in the body": Behaviour.stall(after_bytes=400, processed=True),
-    "headers drip": Behaviour.drip_headers(),
-}
-
-
-@pytest.mark.parametrize("name", SLOW)
-def test_exchange_timeout_ends_with_the_deadline_and_is_ambiguous(
-    fake: FakeFinch, make_site: Callable[..., Site], name: str
-) -> None:
-    site = make_site(exchange_deadline=DEADLINE)
-    browser = Browser(site)
-    callback = fake.allow(browser.location())
-    fake.script("token", SLOW[name])
-
-    began = time.monotonic()
-    answers = [by_script(browser, callback) for _ in range(2)]
-    took = time.monotonic() - began
-
-    assert [(each.status, each.json["reason"]) for each in answers] == [(502, "ambiguous")] * 2
-    assert [(e.name, e.reason) for e in site.events] == [("finch.exchange.ambiguous", "timeout")]
-    assert _attempt(site, fake, callback).state is AttemptState.AMBIGUOUS
-    assert DEADLINE.total_seconds() * 0.9 < took < DEADLINE.total_seconds() + TOLERANCE_SECONDS
-    assert fake.ledger.presented(code_of(callback)) == 1
-
-
 def test_exchange_ambiguous_and_started_again_gives_the_same_connection(
     fake: FakeFinch, site: Site, browser: Browser, callback: str
 ) -> None:
@@ -262,19 +236,6 @@ def test_exchange_ambiguous_and_started_again_gives_the_same_connection(
     [connection] = site.finch.connections.for_customer("acme")
     assert connection.connection_id == fake.ledger.codes[0].connection_id
     assert connection.access_token.reveal() == fake.ledger.tokens[1]
-
-
-def test_exchange_throttled_for_a_moment_is_tried_again(
-    fake: FakeFinch, site: Site, browser: Browser, callback: str
-) -> None:
-    fake.script("token", _busy(429, "0"), times=2)
-
-    answer = browser.get(callback)
-
-    assert "finch=connected" in answer.location
-    assert fake.ledger.calls("token") == 3
-    assert [event.name for event in site.events] == ["finch.connection.stored"]
-    assert tokens_of(site, "acme") == list(fake.ledger.tokens)
 
 
 def test_exchange_killed_while_waiting_is_reported_with_what_an_operator_needs(

@@ -11,10 +11,7 @@ from finch_middleware.storage.open import open_storage
 from finch_middleware.testing.fake_finch import FakeFinch
 from tests.faulty_storage import FaultyStorage
 from tests.site import KEY, Browser, Site, log_text
-from tests.storages import storage_options
 from tests.story.oracle import unaccounted
-
-__all__ = ["storage_options"]
 
 
 @pytest.fixture

@@ -7,8 +7,6 @@ import pytest
 from finch_middleware import FinchConnect
 from finch_middleware.testing import FakeFinch, add_connection
 
-pytest_plugins = ["pytester"]
-
 
 def test_the_finch_fixture_speaks_to_the_fake_one(
     finch: FinchConnect, fake_finch: FakeFinch
@@ -26,20 +24,6 @@ def test_an_added_connection_reads_back_like_a_real_one(finch: FinchConnect) -> 
     assert connection.connection_id == added.connection_id
     assert connection.access_token.reveal() == "token-of-a-test"
     assert finch.connections.for_customer("other") == []
-
-
-def test_a_project_gets_the_fixtures_by_installing_the_package(pytester: pytest.Pytester) -> None:
-    pytester.makepyfile(
-        """
-        def test_connect(finch, fake_finch):
-            response = finch.begin(customer_id="acme", customer_name="Acme Inc.")
-            assert response.status_code == 303
-        """
-    )
-
-    result = pytester.runpytest_subprocess("-p", "no:cacheprovider")
-
-    result.assert_outcomes(passed=1)
 
 
 def test_a_name_that_testing_does_not_have_is_an_attribute_error() -> None:

@@ -6,10 +6,9 @@ from collections.abc import Iterator
 import pytest
 
 from finch_middleware.testing.fake_finch import FakeFinch
-from tests.storages import storage_options
 from tests.story.conftest import callback, faulty, faulty_site
 
-__all__ = ["callback", "faulty", "faulty_site", "storage_options"]
+__all__ = ["callback", "faulty", "faulty_site"]
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 from finch_middleware import ConnectSession, FinchConnect
 from finch_middleware.config.options import FlowKind, Options
 from finch_middleware.testing.fake_finch import FakeFinch
-from tests.site import CALLBACK, KEY
+from tests.site import CALLBACK, options_for
 from tests.threats.wsgi import Answered, call, environ_of
 
 ORIGIN = "http://localhost"
@@ -32,16 +32,7 @@ class Held:
 
 def component(fake: FakeFinch, **options: Unpack[Options]) -> FinchConnect:
     """A component of this fake, on memory."""
-    given: Options = {
-        "client_id": fake.client_id,
-        "client_secret": fake.client_secret,
-        "redirect_uri": ORIGIN + CALLBACK,
-        "products": ["company", "directory"],
-        "storage": "memory://",
-        "key": KEY,
-        "api_url": fake.api_url,
-        "connect_origin": fake.connect_origin,
-    }
+    given = options_for(fake, ORIGIN + CALLBACK)
     given.update(options)
     return FinchConnect(**given)
 

@@ -57,7 +57,7 @@ def test_t05_sixty_four_identical_requests_to_four_processes_make_one_call(
     fake.script("token", Behaviour.delay(0.2))
     log = tmp_path / "workers.log"
 
-    with workers_of(fake, site, storage_options, count=4, log=log) as places:
+    with workers_of(fake, site, storage_options, *[{}] * 4, log=log) as places:
         visits = [
             partial(Browser(places[number % 4], dict(browser.cookies)).get, callback)
             for number in range(_DUPLICATES)
