@@ -126,7 +126,7 @@ def test_another_key_with_the_same_id_fails(deployment: Deployment, where: str) 
         [stored] = finch.storage.scan(after=None, limit=1).connections
         done = an_attempt("spooled", client_id="client").settled(AttemptState.STORED, at=NOON)
         finch.spool.put(done, stored)
-        finch.storage.delete("one", at=NOON)
+        finch.storage.delete(stored, at=NOON)
 
     results = found(deployment.with_keys(new_key("k0")), status=1)
     checked = deployment.with_keys(new_key("k0")).run("rotate-keys", "--check")
