@@ -22,7 +22,8 @@ LAYERS = """
     cli
     testing
     __init__
-    adapters | middleware
+    adapters
+    middleware
     connect
     assembly
     callback | begin
@@ -54,6 +55,7 @@ HOMES = {
     "redis": {"storage.redis"},
     "click": {"cli"},
     "django": {"adapters.django", "testing.django"},
+    "flask": {"adapters.flask"},
     "starlette": {"adapters.asgi"},
     "pytest": {"testing"},
     "werkzeug": {"web", "outcomes", "adapters", "cli", "testing"},

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import inspect
 import io
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
@@ -50,24 +51,32 @@ class FinchASGIMiddleware:
     exit; the deadlines of Finch and of the storage bound the wait.
     Construction does no I/O and starts no thread; it may come before a fork.
 
-    Attributes:
-        finch: The component that responds.
+    *finch* may be a function that returns the component. It is called at each HTTP request, so
+    the application may make the component in its lifespan.
     """
 
-    __slots__ = ("_app", "_paths", "_pool", "finch")
+    __slots__ = ("_app", "_component", "_pool")
 
-    def __init__(self, app: ASGIApplication, finch: FinchConnect) -> None:
-        require_order(app, finch, middleware="FinchASGIMiddleware")
+    def __init__(
+        self, app: ASGIApplication, finch: FinchConnect | Callable[[], FinchConnect]
+    ) -> None:
+        if isinstance(app, FinchConnect) or not inspect.isroutine(finch):
+            require_order(app, finch, middleware="FinchASGIMiddleware")
         self._app = app
-        self._paths = finch.paths
+        self._component = finch
         self._pool = PerProcess(
             lambda: ThreadPoolExecutor(THREADS, thread_name_prefix="finch-asgi")
         )
-        self.finch = finch
+
+    @property
+    def finch(self) -> FinchConnect:
+        """The component that responds."""
+        component = self._component
+        return component if isinstance(component, FinchConnect) else component()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI 3."""
-        respond = self._paths.get(path_info(scope)) if scope["type"] == "http" else None
+        respond = self.finch.paths.get(path_info(scope)) if scope["type"] == "http" else None
         if respond is None:
             return await self._app(scope, receive, send)
         environ = environ_of(scope)

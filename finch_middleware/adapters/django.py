@@ -25,7 +25,7 @@ from collections.abc import Callable, Collection, Container, Iterator, Sequence
 from http.cookies import Morsel
 from typing import Any, cast
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
 from django.core.signals import setting_changed
@@ -62,7 +62,13 @@ def _component() -> FinchConnect:
     # Never in a local: a traceback with locals would show the client secret and the key.
     if not isinstance(getattr(settings, "FINCH", None), dict):
         raise ConfigurationError(["settings.FINCH: must be a dict of FinchConnect's options"])
-    return FinchConnect(**cast("Options", settings.FINCH))
+    return FinchConnect(**cast("Options", {**_more_options(), **settings.FINCH}))
+
+
+def _more_options() -> Options:
+    """Those of the installed `FinchConfig`, if there is one."""
+    configs = (each for each in apps.get_app_configs() if isinstance(each, FinchConfig))
+    return next((each.more_options() for each in configs), Options())
 
 
 @receiver(setting_changed)
@@ -181,6 +187,14 @@ class FinchConfig(AppConfig):
     name = "finch_middleware.adapters.django"
     label = "finch_middleware"
     verbose_name = "Finch Connect"
+
+    def more_options(self) -> Options:
+        """
+        Options for a subclass to compute, once the project's models are loaded.
+
+        Those in ``settings.FINCH`` come first, also in tests.
+        """
+        return {}
 
     def ready(self) -> None:
         """Register the checks only where installed: the views alone need no ``settings.FINCH``."""

@@ -218,3 +218,17 @@ def test_a_traceback_with_locals_shows_no_option(options: dict[str, Any]) -> Non
     frames = [entry.frame for entry in raised.traceback if entry.path.name == "django.py"]
     assert len(frames) == 2
     assert options["client_secret"] not in repr([frame.f_locals for frame in frames])
+
+
+def test_a_subclass_of_the_app_config_computes_options_below_the_settings(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = {"brand": "of the subclass", "return_to": "/of-the-subclass"}
+    monkeypatch.setattr(adapter.FinchConfig, "more_options", lambda self: more)
+
+    with override_settings(FINCH={**options, "brand": "of the settings"}):
+        component = finch()
+        page = component.callback({"REQUEST_METHOD": "GET"}).get_data(as_text=True)
+
+    assert component.brand == "of the settings"
+    assert 'href="/of-the-subclass"' in page

@@ -181,7 +181,9 @@ def test_the_kit_takes_a_storage_as_the_manual_gives_it(pytester: pytest.Pyteste
     [kit] = [each.text for each in snippets(page("storage"), "py") if "TestMyStorage" in each.text]
     pytester.makepyfile(test_my_storage=_A_STORAGE + kit)
 
-    result = pytester.runpytest_subprocess("-q", "-p", "no:cacheprovider", "-W", "error")
+    result = pytester.runpytest_subprocess(
+        *("-q", "-p", "no:cacheprovider", "-p", "no:asyncio", "-W", "error")
+    )
 
     outcomes = result.parseoutcomes()
     assert outcomes["passed"] > 100
