@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
-from urllib.parse import unquote_to_bytes
+from urllib.parse import parse_qsl
 
 from finch_middleware.errors import ReturnFault
 from finch_middleware.secret import Secret
@@ -18,7 +18,9 @@ PARAMETERS_LIMIT = 20
 _CODE = re.compile(r"[\x21-\x7e]{1,512}")
 #: The form of a ticket's state: 16 random bytes in base64url.
 _STATE = re.compile(r"[A-Za-z0-9_-]{22}")
-_ESCAPES = re.compile(r"(?:[^%]|%[0-9A-Fa-f]{2})*")
+# A browser escapes control characters and 8-bit bytes.
+_FORM = re.compile(r"(?:[!-$&-~]|%[0-9A-Fa-f]{2})*")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _ONCE = ("code", "state", "error")
 
 
@@ -57,35 +59,33 @@ def parse_callback(request: CallbackRequest) -> CallbackParams:
     raise ReturnFault(reason)
 
 
-def _check(parameters: dict[str, Secret]) -> CallbackParams:
+def _check(parameters: dict[str, str]) -> CallbackParams:
     code, state, error = (parameters.get(name) for name in _ONCE)
-    if code is not None and error is not None:
+    if code is not None and (error is not None or not _CODE.fullmatch(code)):
         raise ReturnFault("malformed")
-    if code is not None and not _CODE.fullmatch(code.reveal()):
-        raise ReturnFault("malformed")
-    ours = state is not None and _STATE.fullmatch(state.reveal()) is not None
+    ours = state is not None and _STATE.fullmatch(state) is not None
     return CallbackParams(
-        code=code,
-        state=state if ours else None,
-        foreign_state=state is not None and not ours,
         declined=_decline_reason(error),
+        code=Secret(code) if code is not None else None,
+        state=Secret(state) if state is not None and ours else None,
+        foreign_state=state is not None and not ours,
     )
 
 
-def _decline_reason(error: Secret | None) -> str:
+def _decline_reason(error: str | None) -> str:
     # One of our words, because a page shows nothing of the request.
     if error is None:
         return "closed"
-    return "access_denied" if error == Secret("access_denied") else "error"
+    return "access_denied" if error == "access_denied" else "error"
 
 
-def _read_parameters(request: CallbackRequest) -> dict[str, Secret]:
+def _read_parameters(request: CallbackRequest) -> dict[str, str]:
     pairs = _parse_form(request.query_string.encode("latin-1", errors="replace"))
     if request.method == "POST":
         pairs += _parse_body(request)
     if len(pairs) > PARAMETERS_LIMIT:
         raise ReturnFault("malformed")
-    parameters: dict[str, Secret] = {}
+    parameters: dict[str, str] = {}
     for name, value in pairs:
         if name in _ONCE and name in parameters:
             raise ReturnFault("malformed")
@@ -93,7 +93,7 @@ def _read_parameters(request: CallbackRequest) -> dict[str, Secret]:
     return parameters
 
 
-def _parse_body(request: CallbackRequest) -> list[tuple[str, Secret]]:
+def _parse_body(request: CallbackRequest) -> list[tuple[str, str]]:
     kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if kind == "application/x-www-form-urlencoded":
         return _parse_form(request.body)
@@ -104,30 +104,21 @@ def _parse_body(request: CallbackRequest) -> list[tuple[str, Secret]]:
     raise ReturnFault("body")
 
 
-def _parse_form(encoded: bytes) -> list[tuple[str, Secret]]:
+def _parse_form(encoded: bytes) -> list[tuple[str, str]]:
     """Pairs of ``application/x-www-form-urlencoded``; only ``&`` separates."""
-    if len(encoded) > QUERY_LIMIT_BYTES:
-        raise ReturnFault("malformed")
-    # A browser escapes control characters and 8-bit bytes.
-    if any(byte < 0x21 or byte > 0x7E for byte in encoded):
-        raise ReturnFault("malformed")
-    pairs = [pair.partition("=") for pair in encoded.decode().split("&") if pair]
-    return [(_decode(name), Secret(_decode(value))) for name, _, value in pairs]
-
-
-def _decode(text: str) -> str:
-    if not _ESCAPES.fullmatch(text):
+    text = encoded.decode("latin-1")
+    if len(text) > QUERY_LIMIT_BYTES or not _FORM.fullmatch(text):
         raise ReturnFault("malformed")
     try:
-        decoded = unquote_to_bytes(text.replace("+", " ")).decode()
+        pairs = parse_qsl(text, keep_blank_values=True, errors="strict")
     except UnicodeDecodeError:
-        decoded = "\x00"
-    if any(character < " " or character == "\x7f" for character in decoded):
+        raise ReturnFault("malformed") from None
+    if any(_CONTROL.search(each) for pair in pairs for each in pair):
         raise ReturnFault("malformed")
-    return decoded
+    return pairs
 
 
-def _parse_json(body: bytes) -> list[tuple[str, Secret]]:
+def _parse_json(body: bytes) -> list[tuple[str, str]]:
     """The members of a JSON object. A null counts as absent: the SDK's ``state`` may be null."""
     try:
         members = json.loads(body.decode(), object_pairs_hook=_Members)
@@ -147,10 +138,10 @@ class _Members(tuple[tuple[str, object], ...]):
     __slots__ = ()
 
 
-def _check_text(name: str, value: object) -> Secret:
+def _check_text(name: str, value: object) -> str:
     if name in _ONCE and not isinstance(value, str):
         raise ReturnFault("malformed")
     text = value if isinstance(value, str) else ""
-    if any(character < " " or character == "\x7f" for character in text):
+    if _CONTROL.search(text):
         raise ReturnFault("malformed")
-    return Secret(text)
+    return text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NoReturn
 from urllib.parse import urlencode
 
@@ -125,17 +125,19 @@ class CallbackRequest:
         """Whether the Origin header, which no page can forge, is one of *origins*."""
         return self.headers.get("Origin") in origins
 
-    def cookies(self) -> Iterator[tuple[str, str]]:
+    def cookies(self) -> list[tuple[str, str]]:
         """
         Every cookie, including duplicates, in the order received.
 
         Cookies of the application may be quoted or contain 8-bit characters. They do not
         affect the tickets, which use a plain alphabet.
         """
+        pairs: list[tuple[str, str]] = []
         for header in self.headers.getlist("Cookie"):
             for pair in header.split(";"):
                 name, _, value = pair.strip(" \t").partition("=")
-                yield name, value
+                pairs.append((name, value))
+        return pairs
 
     def __repr__(self) -> str:
         return f"CallbackRequest(method={self.method!r})"
