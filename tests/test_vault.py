@@ -15,6 +15,8 @@ from finch_middleware.crypto.vault import KeyedHash, Vault, pack
 from finch_middleware.errors import CannotOpen, KeyUnavailable
 from finch_middleware.records import SealedToken
 from finch_middleware.secret import Secret
+from finch_middleware.testing.sample_records import NOON, a_connection, an_attempt
+from tests.exchanging import a_grant
 from tests.keys import a_key
 
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
@@ -221,6 +223,18 @@ def test_it_knows_its_present_key_and_the_accepted_ones() -> None:
     assert VAULT.knows("k0")
     assert not VAULT.knows("k9")
     assert not VAULT.knows("")
+
+
+def test_a_grant_is_sealed_into_the_row_of_its_attempt() -> None:
+    attempt = an_attempt(connection_id="c", customer_id="acme")
+
+    row = VAULT.seal_connection(a_grant(), attempt=attempt, at=NOON)
+
+    expected = {"client_type": "sandbox", "connection_type": "provider", "provider_id": "gusto"}
+    assert row == a_connection(
+        "c", sealed=row.sealed, attempt_id=attempt.attempt_id, obtained_at=NOON, **expected
+    )
+    assert VAULT.open_grant(row) == a_grant().document
 
 
 def test_each_purpose_has_a_key_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

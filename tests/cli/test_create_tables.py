@@ -31,9 +31,10 @@ def tables_of(database: Path) -> set[str]:
 
 
 def test_the_tables_are_there_and_named(tmp_path: Path) -> None:
-    result = run("create-tables", "--storage", f"sqlite:///{tmp_path}/finch.db")
+    url = f"sqlite:///{tmp_path}/finch.db"
+    result = CliRunner().invoke(main, ["create-tables", "--storage", url])
 
-    assert result.returncode == 0
+    assert result.exit_code == 0
     assert {"finch_attempts", "finch_connections"} <= tables_of(tmp_path / "finch.db")
     assert result.stdout == (
         f"sqlite:///{tmp_path}/finch.db is ready: finch_attempts, finch_connections.\n"
@@ -75,9 +76,9 @@ def test_a_prefix_of_its_own_is_named_in_the_refusal_and_by_the_option(
         connection.execute(text("CREATE SCHEMA hr"))
     with pytest.raises(SchemaMismatch) as refused:
         storage.check()
-    mend = re.findall("`finch-middleware (.+)`", str(refused.value))[0].split()
+    command = re.findall("`finch-middleware (.+)`", str(refused.value))[0].split()
 
-    result = CliRunner().invoke(main, [*mend, "--storage", postgresql.url])
+    result = CliRunner().invoke(main, [*command, "--storage", postgresql.url])
 
     assert result.exit_code == 0, result.output
     assert "hr.payroll_attempts, hr.payroll_connections" in result.stdout
@@ -100,20 +101,20 @@ finch = FinchConnect(
 """
 
 
-def test_an_application_s_own_storage_makes_its_tables(tmp_path: Path) -> None:
+def test_an_application_s_own_storage_makes_its_tables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     database = tmp_path / "app.db"
     with closing(sqlite3.connect(database)) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
     application = _APPLICATION.format(key=new_key("k1"), database=database)
     (tmp_path / "theirs.py").write_text(application)
 
-    result = run(
-        *("create-tables", "--app", "theirs:finch"),
-        PYTHONPATH=str(tmp_path),
-        FINCH_STORAGE_URL="sqlite:////no/such/folder/finch.db",
-    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("FINCH_STORAGE_URL", "sqlite:////no/such/folder/finch.db")
+    result = CliRunner().invoke(main, ["create-tables", "--app", "theirs:finch"])
 
-    assert result.returncode == 0, result.stderr
+    assert result.exit_code == 0, result.stderr
     assert result.stdout == "the storage of theirs:finch is ready: app_attempts, app_connections.\n"
     assert {"app_attempts", "app_connections"} <= tables_of(database)
 
@@ -149,9 +150,9 @@ def test_memory_needs_no_tables() -> None:
     ],
 )
 def test_what_cannot_be_done_is_one_text_without_traceback(url: str, said: str) -> None:
-    result = run("create-tables", "--storage", url)
+    result = CliRunner().invoke(main, ["create-tables", "--storage", url])
 
-    assert result.returncode == 2
+    assert result.exit_code == 2
     assert result.stdout == ""
     assert result.stderr.startswith("Error: ")
     assert said in result.stderr

@@ -36,13 +36,13 @@ class Stage:
     folder: Path
     fakes: list[FakeFinch] = field(default_factory=list)
 
-    def run(self, url: str | None = None) -> Result:
-        arguments = ["demo", "--storage", url or f"sqlite:///{self.folder}/mine.db"]
+    def run(self, *arguments: str) -> Result:
+        given = arguments or ("--storage", f"sqlite:///{self.folder}/mine.db")
         level = logging.root.level
         with self.monkeypatch.context() as patch:
             # The demo configures logging for its whole process.
             patch.setattr(logging.root, "handlers", [])
-            result = CliRunner().invoke(main, arguments)
+            result = CliRunner().invoke(main, ["demo", *given])
             for handler in logging.root.handlers:
                 handler.close()
         logging.root.setLevel(level)
@@ -280,7 +280,7 @@ def test_every_observation_is_among_those_that_failed(stage: Stage) -> None:
 
 
 def test_a_storage_without_a_file_is_searched_by_its_columns(stage: Stage) -> None:
-    result = stage.run("memory://")
+    result = stage.run("--storage", "memory://")
 
     assert result.exit_code == 0
     assert "searched for plain text                the columns above, application.log\n" in (
@@ -315,3 +315,20 @@ def test_a_connection_that_is_missing_fails(stage: Stage) -> None:
 
     assert result.exit_code == 1
     assert "finch.connections has 0 connections instead of 1." in result.output
+
+
+def test_a_named_database_is_kept_and_may_be_used_again(stage: Stage) -> None:
+    runs = [stage.run(), stage.run()]
+
+    assert [result.exit_code for result in runs] == [0, 0]
+    assert (stage.folder / "mine.db").stat().st_size > 0
+    assert list(stage.folder.glob("finch-demo-*")) == []
+
+
+def test_keep_leaves_the_rows_in_the_folder_of_the_last_line(stage: Stage) -> None:
+    result = stage.run("--keep")
+
+    [folder] = re.findall(r"The files of this run are in (\S+)", result.stdout)
+    with closing(sqlite3.connect(f"{folder}/finch.db")) as connection:
+        rows = connection.execute("SELECT customer_id FROM finch_connections").fetchall()
+    assert sorted(rows) == [("demo-acme",), ("demo-globex",)]

@@ -194,8 +194,9 @@ def test_the_first_connection_is_made_by_what_its_page_says_to_type(
     assert "gusto: company, directory" in browser.text
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("configured")
-def test_the_commands_for_connections_do_what_stands_there(tmp_path: Path) -> None:
+def test_the_commands_for_connections_do_what_the_manual_states(tmp_path: Path) -> None:
     finch = FinchConnect.from_env()
     added = add_connection(finch, customer_id="acme")
     [block] = snippets(section(page("operations"), "### connections"), "sh")

@@ -11,6 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from finch_middleware.storage.protocol import Storage
 from tests.examples.code_lines import code_lines
 from tests.examples.running import EXAMPLES
@@ -21,6 +23,7 @@ KIT = Path(__file__).with_name("django_storage.py")
 DOCUMENT = ROOT / "docs/storage.md"
 
 
+@pytest.mark.full
 def test_the_example_passes_the_kit(tmp_path: Path) -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-x", KIT],

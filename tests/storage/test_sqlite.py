@@ -90,6 +90,7 @@ class TestSQLiteFile(SQLContract):
         return functools.partial(SQLAlchemyStorage, url)
 
 
+@pytest.mark.full
 class TestEngineOfTheApplication(SQLContract):
     @pytest.fixture
     def storage(self, engine: Engine) -> Storage:
@@ -134,6 +135,7 @@ def test_every_commit_of_ours_is_synced_and_logged_ahead(url: str) -> None:
 # Other processes
 
 
+@pytest.mark.usefixtures("impatient")
 def test_writer_at_work_during_a_fork_does_not_hang_the_child(url: str) -> None:
     storage = SQLAlchemyStorage(url)
     storage.check()

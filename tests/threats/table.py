@@ -7,6 +7,7 @@ The lists of ``docs/appendix/threats.md``, made from the threats, the requiremen
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,6 +24,7 @@ DOCUMENT = ROOT / "docs" / "appendix" / "threats.md"
 _NUMBERED = re.compile(r"test_t(\d\d)")
 
 
+@functools.cache
 def known_tests() -> dict[str, str]:
     """Every test function under ``tests``, and its file."""
     found: dict[str, str] = {}
@@ -34,6 +36,7 @@ def known_tests() -> dict[str, str]:
     return found
 
 
+@functools.cache
 def proving_tests() -> set[str]:
     """Names of those that check something, and are not always skipped."""
     found: set[str] = set()

@@ -44,6 +44,7 @@ def test_t05_sixty_four_identical_requests_at_once_make_one_call_and_get_one_ans
     assert site.errors == []
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("storage_options", ["sqlite", *SERVERS], indirect=True)
 def test_t05_sixty_four_identical_requests_to_four_processes_make_one_call(
     fake: FakeFinch,
