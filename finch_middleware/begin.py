@@ -6,6 +6,7 @@ Opens Finch Connect: checks, a session or a re-authentication, and the flow's ti
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 import re
@@ -18,6 +19,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from finch_middleware.config.customers import Customer, customer_ids, signed_in_customer
 from finch_middleware.config.options import FlowKind
+from finch_middleware.config.readers import fault_of_products
 from finch_middleware.config.settings import Settings
 from finch_middleware.config.urls import check_return_to, origin_of
 from finch_middleware.errors import (
@@ -84,6 +86,9 @@ class Opening:
             raise UsageError(f"customer_name must have 1 to {NAME_LIMIT} characters")
         if self.flow not in ("redirect", "embedded"):
             raise UsageError("flow must be 'redirect' or 'embedded'")
+        asked = None if settings.unknown_products else fault_of_products(self.products or ())
+        if asked:
+            raise UsageError(f"products: {asked}")
         if self.when_connected not in ("reauthenticate", "raise"):
             raise UsageError("when_connected must be 'reauthenticate' or 'raise'")
         life = self.expires_in
@@ -303,6 +308,9 @@ class BeginPage:
     def _fail(self, request: CallbackRequest, fault: FinchError) -> Response:
         """Only an operator can fix this: the log has the code of the error."""
         failed = Visit.now(return_to=self._settings.return_to).failed(fault.page_reason)
+        if isinstance(fault, FinchRefused):  # `begin` has logged it
+            failed = dataclasses.replace(failed, reference=fault.reference)
+            return self._pages.respond(failed, request, at_begin=True)
         self._events.report(
             "finch.begin.failed",
             logging.ERROR,

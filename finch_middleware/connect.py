@@ -19,7 +19,7 @@ from finch_middleware.config.environment import options_from_env
 from finch_middleware.config.options import FlowKind, Options
 from finch_middleware.config.readers import missing_methods
 from finch_middleware.config.settings import Checks, Settings
-from finch_middleware.errors import Unavailable, UsageError
+from finch_middleware.errors import FinchRefused, Unavailable, UsageError
 from finch_middleware.finch.responses import ConnectSession
 from finch_middleware.operations.rotation import Rotation
 from finch_middleware.outcomes import Failed, Outcome, Response, Visit
@@ -141,7 +141,8 @@ class FinchConnect:
             UsageError: An argument is out of bounds; *return_to* must be a local path.
             AlreadyConnected: With ``when_connected="raise"``.
             SchemaMismatch: The storage's tables are missing or old; the message names the command.
-            FinchRefused: Finch does not take these products, this redirect_uri or customer.
+            FinchRefused: Finch does not take these products, this redirect_uri or customer. It
+                is logged; `str(error)` names what to look at.
             FinchUnavailable, StorageUnavailable, SpoolUnavailable, KeyUnavailable: Something that
                 a connection needs is unavailable; `response()` is a page for the person.
         """
@@ -164,9 +165,12 @@ class FinchConnect:
         try:
             opened = self._begin.open(opening, request=understood)
         except Unavailable as fault:
-            failed = self._report_unavailable(fault, return_to=return_to)
+            failed = self._report_failed(fault, return_to=return_to)
             request = understood or CallbackRequest()
             fault.make_page = functools.partial(self._pages.respond, failed, request, at_begin=True)
+            raise
+        except FinchRefused as fault:
+            fault.reference = self._report_failed(fault, return_to=return_to).reference
             raise
         return self._pages.open_connect(
             opened.session,
@@ -244,7 +248,7 @@ class FinchConnect:
             )
             return None
 
-    def _report_unavailable(self, fault: Unavailable, *, return_to: str) -> Failed:
+    def _report_failed(self, fault: Unavailable | FinchRefused, *, return_to: str) -> Failed:
         """The page's outcome, logged under the same reference."""
         failed = Visit.now(return_to=return_to).failed(
             fault.page_reason, retry_after=getattr(fault, "retry_after", None)
@@ -253,7 +257,7 @@ class FinchConnect:
             "finch.begin.failed",
             logging.ERROR,
             reference=failed.reference,
-            reason=failed.reason,
+            reason=fault.code if isinstance(fault, FinchRefused) else failed.reason,
             request_id=getattr(fault, "request_id", None),
         )
         return failed

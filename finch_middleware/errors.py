@@ -32,6 +32,8 @@ from typing import TYPE_CHECKING, NoReturn
 if TYPE_CHECKING:
     from werkzeug.wrappers import Response
 
+    from finch_middleware.secret import Secret
+
 
 class FinchError(Exception):
     """
@@ -51,7 +53,8 @@ class FinchError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         # Task queues pickle errors, and pickle cannot call a constructor that needs keywords.
-        evidence = {name: value for name, value in vars(self).items() if name != "make_page"}
+        left_out = ("make_page", "message")  # a function, and a Secret
+        evidence = {name: value for name, value in vars(self).items() if name not in left_out}
         return _restore, (type(self), self.args), evidence
 
 
@@ -194,17 +197,39 @@ class FinchRefused(FinchFault):
 
     Attributes:
         name: Finch's name for it, such as ``bad_request``.
+        finch_code: Finch's more precise word, such as ``invalid_request``; None without one.
+        message: Finch's own sentence, cut to 300 printable characters. It may quote what was
+            sent, so it is hidden until `reveal()`. None without one, and in another process.
+        reference: That of the event in the log, if `FinchConnect.begin` raised the error.
     """
 
     code = "finch_refused"
     page_reason = "client_rejected"
+    message: Secret | None = None
+    reference = ""
 
     def __init__(
-        self, reason: str, *, name: str, status: int | None = None, request_id: str | None = None
+        self,
+        reason: str,
+        *,
+        name: str,
+        finch_code: str | None = None,
+        message: Secret | None = None,
+        advice: str = "",
+        status: int | None = None,
+        request_id: str | None = None,
     ) -> None:
+        """
+        Args:
+            advice: What the developer should look at, in our own words.
+        """
         super().__init__(reason, status=status, request_id=request_id)
         self.name = name
-        self.args = (f"{self} as {name}",)
+        self.finch_code = finch_code
+        if message is not None:
+            self.message = message
+        words = f"{self} as {name}" + (f", {finch_code}" if finch_code else "")
+        self.args = (f"{words}: {advice}" if advice else words,)
 
 
 class CodeRejected(FinchFault):

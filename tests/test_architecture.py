@@ -38,7 +38,8 @@ LAYERS = """
     attempts
     outcomes
     records
-    secret | errors
+    errors
+    secret
 """
 LEVEL = {
     name.strip(): depth

@@ -152,6 +152,46 @@ def test_each_response_to_another_call_has_one_meaning(
     assert caught.value.request_id == "req-1"
 
 
+@pytest.mark.parametrize(
+    ("message", "advice"),
+    [
+        ("redirect_uri https://app.example.com/cb is not registered", "Credentials tab"),
+        ("Invalid products: compnay", "must be one that Finch publishes"),
+        ("something else", ""),
+        (["no", "text"], ""),
+    ],
+)
+def test_a_refusal_names_what_to_look_at_and_hides_what_finch_wrote(
+    message: object, advice: str
+) -> None:
+    fields = {"code": 400, "name": "bad_request", "finch_code": "invalid_request"}
+    refusal = json_answer(fields | {"message": message}, status="400 Bad Request")
+
+    with OddServer(answering(refusal)) as server, pytest.raises(FinchRefused) as caught:
+        make("create_session", api_of(server))
+
+    text = str(caught.value)
+    assert "as bad_request, invalid_request" in text
+    assert advice in text
+    assert text.endswith("invalid_request") == (not advice)
+    assert (caught.value.name, caught.value.finch_code) == ("bad_request", "invalid_request")
+    assert caught.value.message is not None
+    assert caught.value.message.reveal() == (message if isinstance(message, str) else "")
+    assert str(message) not in f"{text} {caught.value!r} {vars(caught.value)!r}"
+
+
+def test_finchs_sentence_is_cut_and_cleaned() -> None:
+    fields = {"name": "bad_request", "message": "a\x1b[2J\r\n" + "b" * 400}
+    with (
+        OddServer(answering(json_answer(fields, status="400 Bad Request"))) as server,
+        pytest.raises(FinchRefused) as caught,
+    ):
+        make("create_session", api_of(server))
+
+    assert caught.value.message is not None
+    assert caught.value.message.reveal() == "a[2J" + "b" * 296
+
+
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("status", ["429 Slow", "503 Busy"])
 def test_another_call_is_made_again_when_finch_asks_to_wait(call: str, status: str) -> None:

@@ -95,6 +95,10 @@ WRONG: list[tuple[str, str, list[Any], dict[str, Any]]] = [
     ("redirect_uri", PLAIN, ["https://app.example.com/é"], {}),
     ("redirect_uri", "must have no fragment; drop the part from '#'", ["https://a.example/#x"], {}),
     ("products", 'missing; pass a list such as ["company", "directory"], or set', [None], {}),
+    ("products", "Finch publishes no product 'compnay'; did you mean 'company'?",
+     [["compnay"]], {}),
+    ("products", "Finch publishes no product 'weather'; use some of benefits,",
+     [["company", "weather"]], {}),
     ("products", "must be a list of Finch's products, such as",
      [[], 5, "company", ["Company"], ["company", ""], ["company directory"], ["company", None],
       {"company": 1}], {}),
@@ -193,7 +197,11 @@ RIGHT: list[tuple[dict[str, Any], str, object]] = [
     ({"client_secret": Secret("s")}, "client_secret", Secret("s")),
     ({"products": ("company",)}, "products", ("company",)),
     ({"products": iter(["company", "ssn"])}, "products", ("company", "ssn")),
-    ({"products": ["employer:company", "ssn"]}, "products", ("employer:company", "ssn")),
+    (
+        {"products": ["employer:company", "ssn"], "unknown_products": True},
+        "products",
+        ("employer:company", "ssn"),
+    ),
     ({"redirect_uri": "http://localhost:8000/finch/callback"}, "origin", "http://localhost:8000"),
     ({"redirect_uri": "http://127.0.0.1/cb"}, "callback_path", "/cb"),
     ({"redirect_uri": "http://[::1]:80/cb"}, "origin", "http://[::1]"),
@@ -331,7 +339,7 @@ ACCEPTED: dict[str, tuple[object, ...]] = {
     "spool": (None, "x y"),  # no spool; a relative folder
     "accepted_keys": (None,),
     "brand": ("", "x y"),
-    **dict.fromkeys(("path_rewritten", "require_state"), (True,)),
+    **dict.fromkeys(("path_rewritten", "require_state", "unknown_products"), (True,)),
     **dict.fromkeys(
         ("key_provider", "sandbox", "callback_path", "begin_path", "customer_of", "render",
          "on_connected", "on_event", "templates", "proxy", "ca_bundle", "connect_origin", "clock"),

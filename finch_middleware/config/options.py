@@ -162,6 +162,15 @@ class Options(TypedDict, total=False):
             meaning='`"finch"` or `"provider"`; production if not set.',
         ),
     ]
+    unknown_products: Annotated[
+        bool,
+        Option(
+            read=readers.flag,
+            default=False,
+            must=_FLAG,
+            meaning="accepts names in `products` that this version does not know.",
+        ),
+    ]
     callback_path: Annotated[
         str | None,
         Option(

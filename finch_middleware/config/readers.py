@@ -8,6 +8,7 @@ left out. It returns the setting, or raises `Wrong`; no sentence repeats what ma
 from __future__ import annotations
 
 import base64
+import difflib
 import functools
 import importlib.util
 import re
@@ -35,6 +36,12 @@ from finch_middleware.secret import Secret
 Given = Mapping[str, Any]
 Reader = Callable[[Any, Given], object]
 
+#: As Finch publishes them for ``POST /connect/sessions``; `deduction` is an older `benefits`.
+PRODUCTS = (
+    *("benefits", "company", "deduction", "directory", "documents", "employment", "individual"),
+    *("pay_statement", "payment", "plans", "plans_dependents", "plans_enrollments"),
+    *("recordkeeping", "ssn"),
+)
 #: Scheme of a storage URL: the module that it needs, and the extra that installs it.
 STORAGE_SCHEMES: dict[str, tuple[str, str] | None] = {
     "memory": None,
@@ -124,7 +131,21 @@ def products(value: Any, given: Given) -> tuple[str, ...]:
     names = _several(value)
     if not names or not all(isinstance(name, str) and _PRODUCT.fullmatch(name) for name in names):
         raise Wrong
-    return cast("tuple[str, ...]", names)
+    asked = cast("tuple[str, ...]", names)
+    fault = fault_of_products(asked)
+    if fault and given.get("unknown_products") is not True:
+        raise Wrong(fault)
+    return asked
+
+
+def fault_of_products(names: Iterable[str]) -> str | None:
+    """What is wrong with the first product that Finch does not publish; None if all are known."""
+    unknown = next((name for name in names if name not in PRODUCTS), None)
+    if unknown is None:
+        return None
+    near = difflib.get_close_matches(unknown, PRODUCTS, n=1)
+    fix = f"did you mean {near[0]!r}?" if near else f"use some of {', '.join(PRODUCTS)}"
+    return f"Finch publishes no product {unknown!r}; {fix} (unknown_products=True accepts it)"
 
 
 def storage(value: Any, given: Given) -> object:

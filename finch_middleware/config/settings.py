@@ -50,6 +50,7 @@ class Settings:
     accepted_keys: tuple[Key, ...]
     key_provider: KeyProvider | None = field(repr=False)
     sandbox: Sandbox | None
+    unknown_products: bool
     callback_path: str
     path_rewritten: bool
     begin_path: str | None

@@ -31,6 +31,7 @@ from finch_middleware.errors import (
 from finch_middleware.finch.responses import (
     ConnectSession,
     acceptable_url,
+    error_message,
     error_name,
     read_fields,
     read_grant,
@@ -44,6 +45,14 @@ from finch_middleware.records import Grant
 from finch_middleware.secret import Secret
 
 _API_VERSION = "2020-09-17"
+
+#: The first errors of every application, by a word of Finch's undocumented message.
+_ADVICE = {
+    "redirect": "it concerns redirect_uri; it must be, to the letter, one of those registered on "
+    "the Credentials tab of Finch's dashboard",
+    "product": "it concerns products; each must be one that Finch publishes and that your "
+    "dashboard includes",
+}
 
 _TRIES = 3
 _PAUSE_SECONDS = 0.1
@@ -319,8 +328,21 @@ def _fault(response: FinchResponse) -> FinchFault:
     if response.status >= 500:
         return FinchUnavailable("server_error", **_evidence(response))
     if (name := error_name(response)) and 400 <= response.status < 500:
-        return FinchRefused("refused", name=name, **_evidence(response))
+        return _refused(response, name=name)
     return FinchUnavailable("bad_response", **_evidence(response))
+
+
+def _refused(response: FinchResponse, *, name: str) -> FinchRefused:
+    message = error_message(response)
+    concerned = message.reveal().lower()
+    return FinchRefused(
+        "refused",
+        name=name,
+        finch_code=error_name(response, "finch_code") or None,
+        message=message,
+        advice=next((advice for word, advice in _ADVICE.items() if word in concerned), ""),
+        **_evidence(response),
+    )
 
 
 def _already_connected(response: FinchResponse) -> AlreadyConnected | None:

@@ -29,6 +29,7 @@ _TEXT_LIMIT = 255
 _TOKEN_LIMIT = 4096
 _URL_LIMIT = 4096
 _PRODUCTS_LIMIT = 64
+_MESSAGE_LIMIT = 300
 _REQUEST_ID_LIMIT = 128
 
 # The fields of a grant that an introspection has as well.
@@ -100,10 +101,17 @@ def request_id(response: FinchResponse) -> str | None:
     return value
 
 
-def error_name(response: FinchResponse) -> str:
+def error_name(response: FinchResponse, field: str = "name") -> str:
     """Finch's name for the error, such as ``invalid_grant_error``; empty if there is none."""
-    name = (read_fields(response) or {}).get("name")
+    name = (read_fields(response) or {}).get(field)
     return name if isinstance(name, str) and _NAME.fullmatch(name) else ""
+
+
+def error_message(response: FinchResponse) -> Secret:
+    """Finch's sentence about the error, in printable characters; it may quote the request."""
+    message = (read_fields(response) or {}).get("message")
+    text = message if isinstance(message, str) else ""
+    return Secret("".join(c for c in text if c.isprintable())[:_MESSAGE_LIMIT])
 
 
 def read_session(response: FinchResponse) -> ConnectSession | None:

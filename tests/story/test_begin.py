@@ -11,6 +11,7 @@ import pytest
 
 from finch_middleware import (
     AlreadyConnected,
+    FinchRefused,
     UsageError,
 )
 from finch_middleware.errors import Unavailable
@@ -117,6 +118,25 @@ def test_nobody_is_sent_to_a_finch_that_is_away(
     assert event.reason == reason
     assert event.reference is not None
     assert event.reference in answer.text
+
+
+def test_a_refusal_is_logged_once_with_the_reference_that_the_error_has(
+    fake: FakeFinch, site: Site
+) -> None:
+    fake.script("sessions", Behaviour.error(400, name="bad_request"))
+
+    with pytest.raises(FinchRefused) as caught:
+        site.finch.begin(customer_id="acme", customer_name="Acme Inc.")
+
+    [event] = site.named("finch.begin.failed")
+    assert (event.reason, event.reference) == ("finch_refused", caught.value.reference)
+
+
+def test_a_product_that_finch_does_not_publish_is_refused_unless_the_option_allows_it(
+    site: Site,
+) -> None:
+    with pytest.raises(UsageError, match="did you mean 'directory'"):
+        site.finch.begin(customer_id="acme", customer_name="Acme Inc.", products=["directry"])
 
 
 def test_a_script_is_told_in_json_that_finch_is_away(
