@@ -18,9 +18,8 @@ from typing import Literal
 from urllib.parse import SplitResult, urlsplit
 
 from finch_middleware.config.customers import Customer, customer_ids, signed_in_customer
-from finch_middleware.config.options import FlowKind
 from finch_middleware.config.readers import fault_of_products
-from finch_middleware.config.settings import Settings
+from finch_middleware.config.settings import FlowKind, Settings
 from finch_middleware.config.urls import check_return_to, origin_of
 from finch_middleware.errors import (
     AlreadyConnected,

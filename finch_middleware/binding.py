@@ -12,8 +12,7 @@ from dataclasses import dataclass
 
 from finch_middleware.attempts import Attempt, places
 from finch_middleware.config.customers import customer_ids, signed_in_customer
-from finch_middleware.config.options import FlowKind
-from finch_middleware.config.settings import Settings
+from finch_middleware.config.settings import FlowKind, Settings
 from finch_middleware.crypto.vault import KeyedHash
 from finch_middleware.errors import ReturnFault
 from finch_middleware.tickets import Ticket, expired, with_state

@@ -15,28 +15,19 @@ from typing import Literal, Unpack, cast
 from finch_middleware.assembly import assemble
 from finch_middleware.begin import BeginPage, Opening, warn_of_prefix
 from finch_middleware.config.customers import Customers, customer_ids
-from finch_middleware.config.environment import options_from_env
-from finch_middleware.config.options import FlowKind, Options
-from finch_middleware.config.readers import missing_methods
-from finch_middleware.config.settings import Checks, Settings
+from finch_middleware.config.options import Options
+from finch_middleware.config.reading import Checks, options_from_env, read_settings
+from finch_middleware.config.settings import FlowKind, Settings
 from finch_middleware.errors import FinchRefused, Unavailable, UsageError
 from finch_middleware.finch.responses import ConnectSession
 from finch_middleware.operations.rotation import Rotation
 from finch_middleware.outcomes import Failed, Outcome, Response, Visit
-from finch_middleware.storage.protocol import Storage
-from finch_middleware.web.html import template_faults
-from finch_middleware.web.pages import Pages, with_cookies, with_cors
+from finch_middleware.storage.protocol import missing_methods
+from finch_middleware.web.pages import PAGE_CHECKS, Pages, with_cookies, with_cors
 from finch_middleware.web.request import CallbackRequest
-from finch_middleware.web.texts import find_faults
 
 _HOUR = timedelta(hours=1)
-
-#: What the storage and the pages require of their options.
-CHECKS: Checks = {
-    "storage": functools.partial(missing_methods, protocol=Storage),
-    "texts": find_faults,
-    "templates": template_faults,
-}
+CHECKS: Checks = {"storage": missing_methods, **PAGE_CHECKS}
 
 
 class _NotGiven:
@@ -280,7 +271,7 @@ def require_order(app: object, finch: object, *, middleware: str) -> None:
 def _configured(options: Options) -> tuple[Settings, Pages]:
     """Settings and pages, or the faults of both in one error."""
     try:
-        settings = Settings.of(options, checks=CHECKS)
+        settings = read_settings(options, checks=CHECKS)
     finally:
         # The caller's own dict: a traceback with locals would show the client secret and the key.
         cast("dict[str, object]", options).clear()

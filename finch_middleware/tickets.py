@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from finch_middleware.config.customers import require_text
-from finch_middleware.config.options import FlowKind
+from finch_middleware.config.settings import FlowKind
 from finch_middleware.crypto.vault import Vault
 from finch_middleware.errors import CannotOpen, KeyUnavailable, UsageError
 from finch_middleware.outcomes import SetCookie

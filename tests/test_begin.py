@@ -9,6 +9,7 @@ from ada_url import URL
 
 from finch_middleware.begin import Opening, connect_location
 from finch_middleware.config.options import Options
+from finch_middleware.config.reading import read_settings
 from finch_middleware.config.settings import Settings
 from finch_middleware.crypto.keys import new_key
 from finch_middleware.errors import FinchUnavailable, UsageError
@@ -29,7 +30,7 @@ def settings(**changes: Any) -> Settings:
         storage="memory://",
         key=new_key("k1"),
     )
-    return Settings.of(cast("Options", {**options, **changes}), checks={})
+    return read_settings(cast("Options", {**options, **changes}), checks={})
 
 
 def opening(**changes: Any) -> Opening:

@@ -12,7 +12,7 @@ import pytest
 from finch_middleware.attempts import CODES_PER_FLOW, places
 from finch_middleware.binding import Binder, Binding, SignedIn
 from finch_middleware.config.options import FlowKind, Options
-from finch_middleware.config.settings import Settings
+from finch_middleware.config.reading import read_settings
 from finch_middleware.crypto.keys import new_key
 from finch_middleware.crypto.vault import KeyedHash
 from finch_middleware.errors import ReturnFault
@@ -61,7 +61,7 @@ def binder(clock: Clock, **changes: Any) -> Binder:
         clock=clock,
         return_to="/home",
     )
-    settings = Settings.of(cast("Options", {**options, **changes}), checks={})
+    settings = read_settings(cast("Options", {**options, **changes}), checks={})
     return Binder(settings=settings, keyed_hash=HASH)
 
 

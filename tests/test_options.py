@@ -11,9 +11,9 @@ from typing import Any, cast
 
 import pytest
 
-from finch_middleware.config.environment import options_from_env
 from finch_middleware.config.options import OPTIONS, Options
 from finch_middleware.config.readers import STORAGE_SCHEMES
+from finch_middleware.config.reading import options_from_env, read_settings
 from finch_middleware.config.settings import Settings
 from finch_middleware.connect import CHECKS, FinchConnect
 from finch_middleware.crypto.keys import new_key
@@ -40,7 +40,7 @@ WITH_LOGIN: dict[str, Any] = {"customer_of": print}
 
 
 def read(options: dict[str, Any]) -> Settings:
-    return Settings.of(cast("Options", options), checks=CHECKS)
+    return read_settings(cast("Options", options), checks=CHECKS)
 
 
 def settings(**changes: Any) -> Settings:
@@ -472,7 +472,7 @@ def test_the_environment_alone_makes_settings() -> None:
     environ = {name: text for name, (text, _) in ENVIRONMENT.items()}
     environ["FINCH_ACCEPTED_KEYS"] = f"{OLDER},{new_key('k2')}"
 
-    made = Settings.of(options_from_env(environ), checks=CHECKS)
+    made = read_settings(options_from_env(environ), checks=CHECKS)
 
     assert (made.client_id, made.callback_path) == ("client-9", "/cb")
     assert made.products == ("company", "directory", "ssn")

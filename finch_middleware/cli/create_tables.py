@@ -13,7 +13,7 @@ from finch_middleware.cli.deployment import (
     require_folder,
     without_password,
 )
-from finch_middleware.config.settings import check_option
+from finch_middleware.config.reading import check_option
 from finch_middleware.storage.open import open_storage
 from finch_middleware.storage.protocol import Storage
 from finch_middleware.storage.sql.storage import SQLAlchemyStorage

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from finch_middleware.config.settings import check_option
+from finch_middleware.config.reading import check_option
 from finch_middleware.crypto.keys import new_key
 from finch_middleware.errors import ConfigurationError
 

@@ -12,11 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypedDict, get_type_hints
+from typing import TYPE_CHECKING, Annotated, TypedDict, get_type_hints
 
 from finch_middleware.config import readers
 from finch_middleware.config.customers import Customers
 from finch_middleware.config.readers import Reader
+from finch_middleware.config.settings import FlowKind, OpenedBy, Sandbox
 from finch_middleware.crypto.keys import KeyProvider
 from finch_middleware.outcomes import Outcome, Response
 from finch_middleware.records import Connection
@@ -25,10 +26,6 @@ from finch_middleware.secret import Secret
 if TYPE_CHECKING:
     from finch_middleware.hooks import Event
     from finch_middleware.web.request import CallbackRequest
-
-FlowKind = Literal["redirect", "embedded"]
-OpenedBy = Literal["begin", "application"]
-Sandbox = Literal["finch", "provider"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

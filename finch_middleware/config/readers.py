@@ -169,27 +169,6 @@ def storage(value: Any, given: Given) -> object:
     return value
 
 
-def missing_methods(storage: object, *, protocol: type) -> list[str]:
-    """What an object lacks to be a storage; nothing is wrong with a URL."""
-    if isinstance(storage, str):
-        return []
-    if isinstance(storage, type):
-        return [f"storage: {storage.__name__} is a class; pass an object of it"]
-    if isinstance(storage, protocol):
-        return []
-    needed = [name for name, value in vars(protocol).items() if _abstract(value)]
-    missing = [name for name in needed if not hasattr(storage, name)]
-    fault = f"lacks the methods {', '.join(missing)}" if missing else "has another base class"
-    return [
-        f"storage: a {type(storage).__name__} {fault}; "
-        "pass a URL or an object whose class inherits from finch_middleware.Storage"
-    ]
-
-
-def _abstract(value: object) -> bool:
-    return getattr(value, "__isabstractmethod__", False)
-
-
 def spool(value: Any, given: Given) -> Path | None:
     if value is BESIDE_THE_DATABASE:
         return _default_spool(given.get("storage"))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
-from urllib.parse import SplitResult, quote, unquote, unquote_to_bytes, urlsplit
+from collections.abc import Collection, Mapping
+from urllib.parse import SplitResult, quote, unquote, unquote_plus, unquote_to_bytes, urlsplit
 
 from finch_middleware.errors import UsageError
 
@@ -116,3 +116,13 @@ def _misleads(path: str) -> bool:
         if "//" in decoded or "\\" in decoded or any(c < " " or c == "\x7f" for c in decoded):
             return True
     return False
+
+
+def with_parameters(address: str, parameters: Mapping[str, str]) -> str:
+    """*address* with exactly these values of *parameters* in its query, otherwise unchanged."""
+    address, hash_sign, fragment = address.partition("#")
+    path, _, query = address.partition("?")
+    parts = query.split("&") if query else []
+    kept = [each for each in parts if unquote_plus(each.partition("=")[0]) not in parameters]
+    added = [f"{name}={quote(value, safe='')}" for name, value in parameters.items()]
+    return f"{path}?{'&'.join([*kept, *added])}{hash_sign}{fragment}"

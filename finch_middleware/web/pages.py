@@ -9,15 +9,14 @@ from __future__ import annotations
 import copy
 import json
 import secrets
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from urllib.parse import quote, unquote_plus
+from typing import Any
 
 from werkzeug.datastructures import Headers
 from werkzeug.http import dump_cookie
 
-from finch_middleware.config.urls import PLAIN, check_return_to
-from finch_middleware.errors import ConfigurationError
+from finch_middleware.config.urls import PLAIN, check_return_to, with_parameters
 from finch_middleware.finch.responses import ConnectSession
 from finch_middleware.outcomes import (
     Connected,
@@ -31,11 +30,24 @@ from finch_middleware.outcomes import (
     Retry,
     SetCookie,
 )
-from finch_middleware.web.html import begin_form, escaped, link, links, load_template
+from finch_middleware.web.html import (
+    begin_form,
+    escaped,
+    link,
+    links,
+    load_template,
+    template_faults,
+)
 from finch_middleware.web.request import CallbackRequest
 from finch_middleware.web.texts import Texts, find_faults, resolve_texts
 
 Ended = Connected | Finishing | Declined | Invalid | Failed
+
+#: What is wrong with the options that are for the pages.
+PAGE_CHECKS: dict[str, Callable[[Any], list[str]]] = {
+    "texts": find_faults,
+    "templates": template_faults,
+}
 
 ALLOW = "GET, HEAD, POST, OPTIONS"
 
@@ -70,9 +82,7 @@ class Pages:
     leads back to the application. *templates* is a folder with a ``page.html`` that replaces the
     standard one; see `finch_middleware.web.html`.
 
-    Raises:
-        ConfigurationError: A text or the template is missing, unreadable, or has an unknown
-            placeholder; lists all faults.
+    Made of options that `PAGE_CHECKS` accept.
     """
 
     def __init__(
@@ -85,10 +95,7 @@ class Pages:
         begin_path: str | None = None,
         connect_origin: str = "",
     ) -> None:
-        self._page, faults = load_template(templates)
-        faults += find_faults(texts or {})
-        if faults:
-            raise ConfigurationError(faults)
+        self._page, _ = load_template(templates)
         self._brand = brand
         self._spa_origins = spa_origins
         self._begin_path = begin_path
@@ -159,7 +166,9 @@ class Pages:
         if request.from_script:
             response = json_response(self._summary(ended), status=ended.status)
         elif _is_redirect(ended):
-            return redirect(_add_hint(ended, home=self._safe_return_to(ended)))
+            home = self._safe_return_to(ended)
+            hint = {"finch": _WORDS[type(ended)], "finch_ref": ended.reference}
+            return redirect(with_parameters(home, hint))
         else:
             response = self._render(ended, step=_next_step(ended, request, at_begin=at_begin))
         if refused:
@@ -293,19 +302,6 @@ def _retry_after(ended: Ended) -> int | None:
     if ended.status == 503 and ended.retry is Retry.RELOAD:
         return _RETRY_SECONDS
     return None
-
-
-def _add_hint(ended: Ended, *, home: str) -> str:
-    """*home* with `finch` and `finch_ref` in its query, and otherwise unchanged."""
-    address, hash_sign, fragment = home.partition("#")
-    path, _, query = address.partition("?")
-    kept = [part for part in query.split("&") if not _is_hint(part)] if query else []
-    hint = f"finch={_WORDS[type(ended)]}", f"finch_ref={quote(ended.reference, safe='')}"
-    return f"{path}?{'&'.join([*kept, *hint])}{hash_sign}{fragment}"
-
-
-def _is_hint(parameter: str) -> bool:
-    return unquote_plus(parameter.partition("=")[0]) in ("finch", "finch_ref")
 
 
 def _end_sentence(title: str) -> str:
