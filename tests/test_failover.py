@@ -1,9 +1,9 @@
-"""What a primary that stops does to a callback: nothing is lost, and a reload ends well."""
+"""A primary that stops at any moment of a callback: no token is lost, and a reload succeeds."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -11,10 +11,12 @@ from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
 from finch_middleware.storage.sql.storage import SQLAlchemyStorage
-from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
+from finch_middleware.testing.fake_finch import FakeFinch
+from tests.faults.troubles import gone
 from tests.site import Answer, Browser, Site
 from tests.storage import servers
 from tests.story.oracle import code_of, tokens_of
+from tests.story.ways import while_finch_is_asked
 
 pytestmark = pytest.mark.full
 
@@ -33,121 +35,74 @@ def storage_options(server: servers.Server, tmp_path: Any) -> dict[str, Any]:
     return {"storage": server.url, "spool": tmp_path / "spool"}
 
 
-@pytest.fixture
-def down(server: servers.Server) -> Iterator[Callable[[], None]]:
-    """Stops the primary as a crash does; it is there again when the test is over."""
-    stopped = []
-
-    def stop() -> None:
-        server.kill()
-        stopped.append(True)
-
-    yield stop
-    if stopped and server._process is not None and server._process.poll() is not None:
-        server.start()
-
-
-def test_nobody_is_sent_to_a_login_where_the_primary_is_away_before_begin(
-    fake: FakeFinch,
-    site: Site,
-    browser: Browser,
-    server: servers.Server,
-    down: Callable[[], None],
-) -> None:
-    sessions_before = fake.ledger.calls("sessions")
-    down()
-
-    away = browser.begin("early")
-
-    sessions = fake.ledger.calls("sessions") - sessions_before
-    server.start()
-    assert (away.status, sessions) == (503, 0)
-    assert "finch=connected" in browser.get(fake.allow(browser.location("early"))).location
-
-
-def test_a_code_is_unspent_where_the_primary_is_away_before_the_exchange(
-    fake: FakeFinch,
-    site: Site,
-    browser: Browser,
-    server: servers.Server,
-    down: Callable[[], None],
+def test_a_primary_that_is_down_refuses_begin_and_spends_no_code(
+    fake: FakeFinch, browser: Browser, server: servers.Server
 ) -> None:
     callback = fake.allow(browser.location("before"))
-    down()
+    sessions = fake.ledger.calls("sessions")
 
-    away = browser.get(callback)
+    with gone(server):
+        begun, refused = browser.begin("early"), browser.get(callback)
+        presented = fake.ledger.presented(code_of(callback))
+    reload = browser.get(callback)
 
-    asked = fake.ledger.presented(code_of(callback))
-    server.start()
-    assert (away.status, asked) == (503, 0)
-    assert away.headers["Retry-After"] == "5"
-    assert "finch=connected" in browser.get(callback).location
+    assert (begun.status, refused.status, presented) == (503, 503, 0)
+    assert fake.ledger.calls("sessions") == sessions
+    assert refused.headers["Retry-After"] == "5"
+    assert "finch=connected" in reload.location
     assert fake.ledger.presented(code_of(callback)) == 1
 
 
-def test_a_token_waits_in_the_spool_where_the_primary_stops_in_mid_callback(
-    fake: FakeFinch,
-    site: Site,
-    browser: Browser,
-    server: servers.Server,
-    down: Callable[[], None],
+def test_a_token_is_spooled_where_the_primary_stops_while_finch_is_asked(
+    fake: FakeFinch, site: Site, browser: Browser, server: servers.Server
 ) -> None:
     callback = fake.allow(browser.location("during"))
-    stopped = threading.Event()
-    fake.script("token", Behaviour.hold(stopped))
-    answers: list[Answer] = []
-    visit = threading.Thread(target=lambda: answers.append(browser.get(callback)))
-    before = fake.ledger.calls("token")
 
-    visit.start()
-    fake.ledger.wait_for_calls("token", count=before + 1, timeout_seconds=60)
-    down()
-    stopped.set()
-    visit.join()
+    with ExitStack() as stopped:
+        with while_finch_is_asked(fake, browser, callback) as first:
+            stopped.enter_context(gone(server))
+        answer = first.result()
+    reload = browser.get(callback)
 
-    server.start()
-    again = browser.get(callback)
-    assert "finch=finishing" in answers[0].location
-    assert "finch=connected" in again.location
+    assert "finch=finishing" in answer.location
+    assert_kept_once(fake, site, callback, reload, customer="during")
+
+
+def assert_kept_once(
+    fake: FakeFinch, site: Site, callback: str, reload: Answer, *, customer: str
+) -> None:
+    """The reload succeeds, without another exchange, and the token can be read."""
+    assert "finch=connected" in reload.location
     assert fake.ledger.presented(code_of(callback)) == 1
-    [token] = fake.ledger.minted(code_of(callback))
-    assert tokens_of(site, "during") == [token]
+    assert tokens_of(site, customer) == list(fake.ledger.minted(code_of(callback)))
 
 
 @pytest.mark.parametrize("written", [True, False], ids=["written", "not written"])
 def test_a_token_is_kept_once_where_the_primary_stops_in_the_commit(
-    fake: FakeFinch,
-    site: Site,
-    browser: Browser,
-    server: servers.Server,
-    down: Callable[[], None],
-    written: bool,
+    fake: FakeFinch, site: Site, browser: Browser, server: servers.Server, written: bool
 ) -> None:
     storage: Any = site.finch.storage
     engine = storage._database._engine
     customer = f"commit-{written}"
     callback = fake.allow(browser.location(customer))
     upserted: list[bool] = []
+    stopped = ExitStack()
 
     def stop(*call: Any) -> None:
         if "INTO finch_connections" in call[2]:
             upserted.append(True)
         elif call[2] == "COMMIT" and upserted:
             upserted.clear()
-            down()
+            stopped.enter_context(gone(server))
             if written:
                 raise OperationalError("", None, ConnectionError())
 
     moment = "after_cursor_execute" if written else "before_cursor_execute"
-    event.listen(engine, moment, stop)
+    with stopped:
+        event.listen(engine, moment, stop)
+        first = browser.get(callback)
+        event.remove(engine, moment, stop)
+    reload = browser.get(callback)
 
-    first = browser.get(callback)
-
-    event.remove(engine, moment, stop)
-    server.start()
-    again = browser.get(callback)
     assert "finch=finishing" in first.location
-    assert "finch=connected" in again.location
-    assert fake.ledger.presented(code_of(callback)) == 1
-    [token] = fake.ledger.minted(code_of(callback))
-    assert tokens_of(site, customer) == [token]
+    assert_kept_once(fake, site, callback, reload, customer=customer)

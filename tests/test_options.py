@@ -1,4 +1,4 @@
-"""Every option: where it comes from, which values it takes, and what is reported otherwise."""
+"""Every option: which values it takes, and what is reported otherwise."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import pytest
 
 from finch_middleware.config.options import OPTIONS, Options
 from finch_middleware.config.readers import STORAGE_SCHEMES
-from finch_middleware.config.reading import options_from_env, read_settings
+from finch_middleware.config.reading import read_settings
 from finch_middleware.config.settings import Settings
 from finch_middleware.connect import CHECKS, FinchConnect
-from finch_middleware.crypto.keys import new_key
+from finch_middleware.crypto.keys import Key, new_key
 from finch_middleware.errors import ConfigurationError
 from finch_middleware.outcomes import Visit
 from finch_middleware.secret import Secret
@@ -192,6 +192,8 @@ def test_a_wrong_value_is_reported_with_its_fix(
 
 
 CA_BUNDLE = str(authority().bundle)
+CLOCK = Clock()
+OLDER_KEY = Key(key_id="k0", material=Secret(OLDER[3:]))
 #: What is configured, the setting, and its value.
 RIGHT: list[tuple[dict[str, Any], str, object]] = [
     ({"client_secret": Secret("s")}, "client_secret", Secret("s")),
@@ -240,6 +242,9 @@ RIGHT: list[tuple[dict[str, Any], str, object]] = [
     ({"ca_bundle": Path(CA_BUNDLE)}, "ca_bundle", CA_BUNDLE),
     ({"return_to": "/café"}, "return_to", "/caf%C3%A9"),
     ({"accepted_keys": None}, "accepted_keys", ()),
+    ({"clock": CLOCK}, "clock", CLOCK),
+    *(({"accepted_keys": given}, "accepted_keys", (OLDER_KEY,))
+      for given in (OLDER, Secret(OLDER), [OLDER], (Secret(OLDER),))),
     *(({name: print}, name, print) for name in ("customer_of", "render")),
     *(({name: print}, name, print) for name in ("on_connected", "on_event")),
 ]  # fmt: skip
@@ -248,9 +253,7 @@ RIGHT: list[tuple[dict[str, Any], str, object]] = [
 @pytest.mark.parametrize(
     ("changes", "name", "value"), RIGHT, ids=[f"{row[1]}-{n}" for n, row in enumerate(RIGHT)]
 )
-def test_a_right_value_becomes_its_setting(
-    changes: dict[str, Any], name: str, value: object
-) -> None:
+def test_a_right_value_is_its_setting(changes: dict[str, Any], name: str, value: object) -> None:
     assert getattr(settings(**changes), name) == value
 
 
@@ -266,14 +269,8 @@ def test_an_option_that_is_not_given_has_its_documented_default() -> None:
     assert (made.proxy, made.ca_bundle, made.accepted_keys) == (None, None, ())
     assert made.callback_path == "/finch/callback"
     assert (made.begin_path, made.spa_origins) == (None, ())
+    assert made.clock().tzinfo is UTC
     assert made.secure
-
-
-def test_the_clock_is_utc_or_the_given_one() -> None:
-    clock = Clock()
-
-    assert settings().clock().tzinfo is UTC
-    assert settings(clock=clock).clock is clock
 
 
 @pytest.mark.parametrize("scheme", [scheme for scheme, needed in STORAGE_SCHEMES.items() if needed])
@@ -300,37 +297,6 @@ def test_a_key_is_read_in_either_alphabet_of_base64(spelling: str) -> None:
 
     assert key.key_id == "main-key_1"
     assert base64.b64decode(key.material.reveal()) == material
-
-
-@pytest.mark.parametrize(
-    "given",
-    [OLDER, Secret(OLDER), [OLDER], (Secret(OLDER),)],
-    ids=["text", "secret", "list", "tuple"],
-)
-def test_accepted_keys_may_be_one_or_several(given: object) -> None:
-    (key,) = settings(accepted_keys=given).accepted_keys
-
-    assert (key.key_id, key.material) == ("k0", Secret(OLDER[3:]))
-
-
-def test_a_new_key_is_random_and_accepted() -> None:
-    keys = {new_key("k7") for _ in range(100)}
-
-    assert len(keys) == 100
-    assert all(faults(key=key) == () for key in keys)
-
-
-def test_variables_that_are_set_but_not_read_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FINCH_CLIENT_ID", "client-of-the-environment")
-    monkeypatch.delenv("FINCH_KEY", raising=False)
-
-    reported = faults(client_id=None, key=None)
-
-    assert reported == (
-        "client_id: missing; FINCH_CLIENT_ID is set, but only FinchConnect.from_env() reads it",
-        "key: missing; make one with 'finch-middleware keygen', store it with your secrets, "
-        "pass it, or set FINCH_KEY and call from_env()",
-    )
 
 
 NINE = (None, True, 5, -1.5, "", "x y", b"bytes", object(), {"a": 1})
@@ -441,75 +407,3 @@ def test_every_option_becomes_a_setting() -> None:
     names = {field.name for field in dataclasses.fields(Settings)}
 
     assert names == OPTIONS.keys()
-
-
-VARIABLES = {option.variable: name for name, option in OPTIONS.items() if option.variable}
-#: What each variable holds, and what the option is then.
-ENVIRONMENT: dict[str, tuple[str, object]] = {
-    "FINCH_CLIENT_ID": ("client-9", "client-9"),
-    "FINCH_CLIENT_SECRET": ("s", "s"),
-    "FINCH_REDIRECT_URI": ("https://a.example/x/cb", "https://a.example/x/cb"),
-    "FINCH_CALLBACK_PATH": ("/cb", "/cb"),
-    "FINCH_PRODUCTS": (" company, directory  ssn\n", ["company", "directory", "ssn"]),
-    "FINCH_SANDBOX": ("finch", "finch"),
-    "FINCH_STORAGE_URL": ("memory://", "memory://"),
-    "FINCH_KEY": (KEY, KEY),
-    "FINCH_ACCEPTED_KEYS": (f"{OLDER},\n{key_of(32)}", [OLDER, key_of(32)]),
-    "FINCH_SPOOL": ("/var/spool/finch", "/var/spool/finch"),
-    "FINCH_API_URL": ("http://localhost:1", "http://localhost:1"),
-    "FINCH_CONNECT_ORIGIN": ("http://localhost:2", "http://localhost:2"),
-}
-
-
-def test_every_variable_of_the_environment_sets_its_option() -> None:
-    options = options_from_env({name: text for name, (text, _) in ENVIRONMENT.items()})
-
-    assert ENVIRONMENT.keys() == VARIABLES.keys()
-    assert options == {VARIABLES[name]: value for name, (_, value) in ENVIRONMENT.items()}
-
-
-def test_the_environment_alone_makes_settings() -> None:
-    environ = {name: text for name, (text, _) in ENVIRONMENT.items()}
-    environ["FINCH_ACCEPTED_KEYS"] = f"{OLDER},{new_key('k2')}"
-
-    made = read_settings(options_from_env(environ), checks=CHECKS)
-
-    assert (made.client_id, made.callback_path) == ("client-9", "/cb")
-    assert made.products == ("company", "directory", "ssn")
-    assert made.spool == Path("/var/spool/finch")
-    assert [key.key_id for key in (made.key, *made.accepted_keys)] == ["k1", "k0", "k2"]
-
-
-@pytest.mark.parametrize(
-    ("environ", "options"),
-    [
-        (dict.fromkeys(VARIABLES, ""), {}),
-        ({"FINCH_SPOOL": "none"}, {"spool": None}),
-        ({"FINCH_UNKNOWN": "x", "FINCH_CLIENT_ID": "id"}, {"client_id": "id"}),
-        (
-            {"FINCH_CONECT_ORIGIN": "x", "FINCH_KEYS": "x"},
-            {"FINCH_CONECT_ORIGIN": "", "FINCH_KEYS": ""},
-        ),
-        (
-            {"FINCH_KEY": KEY, "FINCH_KEYS": "an application's own", "FINCH_PRODUCT": ""},
-            {"key": KEY},
-        ),
-    ],
-    ids=[
-        "empty counts as not set",
-        "none means no spool",
-        "others are not read",
-        "a misspelt one is handed on for the report, without its value",
-        "unless the variable that it resembles is set too",
-    ],
-)
-def test_the_environment_sets_nothing_else(environ: dict[str, str], options: object) -> None:
-    assert options_from_env(environ) == options
-
-
-def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in VARIABLES:
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("FINCH_CLIENT_ID", "from-the-process")
-
-    assert options_from_env() == {"client_id": "from-the-process"}

@@ -204,39 +204,22 @@ def test_t11_a_control_among_what_begins_a_flow_is_refused(
         finch.begin(**given)
 
 
-DUPLICATES = [
+#: `tests/test_params.py` has every form of each.
+CONTRADICTORY = [
     "code={code}&code={code}&state={state}",
-    "code={code}&code=other&state={state}",
-    "code={code}&code=&state={state}",
     "code={code}&c%6fde={code}&state={state}",
-    "code={code}&state={state}&state={state}",
     "code={code}&state={state}&state=",
-    "code={code}&state={state}&st%61te=x",
     "code={code}&error=access_denied&state={state}",
-    "code={code}&error=&state={state}",
-    "error=a&error=b&state={state}",
     "code=%00{code}&state={state}",
-    "code={code}%0a&state={state}",
-    "code={code}%20x&state={state}",
     "code=%ff&state={state}",
-    "code=%c3%28&state={state}",
-    "code={code}&state={state}&x=%",
     "code={code}&state={state}&x=%zz",
-    "code={code}&state={state}&x=%00",
     "code={code};state={state}",
     "code={long}&state={state}",
-    "code=&state={state}",
     "code={code}&state={state}&pad={pad}",
     "code={code}&state={state}&{many}",
     "code={code}&state={state}x",
-    "code={code}&state=",
-    "code={code}&state={state}%00",
     "code={code}&state[]={state}",
-    "code[]={code}&code={code}&code={code}&state={state}",
-    "code={code}\x7f&state={state}",
-    "code={code}&state={state}&\xff=1",
     "code={code} &state={state}",
-    "code={code}\x00&state={state}",
 ]
 
 
@@ -246,7 +229,7 @@ def _filled(template: str, *, code: str, state: str) -> str:
     )
 
 
-@pytest.mark.parametrize("template", DUPLICATES)
+@pytest.mark.parametrize("template", CONTRADICTORY)
 def test_t13_a_doubled_or_contradictory_parameter_is_refused_without_a_call(
     fake: FakeFinch, template: str
 ) -> None:
@@ -266,16 +249,9 @@ def test_t13_a_doubled_or_contradictory_parameter_is_refused_without_a_call(
 @pytest.mark.parametrize(
     "body",
     [
-        '{{"code": "{code}", "code": "{code}", "state": "{state}"}}',
         '{{"code": "{code}", "c\\u006fde": "x", "state": "{state}"}}',
         '{{"code": "{code}", "state": "{state}", "state": null}}',
         '{{"code": ["{code}"], "state": "{state}"}}',
-        '{{"code": "{code}", "error": "x", "state": "{state}"}}',
-        '{{"code": "{code}\\u0000", "state": "{state}"}}',
-        '{{"code": "{code}", "state": {{"a": "{state}"}}}}',
-        '[["code", "{code}"], ["state", "{state}"]]',
-        '"{code}"',
-        '{{"code": "{code}", "state": "{state}"',
         '{{"code": "{code}", "state": "\\ud800{state}"}}',
     ],
 )
