@@ -37,7 +37,7 @@ from finch_middleware.hooks import Events
 from finch_middleware.operations.recovery import Recovery
 from finch_middleware.outcomes import Response, SetCookie, Visit
 from finch_middleware.secret import Secret
-from finch_middleware.tickets import TICKETS_IN_A_BROWSER, Tickets
+from finch_middleware.tickets import Tickets
 from finch_middleware.web.pages import Pages
 from finch_middleware.web.request import CallbackRequest
 
@@ -178,7 +178,7 @@ class Begin:
         ticket = self._tickets.issue(
             customer_id=opening.customer_id,
             return_to=check_return_to(opening.return_to, spa_origins=self._settings.spa_origins),
-            kind=opening.flow,
+            redirect_uri=self._settings.redirect_uri if opening.flow == "redirect" else None,
             at=now,
             life=opening.expires_in,
         )
@@ -194,15 +194,13 @@ class Begin:
         location = connect_location(
             session, ticket.state, connect_origin=self._settings.connect_origin
         )
-        cookies = request.cookies() if request else ()
+        cookie = self._tickets.cookie(ticket, at=now)
+        present = request.cookies() if request else ()
         return Opened(
             session=session,
             location=location if opening.flow == "redirect" else None,
             state=ticket.state,
-            cookies=(
-                *self._tickets.surplus(cookies, kept=TICKETS_IN_A_BROWSER - 1),
-                self._tickets.cookie(ticket, at=now),
-            ),
+            cookies=(*self._tickets.surplus(present, new=cookie), cookie),
         )
 
     def _session(self, opening: Opening) -> ConnectSession:

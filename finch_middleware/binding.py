@@ -37,7 +37,7 @@ class Binding:
     What a callback is bound to, decided before its code is looked at.
 
     Attributes:
-        kind: How Connect was opened: decides whether redirect_uri is sent.
+        redirect_uri: The one that opened Connect, for the exchange; None in the embedded flow.
         live: Flows that the code may end, the newest first.
         customers: Whose code it may be. Empty: it can only repeat an earlier callback.
         owners: Keyed hash of each flow and customer that the request brought, and its customer.
@@ -46,7 +46,7 @@ class Binding:
         return_to: Where the person is sent afterwards, until the customer is known.
     """
 
-    kind: FlowKind
+    redirect_uri: str | None
     live: tuple[LiveFlow, ...]
     customers: frozenset[str]
     owners: Mapping[bytes, str]
@@ -127,7 +127,7 @@ class Binder:
             raise ReturnFault("expired")
         self._refuse_cross_site(request, kind=ticket.kind)
         mine = _of_login([ticket], signed_in)
-        return self._binding(mine, kind=ticket.kind, places_of=lambda flow_hash: (flow_hash,))
+        return self._binding(mine, places_of=lambda flow_hash: (flow_hash,))
 
     def _by_browser(
         self, returned: CallbackParams, *, tickets: Sequence[Ticket], signed_in: SignedIn
@@ -142,7 +142,7 @@ class Binder:
         usable = [ticket for ticket in redirects if not expired(ticket, at=now)]
         if not usable:
             raise ReturnFault("expired")
-        return self._binding(_of_login(usable, signed_in), kind="redirect", places_of=places)
+        return self._binding(_of_login(usable, signed_in), places_of=places)
 
     def _by_login(
         self, request: CallbackRequest, *, tickets: Sequence[Ticket], signed_in: SignedIn
@@ -159,13 +159,12 @@ class Binder:
             and ticket.customer_id in signed_in
             and not expired(ticket, at=now)
         ]
-        return self._binding(mine, kind=kind, places_of=lambda flow_hash: (), logins=signed_in)
+        return self._binding(mine, places_of=lambda flow_hash: (), logins=signed_in)
 
     def _binding(
         self,
         tickets: Sequence[Ticket],
         *,
-        kind: FlowKind,
         places_of: Callable[[bytes], tuple[bytes, ...]],
         logins: frozenset[str] = frozenset(),
     ) -> Binding:
@@ -173,8 +172,10 @@ class Binder:
         live = tuple(flow for flow in flows if not flow.ticket.spent)
         owners = {flow.hash: flow.ticket.customer_id for flow in flows}
         owners |= {self._hash("customer", each): each for each in sorted(logins)}
+        # Without a ticket the application opened Connect, with the configured address.
+        configured = self._settings.redirect_uri if self._settings.flow == "redirect" else None
         return Binding(
-            kind=kind,
+            redirect_uri=live[0].ticket.redirect_uri if live else configured,
             live=live,
             customers=logins or frozenset(flow.ticket.customer_id for flow in live),
             owners=owners,

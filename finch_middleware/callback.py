@@ -131,7 +131,7 @@ class Callback:
     def _claim(self, attempt: Attempt, binding: Binding) -> Claim:
         return Claim(
             attempt=attempt,
-            redirect_uri=self._settings.redirect_uri if binding.kind == "redirect" else None,
+            redirect_uri=binding.redirect_uri,
             narrow=functools.partial(binding.narrow, attempt),
         )
 

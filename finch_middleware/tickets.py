@@ -1,14 +1,15 @@
 """
 The flow's ticket: sealed into a cookie of this browser at begin, checked at finish.
 
-It names the flow's customer, where the person is sent afterwards and how Connect was opened. None
-of that is ever taken from the callback request, and nothing is written to storage.
+It holds the flow's customer, where the person is sent afterwards and the redirect_uri that opened
+Connect. None of that is ever taken from the callback request, and nothing is written to storage.
 """
 
 from __future__ import annotations
 
 import base64
 import dataclasses
+import hashlib
 import hmac
 import os
 import re
@@ -26,16 +27,17 @@ from finch_middleware.secret import Secret
 
 CUSTOMER_ID_LIMIT_BYTES = 255
 TICKETS_IN_A_BROWSER = 5
-#: What one ticket cookie takes at the most, name and all, and what all of them may take.
-COOKIE_LIMIT_BYTES = 1024
-COOKIES_LIMIT_BYTES = 4 * 1024
+#: What all tickets may take of a request's Cookie header. uWSGI reads 4 KiB of a request's head
+#: by default, and refuses every page of a browser that sends more.
+COOKIES_LIMIT_BYTES = 2 * 1024
 REPLAY_WINDOW = timedelta(minutes=10)
 #: How far the clocks of two servers may differ before a ticket counts as expired.
 SKEW = timedelta(seconds=60)
 # The shortest sealed ticket: shorter values are not tickets. A header is bounded by
 # the server, so this bounds how many are opened: about four hundred in 64 KiB, in a few ms.
-_TICKET_LEAST_CHARACTERS = 150
-_RANDOM_BYTES = 16
+_TICKET_LEAST_CHARACTERS = 100
+_STATE_BYTES = _FLOW_ID_BYTES = 16
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _OUR_NAME = re.compile(r"[A-Za-z0-9_-]{8}")
 
 
@@ -45,20 +47,29 @@ class Ticket:
     One opened flow of one browser.
 
     Attributes:
-        flow_id: Random; names the flow in this browser and, hashed, in storage.
         state: Random; goes through Finch and has to come back unchanged, where it comes back.
-        kind: ``redirect`` or ``embedded``; decides whether redirect_uri is sent.
+        redirect_uri: The one that opened Connect, sent at the exchange; None in the embedded flow.
         spent: The flow has ended; the ticket only recognises a reload.
     """
 
-    flow_id: str
     state: Secret = field(repr=False)
     customer_id: str
     return_to: str
-    kind: FlowKind
+    redirect_uri: str | None
     issued_at: datetime
     expires_at: datetime
     spent: bool = False
+
+    @property
+    def flow_id(self) -> str:
+        """Names the flow in this browser and, hashed again, in storage; does not show the state."""
+        digest = hashlib.sha256(self.state.reveal().encode()).digest()
+        return _base64(digest[:_FLOW_ID_BYTES])
+
+    @property
+    def kind(self) -> FlowKind:
+        """How Connect was opened."""
+        return "embedded" if self.redirect_uri is None else "redirect"
 
 
 class Tickets:
@@ -70,21 +81,26 @@ class Tickets:
         self._prefix = "__Host-finch-" if secure else "finch-"
 
     def issue(
-        self, *, customer_id: str, return_to: str, kind: FlowKind, at: datetime, life: timedelta
+        self,
+        *,
+        customer_id: str,
+        return_to: str,
+        redirect_uri: str | None,
+        at: datetime,
+        life: timedelta,
     ) -> Ticket:
         """
-        A new ticket.
+        A new ticket; without *redirect_uri* of the embedded flow.
 
         Raises:
             UsageError: customer_id is not text of 1 to 255 bytes without control characters.
         """
         _check_customer_id(customer_id)
         return Ticket(
-            flow_id=_random(),
-            state=Secret(_random()),
+            state=Secret(_base64(os.urandom(_STATE_BYTES))),
             customer_id=customer_id,
             return_to=return_to,
-            kind=kind,
+            redirect_uri=redirect_uri,
             issued_at=at,
             expires_at=at + life,
         )
@@ -121,9 +137,12 @@ class Tickets:
             raise away[0]
         return _newest(tickets)
 
-    def surplus(self, cookies: Iterable[tuple[str, str]], *, kept: int) -> list[SetCookie]:
+    def surplus(self, cookies: Iterable[tuple[str, str]], *, new: SetCookie) -> list[SetCookie]:
         """
-        Removals of our cookies, the oldest first, down to *kept* that leave room for one more.
+        Removals of our oldest *cookies* that leave room for a *new* one.
+
+        At most five cookies remain, and at most 2 KiB with what separates them: long customer ids
+        and addresses leave room for fewer. The largest ticket takes less than 1.6 KiB.
 
         What does not open counts as the oldest: it may be the live ticket of another client_id
         of the same site, so it goes only where it takes the room of our own.
@@ -131,14 +150,15 @@ class Tickets:
         sizes: dict[str, int] = {}
         pairs = [(name, value) for name, value in cookies if self._ours(name)]
         for name, value in pairs:
-            sizes[name] = sizes.get(name, 0) + len(name) + 1 + len(value)
+            sizes[name] = sizes.get(name, 0) + _size(name, value)
         tickets = [each for _, value in pairs if isinstance(each := self._opened(value), Ticket)]
         opened = [self._prefix + ticket.flow_id[:8] for ticket in _newest(tickets)]
-        removed, room = [], COOKIES_LIMIT_BYTES - COOKIE_LIMIT_BYTES
+        removed = []
+        room = COOKIES_LIMIT_BYTES - _size(new.name, new.value.reveal() if new.value else "")
         present = [name for name in dict.fromkeys([*opened, *sizes]) if name in sizes]
         for place, name in enumerate(present):
             room -= sizes[name]
-            if place >= kept or room < 0:
+            if place >= TICKETS_IN_A_BROWSER - 1 or room < 0:
                 removed.append(SetCookie(name=name, value=None, max_age=0, secure=self._secure))
         return removed
 
@@ -181,8 +201,13 @@ def with_state(tickets: Sequence[Ticket], state: Secret) -> Ticket | None:
     return found[0] if found else None
 
 
-def _random() -> str:
-    return base64.urlsafe_b64encode(os.urandom(_RANDOM_BYTES)).rstrip(b"=").decode()
+def _base64(given: bytes) -> str:
+    return base64.urlsafe_b64encode(given).rstrip(b"=").decode()
+
+
+def _size(name: str, value: str) -> int:
+    """The bytes of a cookie in a request's head, with those that separate it from the next."""
+    return len(f"{name}={value}; ")
 
 
 def _check_customer_id(customer_id: str) -> None:
@@ -194,31 +219,33 @@ def _check_customer_id(customer_id: str) -> None:
 
 
 def _written(ticket: Ticket) -> Secret:
-    # No part can hold a NUL: ids are base64, return_to is a path, customer_id was checked.
+    # Short, because every request of the browser carries it. No part can hold a NUL: the state is
+    # base64, both addresses are visible ASCII, customer_id was checked.
+    life = (ticket.expires_at - ticket.issued_at) // timedelta(seconds=1)
     parts = (
-        ticket.flow_id,
         ticket.state.reveal(),
         ticket.customer_id,
         ticket.return_to,
-        ticket.kind,
-        str(int(ticket.issued_at.timestamp() * 1_000_000)),
-        str(int(ticket.expires_at.timestamp())),
-        "spent" if ticket.spent else "live",
+        ticket.redirect_uri or "",
+        f"{(ticket.issued_at - _EPOCH) // timedelta(microseconds=1):x}",
+        f"{life:x}",
+        "s" if ticket.spent else "",
     )
     return Secret("\x00".join(parts))
 
 
-def _read(sealed: Secret) -> Ticket:
-    # Only our own vault opens it, so its form is what `_written` gave it.
+def _read(sealed: Secret) -> Ticket | None:
     parts = sealed.reveal().split("\x00")
-    flow_id, state, customer_id, return_to, kind, issued, expires, word = parts
+    if len(parts) != 7:
+        return None  # of another version of this library
+    state, customer_id, return_to, redirect_uri, issued, life, spent = parts
+    issued_at = _EPOCH + timedelta(microseconds=int(issued, 16))
     return Ticket(
-        flow_id=flow_id,
         state=Secret(state),
         customer_id=customer_id,
         return_to=return_to,
-        kind="embedded" if kind == "embedded" else "redirect",
-        issued_at=datetime.fromtimestamp(int(issued) / 1_000_000, UTC),
-        expires_at=datetime.fromtimestamp(int(expires), UTC),
-        spent=word == "spent",
+        redirect_uri=redirect_uri or None,
+        issued_at=issued_at,
+        expires_at=issued_at + timedelta(seconds=int(life, 16)),
+        spent=bool(spent),
     )

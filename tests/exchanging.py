@@ -106,7 +106,7 @@ class Desk:
         attempt = dataclasses.replace(self.attempt, return_to=binding.return_to)
         claim = Claim(
             attempt=attempt,
-            redirect_uri=self.settings.redirect_uri if binding.kind == "redirect" else None,
+            redirect_uri=binding.redirect_uri,
             narrow=functools.partial(binding.narrow, attempt),
         )
         exchanged = self.exchange.run(claim, CODE, existing=known, within=WITHIN)
@@ -116,7 +116,7 @@ class Desk:
         ticket = self.tickets.issue(
             customer_id=customer_id,
             return_to="/of-the-ticket",
-            kind="redirect",
+            redirect_uri=self.settings.redirect_uri,
             at=self.clock(),
             life=timedelta(hours=1),
         )
@@ -124,7 +124,7 @@ class Desk:
 
     def binding(self, *flows: LiveFlow, **changes: Any) -> Binding:
         given = {
-            "kind": "redirect",
+            "redirect_uri": self.settings.redirect_uri,
             "live": flows,
             "customers": frozenset({"acme", "umbrella"}),
             "owners": {key_of("ticket"): "acme", key_of("other"): "umbrella"},

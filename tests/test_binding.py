@@ -25,6 +25,7 @@ from finch_middleware.web.request import CallbackRequest
 from tests.keys import a_vault
 
 HOUR = timedelta(hours=1)
+BEGUN_WITH = "https://app.example.com/an-earlier/callback"
 ORIGIN = "https://app.example.com"
 CODE = Secret("code-1")
 OTHER_STATE = Secret("A" * 22)
@@ -44,7 +45,11 @@ def a_ticket(
     clock: Clock, customer_id: str = "acme", *, kind: FlowKind = "redirect", spent: bool = False
 ) -> Ticket:
     ticket = TICKETS.issue(
-        customer_id=customer_id, return_to=f"/{customer_id}", kind=kind, at=clock(), life=HOUR
+        customer_id=customer_id,
+        return_to=f"/{customer_id}",
+        redirect_uri=BEGUN_WITH if kind == "redirect" else None,
+        at=clock(),
+        life=HOUR,
     )
     clock.move(timedelta(seconds=1))
     return dataclasses.replace(ticket, spent=spent)
@@ -98,23 +103,23 @@ def test_a_state_binds_to_its_own_ticket_alone(clock: Clock) -> None:
     assert [flow.ticket for flow in found.live] == [first]
     assert found.places == (HASH("flow", first.flow_id),)
     assert found.owners == {HASH("flow", first.flow_id): "acme"}
-    assert (found.kind, found.return_to) == ("redirect", "/acme")
+    assert (found.redirect_uri, found.return_to) == (BEGUN_WITH, "/acme")
 
 
 @pytest.mark.parametrize("kind", ["redirect", "embedded"])
-def test_the_kind_is_the_tickets_whatever_the_request_looks_like(
+def test_the_redirect_uri_is_the_tickets_whatever_the_request_looks_like(
     clock: Clock, kind: FlowKind
 ) -> None:
     ticket = a_ticket(clock, kind=kind)
     returned = CallbackParams(code=CODE, state=ticket.state)
 
-    kinds = {
-        the_binding(clock, returned, [ticket], request=request, flow=configured).kind
+    found = {
+        the_binding(clock, returned, [ticket], request=request, flow=configured).redirect_uri
         for request in (OWN_PAGE, OWN_FETCH)
         for configured in ("redirect", "embedded")
     }
 
-    assert kinds == {kind}
+    assert found == {BEGUN_WITH if kind == "redirect" else None}
 
 
 def test_without_a_state_every_live_redirect_of_the_browser_counts(clock: Clock) -> None:
@@ -135,7 +140,7 @@ def test_without_a_state_every_live_redirect_of_the_browser_counts(clock: Clock)
         place for flow in found.live for place in places(HASH("flow", flow.ticket.flow_id))
     )
     assert len(set(found.places)) == 2 * CODES_PER_FLOW
-    assert found.kind == "redirect"
+    assert found.redirect_uri == BEGUN_WITH
 
 
 def test_a_spent_ticket_recognises_a_reload_and_allows_no_new_code(clock: Clock) -> None:
@@ -284,7 +289,7 @@ def test_a_login_decides_alone_where_the_application_opens_connect(
 
     assert found.customers == {"acme", "beta"}
     assert found.owners == {HASH("customer", "acme"): "acme", HASH("customer", "beta"): "beta"}
-    assert found.kind == kind
+    assert found.redirect_uri == (None if kind == "embedded" else f"{ORIGIN}/finch/callback")
     assert (found.live, found.places, found.return_to) == ((), (), "/home")
 
 
@@ -305,7 +310,7 @@ def test_a_login_brings_its_tickets_of_the_configured_kind_along(clock: Clock) -
 
     assert [flow.ticket for flow in found.live] == tickets[:1]
     assert found.customers == {"acme"}
-    assert found.return_to == "/acme"
+    assert (found.redirect_uri, found.return_to) == (BEGUN_WITH, "/acme")
 
 
 def test_a_state_of_a_ticket_goes_before_the_login(clock: Clock) -> None:
@@ -316,7 +321,7 @@ def test_a_state_of_a_ticket_goes_before_the_login(clock: Clock) -> None:
     found = the_binding(clock, returned, [ticket], signed_in=frozenset({"acme", "beta"}), **own)
     other = bound(clock, returned, [ticket], signed_in=frozenset({"beta"}), **own)
 
-    assert (found.customers, found.kind) == (frozenset({"acme"}), "redirect")
+    assert (found.customers, found.redirect_uri) == (frozenset({"acme"}), BEGUN_WITH)
     assert other == "other_customer"
 
 

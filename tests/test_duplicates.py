@@ -33,7 +33,7 @@ from finch_middleware.tickets import REPLAY_WINDOW
 from tests.faulty_storage import FaultyStorage
 
 OWN = Binding(
-    kind="redirect",
+    redirect_uri=None,
     live=(),
     customers=frozenset({"acme"}),
     owners={key_of("ticket"): "acme"},
@@ -136,7 +136,7 @@ def test_a_second_code_of_a_flow_is_refused(desk: Desk) -> None:
 
 def test_a_code_of_somebody_else_is_refused(desk: Desk) -> None:
     other = Binding(
-        kind="redirect",
+        redirect_uri=None,
         live=(),
         customers=frozenset(),
         owners={key_of("other"): "acme"},

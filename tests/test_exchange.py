@@ -27,14 +27,9 @@ def desk() -> Desk:
     return Desk()
 
 
-@pytest.mark.parametrize(
-    ("kind", "redirect_uri"),
-    [("redirect", "https://app.example.com/finch/callback"), ("embedded", None)],
-)
-def test_finch_is_asked_once_with_what_the_flow_needs(
-    desk: Desk, kind: str, redirect_uri: str | None
-) -> None:
-    desk.redeem(desk.binding(kind=kind))
+@pytest.mark.parametrize("redirect_uri", ["https://app.example.com/finch/callback", None])
+def test_finch_is_asked_once_with_what_the_flow_needs(desk: Desk, redirect_uri: str | None) -> None:
+    desk.redeem(desk.binding(redirect_uri=redirect_uri))
 
     assert desk.asked == [(CODE, redirect_uri, WITHIN)]
 

@@ -8,7 +8,7 @@ from finch_middleware.crypto.vault import Vault
 from finch_middleware.errors import KeyUnavailable
 from finch_middleware.tickets import Tickets
 from tests.keys import Reversing, a_key, wrapped
-from tests.test_tickets import a_ticket, cookies_of, ids
+from tests.test_tickets import NOW, a_ticket, cookies_of, ids
 
 
 @pytest.fixture
@@ -60,9 +60,11 @@ def test_a_cookie_under_a_key_that_is_away_is_the_first_to_make_room(
     stale = cookies_of([a_ticket(tickets=before)], tickets=before)
     issued = cookies_of([a_ticket(number, tickets=after) for number in range(4)], tickets=after)
 
-    removed = after.surplus([*stale, *issued], kept=4)
+    new = after.cookie(a_ticket(tickets=after), at=NOW)
 
-    assert after.surplus(stale, kept=4) == []
+    removed = after.surplus([*stale, *issued], new=new)
+
+    assert after.surplus(stale, new=new) == []
     assert [cookie.name for cookie in removed] == [stale[0][0]]
 
 

@@ -22,18 +22,36 @@ from collections.abc import Mapping
 HIDDEN = "…"
 
 
+_PERCENT = "%(?:25){0,5}"  # encoded once, or again and again
+
+
 def _any_spelling(name: str) -> str:
     """A pattern for *name* with any of its letters percent-encoded: c%6Fde means code."""
-    return "".join(f"(?:{letter}|%{ord(letter):02x}|%{ord(letter):02X})" for letter in name)
+    return "".join(
+        f"(?:{letter}|{_PERCENT}(?:{ord(letter):x}|{ord(letter.upper()):x}))" for letter in name
+    )
 
 
-# A query parameter: after ? or &, or at the beginning of a bare query string. Also in a URL that
-# is itself a parameter, such as the ?next= of a login page.
+_NAME = f"(?:{_any_spelling('code')}|{_any_spelling('state')})"
+# Before a name: the beginning, what is no part of a word, or an escape of such a character.
+_BEFORE = rf"(?:^|[^\w%-]|{_PERCENT}[0-9a-f]{{2}}|\\(?:u[0-9a-f]{{4}}|x[0-9a-f]{{2}}|[nrt]))"
+_INDEX = rf"(?:\[[^\]&=\s]{{0,40}}\]|{_PERCENT}5b[^&=\s]{{0,40}}?{_PERCENT}5d)?"
+_QUOTE = rf"""(?:\\{{0,7}}["']|{_PERCENT}2[27])"""
+_COLON = rf"\s*(?:[:,]|{_PERCENT}(?:3a|2c))(?:[\s+]|{_PERCENT}20)*"
+_OPENING = rf"(?:[\[(]|{_PERCENT}(?:5b|28))?\s*b?{_QUOTE}"
+_QUOTED = rf".*?(?={_QUOTE}(?:[\s\]}},:;)&]|{_PERCENT}|$)|$)"
+
+# A parameter of a query or a form; one of a URL that is itself a parameter, such as the ?next= of
+# a login page, whose value ends with an & that is encoded as often; a member of JSON or of a dict.
 _PARAMETER = re.compile(
-    rf"""((?:^|[?&]|%3[Ff]|%26)(?:{_any_spelling("code")}|{_any_spelling("state")})(?:=|%3[Dd]))"""
-    r"""(?:(?!%26)[^&#\s"])+"""
+    rf"({_BEFORE}{_NAME}{_INDEX}=)(?:{_QUOTE}{_QUOTED}|[^&\s\"]+)"
+    rf"|({_BEFORE}{_NAME}{_INDEX}%(?P<level>(?:25){{0,5}})3d)(?:(?!%(?P=level)26)[^&\s\"])+"
+    rf"|({_BEFORE}{_NAME}{_INDEX}{_QUOTE}{_COLON}{_OPENING}){_QUOTED}",
+    re.IGNORECASE | re.MULTILINE,
 )
+_OWN_NAME = re.compile(_NAME, re.IGNORECASE)
 _TICKET = re.compile(r"""((?:__Host-)?finch-[A-Za-z0-9_-]{8}=)[^;\s"',]+""")
+_SEALED = re.compile(r"fm1\.[A-Za-z0-9_-]{1,64}\.[A-Za-z0-9_-]{20,}")
 
 
 class RedactCallback(logging.Filter):
@@ -41,7 +59,8 @@ class RedactCallback(logging.Filter):
     Hides the values of `code` and `state`, and of this library's cookies, in every record.
 
     Add it to the logger of a server's access log. Parameters of these names are hidden in every
-    URL, including the application's own.
+    URL, including the application's own, and so are members of JSON and of dicts. A name counts
+    in capitals, with an index and percent-encoded any number of times.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -61,8 +80,9 @@ class RedactCallback(logging.Filter):
 
 
 def redacted(text: str) -> str:
-    """*text* with the values of `code` and `state` hidden in every URL in it."""
-    return _TICKET.sub(rf"\1{HIDDEN}", _PARAMETER.sub(rf"\1{HIDDEN}", text))
+    """*text* with the values of `code` and `state` hidden wherever it names them."""
+    text = _PARAMETER.sub(lambda found: f"{found[1] or found[2] or found[4]}{HIDDEN}", text)
+    return _SEALED.sub(HIDDEN, _TICKET.sub(rf"\1{HIDDEN}", text))
 
 
 def _redact_argument(argument: object) -> object:
@@ -77,12 +97,16 @@ def _redact_arguments(
     return _redact_atoms(arguments)
 
 
+def _redacted_atom(name: str, value: str) -> str:
+    return HIDDEN if _OWN_NAME.fullmatch(name) else redacted(value)
+
+
 def _redact_atoms(atoms: Mapping[str, object]) -> Mapping[str, object]:
     """A copy, because the mapping may belong to the application."""
     changed = {
         name: text
         for name, value in atoms.items()
-        if isinstance(value, str) and (text := redacted(value)) != value
+        if isinstance(value, str) and (text := _redacted_atom(name, value)) != value
     }
     if not changed:
         return atoms

@@ -122,7 +122,9 @@ def flag(value: Any, given: Given) -> bool:
 def redirect_uri(value: Any, given: Given) -> str:
     uri = text(value, given)
     fragment = "must have no fragment; drop the part from '#'" if "#" in uri else None
-    if faults := [fault for fault in (fault_of_address(uri), fragment) if fault]:
+    # Each flow's cookie holds it.
+    too_long = "must have at most 512 characters" if len(uri) > 512 else None
+    if faults := [fault for fault in (fault_of_address(uri), fragment, too_long) if fault]:
         raise Wrong(*faults)
     return uri
 

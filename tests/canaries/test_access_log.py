@@ -110,7 +110,7 @@ def _record(message: str, arguments: Any) -> logging.LogRecord:
         ("%(n)d", ({"n": 7},), "7"),
         ("%s", ("Cookie: __Host-finch-abcd_-12=fm1.c0de; a=b",), None),
         ("%s", ("/cb?code=c0de;c0de&x=1",), "/cb?code=…&x=1"),
-        ("%s", ("/cb?zip_code=1&my=code=2&encode=3",), "/cb?zip_code=1&my=code=2&encode=3"),
+        ("%s", ("/cb?zip_code=1&my=code=2&encode=3",), "/cb?zip_code=1&my=code=…&encode=3"),
         ("nothing to hide in code = 1", None, "nothing to hide in code = 1"),
         ("%s", ("/cb?code=&state=",), "/cb?code=&state="),
     ],
@@ -122,6 +122,63 @@ def test_a_line_keeps_all_but_the_values(message: str, arguments: Any, told: str
 
     line = record.getMessage()
     assert line == (told or "Cookie: __Host-finch-abcd_-12=…; a=b")
+
+
+SPELLINGS = {
+    "capitals": "/cb?CODE={}&State={}",
+    "semicolon": "/cb?x=1;code={};state={}",
+    "index": "/cb?code[]={}&state[0]={}",
+    "encoded index": "/cb?code%5B%5D={}&state%5b0%5d={}",
+    "fragment": "/cb#code={}&x=1#state={}",
+    "parameter of a parameter": "/cb?q=code={}&q=state={}",
+    "quoted query": 'query="code={}&state={}"',
+    "query as a value": "query=code={}&state={}",
+    "word before": "args code={} state={}",
+    "HTML": "/cb?x=1&amp;code={}&#38;state={}",
+    "escaped ampersand": "/cb?x=1\\u0026code={}\\x26state={}",
+    "encoded once": "/login?next=%2Fcb%3Fcode%3D{}%26state%3D{}",
+    "encoded twice": "/login?next=%252Fcb%253Fcode%253D{}%2526state%253D{}",
+    "encoded three times": "/login?next=%25252Fcb%25253Fcode%25253D{}%252526state%25253D{}",
+    "encoded letters, twice": "/cb?%2563ode={}&s%2554ate={}",
+    "encoded in a fragment": "/login#next=%2Fcb%23code%3D{}%26state%3D{}",
+    "JSON": '{{"code": "{}", "state":"{}"}}',
+    "JSON in JSON": '{{"body": "{{\\"code\\": \\"{}\\", \\"state\\":\\"{}\\"}}"}}',
+    "encoded JSON": "/cb?x=%7B%22code%22%3A%22{}%22%2C%22state%22%3A+%22{}%22%7D",
+    "dict": "{{'code': '{}', 'state': '{}'}}",
+    "dict of bytes": "{{b'code': b'{}', b'state': [b'{}']}}",
+    "dict of lists": "{{'code': ['{}'], 'state': ['{}', '1']}}",
+    "pairs": "ImmutableMultiDict([('code', '{}'), ('state', '{}')])",
+    "keywords": "finish(code='{}', state=\"{}\")",
+}
+
+
+@pytest.mark.parametrize("line", SPELLINGS.values(), ids=SPELLINGS)
+@pytest.mark.parametrize("more", ["", "%26more", "'more", "%2526more", "=more"])
+def test_t17_no_spelling_of_a_parameter_shows_its_value(line: str, more: str) -> None:
+    record = _record("%s", (line.format(f"c0de{more}", f"c0de{more}"),))
+
+    RedactCallback().filter(record)
+
+    told = record.getMessage()
+    assert "c0de" not in told
+    assert told.count("…") >= 1
+
+
+def test_a_value_that_a_mapping_names_is_hidden_in_it() -> None:
+    record = _record("%(CODE)s %(n)s", ({"CODE": "c0de", "n": "1"},))
+
+    RedactCallback().filter(record)
+
+    assert record.getMessage() == "… 1"
+
+
+@pytest.mark.parametrize(
+    "cookie", ["{'__Host-finch-abcd_-12': '%s'}", "finch-abcd_-12%%3D%s", '["finch", "%s"]']
+)
+def test_a_ticket_is_hidden_wherever_it_is(cookie: str) -> None:
+    ticket = f"fm1.k1.{'A' * 100}"
+
+    assert ticket[20:] not in redacted(cookie % ticket)
 
 
 def test_a_mapping_of_the_application_is_left_as_it_is() -> None:
