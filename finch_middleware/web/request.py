@@ -125,16 +125,19 @@ class CallbackRequest:
         """Whether the Origin header, which no page can forge, is one of *origins*."""
         return self.headers.get("Origin") in origins
 
-    def cookies(self) -> list[tuple[str, str]]:
+    def cookies(self, *, joined: bool = False) -> list[tuple[str, str]]:
         """
         Every cookie, including duplicates, in the order received.
 
         Cookies of the application may be quoted or contain 8-bit characters. They do not
         affect the tickets, which use a plain alphabet.
+
+        *joined*: also those behind a comma, by which servers join two Cookie fields. Another host
+        of the domain can set a cookie whose value looks so, in spite of the `__Host-` prefix.
         """
         pairs: list[tuple[str, str]] = []
         for header in self.headers.getlist("Cookie"):
-            for pair in header.split(";"):
+            for pair in (header.replace(",", ";") if joined else header).split(";"):
                 name, _, value = pair.strip(" \t").partition("=")
                 pairs.append((name, value))
         return pairs
