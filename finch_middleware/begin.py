@@ -195,7 +195,7 @@ class Begin:
             session, ticket.state, connect_origin=self._settings.connect_origin
         )
         cookie = self._tickets.cookie(ticket, at=now)
-        present = request.cookies() if request else ()
+        present = request.cookies(joined=True) if request else ()
         return Opened(
             session=session,
             location=location if opening.flow == "redirect" else None,

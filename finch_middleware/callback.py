@@ -69,7 +69,9 @@ class Callback:
         """
         visit = Visit.now(return_to=self._settings.return_to)
         try:
-            tickets = self._tickets.found(request.cookies())
+            # With a login, a ticket that another host planted is of no use to anybody.
+            login = signed_in is not None or self._settings.customer_of is not None
+            tickets = self._tickets.found(request.cookies(joined=login))
             if tickets:
                 visit = dataclasses.replace(visit, return_to=tickets[0].return_to)
             params = parse_callback(request)

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from finch_middleware.tickets import COOKIES_LIMIT_BYTES
 from tests.required import absent
 from tests.servers.application import BEGIN, CALLBACK
 from tests.servers.running import MOUNTED, PREFIX, SERVERS, Absent, Reached, running
@@ -168,6 +169,23 @@ def test_what_is_not_ours_passes_whole(reached: Reached, browser: Browser) -> No
     answer = browser.request("POST", "/upload", body=b"x" * 300_000)
 
     assert answer.text == "the application got 300000"
+
+
+@every_server
+def test_t35_tickets_leave_room_in_the_head_that_a_server_reads_by_default(
+    browser: Browser,
+) -> None:
+    for _ in range(6):
+        begun(browser)
+    tickets = len("; ".join(f"{name}={value}" for name, value in browser.cookies.items()))
+    # As much as tickets may ever take, beside what a browser sends.
+    browser.cookies["session"] = "x" * (COOKIES_LIMIT_BYTES - tickets - len("; session="))
+    headers = {"User-Agent": "Mozilla/5.0 (X11)".ljust(150, "x"), "Referer": "/".ljust(250, "x")}
+
+    answer = browser.request("POST", "/upload", body=b"x", headers={**NAVIGATION, **headers})
+
+    assert len(browser.cookies) == 6
+    assert answer.text == "the application got 1"
 
 
 @pytest.mark.parametrize("name", MOUNTED)

@@ -1,4 +1,4 @@
-"""The threats T1 to T32: who does what, and what then happens. The tests carry the numbers."""
+"""The threats T1 to T37: who does what, and what then happens. The tests carry the numbers."""
 
 from __future__ import annotations
 
@@ -78,8 +78,8 @@ ROWS = tuple(
             ),
             (
                 "Flows in several tabs of one browser disturb each other.",
-                "Each flow has its own cookie. The newest five work in any order, with at most "
-                "4 KiB in total.",
+                "Each flow has its own cookie. The newest five work in any order, as far as they "
+                "fit 2 KiB (T35).",
             ),
             (
                 "Injected or repeated cookies, and malformed neighbours in the Cookie header.",
@@ -192,7 +192,8 @@ ROWS = tuple(
             ),
             (
                 "The client chooses the kind of flow, and with it what is sent to Finch.",
-                "The kind and `redirect_uri` come from the ticket and the configuration only.",
+                "The kind and `redirect_uri` come from the ticket only, or from the configuration "
+                "where a login takes the ticket's place.",
             ),
             (
                 "One ticket is used to present any number of invented codes without a state.",
@@ -205,6 +206,26 @@ ROWS = tuple(
                 "makes Finch revoke it.",
                 "Once a byte of the code has left, only a 429 is retried. The attempt is "
                 "ambiguous, reported, and its code is never presented again.",
+            ),
+            (
+                "A deployment changes `redirect_uri` while people are at Finch Connect.",
+                "The ticket holds the one that opened Connect, and the exchange sends that one.",
+            ),
+            (
+                "Tickets fill the head of each request, so that a server refuses the whole site.",
+                "All tickets of a browser take at most 2 KiB; the oldest are removed first.",
+            ),
+            (
+                "Another host of the domain plants the ticket of its own flow, also behind a "
+                "comma that a server takes for a second Cookie field.",
+                "`__Host-` keeps such a cookie away, and a comma separates nothing. With "
+                "`customer_of` the ticket must be the signed-in customer's, so a planted one is "
+                "refused, and only then is a ticket behind a comma accepted.",
+            ),
+            (
+                "Two re-authentications of one connection end at the same moment.",
+                "Both succeed, and one token is stored whole: that of the last response. Finch's "
+                "response does not state which of them is the newer one.",
             ),
         ),
         start=1,
