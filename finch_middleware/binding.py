@@ -80,6 +80,21 @@ class Binder:
         self._origin = settings.origin
         self._hash = keyed_hash
 
+    def admit(self, request: CallbackRequest, *, tickets: Sequence[Ticket]) -> None:
+        """
+        Refuse a POST that no body could bind, before a byte of its body is read.
+
+        Whoever holds half a body back would otherwise keep a thread of the server.
+
+        Raises:
+            ReturnFault: It comes from a foreign page, or brings no ticket where one is needed.
+        """
+        if request.method != "POST":
+            return
+        self._refuse_cross_site(request, kind=None)
+        if not tickets and self._settings.opened_by == "begin":
+            raise ReturnFault("no_ticket")
+
     def bind(
         self,
         request: CallbackRequest,

@@ -74,6 +74,7 @@ class Callback:
             tickets = self._tickets.found(request.cookies(joined=login))
             if tickets:
                 visit = dataclasses.replace(visit, return_to=tickets[0].return_to)
+            self._binder.admit(request, tickets=tickets)
             params = parse_callback(request)
             binding = self._binder.bind(request, params, tickets=tickets, signed_in=signed_in)
             visit = dataclasses.replace(visit, return_to=binding.return_to)

@@ -197,7 +197,9 @@ class FinchConnect:
     ) -> Response:
         """The whole callback: `finish`, then `respond`. For a view, or for the middleware."""
         understood = CallbackRequest.of(request)
-        return self._respond(self._finish(understood, customer_id), understood)
+        response = self._respond(self._finish(understood, customer_id), understood)
+        understood.abandon_body()
+        return response
 
     def begin_page(self, request: object) -> Response:
         """

@@ -20,7 +20,7 @@ from finch_middleware.web import request as request_module
 from finch_middleware.web.params import parse_callback
 from finch_middleware.web.request import BODY_LIMIT_BYTES, CallbackRequest
 from tests.ids import steady
-from tests.site import CALLBACK, Site
+from tests.site import CALLBACK, Browser, Site
 
 CODE = "6d1fd0f0-5a1e-4e2a-9a5f-0c3c1f1f7a10"
 STATE = "abcdefghijklmnopqrstu_"
@@ -335,7 +335,7 @@ class Slow(Input):
         return super().read(size)
 
 
-@pytest.mark.parametrize("make", [MAKERS["environ"], falcon], ids=["environ", "falcon"])
+@every_framework
 def test_a_body_that_drips_is_given_up_and_refused(
     make: Maker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -351,10 +351,19 @@ def test_a_body_that_drips_is_given_up_and_refused(
 
 
 def test_a_page_that_drips_its_body_is_answered_before_it_ends(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    site: Site, browser: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(request_module, "BODY_SECONDS", 0.2)
-    head = f"POST {CALLBACK} HTTP/1.1\r\nContent-Type: {FORM}\r\nContent-Length: 8000\r\n\r\n"
+    browser.location()
+    [(name, value)] = browser.cookies.items()
+    lines = [
+        f"POST {CALLBACK} HTTP/1.1",
+        f"Content-Type: {FORM}",
+        "Content-Length: 8000",
+        "Sec-Fetch-Site: same-origin",
+        f"Cookie: {name}={value}",
+    ]
+    head = "\r\n".join(lines) + "\r\n\r\n"
     began = time.monotonic()
 
     with socket.create_connection(("127.0.0.1", urlsplit(site.origin).port or 0)) as line:
@@ -366,6 +375,57 @@ def test_a_page_that_drips_its_body_is_answered_before_it_ends(
     assert answer.split()[1] == b"400"
     assert [event.reason for event in site.named("finch.callback.rejected")] == ["body"]
     assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize(
+    ("reason", "changes"),
+    [
+        ("no_ticket", {"HTTP_COOKIE": ""}),
+        ("cross_site", {"HTTP_SEC_FETCH_SITE": "cross-site"}),
+        ("cross_site", {"HTTP_SEC_FETCH_SITE": None, "HTTP_ORIGIN": "https://evil.example"}),
+    ],
+    ids=["no ticket", "cross-site", "foreign origin"],
+)
+def test_a_strangers_post_is_refused_before_a_byte_of_its_body_is_read(
+    site: Site, browser: Browser, reason: str, changes: dict[str, str | None]
+) -> None:
+    browser.location()
+    cookies = "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
+    ours = {"HTTP_COOKIE": cookies, "HTTP_SEC_FETCH_SITE": "same-origin"}
+    environ = form(**{**ours, **changes})
+
+    site.finch.callback(environ)
+
+    assert [event.reason for event in site.named("finch.callback.rejected")] == [reason]
+    assert environ["wsgi.input"].given == 0
+
+
+def test_the_body_is_read_for_a_login_that_opened_connect_without_a_ticket(
+    make_site: Callable[..., Site],
+) -> None:
+    site = make_site(opened_by="application", customer_of=lambda request: "acme")
+    environ = form(HTTP_SEC_FETCH_SITE="same-origin")
+
+    site.finch.callback(environ)
+
+    assert environ["wsgi.input"].given == len(QUERY)
+
+
+def test_gunicorn_waits_neither_in_a_read_nor_for_the_rest_of_a_refused_body(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(request_module, "BODY_SECONDS", 0.05)
+    servers, clients = socket.socketpair()
+    with servers, clients, servers.makefile("rb", buffering=0) as stream:
+        clients.sendall(QUERY[:9].encode())
+        request = CallbackRequest.of(form(**{"wsgi.input": stream, "gunicorn.socket": servers}))
+
+        with pytest.raises(ReturnFault):
+            _ = request.body
+        request.abandon_body()
+
+        assert servers.gettimeout() is None
+        assert servers.recv(1) == b""
 
 
 def test_the_body_is_read_once() -> None:

@@ -14,6 +14,7 @@ ASGI: `FinchASGIMiddleware` does for ASGI what `FinchMiddleware` does for WSGI.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import inspect
 import io
@@ -22,10 +23,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from finch_middleware.connect import FinchConnect, require_order
-from finch_middleware.duplicates import WAITING_THREADS
+from finch_middleware.errors import ReturnFault
 from finch_middleware.forks import PerProcess
 from finch_middleware.outcomes import Response
-from finch_middleware.web.request import BODY_LIMIT_BYTES
+from finch_middleware.web.request import BODY_SECONDS, declared_length
 from finch_middleware.web.scope import Scope as Scope
 from finch_middleware.web.scope import environ_of, path_info
 
@@ -37,8 +38,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApplication = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-#: At most WAITING_THREADS wait for another thread's exchange; as many are left to make one.
-THREADS = 2 * WAITING_THREADS
+#: A quarter of them may wait for another thread's exchange.
+THREADS = 16
 
 
 class FinchASGIMiddleware:
@@ -122,11 +123,18 @@ def _raw_headers(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]
 
 
 async def _body(environ: dict[str, Any], receive: Receive) -> bytes:
-    """The body, up to what the component would read; shorter if the client disconnects."""
+    """
+    What the component reads of the body; shorter if the client disconnects or is slow.
+
+    Not a byte is awaited of a body that the component refuses by its length, or does not read.
+    """
     body = b""
-    while len(body) <= BODY_LIMIT_BYTES:
-        message = await receive()
-        body += message.get("body", b"")
-        if message["type"] != "http.request" or not message.get("more_body", False):
-            break
+    with contextlib.suppress(ReturnFault, TimeoutError):
+        length = declared_length(environ) if environ["REQUEST_METHOD"] == "POST" else 0
+        async with asyncio.timeout(BODY_SECONDS):
+            while len(body) < length:
+                message = await receive()
+                body += message.get("body", b"")
+                if message["type"] != "http.request" or not message.get("more_body", False):
+                    break
     return body

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NoReturn
@@ -98,6 +100,19 @@ class CallbackRequest:
             self._body = self._read()
         return self._body
 
+    def abandon_body(self) -> None:
+        """
+        Let gunicorn not wait for the rest of a body that was refused.
+
+        On a connection that stays open it would, for five seconds in one of its threads.
+        """
+        line = self.environ.get("gunicorn.socket")
+        expected = self.environ.get("CONTENT_LENGTH") or "HTTP_TRANSFER_ENCODING" in self.environ
+        if line is not None and expected and self._body is None:
+            with contextlib.suppress(OSError):
+                # Not the own method of a TLS socket, which would continue in plain text.
+                socket.socket.shutdown(line, socket.SHUT_RD)
+
     @property
     def prefetch(self) -> bool:
         """Whether a browser or a link preview loads the page in advance."""
@@ -166,7 +181,7 @@ def _read_body(request: Any, environ: dict[str, Any]) -> bytes:
             "the body of an ASGI request has to be awaited: add FinchASGIMiddleware, which does "
             "that, and leave the callback path to it"
         )
-    length = _declared_length(environ)
+    length = declared_length(environ)
     try:
         body = raw = _read_raw(request, environ, length)
         if length and not raw:
@@ -179,7 +194,13 @@ def _read_body(request: Any, environ: dict[str, Any]) -> bytes:
     return body
 
 
-def _declared_length(environ: Mapping[str, Any]) -> int:
+def declared_length(environ: Mapping[str, Any]) -> int:
+    """
+    How many bytes a request declares its body to have.
+
+    Raises:
+        ReturnFault: ``length_required``, or ``too_large`` for what the component would read.
+    """
     declared = environ.get("CONTENT_LENGTH") or ""
     if not (declared.isascii() and declared.isdecimal()):
         raise ReturnFault("length_required")
@@ -191,32 +212,60 @@ def _declared_length(environ: Mapping[str, Any]) -> int:
 def _read_raw(request: Any, environ: dict[str, Any], length: int) -> bytes:
     """At most *length* bytes; none if the framework kept only the parsed form."""
     if request is environ:
-        return _read_up_to(environ["wsgi.input"], length)
-    if hasattr(request, "get_data"):  # werkzeug, Flask
-        return bytes(request.get_data())
-    if hasattr(request, "META"):  # Django
+        return _Timed(environ["wsgi.input"], environ).read(length)
+    if hasattr(request, "META"):  # Django took the stream when it made the request
+        request._stream = _timed(request._stream, environ)
         return bytes(request.body)
     if hasattr(request, "bounded_stream"):  # Falcon
-        return _read_up_to(request.bounded_stream, length)
+        return _Timed(request.bounded_stream, environ).read(length)
+    environ["wsgi.input"] = _timed(environ["wsgi.input"], environ)
+    if hasattr(request, "get_data"):  # werkzeug, Flask
+        return bytes(request.get_data())
     if hasattr(request.body, "read"):  # Bottle buffers the body in a file, and rewinds it
         return bytes(request.body.read(length))
     return bytes(request.body)  # WebOb, Pyramid
 
 
-def _read_up_to(stream: Any, length: int) -> bytes:
-    """
-    Read *length* bytes at most, because a server's stream may block at its end.
+def _timed(stream: Any, environ: Mapping[str, Any]) -> Any:
+    """*stream* as one that gives up; itself if it is a buffer, which never waits."""
+    seekable = getattr(stream, "seekable", None)
+    return stream if seekable is not None and seekable() else _Timed(stream, environ)
 
-    A slow body is given up after `BODY_SECONDS`. Only the server can end a single read.
+
+class _Timed:
     """
-    body, until = bytearray(), time.monotonic() + BODY_SECONDS
-    while len(body) < length and time.monotonic() < until:
-        # One byte at a time: most servers' streams wait for as many bytes as were requested.
-        chunk = stream.read(1)
-        if not chunk:
-            break
-        body += chunk
-    return bytes(body)
+    A server's stream, which gives up a slow body after `BODY_SECONDS`.
+
+    Gunicorn shows its socket, so that a single read can be limited too. Any other server has to
+    end that itself.
+    """
+
+    def __init__(self, stream: Any, environ: Mapping[str, Any]) -> None:
+        self._stream = stream
+        self._until = time.monotonic() + BODY_SECONDS
+        self._line = environ.get("gunicorn.socket")
+
+    def read(self, size: int = -1) -> bytes:
+        """Up to *size* bytes; fewer once the time is over."""
+        body, before = bytearray(), self._line.gettimeout() if self._line is not None else None
+        try:
+            while len(body) != size and (left := self._until - time.monotonic()) > 0:
+                self._limit(left)
+                # One byte at a time: most streams wait for as many bytes as were requested.
+                chunk = self._stream.read(1)
+                if not chunk:
+                    break
+                body += chunk
+        finally:
+            self._limit(before)
+        return bytes(body)
+
+    def _limit(self, seconds: float | None) -> None:
+        if self._line is not None:
+            self._line.settimeout(seconds)
+
+    def close(self) -> None:
+        self._stream.close()
 
 
 def _encode_parsed(request: Any, environ: dict[str, Any]) -> bytes:

@@ -11,6 +11,7 @@ import pytest
 from werkzeug.wrappers import Response
 
 from finch_middleware import Customer, FinchConnect
+from finch_middleware.adapters import asgi
 from finch_middleware.adapters.asgi import FinchASGIMiddleware, to_starlette
 from finch_middleware.errors import UsageError
 from finch_middleware.testing import FakeFinch
@@ -70,6 +71,10 @@ def receiving(*pieces: bytes) -> Any:
         return messages.pop(0)
 
     return receive
+
+
+async def untouchable() -> Any:
+    raise AssertionError("read")
 
 
 def call(app: Any, scope: Any, receive: Any) -> Sent:
@@ -198,33 +203,55 @@ def test_a_script_may_post_its_code_in_several_chunks(
     assert fake_finch.ledger.presented(fields["code"]) == 1
 
 
-def test_an_incomplete_body_is_refused_and_the_code_stays_unspent(
-    finch: FinchConnect, fake_finch: FakeFinch
-) -> None:
+def posting(finch: FinchConnect, declared: bytes | None) -> dict[str, Any]:
+    """The page's own script posts a body of that length, in the browser that began."""
+    begun = finch.begin(customer_id="acme", customer_name="Acme Inc.")
     headers = [
+        (b"cookie", begun.headers["Set-Cookie"].partition(";")[0].encode()),
         (b"content-type", b"application/json"),
-        (b"content-length", b"40"),
         (b"sec-fetch-site", b"same-origin"),
     ]
-    scope = http_scope("/finch/callback", method="POST", headers=headers)
+    headers += [(b"content-length", declared)] if declared is not None else []
+    return http_scope("/finch/callback", method="POST", headers=headers)
 
-    sent = call(FinchASGIMiddleware(Application(), finch), scope, receiving())
 
-    assert sent.status == 400
+async def stalled() -> Any:
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize(
+    "receive",
+    [receiving(), receiving(b'{"code": "'), stalled],
+    ids=["disconnected", "ended early", "stalled"],
+)
+def test_an_incomplete_body_is_refused_and_the_code_stays_unspent(
+    finch: FinchConnect, fake_finch: FakeFinch, receive: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asgi, "BODY_SECONDS", 0.05)
+
+    sent = call(FinchASGIMiddleware(Application(), finch), posting(finch, b"40"), receive)
+
+    assert (sent.status, sent.json["reason"]) == (400, "body")
     assert fake_finch.ledger.calls("token") == 0
 
 
-def test_a_large_body_is_refused_and_the_rest_is_not_read(finch: FinchConnect) -> None:
-    pieces = [b"x" * 1024] * 64
-    read = receiving(*pieces)
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"65536")]
-    scope = http_scope("/finch/callback", method="POST", headers=headers)
+@pytest.mark.parametrize(
+    ("declared", "status"), [(b"65536", 413), (b"9" * 20, 413), (b"-1", 411), (None, 411)]
+)
+def test_a_body_is_refused_by_its_declared_length_and_not_read(
+    finch: FinchConnect, declared: bytes | None, status: int
+) -> None:
+    sent = call(FinchASGIMiddleware(Application(), finch), posting(finch, declared), untouchable)
 
-    sent = call(FinchASGIMiddleware(Application(), finch), scope, read)
-    left = asyncio.run(read())
+    assert sent.status == status
 
-    assert sent.status == 413
-    assert left["more_body"]
+
+@pytest.mark.parametrize("path", ["/finch/callback", "/connect"])
+def test_the_body_of_a_get_is_not_read(fake_finch: FakeFinch, path: str) -> None:
+    finch = component(fake_finch, begin_path="/connect", customer_of=lambda request: None)
+    scope = http_scope(path, headers=[(b"content-length", b"40")])
+
+    assert call(FinchASGIMiddleware(Application(), finch), scope, untouchable).status < 500
 
 
 def test_customer_of_can_read_contextvars_of_the_application(
@@ -328,8 +355,7 @@ def test_a_session_middleware_in_the_wrong_order_is_explained(fake_finch: FakeFi
 
 
 def test_the_body_of_an_asgi_request_belongs_to_the_middleware(finch: FinchConnect) -> None:
-    headers = [(b"content-length", b"7"), (b"content-type", b"application/json")]
-    scope = http_scope("/finch/callback", method="POST", headers=headers)
+    scope = posting(finch, b"7")
 
     with pytest.raises(UsageError, match="add FinchASGIMiddleware"):
         finch.callback(environ_of(scope))

@@ -16,8 +16,9 @@ import pytest
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.required import absent
+from tests.servers.application import BEGIN
 from tests.servers.running import Absent, Reached, running
-from tests.site import CALLBACK, Browser, Site
+from tests.site import CALLBACK, SAME_ORIGIN_FETCH, Browser, Site
 from tests.story.oracle import tokens_of
 
 BODIES: dict[str, tuple[dict[str, str], bytes, int]] = {
@@ -83,6 +84,7 @@ _ON_SERVERS = [name for name in BODIES if name != "chunked"]
 @pytest.mark.parametrize("name", _ON_SERVERS)
 def test_receive_bad_body_is_refused_by_every_server(reached: Reached, name: str) -> None:
     browser = Browser(cast(Site, reached))
+    browser.request("POST", BEGIN, headers=SAME_ORIGIN_FETCH, body=b"")
     before = reached.fake.ledger.calls("token")
 
     status = _posted(reached.origin, browser.cookies, name)

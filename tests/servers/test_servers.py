@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,28 +21,6 @@ MANUAL = Path(__file__).parents[2] / "docs" / "deployment.md"
 every_server = pytest.mark.parametrize("name", SERVERS)
 
 _PATIENCE_SECONDS = 60
-
-
-@pytest.fixture(scope="module")
-def started() -> Iterator[Callable[[str], Reached]]:
-    """Starts a server at its first test, and ends them all after the last."""
-    servers: dict[str, Reached] = {}
-    with ExitStack() as stack:
-
-        def start(name: str) -> Reached:
-            if name not in servers:
-                try:
-                    servers[name] = stack.enter_context(running(name))
-                except Absent as missing:
-                    absent("servers", str(missing))
-            return servers[name]
-
-        yield start
-
-
-@pytest.fixture
-def reached(started: Callable[[str], Reached], name: str) -> Reached:
-    return started(name)
 
 
 @pytest.fixture

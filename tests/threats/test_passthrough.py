@@ -160,7 +160,13 @@ def test_t28_an_upload_arrives_whole_over_http(fake: FakeFinch) -> None:
 
 def test_t28_of_a_callback_no_byte_beyond_eight_kib_is_read(fake: FakeFinch) -> None:
     finch = component(fake)
-    environ = environ_of(CALLBACK, method="POST", headers={"Content-Type": "application/json"})
+    begun = finch.begin(customer_id="acme", customer_name="Acme Inc.")
+    headers = {
+        "Content-Type": "application/json",
+        "Cookie": begun.headers["Set-Cookie"].partition(";")[0],
+        "Sec-Fetch-Site": "same-origin",
+    }
+    environ = environ_of(CALLBACK, method="POST", headers=headers)
     environ["CONTENT_LENGTH"] = str(8 * 1024 + 1)
     environ["wsgi.input"] = _Untouchable()
     statuses: list[str] = []

@@ -1,0 +1,107 @@
+"""A slow or impatient client of the callback, and the other pages, which stay quick."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from threading import Event
+from urllib.parse import urlsplit
+
+import pytest
+
+from finch_middleware.testing.fake_finch import Behaviour
+from tests.servers.application import BEGIN, CALLBACK
+from tests.servers.running import SERVERS, Reached
+from tests.site import NAVIGATION, SAME_ORIGIN_FETCH, Browser
+from tests.story.ways import wait_for
+
+#: A page takes milliseconds, so that even a slow machine has made one by then.
+QUICK_SECONDS = 2.0
+_PATIENCE_SECONDS = 60
+#: More than each of the servers has threads.
+_CONNECTIONS = 12
+_OWN_PAGE = "Sec-Fetch-Site: same-origin"
+
+
+def visitor(reached: Reached, cookies: dict[str, str] | None = None) -> Browser:
+    """A browser with a copy of these cookies."""
+    return Browser(reached, dict(cookies or {}))  # type: ignore[arg-type]  # all that it needs
+
+
+def seconds_of_a_page(reached: Reached) -> float:
+    began = time.monotonic()
+    assert visitor(reached).get("/").status == 200
+    return time.monotonic() - began
+
+
+@contextmanager
+def half_bodies(reached: Reached, *headers: str, count: int) -> Iterator[list[socket.socket]]:
+    """Connections that have sent a whole head and half a body to the callback."""
+    head = [f"POST {CALLBACK} HTTP/1.1", "Host: localhost", "Content-Type: application/json"]
+    sent = "\r\n".join([*head, *headers]) + '\r\n\r\n{"code": "'
+    address = ("127.0.0.1", urlsplit(reached.origin).port or 0)
+    with ExitStack() as stack:
+        opened = (socket.create_connection(address, _PATIENCE_SECONDS) for _ in range(count))
+        lines = [stack.enter_context(line) for line in opened]
+        for line in lines:
+            line.sendall(sent.encode())
+        yield lines
+
+
+# Cheroot itself waits ten seconds for the rest of a body that an application left unread.
+@pytest.mark.parametrize("name", [name for name in SERVERS if name != "cheroot"])
+def test_half_bodies_without_a_ticket_keep_no_page_waiting(reached: Reached) -> None:
+    visitor(reached).get(CALLBACK)  # The first one loads modules.
+
+    with half_bodies(reached, _OWN_PAGE, "Content-Length: 400", count=_CONNECTIONS):
+        took = [seconds_of_a_page(reached) for _ in range(3)]
+
+    assert max(took) < QUICK_SECONDS
+
+
+@pytest.mark.parametrize(
+    ("declared", "status", "seconds"), [("400", 400, 5), ("99999999999999999999", 413, 2)]
+)
+@pytest.mark.parametrize("name", ["gunicorn-sync", "gunicorn-gthread", "uvicorn"])
+def test_half_a_body_with_a_ticket_is_given_up(
+    reached: Reached, declared: str, status: int, seconds: int
+) -> None:
+    browser = visitor(reached)
+    browser.request("POST", BEGIN, headers=SAME_ORIGIN_FETCH, body=b"")
+    cookies = "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
+    headers = [f"Cookie: {cookies}", _OWN_PAGE, f"Content-Length: {declared}"]
+    began = time.monotonic()
+
+    with half_bodies(reached, *headers, count=1) as [line]:
+        answer = line.recv(4096)
+
+    assert int(answer.split()[1]) == status
+    assert time.monotonic() - began < seconds
+
+
+# Gunicorn's sync worker has one thread, which asks Finch.
+@pytest.mark.parametrize("name", [name for name in SERVERS if name != "gunicorn-sync"])
+def test_five_loads_of_one_return_leave_threads_for_the_other_pages(reached: Reached) -> None:
+    browser = visitor(reached)
+    pressed = {**NAVIGATION, "Sec-Fetch-Site": "same-origin"}
+    callback = reached.fake.allow(
+        browser.request("POST", BEGIN, headers=pressed, body=b"").location
+    )
+    calls, gate = reached.fake.ledger.calls("token"), Event()
+    reached.fake.script("token", Behaviour.hold(gate))
+
+    with ThreadPoolExecutor(5) as pool:
+        loads = [pool.submit(visitor(reached, browser.cookies).get, callback) for _ in range(5)]
+        # One asks Finch and two at most wait for it.
+        wait_for(lambda: sum(load.done() for load in loads) >= 2)
+        took = [seconds_of_a_page(reached) for _ in range(3)]
+        gate.set()
+    reloaded = browser.get(callback)
+
+    assert max(took) < QUICK_SECONDS
+    assert {load.result().status for load in loads} == {202, 303}
+    assert reloaded.location.startswith("/?finch=connected")
+    assert reached.fake.ledger.calls("token") == calls + 1
