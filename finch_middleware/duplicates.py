@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import re
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from finch_middleware.attempts import Attempt, AttemptState, outcome_of
 from finch_middleware.binding import Binding
@@ -24,8 +26,12 @@ from finch_middleware.storage.protocol import Storage
 from finch_middleware.storage.spool import Spool
 from finch_middleware.tickets import REPLAY_WINDOW
 
-#: Threads of one process that may wait; a server has few, and the winner needs one of them.
-WAITING_THREADS = 8
+#: How many requests of a process may wait if nothing shows how many threads its server has.
+WAITING_BY_DEFAULT = 2
+#: How servers number the threads of their pool. The part before the number is the pool's name.
+_NUMBERED = re.compile(
+    r"(finch-asgi_|waitress-|ThreadPoolExecutor-\d+_|CP Server Thread-|uWSGIWorker\d+Core)\d+"
+)
 WAIT_SECONDS = 15.0
 _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 0.25
@@ -120,6 +126,42 @@ class ClaimRace:
         self._abandoned.add(attempt.attempt_id)
 
 
+class _Waiting:
+    """How many requests of this process wait: each keeps a thread from all other pages."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._count = 0
+
+    @contextmanager
+    def place(self, limit: int | None) -> Iterator[bool]:
+        """Whether one more may wait, until the block ends; None leaves the limit to the server."""
+        limit = waiting_limit(threading.current_thread().name) if limit is None else limit
+        with self._lock:
+            mine = self._count < limit
+            self._count += mine
+        try:
+            yield mine
+        finally:
+            with self._lock:
+                self._count -= mine
+
+
+def waiting_limit(thread_name: str) -> int:
+    """
+    How many requests may wait in the server whose thread has this name: a quarter of its threads.
+
+    A server states nowhere how many it has, but the names of most show their pool. A pool that
+    grows when needed is counted as it is now. A process that serves in its main thread has one.
+    """
+    if thread_name == threading.main_thread().name:
+        return 0
+    pool = _NUMBERED.fullmatch(thread_name)
+    if pool is None:
+        return WAITING_BY_DEFAULT
+    return sum(each.name.startswith(pool[1]) for each in threading.enumerate()) // 4
+
+
 class Duplicates:
     """
     Gives the losers of a claim, and every reload, the outcome of the first request.
@@ -145,7 +187,7 @@ class Duplicates:
         self._recovery = recovery
         self._connected = connected
         self._events = events
-        self._places = PerProcess(lambda: threading.BoundedSemaphore(WAITING_THREADS))
+        self._waiting = PerProcess(_Waiting)
 
     def spooled(self, code_hash: bytes, *, binding: Binding) -> Answer | None:
         """The outcome of this code's token if that still waits in the spool; None if not."""
@@ -220,13 +262,8 @@ class Duplicates:
 
     def _wait(self, current: Attempt) -> Attempt | None:
         """The attempt once it is settled or its lease is over; None if it was released."""
-        places = self._places.get()
-        if not places.acquire(blocking=False):
-            return current
-        try:
-            return self._poll(current)
-        finally:
-            places.release()
+        with self._waiting.get().place(self._settings.waiting_duplicates) as mine:
+            return self._poll(current) if mine else current
 
     def _poll(self, current: Attempt) -> Attempt | None:
         until = time.monotonic() + WAIT_SECONDS

@@ -11,14 +11,13 @@ import pytest
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import FakeFinch
 from tests import selection
-from tests.internals import hasty, impatient, no_wait, remembers_one, short_wait
+from tests.internals import hasty, impatient, remembers_one, short_wait
 from tests.site import Browser, Site
 from tests.storages import server_of, storage_options
 
 __all__ = [
     "hasty",
     "impatient",
-    "no_wait",
     "remembers_one",
     "server_of",
     "short_wait",

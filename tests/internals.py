@@ -37,12 +37,6 @@ def short_wait(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No duplicate may wait for the first request."""
-    monkeypatch.setattr(duplicates, "WAITING_THREADS", 0)
-
-
-@pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A storage made from now on waits for its database half a second."""
     monkeypatch.setattr(dialects, "PATIENCE_SECONDS", 0.5)

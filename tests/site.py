@@ -78,7 +78,8 @@ class Site:
             "127.0.0.1", 0, self._serve, threaded=True, request_handler=Quiet
         )
         self.origin = f"http://localhost:{self._server.server_port}"
-        given = options_for(fake, self.origin + path, on_event=self._report)
+        # This server starts a thread for each request.
+        given = options_for(fake, self.origin + path, on_event=self._report, waiting_duplicates=8)
         given.update(options)
         try:
             self.finch = FinchConnect(**given)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +24,13 @@ from finch_middleware import (
 )
 from finch_middleware.attempts import Attempt, AttemptState
 from finch_middleware.binding import Binding
-from finch_middleware.duplicates import WAIT_SECONDS, WAITING_THREADS, ClaimRace, Duplicates
+from finch_middleware.duplicates import (
+    WAIT_SECONDS,
+    WAITING_BY_DEFAULT,
+    ClaimRace,
+    Duplicates,
+    waiting_limit,
+)
 from finch_middleware.hooks import Events
 from finch_middleware.outcomes import Visit
 from finch_middleware.storage.memory import MemoryStorage
@@ -64,10 +72,12 @@ class Desk:
         monkeypatch.setattr(duplicates, "time", time)
         named: Any = SimpleNamespace(
             clock=self.clock,
+            waiting_duplicates=3,
             run=lambda attempt: self.notified.append(attempt.attempt_id),
             interrupt=self._interrupted,
             drain_entry=lambda entry: False,
         )
+        self.settings = named
         self.log = Events(client_id="client", on_event=self.events.append)
         self.duplicates = Duplicates(
             settings=named,
@@ -167,7 +177,7 @@ def test_the_wait_is_over_at_its_second(desk: Desk, monkeypatch: pytest.MonkeyPa
     assert desk.slept == [0.05]
 
 
-def test_no_more_than_eight_wait_at_once(desk: Desk) -> None:
+def test_no_more_than_the_option_allows_wait_at_once(desk: Desk) -> None:
     depth, deepest = 0, 0
 
     def another() -> None:
@@ -181,8 +191,8 @@ def test_no_more_than_eight_wait_at_once(desk: Desk) -> None:
 
     assert isinstance(desk.answer(), Finishing)
 
-    # The pause of the eighth lets in a ninth, which makes none.
-    assert deepest == WAITING_THREADS
+    # The pause of the third lets in a fourth, which makes none.
+    assert deepest == 3
     desk.awake = lambda: None
     desk.slept.clear()
     desk.answer()
@@ -191,15 +201,55 @@ def test_no_more_than_eight_wait_at_once(desk: Desk) -> None:
 
 def test_in_a_forked_child_every_place_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
     desk = Desk(monkeypatch)
-    while desk.duplicates._places.get().acquire(blocking=False):
-        pass
-    desk.answer()
-    assert desk.slept == []
+    with ExitStack() as waiting:
+        for _ in range(3):
+            waiting.enter_context(desk.duplicates._waiting.get().place(3))
+        desk.answer()
+        assert desk.slept == []
 
-    monkeypatch.setattr(os, "getpid", lambda: 0)
-    desk.answer()
+        monkeypatch.setattr(os, "getpid", lambda: 0)
+        desk.answer()
 
     assert desk.slept
+
+
+@pytest.mark.parametrize(
+    ("pool", "threads", "may_wait"),
+    [
+        ("waitress-", 3, 0),
+        ("waitress-", 4, 1),
+        ("ThreadPoolExecutor-7_", 9, 2),
+        ("uWSGIWorker2Core", 4, 1),
+        ("CP Server Thread-", 10, 2),
+        ("finch-asgi_", 16, 4),
+        ("Dummy-", 8, WAITING_BY_DEFAULT),
+        ("Thread-", 8, WAITING_BY_DEFAULT),
+        (threading.main_thread().name, 0, 0),
+    ],
+)
+def test_by_default_a_quarter_of_a_known_pool_may_wait(
+    pool: str, threads: int, may_wait: int
+) -> None:
+    ended = threading.Event()
+    started = [threading.Thread(target=ended.wait, name=f"{pool}{n}") for n in range(threads)]
+    for each in started:
+        each.start()
+
+    limit = waiting_limit(started[-1].name if started else pool)
+
+    ended.set()
+    for each in started:
+        each.join()
+    assert limit == may_wait
+
+
+def test_without_the_option_the_name_of_the_thread_decides(desk: Desk) -> None:
+    desk.settings.waiting_duplicates = None
+
+    desk.answer()
+
+    # The test itself runs in the main thread.
+    assert desk.slept == []
 
 
 @pytest.mark.parametrize("request_id", [None, "finch-1"])

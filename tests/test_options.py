@@ -155,6 +155,7 @@ WRONG: list[tuple[str, str, list[Any], dict[str, Any]]] = [
      [7, "", "/nowhere/ca.pem", "/", "a\0b", __file__], {}),
     ("exchange_deadline", NO_DEADLINE,
      [timedelta(0), timedelta(seconds=-1), timedelta(seconds=20.001), 12], {}),
+    ("waiting_duplicates", "must be a whole number, 0 or more", [-1, 1.0, "2", True], {}),
     ("api_url", NOT_HTTPS, ["http://api.example.com"], {}),
     ("api_url", NO_USER, ["https://u:p@api.example.com"], {}),
     ("api_url", PLAIN, ["https://api.example.com\n", ""], {}),
@@ -227,6 +228,7 @@ RIGHT: list[tuple[dict[str, Any], str, object]] = [
     ({"spool": Path("/var/spool")}, "spool", Path("/var/spool")),
     ({"storage": "postgresql+psycopg://h/d", "spool": None}, "spool", None),
     ({"exchange_deadline": timedelta(seconds=20)}, "exchange_deadline", timedelta(seconds=20)),
+    ({"waiting_duplicates": 0}, "waiting_duplicates", 0),
     ({"api_url": "http://127.0.0.1:5000/"}, "api_url", "http://127.0.0.1:5000"),
     ({"connect_origin": "https://C.example:443/"}, "connect_origin", "https://c.example"),
     ({"api_url": "http://127.0.0.1:5000/api"}, "connect_origin", "http://127.0.0.1:5000"),
@@ -267,6 +269,7 @@ def test_an_option_that_is_not_given_has_its_documented_default() -> None:
     assert (made.require_state, made.sandbox, made.spool) == (False, None, None)
     assert (made.customer_of, made.render, made.on_connected, made.on_event) == (None,) * 4
     assert (made.proxy, made.ca_bundle, made.accepted_keys) == (None, None, ())
+    assert made.waiting_duplicates is None
     assert made.callback_path == "/finch/callback"
     assert (made.begin_path, made.spa_origins) == (None, ())
     assert made.clock().tzinfo is UTC
@@ -304,6 +307,7 @@ NINE = (None, True, 5, -1.5, "", "x y", b"bytes", object(), {"a": 1})
 ACCEPTED: dict[str, tuple[object, ...]] = {
     "spool": (None, "x y"),  # no spool; a relative folder
     "accepted_keys": (None,),
+    "waiting_duplicates": (None, 5),
     "brand": ("", "x y"),
     **dict.fromkeys(("path_rewritten", "require_state", "unknown_products"), (True,)),
     **dict.fromkeys(

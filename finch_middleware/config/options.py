@@ -317,6 +317,15 @@ class Options(TypedDict, total=False):
             "seconds by default.",
         ),
     ]
+    waiting_duplicates: Annotated[
+        int | None,
+        Option(
+            read=readers.limit,
+            must="must be a whole number, 0 or more, or None",
+            meaning="how many requests of a process may [wait](deployment.md#threads) for another"
+            " request with the same code; by default at most a quarter of the server's threads.",
+        ),
+    ]
     proxy: Annotated[
         str | Secret | None,
         Option(

@@ -285,6 +285,12 @@ def deadline(value: Any, given: Given) -> timedelta:
     return value
 
 
+def limit(value: Any, given: Given) -> int | None:
+    if value is not None and (type(value) is not int or value < 0):
+        raise Wrong
+    return value
+
+
 def proxy(value: Any, given: Given) -> Secret | None:
     if value is None:
         return None

@@ -56,6 +56,7 @@ class Settings:
     texts: Mapping[str, Mapping[str, str]]
     templates: str | Path | None
     exchange_deadline: timedelta
+    waiting_duplicates: int | None
     proxy: Secret | None
     ca_bundle: str | None
     api_url: str

@@ -20,7 +20,6 @@ import pytest
 from finch_middleware import FinchConnect
 from finch_middleware.adapters import asgi
 from finch_middleware.adapters.asgi import FinchASGIMiddleware
-from finch_middleware.duplicates import WAITING_THREADS
 from finch_middleware.testing import FakeFinch
 from finch_middleware.testing.fake_finch import Behaviour
 
@@ -150,10 +149,10 @@ def test_duplicates_that_wait_leave_threads_for_other_customers(
     callback, other = returning(app, fake_finch), returning(app, fake_finch, "globex")
 
     async def story() -> tuple[int | None, list[int | None]]:
-        slow = [asyncio.create_task(callback()) for _ in range(1 + WAITING_THREADS)]
-        await until(
-            lambda: thread_count(app) == len(slow) and fake_finch.ledger.calls("token") == 1
-        )
+        slow = [asyncio.create_task(callback()) for _ in range(asgi.THREADS)]
+        # All but the first request, and those that wait for it.
+        may_wait = asgi.THREADS // 4
+        await until(lambda: sum(each.done() for each in slow) >= len(slow) - 1 - may_wait)
         try:
             first = await asyncio.wait_for(other(), LESS_THAN_THE_DEADLINE)
         finally:
@@ -163,7 +162,8 @@ def test_duplicates_that_wait_leave_threads_for_other_customers(
     first, statuses = asyncio.run(story())
 
     assert first == 303
-    assert statuses == [303] * (1 + WAITING_THREADS)
+    assert set(statuses) == {303, 202}
+    assert statuses.count(303) <= 1 + asgi.THREADS // 4
     assert fake_finch.ledger.calls("token") == 2
 
 

@@ -11,7 +11,6 @@ from urllib.parse import parse_qs, quote, urlsplit
 import pytest
 
 from finch_middleware import Customer, FinchMiddleware
-from finch_middleware import duplicates as repeats
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.sample_outcomes import Page
 from tests.site import CALLBACK, NAVIGATION, Answer, Browser, Site
@@ -183,13 +182,12 @@ def _meanwhile(fake: FakeFinch, site: Site) -> Answer:
 
 
 def test_t16_no_answer_is_kept_refers_or_loads_anything(
-    fake: FakeFinch, make_site: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
+    fake: FakeFinch, make_site: Callable[..., Site]
 ) -> None:
-    monkeypatch.setattr(repeats, "WAITING_THREADS", 0)
     acme = Customer(id="acme", name="Acme Inc.")
     beginning = Browser(make_site(begin_path=_BEGIN, customer_of=lambda request: acme))
 
-    answers = _endings(fake, make_site())
+    answers = _endings(fake, make_site(waiting_duplicates=0))
     answers["begin"] = beginning.request("GET", _BEGIN, headers=NAVIGATION)
     answers["begin, from elsewhere"] = beginning.request("POST", _BEGIN, headers=NAVIGATION)
 
