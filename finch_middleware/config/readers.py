@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 from finch_middleware.config.urls import (
     PATH,
     PLAIN,
+    SENDABLE,
     check_return_to,
     fault_of_address,
     is_loopback,
@@ -89,7 +90,7 @@ def one_of(*choices: object) -> Reader:
 
 
 def brand(value: Any, given: Given) -> str:
-    if not isinstance(value, str):
+    if not isinstance(value, str) or not SENDABLE.fullmatch(value):
         raise Wrong
     return value
 
@@ -100,10 +101,8 @@ def texts(value: Any, given: Given) -> Mapping[str, object]:
     return value
 
 
-def templates(value: Any, given: Given) -> str | Path | None:
-    if value is not None and (not isinstance(value, (str, Path)) or not str(value).strip()):
-        raise Wrong
-    return value
+def templates(value: Any, given: Given) -> Path | None:
+    return None if value is None else _path(value)
 
 
 def function(value: Any, given: Given) -> object:
@@ -160,7 +159,9 @@ def storage(value: Any, given: Given) -> object:
         near = [known for known in STORAGE_SCHEMES if known.partition("+")[0] == scheme]
         fix = f"write {near[0]}://" if near else f"use one of {', '.join(STORAGE_SCHEMES)}"
         raise Wrong(f"unknown scheme {scheme!r}; {fix}")
-    if value in ("sqlite://", "sqlite:///:memory:"):
+    if not SENDABLE.fullmatch(value):
+        raise Wrong("must contain no NUL and no surrogate")
+    if value.partition("?")[0] in ("sqlite://", "sqlite:///", "sqlite:///:memory:"):
         raise Wrong("SQLite in memory loses its data between requests; use memory:// for tests")
     needed = STORAGE_SCHEMES[scheme]
     if needed and importlib.util.find_spec(needed[0]) is None:
@@ -176,9 +177,14 @@ def spool(value: Any, given: Given) -> Path | None:
         return _default_spool(given.get("storage"))
     if value is None:
         return None
-    if not isinstance(value, (str, Path)) or not str(value).strip():
+    return _path(value).absolute()
+
+
+def _path(value: object) -> Path:
+    text = str(value) if isinstance(value, (str, Path)) else ""
+    if not text.strip() or not SENDABLE.fullmatch(text):
         raise Wrong
-    return Path(value).absolute()
+    return Path(text)
 
 
 def _default_spool(storage: object) -> Path | None:

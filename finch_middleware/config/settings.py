@@ -54,7 +54,7 @@ class Settings:
     on_event: Callable[[Event], object] | None
     brand: str
     texts: Mapping[str, Mapping[str, str]]
-    templates: str | Path | None
+    templates: Path | None
     exchange_deadline: timedelta
     waiting_duplicates: int | None
     proxy: Secret | None

@@ -10,6 +10,8 @@ from finch_middleware.errors import UsageError
 
 PLAIN = re.compile(r"[\x21-\x7e]+")
 PATH = re.compile(r"/[^\x00-\x20?#\x7f\ud800-\udfff]*")
+#: Text that can be sent in UTF-8 and name a file.
+SENDABLE = re.compile(r"[^\x00\ud800-\udfff]*")
 RETURN_TO_LIMIT_BYTES = 255
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from string import Template
 
+from finch_middleware.config.urls import SENDABLE
+
 Texts = Mapping[str, Mapping[str, str]]
 
 #: What a text may mention: `brand`, or the text `page.application` where there is none.
@@ -238,6 +240,8 @@ def _find_fault(text: object, *, known: bool) -> str | None:
         return "is not shown anywhere; see finch_middleware.web.texts.TEXTS"
     if not isinstance(text, str):
         return "must be a str"
+    if not SENDABLE.fullmatch(text):
+        return "contains a NUL or a surrogate, which a page cannot show"
     template = Template(text)
     if not template.is_valid():
         return "contains a $ without a placeholder; write $$ for a dollar sign"
