@@ -44,10 +44,14 @@ def new_key(key_id: str | None = None) -> str:
 
     The id is random too by default: two keys with one id cannot be used side by side.
     """
-    key_id = f"k{os.urandom(4).hex()}" if key_id is None else key_id
-    return f"{key_id}:{base64.b64encode(os.urandom(KEY_BYTES)).decode()}"
+    return _in_text(key_id, os.urandom(KEY_BYTES))
 
 
-def wrapped_key(key_id: str, *, provider: KeyProvider) -> str:
+def wrapped_key(key_id: str | None = None, *, provider: KeyProvider) -> str:
     """A fresh key as the option `key` takes it beside *provider*, which alone can unwrap it."""
-    return f"{key_id}:{base64.b64encode(provider.wrap(os.urandom(KEY_BYTES))).decode()}"
+    return _in_text(key_id, provider.wrap(os.urandom(KEY_BYTES)))
+
+
+def _in_text(key_id: str | None, material: bytes) -> str:
+    key_id = f"k{os.urandom(4).hex()}" if key_id is None else key_id
+    return f"{key_id}:{base64.b64encode(material).decode()}"

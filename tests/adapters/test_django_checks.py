@@ -38,6 +38,15 @@ def test_every_fault_of_the_settings_is_a_separate_error(options: dict[str, Any]
     assert found[1].startswith("finch_middleware.E001 FINCH: key: ")
 
 
+def test_variables_that_only_from_env_reads_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FINCH_CLIENT_ID", "client")
+
+    found = messages(FINCH={})
+
+    said = "client_id: missing; FINCH_CLIENT_ID is set, but only FinchConnect.from_env() reads it"
+    assert f"finch_middleware.E001 FINCH: {said}" in found
+
+
 def test_a_missing_setting_is_an_error() -> None:
     found = messages()
 
