@@ -14,7 +14,7 @@ from typing import Any
 
 from finch_middleware.errors import StorageUnavailable
 from finch_middleware.outcomes import Connected, Failed, Finishing, Invalid
-from finch_middleware.records import Row, SealedToken
+from finch_middleware.records import UNREADABLE, Row, SealedToken, require_texts
 
 #: How long a claim's owner may take; longer than any server lets a request run.
 LEASE = timedelta(seconds=60)
@@ -115,7 +115,7 @@ class Attempt:
         Raises:
             StorageUnavailable: ``unreadable``: a later version wrote it, or it was altered.
         """
-        with suppress(LookupError, ValueError, TypeError, AttributeError):
+        with suppress(*UNREADABLE):
             return cls._from_row(row)
         # Not inside an except block: the error beneath quotes the row.
         raise StorageUnavailable("unreadable")
@@ -123,6 +123,7 @@ class Attempt:
     @classmethod
     def _from_row(cls, row: Mapping[str, Any]) -> Attempt:
         values = {f.name: row[f.name] for f in dataclasses.fields(cls)}
+        require_texts(values, "attempt_id", "client_id", "reference")
         bound_to = bytes(row["bound_to"])
         values["code_hash"] = bytes(row["code_hash"])
         values["flow_hash"] = None if row["flow_hash"] is None else bytes(row["flow_hash"])

@@ -266,13 +266,16 @@ class StorageUnavailable(StorageFault, Unavailable):
 
     Attributes:
         reason: What happened, one stable word: ``unavailable``, ``busy``, ``full``, ``read_only``…
+        fix: How to fix it, where no waiting helps and that is known; otherwise empty.
     """
 
     code = "storage_unavailable"
 
-    def __init__(self, reason: str = "unavailable") -> None:
+    def __init__(self, reason: str = "unavailable", *, fix: str = "") -> None:
         self.reason = reason
-        super().__init__(f"the storage did not confirm a read or write: {reason}")
+        self.fix = fix
+        message = f"the storage did not confirm a read or write: {reason}"
+        super().__init__(f"{message}; {fix}" if fix else message)
 
 
 class SchemaMismatch(StorageFault):

@@ -18,6 +18,16 @@ from finch_middleware.secret import Secret
 #: One record as a storage holds it: column name to plain value.
 Row = dict[str, str | bytes | bool | datetime | None]
 
+#: What reading a record that is none of ours may raise.
+UNREADABLE = (
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    OverflowError,  # an instant before the year 1, once it is in UTC
+    RecursionError,  # JSON of a thousand brackets
+)
+
 
 def connection_hash(connection_id: str) -> bytes:
     """The 32 bytes under which a storage keeps a connection, whatever its collation."""
@@ -144,7 +154,7 @@ class StoredConnection:
         Raises:
             StorageUnavailable: ``unreadable``: a later version wrote it, or it was altered.
         """
-        with suppress(LookupError, ValueError, TypeError, AttributeError):
+        with suppress(*UNREADABLE):
             return cls._from_row(row)
         # Not inside an except block: the error beneath quotes the row.
         raise StorageUnavailable("unreadable")
@@ -152,6 +162,7 @@ class StoredConnection:
     @classmethod
     def _from_row(cls, row: Mapping[str, Any]) -> StoredConnection:
         values = {f.name: row[f.name] for f in dataclasses.fields(cls)}
+        require_texts(values, *_TEXTS)
         values["products"] = tuple(json.loads(row["products"]))
         values["sealed"] = SealedToken(text=row["sealed"])
         instant = row["obtained_at"]
@@ -231,6 +242,18 @@ class Connection:
         return answer
 
 
+#: The columns of a connection that are never empty of text.
+_TEXTS = (
+    *("connection_id", "customer_id", "client_id", "provider_id", "client_type"),
+    *("connection_type", "sealed", "attempt_id"),
+)
+
+
+def require_texts(values: Mapping[str, Any], *names: str) -> None:
+    """Raise TypeError or ValueError unless each of these is a text that can be encoded."""
+    "".join(values[name] for name in names).encode()
+
+
 def row_to_json(row: Row) -> str:
     """A row as one line of JSON, for storages and files without column types."""
     plain: dict[str, object] = {}
@@ -245,7 +268,7 @@ def row_to_json(row: Row) -> str:
 
 
 def row_from_json(text: str) -> Row:
-    """The row that `row_to_json` wrote. Raises ValueError on anything else."""
+    """The row that `row_to_json` wrote. Raises one of `UNREADABLE` on anything else."""
     row: Row = {}
     for name, value in json.loads(text).items():
         match value:

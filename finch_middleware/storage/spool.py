@@ -12,7 +12,7 @@ from pathlib import Path
 
 from finch_middleware.attempts import Attempt
 from finch_middleware.errors import SpoolUnavailable, StorageFault, StorageUnavailable
-from finch_middleware.records import StoredConnection, row_from_json, row_to_json
+from finch_middleware.records import UNREADABLE, StoredConnection, row_from_json, row_to_json
 from finch_middleware.storage.protocol import Storage
 
 logger = logging.getLogger("finch_middleware")
@@ -162,9 +162,7 @@ class Spool:
             entry = _entry_of(path.read_text(encoding="ascii"))
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
-            entry = None
-        except StorageUnavailable:  # a later version's record
+        except (OSError, *UNREADABLE, StorageUnavailable):
             entry = None
         # Under another name it would be settled again and again, and never removed.
         if entry is not None and entry.attempt.code_hash.hex() == path.stem:

@@ -11,6 +11,7 @@ from typing import TypeVar
 from finch_middleware.attempts import Attempt, AttemptState
 from finch_middleware.errors import ConfigurationError, StorageUnavailable
 from finch_middleware.records import (
+    UNREADABLE,
     Row,
     StoredConnection,
     connection_hash,
@@ -22,16 +23,27 @@ from finch_middleware.storage.precedence import can_forget, is_pending
 
 T = TypeVar("T")
 
-#: Indexes: codes of pending attempts by the end of their lease, codes of quarantined ones, codes
-#: of those that can be forgotten by their end, and connection hashes in the order of the scan.
+#: Indexes, each a sorted set: codes of pending attempts by the end of their lease, codes of
+#: quarantined ones, codes of those that can be forgotten by their end, and connection hashes in
+#: the order of the scan.
 PENDING, QUARANTINED, ENDED, CONNECTIONS = "pending", "quarantined", "ended", "connections"
+INDEXES = (PENDING, QUARANTINED, ENDED, CONNECTIONS)
 
-#: Carries out a `Plan`, unless a value has changed since the plan was made.
+#: Carries out a `Plan`, unless a value has changed since the plan was made. Redis undoes nothing
+#: of a script that fails, so each command is first run in a form that changes nothing: what it
+#: lacks (a right, memory, the type of a key) cannot change before the script ends.
 COMPARE_AND_WRITE = """
 local plan = cjson.decode(ARGV[1])
 for _, expected in ipairs(plan.expected) do
     if redis.call('GET', KEYS[expected[1]]) ~= expected[2] then
         return 0
+    end
+end
+for place, command in ipairs(plan.rehearsal) do
+    command[2] = KEYS[command[2]]
+    local reply = redis.pcall(unpack(command))
+    if type(reply) == 'table' and reply.err then
+        return {place, reply.err}
     end
 end
 for _, command in ipairs(plan.commands) do
@@ -41,6 +53,13 @@ end
 return 1
 """
 
+# Each command with arguments that change nothing: there is no such key, and no such member.
+_REHEARSALS: dict[str, tuple[str, ...]] = {
+    "SET": ("", "XX"),
+    "DEL": (),
+    "ZADD": ("XX", "0", ""),
+    "ZREM": ("",),
+}
 _OPTION = "accept_data_loss"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _END_OF_TIME = datetime.max.replace(tzinfo=UTC)
@@ -58,7 +77,10 @@ class Names:
         self._prefix = prefix
 
     def attempt(self, code_hash: bytes) -> str:
-        return f"{self._prefix}attempt:{code_hash.hex()}"
+        return self.attempt_of(code_hash.hex())
+
+    def attempt_of(self, code: str) -> str:
+        return f"{self._prefix}attempt:{code}"
 
     def flow(self, flow_hash: bytes) -> str:
         return f"{self._prefix}flow:{flow_hash.hex()}"
@@ -83,17 +105,44 @@ class Plan:
     Attributes:
         keys: Every key that it names; a cluster requires them.
         commands: The commands, each key as its place in `keys`, counted from one.
+        rehearsal: For each command, and each of its keys that has a type, one of the same kind
+            that changes nothing.
     """
 
     def __init__(self, names: Names) -> None:
         self.keys: list[str] = []
         self.commands: list[list[str | int]] = []
+        self.rehearsal: list[list[str | int]] = []
         self._expected: list[tuple[int, str | bool]] = []
         self._names = names
 
     def as_json(self) -> str:
         """The plan as the script reads it."""
-        return json.dumps({"expected": self._expected, "commands": self.commands})
+        parts = {"expected": self._expected, "rehearsal": self.rehearsal, "commands": self.commands}
+        return json.dumps(parts)
+
+    def rehearsed(self, place: int) -> tuple[str, str]:
+        """The command at that place in the rehearsal, counted from one, and its key."""
+        command, key, *_ = self.rehearsal[place - 1]
+        return str(command), self.keys[int(key) - 1]
+
+    def rehearse_index(self, key: str) -> Plan:
+        """Rehearse everything that a change of that index needs."""
+        for command in _REHEARSALS:
+            self._rehearse(command, key)
+        return self
+
+    def put_trial(self, key: str, value: str, *, member: str) -> Plan:
+        """Write a record and an index that only `drop_trial` removes; the record expires."""
+        self._do("SET", key, value, "PX", "60000")
+        self._do("ZADD", self._names.index("trial"), "0", member)
+        return self
+
+    def drop_trial(self, key: str, *, member: str) -> Plan:
+        """Remove what `put_trial` wrote."""
+        self._do("DEL", key)
+        self._do("ZREM", self._names.index("trial"), member)
+        return self
 
     def expect(self, key: str, value: str | None) -> None:
         """Carry out the plan only if *key* has *value*; None: if there is no such key."""
@@ -112,7 +161,7 @@ class Plan:
         ended = can_forget(attempt, settled_before=_END_OF_TIME)
         self._file(ENDED, code, at=attempt.settled_at if ended else None)
         held = attempt.state is AttemptState.QUARANTINED
-        self._do("SADD" if held else "SREM", self._names.index(QUARANTINED), code)
+        self._file(QUARANTINED, code, at=attempt.claimed_at if held else None)
 
     def drop_attempt(self, attempt: Attempt) -> None:
         """Remove the attempt, its flow and its place in the indexes."""
@@ -130,11 +179,11 @@ class Plan:
         hashed = connection_hash(connection.connection_id).hex()
         self._do("SET", self._names.connection_of(hashed), row_to_json(connection.as_row()))
         if over is not None and over.customer_id != connection.customer_id:
-            self._do("SREM", self._names.customer(over.customer_id), hashed)
+            self._do("ZREM", self._names.customer(over.customer_id), hashed)
         if connection.has_ended:
             self._do("ZREM", self._names.index(CONNECTIONS), hashed)
             return
-        self._do("SADD", self._names.customer(connection.customer_id), hashed)
+        self._do("ZADD", self._names.customer(connection.customer_id), "0", hashed)
         self._do("ZADD", self._names.index(CONNECTIONS), "0", hashed)
 
     def _file(self, index: str, code: str, *, at: datetime | None) -> None:
@@ -144,19 +193,21 @@ class Plan:
             self._do("ZADD", self._names.index(index), str(microseconds(at)), code)
 
     def _do(self, command: str, key: str, *arguments: str) -> None:
+        self._rehearse(command, key)
         self.commands.append([command, self._place(key), *arguments])
+
+    def _rehearse(self, command: str, key: str) -> None:
+        # SET and DEL do not depend on what their key holds.
+        where = key if command in ("ZADD", "ZREM") else self._names.index("nothing")
+        rehearsed: list[str | int] = [command, self._place(where), *_REHEARSALS[command]]
+        if rehearsed not in self.rehearsal:
+            self.rehearsal.append(rehearsed)
 
     def _place(self, key: str) -> int:
         if key not in self.keys:
             self.keys.append(key)
         # Lua counts from one.
         return self.keys.index(key) + 1
-
-
-def text_of(value: bytes | str) -> str:
-    """The text of a value, which a client may or may not have decoded; ours are ASCII."""
-    # Other bytes become a text that is no row.
-    return value.decode("ascii", "replace") if isinstance(value, bytes) else value
 
 
 def attempt_in(value: str | None) -> Attempt | None:
@@ -170,7 +221,7 @@ def connection_in(value: str | None) -> StoredConnection | None:
 
 
 def _row(value: str) -> Row:
-    with suppress(ValueError, AttributeError):
+    with suppress(*UNREADABLE):
         return row_from_json(value)
     # Not inside the except block: the error beneath quotes the value.
     raise StorageUnavailable("unreadable")

@@ -17,7 +17,6 @@ from finch_middleware.storage.protocol import Storage
 from finch_middleware.storage.redis.storage import RedisStorage
 from finch_middleware.testing.sample_records import NOON, a_connection, an_attempt, key_of
 from finch_middleware.testing.storage_contract import StorageContract
-from tests.storage import servers
 from tests.storage.on_redis.conftest import Client
 from tests.storage.servers import Server
 
@@ -47,14 +46,14 @@ class TestRedis(StorageContract):
 @contextmanager
 def _unconfirmed(storage: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The script runs on the server, and its answer is lost."""
-    script = storage._script
+    script = storage._server._script
 
     def lose_the_answer(**given: Any) -> None:
         script(**given)
         raise ConnectionError
 
     with monkeypatch.context() as patch:
-        patch.setattr(storage, "_script", lose_the_answer)
+        patch.setattr(storage._server, "_script", lose_the_answer)
         yield
 
 
@@ -105,14 +104,6 @@ class TestCluster(StorageContract):
 def test_cluster_that_keeps_what_it_confirms_passes_the_check(redis_cluster: Server) -> None:
     with RedisCluster.from_url(redis_cluster.url) as client:
         RedisStorage(client).check()
-
-
-@pytest.fixture(scope="module")
-def cluster_of_two() -> Iterator[tuple[Server, Server]]:
-    for both in servers.served("redis_cluster", servers.redis_cluster_of_two):
-        if isinstance(both, Server):
-            pytest.skip("a cluster of somebody else's is not ours to set up badly")
-        yield both
 
 
 @pytest.mark.parametrize("careless", ["the owner", "the other"])
@@ -247,8 +238,9 @@ def _fill(storage: RedisStorage) -> None:
 def test_plan_that_came_too_late_is_made_anew(
     storage: RedisStorage, monkeypatch: pytest.MonkeyPatch, lost: int
 ) -> None:
-    answers, write = iter([False] * lost), storage._write
-    monkeypatch.setattr(storage, "_write", lambda plan: next(answers, True) and write(plan))
+    server = storage._server
+    answers, write = iter([False] * lost), server.write
+    monkeypatch.setattr(server, "write", lambda plan: next(answers, True) and write(plan))
 
     storage.settle(an_attempt(), a_connection())
 
@@ -258,7 +250,7 @@ def test_plan_that_came_too_late_is_made_anew(
 def test_plan_that_always_comes_too_late_is_given_up(
     storage: RedisStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage, "_write", lambda _: False)
+    monkeypatch.setattr(storage._server, "write", lambda _: False)
 
     for call in (storage.claim, storage.settle):
         with pytest.raises(StorageUnavailable) as refused:
@@ -272,7 +264,7 @@ def test_forget_leaves_what_owes_again_by_the_time_it_looks(
 ) -> None:
     storage.claim(an_attempt())
     codes = [key_of("code").hex(), key_of("gone").hex()]
-    monkeypatch.setattr(storage, "_due", lambda *_, **__: codes)
+    monkeypatch.setattr(storage._server, "before", lambda *_, **__: codes)
 
     assert storage.forget(settled_before=NOON.replace(year=2030)) == 0
     assert storage.attempt(key_of("code")) == an_attempt()

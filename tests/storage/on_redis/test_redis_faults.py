@@ -2,38 +2,24 @@
 
 from __future__ import annotations
 
-import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import pytest
 from redis import Redis
 
 from finch_middleware.attempts import AttemptState
 from finch_middleware.errors import ConfigurationError, SchemaMismatch, StorageUnavailable
-from finch_middleware.storage.redis import storage as module
+from finch_middleware.storage.redis import server as module
 from finch_middleware.storage.redis.storage import RedisStorage
 from finch_middleware.testing.sample_records import NOON, a_connection, an_attempt, key_of, sealed
-from tests.storage.on_redis.conftest import Client
+from tests.storage.on_redis.conftest import Client, setting, wait_until
 from tests.storage.servers import Server
 
 _PASSWORD = "canary"
 
 
 # Settings
-
-
-@contextmanager
-def _set(client: Client, name: str, value: str) -> Iterator[None]:
-    before = client.config_get(name)
-    client.config_set(name, value)
-    try:
-        yield
-    finally:
-        client.config_set(name, before[name])
-        # A log that was switched on again begins when the first copy of everything is written.
-        _wait_until(lambda: not client.info("persistence")["aof_rewrite_in_progress"])
 
 
 @pytest.mark.parametrize(
@@ -49,7 +35,7 @@ def _set(client: Client, name: str, value: str) -> Iterator[None]:
 def test_server_that_may_lose_a_token_is_refused(
     storage: RedisStorage, client: Client, name: str, value: str
 ) -> None:
-    with _set(client, name, value):
+    with setting(client, name, value):
         with pytest.raises(SchemaMismatch, match=f"set {name} .*accept_data_loss=True"):
             storage.check()
         with pytest.raises(StorageUnavailable) as refused:
@@ -64,7 +50,7 @@ def test_server_that_may_lose_a_token_is_taken_where_that_is_accepted(
 ) -> None:
     storage = RedisStorage(url, accept_data_loss=True)
 
-    with _set(client, "appendfsync", "everysec"):
+    with setting(client, "appendfsync", "everysec"):
         storage.check()
 
     storage.close()
@@ -76,7 +62,7 @@ def test_server_that_may_lose_a_token_is_taken_where_that_is_accepted(
 def test_url_may_say_that_a_loss_is_accepted(url: str, client: Client, query: str) -> None:
     storage = RedisStorage(f"{url}?{query}")
 
-    with _set(client, "appendfsync", "everysec"):
+    with setting(client, "appendfsync", "everysec"):
         storage.check()
 
     storage.close()
@@ -88,7 +74,7 @@ def test_url_that_says_no_to_a_loss_is_as_careful_as_one_that_says_nothing(
     storage = RedisStorage(f"{url}?accept_data_loss=false")
 
     with (
-        _set(client, "appendfsync", "everysec"),
+        setting(client, "appendfsync", "everysec"),
         pytest.raises(SchemaMismatch, match=r"\?accept_data_loss=true"),
     ):
         storage.check()
@@ -99,22 +85,6 @@ def test_url_that_says_no_to_a_loss_is_as_careful_as_one_that_says_nothing(
 def test_url_whose_option_is_neither_true_nor_false_is_refused(url: str) -> None:
     with pytest.raises(ConfigurationError, match="accept_data_loss is true or false"):
         RedisStorage(f"{url}?accept_data_loss=yes")
-
-
-@pytest.fixture
-def restricted(url: str, client: Client) -> Iterator[Callable[..., RedisStorage]]:
-    """Makes storages whose user has the rights given."""
-    opened: list[Client] = []
-
-    def restricted(*rights: str) -> RedisStorage:
-        client.execute_command("ACL", "SETUSER", "app", "on", ">secret", "~*", *rights)
-        opened.append(Redis.from_url(url, username="app", password="secret"))
-        return RedisStorage(opened[-1])
-
-    yield restricted
-    client.execute_command("ACL", "DELUSER", "app")
-    for each in opened:
-        each.close()
 
 
 def test_server_that_does_not_say_how_it_is_set_up_is_refused(
@@ -128,15 +98,6 @@ def test_server_that_does_not_say_how_it_is_set_up_is_refused(
 
 
 # Faults
-
-
-def test_user_without_rights_is_denied(restricted: Callable[..., RedisStorage]) -> None:
-    storage = restricted("+@read", "+config")
-
-    with pytest.raises(StorageUnavailable) as refused:
-        storage.check()
-
-    assert refused.value.reason == "denied"
 
 
 def test_wrong_password_is_denied(url: str) -> None:
@@ -155,7 +116,7 @@ def test_full_server_refuses_check_and_claim_and_keeps_what_it_has(
 ) -> None:
     storage.claim(an_attempt())
 
-    with _set(client, "maxmemory", "1"):
+    with setting(client, "maxmemory", "1"):
         with pytest.raises(StorageUnavailable) as at_check:
             storage.check()
         with pytest.raises(StorageUnavailable) as at_claim:
@@ -182,7 +143,7 @@ def test_server_without_its_replicas_is_unavailable(storage: RedisStorage, clien
     storage.check()
 
     with (
-        _set(client, "min-replicas-to-write", "1"),
+        setting(client, "min-replicas-to-write", "1"),
         pytest.raises(StorageUnavailable) as refused,
     ):
         storage.claim(an_attempt())
@@ -204,16 +165,9 @@ def test_server_that_does_not_answer_is_given_up(
     client.execute_command("CLIENT", "UNPAUSE")
     storage.close()
     # Nobody's late command may reach the next test.
-    _wait_until(lambda: len(client.client_list()) == 1)
+    wait_until(lambda: len(client.client_list()) == 1)
 
     assert refused.value.reason == "unavailable"
-
-
-def _wait_until(fact: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not fact():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_server_that_went_away_is_unavailable_until_it_is_back(

@@ -1,0 +1,281 @@
+"""One Redis server or cluster: what is asked of it, and what its errors mean."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any, TypeVar
+from uuid import uuid4
+
+import redis
+from redis import exceptions
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from finch_middleware.errors import ConfigurationError, SchemaMismatch, StorageUnavailable
+from finch_middleware.storage.redis.plan import COMPARE_AND_WRITE, INDEXES, PENDING, Names, Plan
+
+T = TypeVar("T")
+
+_PATIENCE_SECONDS = 3
+
+#: Records read in one round trip.
+_BATCH = 500
+
+_SETTINGS = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
+
+#: What the storage runs, as ``ACL SETUSER`` takes it.
+RIGHTS = (
+    "+get +mget +set +del +zadd +zrem +zrangebyscore +zrangebylex +evalsha +script|load +config|get"
+)
+
+_CLUSTER = "a node of a cluster does not hold our keys: pass RedisStorage(RedisCluster.from_url(…))"
+
+_REASONS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...] = (
+    (exceptions.ReadOnlyError, "read_only"),
+    (exceptions.OutOfMemoryError, "full"),
+    ((exceptions.AuthenticationError, exceptions.NoPermissionError), "denied"),
+    (exceptions.BusyLoadingError, "busy"),
+    (UnicodeError, "unstorable"),
+)
+#: By the first word of an error that the driver has no class for.
+_REASONS_BY_WORD = {
+    "BUSY": "busy",
+    "MISCONF": "io_error",
+    "NOREPLICAS": "unavailable",
+    "OOM": "full",
+    "READONLY": "read_only",
+    "WRONGTYPE": "schema_mismatch",
+}
+
+
+class Server:
+    """
+    The server or cluster behind one client, and our keys there.
+
+    Whatever the driver or the server's reply raises becomes a `StorageUnavailable`.
+    """
+
+    def __init__(self, client: Any, *, names: Names, trusted: bool) -> None:
+        # The client's methods are typed for both its synchronous and its asynchronous use.
+        self._client = client
+        self._names = names
+        self._trusted = trusted
+        self._tried = False
+        self._script = client.register_script(COMPARE_AND_WRITE)
+
+    def check(self) -> None:
+        """
+        Return when a plan could be carried out now. The first time, one is.
+
+        Raises:
+            SchemaMismatch: A setting, a right or another application's key prevents it.
+            StorageUnavailable: The server cannot be reached or written now.
+        """
+        self._require_durability()
+        try:
+            if self._tried:
+                self._require_written(self._rehearsal(INDEXES))
+            else:
+                self._try()
+                self._tried = True
+        except StorageUnavailable as fault:
+            if not fault.fix:
+                raise
+            fix = fault.fix
+        else:
+            return
+        raise SchemaMismatch(fix)
+
+    def settings(self) -> dict[str, str | None]:
+        """The settings that matter; None where the server does not show one."""
+        return {name: self._ask(partial(self._setting, name)) for name in _SETTINGS}
+
+    def write(self, plan: Plan) -> bool:
+        """Whether the plan was carried out, because every value was still as expected."""
+        self._require_ready()
+        result = self._ask(lambda: self._script(keys=plan.keys, args=[plan.as_json()]))
+        match result:
+            case 0 | 1:
+                return bool(result)
+            case [int(place), (bytes() | str()) as error] if 0 < place <= len(plan.rehearsal):
+                command, key = plan.rehearsed(place)
+                raise _refusal(_text(error), command=command, key=key)
+        raise StorageUnavailable("unavailable")
+
+    def get(self, key: str) -> str | None:
+        """The value of *key*; None where there is none."""
+        return self._ask(lambda: _text_or_none(self._client.get(key)))
+
+    def get_each(self, keys: Sequence[str]) -> Iterator[str | None]:
+        """The value of each key, read in batches; None where there is none."""
+        for start in range(0, len(keys), _BATCH):
+            yield from self._ask(partial(self._get_batch, keys[start : start + _BATCH]))
+
+    def members(self, key: str) -> list[str]:
+        """All members of the index at *key*."""
+        return self._ask(lambda: _texts(self._client.zrangebyscore(key, "-inf", "+inf")))
+
+    def before(self, score: int, *, index: str, limit: int = -1) -> list[str]:
+        """The members of that index with a lower score; all, or the first *limit*."""
+        key, end = self._names.index(index), f"({score}"
+        return self._ask(
+            lambda: _texts(self._client.zrangebyscore(key, "-inf", end, start=0, num=limit))
+        )
+
+    def behind(self, start: str, *, index: str, limit: int) -> list[str]:
+        """
+        The next members of that index in their order; all have one score.
+
+        Args:
+            start: ``-``, or ``(`` and a member.
+        """
+        key = self._names.index(index)
+        found = self._ask(
+            lambda: _texts(self._client.zrangebylex(key, start, "+", start=0, num=limit))
+        )
+        # A server that repeats itself must not make a scan endless.
+        if any(member <= start[1:] for member in found):
+            raise StorageUnavailable("unavailable")
+        return found
+
+    def _get_batch(self, keys: Sequence[str]) -> list[str | None]:
+        values = [_text_or_none(each) for each in self._client.mget(keys)]
+        if len(values) != len(keys):
+            raise ValueError("not the values of these keys")
+        return values
+
+    def _try(self) -> None:
+        """Write, read back and remove, with every command that the storage uses."""
+        for index in INDEXES:
+            # One by one: an index that belongs to somebody else is named.
+            self._require_written(self._rehearsal([index]))
+            self.before(0, index=index, limit=1)
+        name = uuid4().hex
+        key, value = self._names.index(f"trial:{name}"), '{"text":"\\u00e9\\ud83d\\udc69"}'
+        self._require_written(Plan(self._names).put_trial(key, value, member=name))
+        try:
+            values = [self.get(key), *self.get_each([key])]
+            members = self.behind("-", index="trial", limit=-1)
+        finally:
+            self._require_written(Plan(self._names).drop_trial(key, member=name))
+        if values != [value, value] or name not in members:
+            raise StorageUnavailable(
+                "unavailable", fix="this Redis does not return what was written: check its proxy"
+            )
+
+    def _rehearsal(self, indexes: Iterable[str]) -> Plan:
+        plan = Plan(self._names)
+        for index in indexes:
+            plan.rehearse_index(self._names.index(index))
+        return plan
+
+    def _require_written(self, plan: Plan) -> None:
+        if not self.write(plan):
+            raise StorageUnavailable("busy")
+
+    def _require_ready(self) -> None:
+        try:
+            return self._require_durability()
+        except SchemaMismatch:
+            pass
+        raise StorageUnavailable("schema_mismatch")
+
+    def _require_durability(self) -> None:
+        """Once per process: whether the server keeps what it confirms."""
+        if self._trusted:
+            return
+        for setting, wanted in _SETTINGS.items():
+            if self._ask(partial(self._setting, setting)) != wanted:
+                raise SchemaMismatch(
+                    f"this Redis may lose a committed token: set {setting} {wanted}, "
+                    f"or accept it with ?accept_data_loss=true in the URL, "
+                    f"or RedisStorage(..., accept_data_loss=True)"
+                )
+        self._trusted = True
+
+    def _setting(self, name: str) -> str | None:
+        """The setting of the node that holds our keys: each node of a cluster has its own."""
+        owner_of = getattr(self._client, "get_node_from_key", None)
+        where = {"target_nodes": owner_of(self._names.index(PENDING))} if owner_of else {}
+        try:
+            answer = self._client.config_get(name, **where)
+        except exceptions.ResponseError:
+            # A hosted Redis does not show its settings.
+            return None
+        return next((_text(value) for value in answer.values()), None)
+
+    def _ask(self, question: Callable[[], T]) -> T:
+        try:
+            return question()
+        except Exception as error:  # a server may reply with anything, and the driver raise it
+            fault = _fault(error)
+        # Not inside the except block: the driver's error may repeat the command.
+        raise fault
+
+
+def open_client(url: str) -> redis.Redis:
+    """
+    A client of our own.
+
+    Raises:
+        ConfigurationError: The URL cannot be parsed.
+    """
+    with suppress(ValueError):
+        return redis.Redis.from_url(
+            url,
+            socket_timeout=_PATIENCE_SECONDS,
+            socket_connect_timeout=_PATIENCE_SECONDS,
+            # Without a retry: a write may have been carried out although its reply was lost.
+            retry=Retry(NoBackoff(), 0),
+        )
+    # The library's own message contains the URL with its password.
+    raise ConfigurationError(
+        ["The storage URL cannot be parsed: write redis://user:password@host:6379/0."]
+    )
+
+
+def _text(value: object) -> str:
+    """A value's text, which a client may or may not have decoded; ours are ASCII."""
+    if isinstance(value, bytes):
+        # Other bytes become a text that is no row.
+        return value.decode("ascii", "replace")
+    if not isinstance(value, str):
+        raise TypeError("neither bytes nor text")
+    return value
+
+
+def _text_or_none(value: object) -> str | None:
+    return None if value is None else _text(value)
+
+
+def _texts(values: Iterable[object]) -> list[str]:
+    return [_text(each) for each in values]
+
+
+def _fault(error: Exception) -> StorageUnavailable:
+    if isinstance(error, (exceptions.MovedError, exceptions.AskError)):
+        return StorageUnavailable("unavailable", fix=_CLUSTER)
+    if isinstance(error, exceptions.NoPermissionError):
+        return StorageUnavailable("denied", fix=_rights("every command"))
+    for kind, reason in _REASONS:
+        if isinstance(error, kind):
+            return StorageUnavailable(reason)
+    word = str(error).partition(" ")[0] if isinstance(error, exceptions.ResponseError) else ""
+    return StorageUnavailable(_REASONS_BY_WORD.get(word, "unavailable"))
+
+
+def _refusal(text: str, *, command: str, key: str) -> StorageUnavailable:
+    """What it means that *command* failed, without an effect yet, on *key*."""
+    word = text.lstrip("-").partition(" ")[0]
+    if word == "WRONGTYPE":
+        fix = f"the key {key} is somebody else's: remove it, or choose another prefix"
+        return StorageUnavailable("schema_mismatch", fix=fix)
+    if word in _REASONS_BY_WORD:
+        return StorageUnavailable(_REASONS_BY_WORD[word])
+    return StorageUnavailable("denied", fix=_rights(command))
+
+
+def _rights(command: str) -> str:
+    return f"this Redis does not run {command} for us: grant its user ~<prefix>* {RIGHTS}"
