@@ -6,9 +6,15 @@ import ctypes
 import signal
 import socket
 import subprocess
+import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from random import SystemRandom
+from typing import IO
+
+ROOT = Path(__file__).parents[1]
 
 #: Below the range from which a kernel takes the ports of outgoing connections and of port 0.
 _PORTS = range(10_000, 32_000)
@@ -20,6 +26,39 @@ def end_with_parent() -> None:
     """For `preexec_fn`: a killed test run leaves no such process behind. Linux alone has it."""
     if _PRCTL is not None:
         _PRCTL(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+
+
+@contextmanager
+def started(
+    command: Sequence[str], *, env: Mapping[str, str], log: IO[bytes], cwd: Path = ROOT
+) -> Iterator[subprocess.Popen[bytes]]:
+    """*command* as a process that writes to *log*, until the `with` block ends."""
+    process = subprocess.Popen(
+        command,
+        cwd=cwd,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        preexec_fn=end_with_parent,
+    )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@contextmanager
+def listening(
+    command: Sequence[str], *, port: int, env: Mapping[str, str], cwd: Path = ROOT
+) -> Iterator[None]:
+    """*command* as a process that accepts connections on *port*, until the block ends."""
+    with tempfile.TemporaryFile() as log, started(command, env=env, log=log, cwd=cwd) as process:
+        if not answers(port, process):
+            log.seek(0)
+            raise AssertionError(f"{command} did not start:\n{log.read().decode()}")
+        yield
 
 
 def answers(port: int, process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> bool:

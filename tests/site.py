@@ -51,6 +51,18 @@ def options_for(fake: FakeFinch, redirect_uri: str, **changes: Any) -> dict[str,
     }
 
 
+def environment_for(fake: FakeFinch, redirect_uri: str, **more: str) -> dict[str, str]:
+    """The environment of an application that talks to this fake, with `FINCH_` and *more*."""
+    return {
+        "FINCH_CLIENT_ID": fake.client_id,
+        "FINCH_CLIENT_SECRET": fake.client_secret,
+        "FINCH_REDIRECT_URI": redirect_uri,
+        "FINCH_API_URL": fake.api_url,
+        "FINCH_CONNECT_ORIGIN": fake.connect_origin,
+        **{f"FINCH_{name.upper()}": value for name, value in more.items()},
+    }
+
+
 class Site:
     """
     A little application with the middleware around it, on a free port of this machine.

@@ -18,7 +18,7 @@ from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.faulty_storage import FaultyStorage
 from tests.left_behind import left_behind, quarantined, spooled, standing
-from tests.site import KEY, Site
+from tests.site import KEY, Site, environment_for
 from tests.story.oracle import tokens_of
 
 NO_COMPONENT = "a text"
@@ -52,17 +52,9 @@ def command_line(
     fake: FakeFinch, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Result]:
     """Runs a command with the settings of the site in the environment."""
-    settings = {
-        "FINCH_CLIENT_ID": fake.client_id,
-        "FINCH_CLIENT_SECRET": fake.client_secret,
-        "FINCH_REDIRECT_URI": "http://localhost/finch/callback",
-        "FINCH_PRODUCTS": "company directory",
-        "FINCH_STORAGE_URL": url,
-        "FINCH_SPOOL": str(tmp_path / "spool"),
-        "FINCH_KEY": KEY,
-        "FINCH_API_URL": fake.api_url,
-        "FINCH_CONNECT_ORIGIN": fake.connect_origin,
-    }
+    more = {"products": "company directory", "storage_url": url, "key": KEY}
+    spool = str(tmp_path / "spool")
+    settings = environment_for(fake, "http://localhost/finch/callback", spool=spool, **more)
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     return lambda command, *given: CliRunner().invoke(command, given, catch_exceptions=False)

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import threading
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from finch_middleware.testing.rows import add_connection
 from finch_middleware.testing.sample_records import NOON, a_connection, an_attempt
 from tests.faulty_storage import FaultyStorage
 from tests.site import CALLBACK, Browser, Site
-from tests.storage import servers
+from tests.storages import SERVERS, options_of
 from tests.worker_processes import workers_of
 
 OLD, NEW = new_key("k0"), new_key("k1")
@@ -304,17 +304,12 @@ def test_workers_of_both_settings_finish_what_the_other_began(
 # While others write
 
 
-@pytest.fixture(params=["sqlite", "postgresql", "mysql", "redis"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/finch.db"
-        return
-    for server in servers.served(request.param, getattr(servers, request.param)):
-        yield server.url
-
-
+@pytest.mark.parametrize("kind", ["sqlite", *SERVERS])
 @pytest.mark.full
-def test_no_read_fails_and_no_update_is_lost_while_four_processes_write(url: str) -> None:
+def test_no_read_fails_and_no_update_is_lost_while_four_processes_write(
+    request: pytest.FixtureRequest, tmp_path: Path, kind: str
+) -> None:
+    url = options_of(kind, request=request, folder=tmp_path)["storage"]
     before = set(threading.enumerate())
 
     trial: Trial = tried(url, rows=600, writers=4)

@@ -9,12 +9,12 @@ import pytest
 from tests.browser.kit import (
     ARGUMENTS,
     Missing,
-    certificate,
     chromium_path,
     packages,
     skip,
     sync_api,
 )
+from tests.odd_server import authority
 
 if TYPE_CHECKING:
     import playwright.sync_api as playwright
@@ -69,6 +69,7 @@ def npm() -> Path:
 
 
 @pytest.fixture(scope="session")
-def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A certificate and its key."""
-    return certificate(tmp_path_factory.mktemp("tls"))
+def tls() -> tuple[Path, Path]:
+    """A certificate and its key, in one file."""
+    file = authority().certificate("localhost")
+    return file, file

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
 import importlib
-import ipaddress
 import os
 import shutil
 import subprocess
@@ -12,10 +10,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 ARGUMENTS = (
     "--no-sandbox",
@@ -84,33 +78,3 @@ def packages() -> Path:
         raise Missing(f"npm cannot install {', '.join(PACKAGES)}") from None
     (folder / "complete").touch()
     return folder / "node_modules"
-
-
-def certificate(folder: Path) -> tuple[Path, Path]:
-    """A certificate for localhost and the names of `ARGUMENTS`, signed by itself, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    names = [x509.DNSName(each) for each in ("localhost", "*.example.test", "*.evil.test")]
-    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([*names, address]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    certificate_file, key_file = folder / "certificate.pem", folder / "key.pem"
-    certificate_file.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    key_file.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    return certificate_file, key_file

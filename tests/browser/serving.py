@@ -6,9 +6,7 @@ import os
 import select
 import socket
 import ssl
-import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -18,13 +16,12 @@ from typing import TYPE_CHECKING
 from werkzeug.serving import make_server
 
 from finch_middleware.testing.fake_finch import FakeFinch
-from tests.processes import answers, end_with_parent, free_port
+from tests.processes import ROOT, free_port, listening
 from tests.site import Quiet
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
-ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 
 #: The arguments of python, in the folder of examples.
@@ -147,21 +144,6 @@ def _process(
     kept = {key: value for key, value in os.environ.items() if not key.startswith("FINCH_")}
     paths = os.pathsep.join([str(EXAMPLES), str(ROOT)])
     ours = {"PORT": str(port), "FINCH_API_URL": fake.api_url, "PYTHONPATH": paths}
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(
-            [sys.executable, *COMMANDS[name]],
-            cwd=EXAMPLES,
-            env={**kept, **ours, **environ},
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            preexec_fn=end_with_parent,
-        )
-        try:
-            if not answers(port, process):
-                log.seek(0)
-                raise AssertionError(f"{name} did not start:\n{log.read().decode()}")
-            yield
-        finally:
-            process.terminate()
-            process.wait()
+    command = [sys.executable, *COMMANDS[name]]
+    with listening(command, port=port, cwd=EXAMPLES, env={**kept, **ours, **environ}):
+        yield

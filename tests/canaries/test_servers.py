@@ -12,11 +12,11 @@ from redis import Redis
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
-from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 from tests.canaries.planted import SECRET
 from tests.canaries.scenarios import ALL
 from tests.canaries.scene import Scene
 from tests.storage import servers
+from tests.storages import emptied
 
 pytestmark = pytest.mark.full
 
@@ -49,10 +49,6 @@ def server(request: pytest.FixtureRequest) -> Iterator[servers.Server]:
     for each in servers.served(request.param, _KINDS[request.param]):
         if not each.writes:
             pytest.skip("not our server to look into")
-        if not each.url.startswith("unix:"):
-            storage = SQLAlchemyStorage(each.url)
-            storage.create_tables()
-            storage.close()
         yield each
 
 
@@ -60,24 +56,10 @@ def server(request: pytest.FixtureRequest) -> Iterator[servers.Server]:
 def scene(
     server: servers.Server, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> Iterator[Scene]:
-    _empty(server.url)
+    emptied(server.url)
     with Scene(tmp_path, server=server, printed=lambda: "".join(capfd.readouterr())) as scene:
         yield scene
         scene.storage.real.close()  # type: ignore[attr-defined]  # every storage of a server has it
-
-
-def _empty(url: str) -> None:
-    if url.startswith("unix:"):
-        with Redis.from_url(url) as client:
-            client.flushdb()
-        return
-    engine = create_engine(url, poolclass=NullPool)
-    storage = SQLAlchemyStorage(url)
-    with engine.begin() as connection:
-        for table in storage.metadata.sorted_tables:
-            connection.execute(table.delete())
-    storage.close()
-    engine.dispose()
 
 
 @pytest.mark.parametrize("name", _SCENARIOS)

@@ -18,7 +18,7 @@ import pytest
 from finch_middleware.crypto.keys import new_key
 from finch_middleware.testing.fake_finch import FakeFinch
 from tests.examples.browser import Browser
-from tests.processes import end_with_parent, free_port
+from tests.processes import free_port, started
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -91,20 +91,9 @@ def running(name: str, **variables: str) -> Iterator[Running]:
     others = {k: v for k, v in os.environ.items() if not k.startswith("FINCH_")}
     settings = {"PORT": str(free_port()), "PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": _WARNINGS}
     with FakeFinch() as fake, tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(
-            [sys.executable, *arguments],
-            cwd=EXAMPLES,
-            env=others | settings | variables | (_finch(fake) if variables else {}),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            preexec_fn=end_with_parent,
-        )
-        try:
+        env = others | settings | variables | (_finch(fake) if variables else {})
+        with started([sys.executable, *arguments], cwd=EXAMPLES, env=env, log=log) as process:
             yield Running(name, fake=fake, process=process, log=log)
-        finally:
-            process.terminate()
-            process.wait()
 
 
 def _finch(fake: FakeFinch) -> dict[str, str]:

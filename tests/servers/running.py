@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,10 +11,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from finch_middleware.testing.fake_finch import FakeFinch
-from tests.processes import answers, end_with_parent, free_port
+from tests.processes import ROOT, free_port, listening
 from tests.servers.application import CALLBACK
+from tests.site import environment_for
 
-ROOT = Path(__file__).parents[2]
 WSGI = "tests.servers.application:application"
 ASGI = "tests.servers.application:asgi_application"
 
@@ -89,24 +87,10 @@ def running(name: str, *, origin: str | None = None, path: str = CALLBACK) -> It
         raise Absent(f"{name} is not installed; pip install {source}")
     port = free_port()
     outside = (origin or "http://localhost:{port}").format(port=port)
-    with FakeFinch() as fake, tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(
-            _command(command, port=port),
-            cwd=ROOT,
-            env={**os.environ, **_environment(fake, redirect_uri=outside + path)},
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            preexec_fn=end_with_parent,
-        )
-        try:
-            if not answers(port, process):
-                log.seek(0)
-                raise AssertionError(f"{name} did not start:\n{log.read().decode()}")
+    with FakeFinch() as fake:
+        env = {**os.environ, **_environment(fake, redirect_uri=outside + path)}
+        with listening(_command(command, port=port), port=port, env=env):
             yield Reached(f"http://localhost:{port}", fake)
-        finally:
-            process.terminate()
-            process.wait()
 
 
 def _command(command: Sequence[str], *, port: int) -> list[str]:
@@ -116,13 +100,9 @@ def _command(command: Sequence[str], *, port: int) -> list[str]:
 
 def _environment(fake: FakeFinch, *, redirect_uri: str) -> dict[str, str]:
     return {
-        "FINCH_CLIENT_ID": fake.client_id,
-        "FINCH_CLIENT_SECRET": fake.client_secret,
-        "FINCH_REDIRECT_URI": redirect_uri,
+        **environment_for(fake, redirect_uri),
         "FINCH_CALLBACK_PATH": CALLBACK,
-        "FINCH_API_URL": fake.api_url,
-        "FINCH_CONNECT_ORIGIN": fake.connect_origin,
         "PYTHONPATH": str(ROOT),
-        # Some servers' own code warns; what ours does is watched in the other tests.
+        # Some servers' own code warns; other tests turn the warnings of ours into errors.
         "PYTHONWARNINGS": "default",
     }

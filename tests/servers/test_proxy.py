@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser.kit import certificate
+from tests.odd_server import authority
 from tests.processes import answers, end_with_parent, free_port
 from tests.required import absent
 from tests.servers.application import BEGIN, CALLBACK
@@ -43,10 +43,11 @@ def manual(*, port: int, upstream: str, folder: Path) -> str:
     """The manual's lines for nginx, with this test's ports and files."""
     found = re.search(r"```nginx\n(.*?)```", MANUAL.read_text(), re.DOTALL)
     assert found is not None
+    file = str(authority().certificate("localhost"))
     own = {
         "listen 443": f"listen 127.0.0.1:{port}",
-        "/etc/ssl/app.pem": str(folder / "certificate.pem"),
-        "/etc/ssl/app.key": str(folder / "key.pem"),
+        "/etc/ssl/app.pem": file,
+        "/etc/ssl/app.key": file,
         "/var/log/nginx": str(folder),
         "http://127.0.0.1:8000": upstream,
     }
@@ -91,7 +92,6 @@ def folder_and_site(
     """The proxy's folder, and the application as browsers reach it: who strips the prefix?"""
     if shutil.which("nginx") is None:
         absent("servers", "nginx is not installed; apt-get install nginx")
-    certificate(tmp_path)
     port = free_port()
     outside = f"https://localhost:{port}"
     stripping = request.param == "by nginx"

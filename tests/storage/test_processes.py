@@ -3,44 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from redis import Redis
 
-from finch_middleware.storage.redis.storage import RedisStorage
-from finch_middleware.storage.sql.storage import SQLAlchemyStorage
+from finch_middleware.storage.open import open_storage
 from finch_middleware.testing.sample_records import an_attempt, key_of
+from tests.storages import SERVERS, options_of
 
 
-@pytest.fixture(params=["sqlite", "postgresql", "mysql", "redis"])
-def url(request: pytest.FixtureRequest, tmp_path: Path, make_empty: Callable[[str], str]) -> str:
+@pytest.fixture(params=["sqlite", *SERVERS])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
     """An empty storage of each kind in turn."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/finch.db"
-    url: str = request.getfixturevalue(request.param).url
-    if request.param != "redis":
-        return make_empty(url)
-    with Redis.from_url(url) as client:
-        client.flushdb()
-    return url
-
-
-def _opened(url: str) -> SQLAlchemyStorage | RedisStorage:
-    return SQLAlchemyStorage(url) if "+" in url or "sqlite" in url else RedisStorage(url)
-
-
-@pytest.fixture
-def storage(url: str) -> Iterator[SQLAlchemyStorage | RedisStorage]:
-    storage = _opened(url)
+    url = options_of(request.param, request=request, folder=tmp_path)["storage"]
+    storage: Any = open_storage(url)
     yield storage
     storage.close()
 
 
-def test_forked_child_leaves_the_connections_of_its_parent_alone(
-    storage: SQLAlchemyStorage | RedisStorage,
-) -> None:
+def test_forked_child_leaves_the_connections_of_its_parent_alone(storage: Any) -> None:
     storage.claim(an_attempt("parent"))
 
     child = os.fork()

@@ -5,12 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
-import socket
 import ssl
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +18,8 @@ from urllib.request import urlopen
 from finch_middleware import FinchConnect
 from finch_middleware.testing.fake_finch import FakeFinch
 from tests.odd_server import authority
-from tests.site import CALLBACK, KEY
+from tests.processes import answers, free_port, started
+from tests.site import CALLBACK, KEY, environment_for
 
 _PATIENCE_SECONDS = 60
 
@@ -75,46 +73,26 @@ def workers(
     fake: FakeFinch, folder: Path, *, arguments: list[str], url: str | None = None
 ) -> Iterator[Workers]:
     """Gunicorn with *arguments*, on a free port, until the block ends; on SQLite, or on *url*."""
-    with socket.create_server(("127.0.0.1", 0)) as reserved:
-        port = reserved.getsockname()[1]
+    port = free_port()
     origin = f"http://localhost:{port}"
+    url = url or f"sqlite:///{folder}/finch.db"
+    more = {"products": "company,directory", "storage_url": url, "key": KEY}
     environment = {
         **os.environ,
-        "FINCH_CLIENT_ID": fake.client_id,
-        "FINCH_CLIENT_SECRET": fake.client_secret,
-        "FINCH_REDIRECT_URI": origin + CALLBACK,
-        "FINCH_PRODUCTS": "company,directory",
-        "FINCH_STORAGE_URL": url or f"sqlite:///{folder}/finch.db",
-        "FINCH_SPOOL": str(folder / "spool"),
-        "FINCH_KEY": KEY,
-        "FINCH_API_URL": fake.api_url,
-        "FINCH_CONNECT_ORIGIN": fake.connect_origin,
+        **environment_for(fake, origin + CALLBACK, spool=str(folder / "spool"), **more),
         "THREATS_CA": str(authority().bundle),
         "THREATS_FOLDER": str(folder),
     }
     command = [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}", *arguments]
     command += ["--worker-tmp-dir", str(folder), "tests.threats.forked_app:app"]
-    with open(folder / "errors", "wb") as log:
-        process = subprocess.Popen(
-            command, env=environment, cwd=Path(__file__).parents[2], stdout=log, stderr=log
-        )
-    try:
-        _await(port, process)
+    with (
+        open(folder / "errors", "wb") as log,
+        started(command, env=environment, log=log) as process,
+    ):
+        assert answers(port, process), "gunicorn does not answer"
         finch = FinchConnect.from_env(environment)
         yield Workers(origin=origin, folder=folder, finch=finch, process=process)
         getattr(finch.storage, "close", lambda: None)()
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(_PATIENCE_SECONDS)
-
-
-def _await(port: int, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + _PATIENCE_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-            return
-        time.sleep(0.05)
-    raise RuntimeError("gunicorn does not answer")
 
 
 def path_of(address: str) -> str:
