@@ -217,7 +217,7 @@ def test_the_pytest_snippets_pass_as_they_stand(pytester: pytest.Pytester) -> No
 
 
 def test_the_overview_leads_to_every_page() -> None:
-    linked = set(re.findall(r"\]\((\w+\.md)\)", page("index")))
+    linked = set(re.findall(r"\]\(([\w-]+\.md)\)", page("index")))
 
     assert {path.name for path in DOCS.glob("*.md")} == linked | {"index.md"}
 

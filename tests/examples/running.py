@@ -35,8 +35,12 @@ COMMANDS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     "embedded": (["embedded/app.py"], ["flask"]),
 }
 
-# WebOb imports the standard library's old cgi module.
-_WARNINGS = "error,ignore:'cgi' is deprecated:DeprecationWarning"
+# WebOb imports the standard library's old cgi module, and Pyramid pkg_resources.
+_WARNINGS = (
+    "error,ignore:'cgi' is deprecated:DeprecationWarning,"
+    "ignore:pkg_resources is deprecated as an API:UserWarning,"
+    "ignore:Deprecated call to `pkg_resources:DeprecationWarning"
+)
 _ADDRESS = re.compile(r"(http://localhost:\d+)")
 
 
