@@ -446,6 +446,20 @@ def test_a_callback_request_is_taken_as_it_is() -> None:
     assert request.environ == {}
 
 
+def test_a_starlette_request_is_read_except_its_body() -> None:
+    requests = pytest.importorskip("starlette.requests")
+    headers = [(b"cookie", b"a=1"), (b"cookie", b"b=2"), (b"accept", b"text/html")]
+    scope = {"type": "http", "method": "GET", "path": "/cb", "headers": headers}
+
+    read = CallbackRequest.of(requests.Request({**scope, "query_string": QUERY.encode()}))
+
+    assert (read.method, read.query_string) == ("GET", QUERY)
+    assert list(read.cookies()) == [("a", "1"), ("b", "2")]
+    assert parse_callback(read).code is not None
+    with pytest.raises(UsageError, match="cannot read a HTTPConnection as a request"):
+        CallbackRequest.of(requests.HTTPConnection({"type": "websocket", "headers": []}))
+
+
 @pytest.mark.parametrize("odd", [None, "request", {}, {"PATH_INFO": "/"}, object(), 5], ids=steady)
 def test_what_is_no_request_is_an_error_of_the_caller(odd: object) -> None:
     with pytest.raises(UsageError):
