@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import re
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
 
 from finch_middleware.config.customers import require_text
 from finch_middleware.crypto.vault import Vault
-from finch_middleware.errors import StorageUnavailable
+from finch_middleware.errors import (
+    CannotOpen,
+    FinchRefused,
+    FinchUnavailable,
+    StorageUnavailable,
+    UsageError,
+)
 from finch_middleware.finch.client import FinchClient
+from finch_middleware.finch.responses import read_state
 from finch_middleware.records import Connection, StoredConnection
 from finch_middleware.secret import Secret
 from finch_middleware.storage.protocol import Storage
@@ -19,10 +27,32 @@ from finch_middleware.storage.protocol import Storage
 DEADLINE = timedelta(seconds=10)
 # A row that changes during each of these tries is being rewritten in a loop elsewhere.
 _TRIES = 5
-_WORD = re.compile(r"[a-z_]{1,64}")
+_BATCH = 500
+# Finch's limit is 1,000 requests in 300 seconds.
+_MOST_PER_SECOND = 3.0
 
 #: How `Connections.disconnect` ended.
 Disconnection = Literal["ended", "ended_before", "renewed"]
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshedSoFar:
+    """
+    How far `Connections.refresh_stale` has come.
+
+    Attributes:
+        asked: How many connections it has asked about.
+        results: How many of them have each status, or ended with each error's `code`.
+    """
+
+    asked: int = 0
+    results: Mapping[str, int] = field(default_factory=dict)
+
+    def after(self, result: str | None) -> RefreshedSoFar:
+        """The same, one connection later."""
+        name = result or "unknown"
+        results = {**self.results, name: self.results.get(name, 0) + 1}
+        return RefreshedSoFar(asked=self.asked + 1, results=results)
 
 
 class Connections:
@@ -68,14 +98,16 @@ class Connections:
 
     def refresh(self, connection_id: str, *, customer_id: str) -> Connection | None:
         """
-        That connection with Finch's current `status`, stored; None as for `get`.
+        That connection with what Finch reports now, stored; None as for `get`.
 
-        ``connected``, ``pending``, ``processing``, ``reauth``, ``disconnected`` and others:
-        Finch may add words. Source: Finch, ``GET /introspect``.
+        `status`, `status_message`, `synced_at` and `entities`. The status is ``connected``,
+        ``pending``, ``processing``, ``reauth``, ``disconnected`` and others: Finch may add
+        words. Source: Finch, ``GET /introspect``.
 
         Raises:
             UsageError: An id is not text.
-            FinchRefused: Finch does not take the token (any more).
+            FinchRefused: Finch does not accept the token (any longer). A token that needs a new
+                login is no error: the status is then ``reauth``.
             FinchUnavailable: Finch did not answer; nothing was changed.
             CannotOpen: The row was altered, or its key is not available.
             StorageUnavailable: The storage did not confirm.
@@ -84,11 +116,67 @@ class Connections:
             row = self._row(connection_id, customer_id)
             if row is None:
                 return None
-            introspection = self._client.introspect(self._token(row), within=DEADLINE)
-            renewed = dataclasses.replace(row, status=_status(introspection) or row.status)
+            renewed = self._asked(row)
             if self._storage.swap(row, renewed):
                 return self._connection(renewed)
         raise StorageUnavailable("busy")
+
+    def refresh_stale(
+        self, *, older_than: timedelta, per_second: float = 1.0
+    ) -> Iterator[RefreshedSoFar]:
+        """
+        `refresh` every connection that was not asked about for so long; for a timer.
+
+        Webhooks get lost, so a timer finds what they should have reported. Yields after each
+        connection that it asks about. Finch allows 1,000 requests in five minutes from one
+        address, and blocks the address for an hour after that: *per_second* is the share that
+        this takes. Connections that cannot be asked about are counted, and the next follows.
+
+        Raises:
+            UsageError: An argument is out of bounds.
+            FinchUnavailable: With the reason ``throttled``: Finch asks everybody here to wait.
+            StorageUnavailable: The storage did not answer.
+        """
+        if not isinstance(older_than, timedelta) or older_than < timedelta(0):
+            raise UsageError("older_than must be a timedelta that is not negative")
+        if not 0 < per_second <= _MOST_PER_SECOND:
+            raise UsageError(f"per_second must be above 0 and at most {_MOST_PER_SECOND}")
+        return self._refreshes(self._clock() - older_than, pause=1 / per_second)
+
+    def _refreshes(self, stale_before: datetime, *, pause: float) -> Iterator[RefreshedSoFar]:
+        so_far = RefreshedSoFar()
+        for row in self._stale(stale_before):
+            if so_far.asked:
+                time.sleep(pause)
+            try:
+                known = self.refresh(row.connection_id, customer_id=row.customer_id)
+            except (FinchRefused, FinchUnavailable, CannotOpen) as fault:
+                if getattr(fault, "reason", "") == "throttled":
+                    raise
+                so_far = so_far.after(fault.code)
+            else:
+                so_far = so_far.after(known.status if known is not None else None)
+            yield so_far
+
+    def _stale(self, before: datetime) -> Iterator[StoredConnection]:
+        after = None
+        while batch := self._storage.scan(after=after, limit=_BATCH).connections:
+            for row in batch:
+                asked = row.checked_at
+                if row.client_id == self._client_id and (asked is None or asked <= before):
+                    yield row
+            after = batch[-1].connection_id
+
+    def _asked(self, row: StoredConnection) -> StoredConnection:
+        """The row with what Finch reports of its token now."""
+        now = self._clock()
+        try:
+            introspection = self._client.introspect(self._token(row), within=DEADLINE)
+        except FinchRefused as fault:
+            if fault.finch_code != "reauthenticate_user":
+                raise
+            return dataclasses.replace(row, status="reauth", checked_at=now)
+        return dataclasses.replace(row, **read_state(introspection), checked_at=now)
 
     def disconnect(self, connection_id: str, *, customer_id: str) -> Disconnection | None:
         """
@@ -160,10 +248,3 @@ class Connections:
 
     def _connection(self, row: StoredConnection) -> Connection:
         return Connection.of(row, lambda: self._vault.open_grant(row))
-
-
-def _status(introspection: Mapping[str, object]) -> str | None:
-    """The status word of an introspection, if it has the shape of one."""
-    status = introspection.get("connection_status")
-    word = status.get("status") if isinstance(status, Mapping) else None
-    return word if isinstance(word, str) and _WORD.fullmatch(word) else None

@@ -145,12 +145,15 @@ class Exchange:
             request_id=grant.request_id,
             notified=self._settings.on_connected is None,
         )
+        before = next((e for e in existing if e.connection_id == grant.connection_id), None)
         stored = self._vault.seal_connection(grant, attempt=settled, at=obtained_at)
+        if before is not None:
+            stored = stored.named_as(before)
         saved = self._save(settled, stored)
         if saved == "stored":
             self._events.of_attempt("finch.connection.stored", logging.INFO, settled)
             self._connected.run(settled)
-        if any(each.connection_id == grant.connection_id for each in existing):
+        if before is not None:
             self._events.of_attempt("finch.token.replaced", logging.INFO, settled)
         if set(self._settings.products) - {p.rpartition(":")[2] for p in grant.products}:
             self._events.of_attempt("finch.products.fewer", logging.WARNING, settled)

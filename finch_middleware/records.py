@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 from finch_middleware.errors import StorageUnavailable
 from finch_middleware.secret import Secret
@@ -75,6 +75,7 @@ class Grant:
             completes it.
         customer_id: The id that our server set when it created the session, as text; None if it
             is neither text nor a whole number.
+        entity_ids: The employers of record that it covers; empty if the response names none.
     """
 
     document: Secret
@@ -84,7 +85,25 @@ class Grant:
     products: tuple[str, ...]
     client_type: str
     connection_type: str
+    entity_ids: tuple[str, ...] = ()
     request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entity:
+    """
+    One employer of record under a connection; every data call names exactly one.
+
+    Attributes:
+        id: What a data call sends as ``entity_ids``.
+        name, source_id: The provider's own, once Finch has been asked.
+        status: What Finch last reported of this entity; None if unknown.
+    """
+
+    id: str
+    name: str | None = None
+    source_id: str | None = None
+    status: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +116,9 @@ class StoredConnection:
 
     Attributes:
         status: What Finch last reported (``connected``, ``pending``, ``reauth``…); None if unknown.
+        status_message: Finch's explanation of the status.
+        synced_at: When Finch last read the employer's data.
+        checked_at: When Finch was last asked about this token; None if never.
         obtained_at: When the token was received. A newer one replaces an older one, never back.
         attempt_id: The attempt that obtained it.
     """
@@ -109,9 +131,26 @@ class StoredConnection:
     client_type: str
     connection_type: str
     status: str | None = None
+    status_message: str | None = None
+    synced_at: datetime | None = None
+    checked_at: datetime | None = None
+    entities: tuple[Entity, ...] = ()
     sealed: SealedToken
     obtained_at: datetime
     attempt_id: str
+
+    def named_as(self, before: StoredConnection) -> StoredConnection:
+        """
+        The row with the entities' names that are known from *before*.
+
+        The response of Finch's token endpoint has only their ids.
+        """
+        known = {each.id: each for each in before.entities}
+        entities = (
+            dataclasses.replace(known.get(each.id, each), status=each.status)
+            for each in self.entities
+        )
+        return dataclasses.replace(self, entities=tuple(entities))
 
     @property
     def has_ended(self) -> bool:
@@ -124,6 +163,8 @@ class StoredConnection:
             self,
             customer_id="",
             status="disconnected",
+            status_message=None,
+            entities=(),
             sealed=_NO_TOKEN,
             obtained_at=max(at, self.obtained_at) + _AFTER_THE_END,
         )
@@ -141,6 +182,10 @@ class StoredConnection:
             "client_type": self.client_type,
             "connection_type": self.connection_type,
             "status": self.status,
+            "status_message": self.status_message,
+            "synced_at": _in_utc(self.synced_at),
+            "checked_at": _in_utc(self.checked_at),
+            "entities": json.dumps([list(dataclasses.astuple(each)) for each in self.entities]),
             "sealed": self.sealed.text,
             "obtained_at": self.obtained_at.astimezone(UTC),
             "attempt_id": self.attempt_id,
@@ -165,9 +210,19 @@ class StoredConnection:
         require_texts(values, *_TEXTS)
         values["products"] = tuple(json.loads(row["products"]))
         values["sealed"] = SealedToken(text=row["sealed"])
-        instant = row["obtained_at"]
-        values["obtained_at"] = instant.replace(tzinfo=instant.tzinfo or UTC).astimezone(UTC)
+        values["entities"] = tuple(
+            Entity(id=key, name=name, source_id=source_id, status=status)
+            for key, name, source_id, status in json.loads(row["entities"])
+        )
+        for name in ("obtained_at", "synced_at", "checked_at"):
+            instant = row[name]
+            if name == "obtained_at" or instant is not None:
+                values[name] = instant.replace(tzinfo=instant.tzinfo or UTC).astimezone(UTC)
         return cls(**values)
+
+
+def _in_utc(instant: datetime | None) -> datetime | None:
+    return instant.astimezone(UTC) if instant is not None else None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -194,7 +249,12 @@ class Connection:
     Attributes:
         connection_id: Finch's stable key of it.
         customer_id: The application's own id of the employer.
-        status: What Finch last reported; None if it was never asked.
+        status: What Finch last reported, such as ``connected``, ``pending`` or ``reauth``; None
+            if it was never asked. The response with the token has none.
+        status_message: Finch's explanation of the status, in English; None without one.
+        synced_at: When Finch last read the employer's data.
+        checked_at: When Finch was last asked about the current token.
+        entities: The employers of record under this connection, disconnected ones included.
         obtained_at: When the current token was received.
         attempt_id: The attempt that obtained the token; each reconnection has another.
     """
@@ -206,6 +266,10 @@ class Connection:
     client_type: str
     connection_type: str
     status: str | None
+    status_message: str | None
+    synced_at: datetime | None
+    checked_at: datetime | None
+    entities: tuple[Entity, ...]
     obtained_at: datetime
     attempt_id: str
     access_token: AccessToken = field(compare=False)
@@ -222,15 +286,31 @@ class Connection:
             client_type=stored.client_type,
             connection_type=stored.connection_type,
             status=stored.status,
+            status_message=stored.status_message,
+            synced_at=stored.synced_at,
+            checked_at=stored.checked_at,
+            entities=stored.entities,
             obtained_at=stored.obtained_at,
             attempt_id=stored.attempt_id,
             access_token=AccessToken(opened),
             _opened=opened,
         )
 
+    @property
+    def entity_ids(self) -> tuple[str, ...]:
+        """
+        The entities that can be asked for data: every data call names exactly one.
+
+        Without the disconnected ones; nothing is decrypted.
+        """
+        return tuple(each.id for each in self.entities if each.status != "disconnected")
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Connection cannot be pickled: pass its connection_id and customer_id")
+
     def details(self) -> dict[str, object]:
         """
-        The rest of Finch's grant: entity_ids, customer_name, and fields that Finch adds later.
+        The rest of Finch's grant: customer_name, company_id, and fields that Finch adds later.
 
         Opened when called; never holds the token.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 
 import pytest
 
@@ -10,8 +11,8 @@ from finch_middleware.errors import (
     BadResponse,
     ExchangeAmbiguous,
 )
-from finch_middleware.finch.responses import completed_grant
-from finch_middleware.records import Grant
+from finch_middleware.finch.responses import completed_grant, read_state
+from finch_middleware.records import Entity, Grant
 from finch_middleware.secret import Secret
 from tests.asking import (
     GRANT,
@@ -48,8 +49,27 @@ def test_a_grant_has_every_field_and_the_whole_document() -> None:
         products=("company", "directory"),
         client_type="sandbox",
         connection_type="provider",
+        entity_ids=("e1",),
         request_id="req-1",
     )
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        (["e1", "e2", "e1"], ("e1", "e2")),
+        (["e1", "", None, 7, "\ud800", "x" * 256], ("e1",)),
+        ("e1", ()),
+        (None, ()),
+    ],
+)
+def test_a_malformed_entity_id_does_not_cost_the_token(
+    given: object, kept: tuple[str, ...]
+) -> None:
+    grant = granted({**GRANT, "entity_ids": given})
+
+    assert grant.connection_id is not None
+    assert grant.entity_ids == kept
 
 
 def test_a_token_alone_is_a_grant() -> None:
@@ -331,3 +351,59 @@ def test_a_request_id_is_kept_if_it_is_printable(header: str, kept: str | None) 
         exchanged(api_of(server))
 
     assert (grant.request_id, caught.value.request_id) == (kept, kept)
+
+
+E1 = Entity(id="e1", name="Main", source_id="001", status="reauth")
+
+
+@pytest.mark.parametrize(
+    ("introspection", "state"),
+    [
+        (
+            {
+                "connection_status": {
+                    "status": "error_reauth",
+                    "message": "Sign\x1b in",
+                    "last_successful_sync": "2026-01-02T03:04:05Z",
+                },
+                "entities": [
+                    {"id": "e1", "name": "Main", "source_id": "001", "status": "error_reauth"},
+                    {"id": "e2", "name": None, "status": 7},
+                    {"id": None},
+                    "e3",
+                ],
+            },
+            {
+                "status": "reauth",
+                "status_message": "Sign in",
+                "synced_at": datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
+                "entities": (E1, Entity(id="e2")),
+            },
+        ),
+        (
+            {
+                "connection_status": {
+                    "status": "of_tomorrow",
+                    "last_successful_sync": "2026-01-02",
+                },
+                "entity_ids": ["e1"],
+            },
+            {
+                "status": "of_tomorrow",
+                "status_message": None,
+                "synced_at": datetime(2026, 1, 2, tzinfo=UTC),
+                "entities": (Entity(id="e1"),),
+            },
+        ),
+        (
+            {"connection_status": {"status": "Reauth!", "last_successful_sync": "yesterday"}},
+            {"status_message": None},
+        ),
+        ({"connection_status": "reauth", "entities": {}}, {"status_message": None}),
+        ({}, {"status_message": None}),
+    ],
+)
+def test_an_introspection_states_what_it_has_in_a_documented_form(
+    introspection: dict[str, object], state: dict[str, object]
+) -> None:
+    assert read_state(introspection) == state

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from finch_middleware.attempts import Attempt
 from finch_middleware.crypto.keys import KEY_BYTES, Key, KeyProvider
 from finch_middleware.errors import CannotOpen, KeyUnavailable
-from finch_middleware.records import Grant, SealedToken, StoredConnection
+from finch_middleware.records import Entity, Grant, SealedToken, StoredConnection
 from finch_middleware.secret import Secret
 
 FORMAT = "fm1"
@@ -126,6 +126,7 @@ class Vault:
             products=grant.products,
             client_type=grant.client_type,
             connection_type=grant.connection_type,
+            entities=tuple(Entity(id=each) for each in grant.entity_ids),
             obtained_at=at,
             attempt_id=attempt.attempt_id,
             sealed=self.seal_grant(

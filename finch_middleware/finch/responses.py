@@ -15,13 +15,14 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
 from finch_middleware.config.urls import PLAIN, is_loopback
 from finch_middleware.finch.transport import FinchResponse
-from finch_middleware.records import Grant
+from finch_middleware.records import Entity, Grant
 from finch_middleware.secret import Secret
 
 _DEPTH_LIMIT = 16
@@ -30,6 +31,8 @@ _TOKEN_LIMIT = 4096
 _URL_LIMIT = 4096
 _PRODUCTS_LIMIT = 64
 _MESSAGE_LIMIT = 300
+#: Finch's pages have two words, or two spellings, for one status.
+_SYNONYMS = {"error_reauth": "reauth", "error_no_acount_setup": "error_no_account_setup"}
 _REQUEST_ID_LIMIT = 128
 
 # The fields of a grant that an introspection has as well.
@@ -109,9 +112,13 @@ def error_name(response: FinchResponse, field: str = "name") -> str:
 
 def error_message(response: FinchResponse) -> Secret:
     """Finch's sentence about the error, in printable characters; it may quote the request."""
-    message = (read_fields(response) or {}).get("message")
-    text = message if isinstance(message, str) else ""
-    return Secret("".join(c for c in text if c.isprintable())[:_MESSAGE_LIMIT])
+    return Secret(_sentence((read_fields(response) or {}).get("message")))
+
+
+def _sentence(value: object) -> str:
+    """Finch's words to a person, cut, in printable characters; empty if there are none."""
+    text = value if isinstance(value, str) else ""
+    return "".join(each for each in text if each.isprintable())[:_MESSAGE_LIMIT]
 
 
 def read_session(response: FinchResponse) -> ConnectSession | None:
@@ -173,6 +180,7 @@ def _grant_of(document: object, *, text: str, request_id: str | None) -> Grant |
         products=products or (),
         client_type=texts["client_type"] or "",
         connection_type=texts["connection_type"] or "",
+        entity_ids=_entity_ids(fields.get("entity_ids")),
         request_id=request_id,
     )
 
@@ -197,6 +205,64 @@ def _text(value: object) -> str | None:
     if value is None or value == "":
         return ""
     return value if isinstance(value, str) and storable(value) else None
+
+
+def _entity_ids(value: object) -> tuple[str, ...]:
+    """The ids that have the form of one; a malformed one must not cost the token."""
+    ids = value if isinstance(value, list) else []
+    return tuple(dict.fromkeys(each for each in ids if each and _text(each)))
+
+
+def read_state(introspection: Mapping[str, object]) -> dict[str, Any]:
+    """
+    What an introspection states of a connection, by the names of `StoredConnection`'s fields.
+
+    What it leaves out, or has in an undocumented form, is left out.
+    """
+    reported = introspection.get("connection_status")
+    fields = reported if isinstance(reported, Mapping) else {}
+    state = {
+        "status": _status(fields.get("status")),
+        "synced_at": _instant(fields.get("last_successful_sync")),
+        "entities": _entities(introspection),
+    }
+    return {
+        "status_message": _sentence(fields.get("message")) or None,
+        **{name: value for name, value in state.items() if value},
+    }
+
+
+def _entities(introspection: Mapping[str, object]) -> tuple[Entity, ...]:
+    listed = introspection.get("entities")
+    if not isinstance(listed, list):
+        # Some of Finch's pages show the ids alone.
+        return tuple(Entity(id=each) for each in _entity_ids(introspection.get("entity_ids")))
+    known = {
+        each["id"]: Entity(
+            id=each["id"],
+            name=_text(each.get("name")) or None,
+            source_id=_text(each.get("source_id")) or None,
+            status=_status(each.get("status")),
+        )
+        for each in listed
+        if isinstance(each, dict) and each.get("id") and _text(each["id"])
+    }
+    return tuple(known.values())
+
+
+def _status(value: object) -> str | None:
+    """Finch's word; an unknown one is kept."""
+    if not isinstance(value, str) or not _NAME.fullmatch(value):
+        return None
+    return _SYNONYMS.get(value, value)
+
+
+def _instant(value: object) -> datetime | None:
+    try:
+        instant = datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+    return instant and instant.replace(tzinfo=instant.tzinfo or UTC).astimezone(UTC)
 
 
 def _products(value: object) -> tuple[str, ...] | None:

@@ -11,7 +11,7 @@ from hashlib import sha256
 from typing import Any, TypeVar
 
 from finch_middleware.attempts import Attempt
-from finch_middleware.records import SealedToken, StoredConnection
+from finch_middleware.records import Entity, SealedToken, StoredConnection
 
 T = TypeVar("T")
 
@@ -54,6 +54,10 @@ def a_connection(connection_id: str = "connection", **changes: Any) -> StoredCon
         "products": ("company", "directory"),
         "client_type": "sandbox",
         "connection_type": "provider",
+        "status_message": None,
+        "synced_at": NOON - timedelta(days=1),
+        "checked_at": NOON - timedelta(hours=1),
+        "entities": (Entity(id="e1", name="Zoë's 🥐", source_id="1", status="connected"),),
         "sealed": sealed(),
         "obtained_at": NOON,
         "attempt_id": f"attempt-{connection_id}",

@@ -131,11 +131,11 @@ def test_its_lines_are_plain_and_at_most_a_hundred_columns(demo: Finished) -> No
 
 
 def test_its_output_holds_no_code_token_or_key_in_full(demo: Finished) -> None:
-    # Codes and tokens are UUIDs, as connection ids are; keys are 32 bytes in base64.
-    connection = re.findall(rf"connection_id +({_UUID})", demo.output)
+    # Codes and tokens are UUIDs, as these two ids are; keys are 32 bytes in base64.
+    ids = re.findall(rf"(?:connection_id|entities) +\W*({_UUID})", demo.output)
 
-    assert re.findall(_UUID, demo.output) == connection
-    assert len(connection) == 1
+    assert re.findall(_UUID, demo.output) == ids
+    assert len(ids) == 2
     assert re.search(r"[A-Za-z0-9+/]{43}=", demo.output) is None
     assert "state=" not in demo.output
     assert "secret-of-client" not in demo.output
@@ -153,7 +153,9 @@ def test_it_leaves_no_file_and_no_server(demo: Finished) -> None:
     ("arguments", "texts"),
     [
         pytest.param(["--storage", "oracle://x"], ["unknown scheme"], id="unknown storage"),
-        pytest.param(["--storage", "sqlite:////no/such/x.db"], ["did not confirm"], id="no folder"),
+        pytest.param(
+            ["--storage", "sqlite:////no/such/x.db"], ["/no/such does not exist"], id="no folder"
+        ),
         pytest.param(["--sandbox", "finch"], ["--sandbox needs --real"], id="sandbox of a fake"),
         pytest.param(["--real", "--keep"], ["--keep has no effect with --real"], id="real, kept"),
         pytest.param(["--real"], ["FINCH_CLIENT_ID", "FINCH_CLIENT_SECRET"], id="no account"),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import pickle
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from finch_middleware import FinchRefused, FinchUnavailable, StorageUnavailable, UsageError
 from finch_middleware.records import StoredConnection
-from finch_middleware.testing import Behaviour, FakeFinch
+from finch_middleware.testing import Behaviour, FakeFinch, add_connection
 from finch_middleware.testing.sample_records import sealed
 from tests.faulty_storage import FaultyStorage
 from tests.site import Browser, Site
@@ -39,6 +40,100 @@ def test_a_refreshed_connection_has_finchs_present_word(
     assert stored is not None
     assert stored.status == "reauth"
     assert stored.access_token.reveal() in fake.ledger.tokens
+
+
+def test_a_refreshed_connection_has_its_entities_with_their_own_status(
+    fake: FakeFinch, site: Site, connection_id: str
+) -> None:
+    [before] = site.finch.connections.for_customer("acme")
+    [entity_id] = before.entity_ids
+    fake.set_status(connection_id, "connected", message="Working")
+    fake.set_status(connection_id, "disconnected", entity=entity_id)
+
+    refreshed = site.finch.connections.refresh(connection_id, customer_id="acme")
+
+    assert refreshed is not None
+    assert [(e.id, e.name, e.status) for e in before.entities] == [(entity_id, None, None)]
+    assert [(e.id, e.name, e.status) for e in refreshed.entities] == [
+        (entity_id, "Main", "disconnected")
+    ]
+    assert refreshed.entity_ids == ()
+    assert refreshed.status_message == "Working"
+    assert refreshed.checked_at == site.finch.connections.for_customer("acme")[0].checked_at
+    with pytest.raises(TypeError, match="pass its connection_id"):
+        pickle.dumps(refreshed)
+
+
+def test_a_new_login_keeps_the_names_of_the_entities(
+    fake: FakeFinch, site: Site, browser: Browser, connection_id: str
+) -> None:
+    site.finch.connections.refresh(connection_id, customer_id="acme")
+
+    browser.get(fake.allow(browser.location("acme"), entities=2))
+
+    [renewed] = site.finch.connections.for_customer("acme")
+    assert [e.name for e in renewed.entities] == ["Main", None]
+    assert {e.status for e in renewed.entities} == {None}
+    assert (renewed.status, renewed.checked_at) == (None, None)
+
+
+def test_a_token_that_needs_a_new_login_is_a_status_and_no_error(
+    fake: FakeFinch, site: Site, connection_id: str
+) -> None:
+    refusal = Behaviour.error(401, name="authentication_error", finch_code="reauthenticate_user")
+    fake.script("introspect", refusal)
+
+    refreshed = site.finch.connections.refresh(connection_id, customer_id="acme")
+
+    assert refreshed is not None
+    assert refreshed.status == "reauth"
+
+
+class TestRefreshStale:
+    @pytest.fixture(autouse=True)
+    def pauses(self, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+        slept: list[float] = []
+        monkeypatch.setattr("finch_middleware.connections.time.sleep", slept.append)
+        return slept
+
+    def test_only_what_was_not_asked_about_for_so_long_is_asked_at_the_given_rate(
+        self, fake: FakeFinch, site: Site, connection_id: str, pauses: list[float]
+    ) -> None:
+        for customer in ("b", "c"):
+            add_connection(site.finch, customer_id=customer)
+        connections = site.finch.connections
+        connections.refresh(connection_id, customer_id="acme")
+        fake.script("introspect", Behaviour.error(500, name="server_error"), times=1)
+
+        *_, last = connections.refresh_stale(older_than=timedelta(hours=1), per_second=2)
+        again = list(connections.refresh_stale(older_than=timedelta(hours=1)))
+        everything = list(connections.refresh_stale(older_than=timedelta(0)))
+
+        # Finch does not know the tokens of the two others.
+        assert last.asked == 2
+        assert last.results == {"finch_unavailable": 1, "finch_refused": 1}
+        assert pauses.count(0.5) == 1
+        assert len(again) == 2
+        assert len(everything) == 3
+
+    def test_it_stops_where_finch_asks_to_wait(
+        self, fake: FakeFinch, site: Site, connection_id: str
+    ) -> None:
+        fake.script("introspect", Behaviour.error(429), times=None)
+
+        with pytest.raises(FinchUnavailable, match="throttled"):
+            list(site.finch.connections.refresh_stale(older_than=timedelta(0)))
+
+    @pytest.mark.parametrize(
+        "given",
+        [{"older_than": 5}, {"older_than": timedelta(-1)}]
+        + [{"older_than": timedelta(1), "per_second": rate} for rate in (0, 3.1)],
+    )
+    def test_an_argument_out_of_bounds_is_refused_at_once(
+        self, site: Site, given: dict[str, Any]
+    ) -> None:
+        with pytest.raises(UsageError):
+            site.finch.connections.refresh_stale(**given)
 
 
 @pytest.mark.parametrize("status", [None, "down", {"status": 3}, {"status": "<script>"}])

@@ -1,0 +1,56 @@
+"""``finch-middleware refresh``: asks Finch about connections, for a timer."""
+
+from __future__ import annotations
+
+import re
+import sys
+from datetime import timedelta
+
+import click
+
+from finch_middleware.cli.deployment import app_option, load_component
+from finch_middleware.connections import RefreshedSoFar
+
+_UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
+_ROWS_PER_LINE = 100
+
+
+def _duration(ctx: click.Context, parameter: click.Parameter, text: str) -> timedelta:
+    found = re.fullmatch(r"([0-9]{1,6})([mhd])", text)
+    if found is None:
+        raise click.BadParameter("write minutes, hours or days, such as 30m, 12h or 1d")
+    return int(found[1]) * _UNITS[found[2]]
+
+
+@click.command()
+@click.option(
+    "--older-than",
+    default="1d",
+    show_default=True,
+    callback=_duration,
+    help="Only connections that were not asked about for so long: 30m, 12h, 1d.",
+)
+@click.option(
+    "--per-second",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(0, 3, min_open=True),
+    help="Requests to Finch in a second. Finch allows 1,000 in five minutes from one address.",
+)
+@app_option
+def command(older_than: timedelta, per_second: float, application: str | None) -> None:
+    """
+    Ask Finch for the status and the entities of connections, and store them.
+
+    Webhooks get lost: a timer that runs this once a day finds connections that need a new
+    login. The status is 1 if Finch did not respond about some of them.
+    """
+    finch = load_component(application)
+    so_far = RefreshedSoFar()
+    for so_far in finch.connections.refresh_stale(older_than=older_than, per_second=per_second):
+        if so_far.asked % _ROWS_PER_LINE == 0:
+            click.echo(f"Connections asked about so far: {so_far.asked}", err=True)
+    counts = ", ".join(f"{count} {name}" for name, count in sorted(so_far.results.items()))
+    click.echo(f"Connections asked about: {so_far.asked}." + (f" {counts}." if counts else ""))
+    if set(so_far.results) & {"finch_refused", "finch_unavailable", "cannot_open"}:
+        sys.exit(1)
