@@ -19,7 +19,7 @@ import click
 import pytest
 
 from finch_middleware import FinchConnect
-from finch_middleware.cli import COMMANDS
+from finch_middleware.cli import COMMANDS, main
 from finch_middleware.testing import add_connection
 from tests.docs.snippets import DOCUMENTS, ROOT, page, section, snippets
 from tests.examples.browser import Browser
@@ -64,7 +64,8 @@ def ours() -> list[tuple[str, list[str]]]:
 
 def unknown(arguments: Sequence[str]) -> str | None:
     """The first word of *arguments* that is neither a command nor an option of one."""
-    if not arguments or arguments[0] == "COMMAND":
+    of_the_group = {name for each in main.params for name in each.opts}
+    if not arguments or arguments[0] in {"COMMAND", *of_the_group}:
         return None
     if arguments[0] not in COMMANDS:
         return arguments[0]
