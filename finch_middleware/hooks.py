@@ -14,11 +14,14 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from finch_middleware.attempts import Attempt
-from finch_middleware.crypto.vault import Vault
 from finch_middleware.records import Connection
-from finch_middleware.storage.protocol import Storage
+
+if TYPE_CHECKING:
+    from finch_middleware.attempts import Attempt
+    from finch_middleware.crypto.vault import Vault
+    from finch_middleware.storage.protocol import Storage
 
 logger = logging.getLogger("finch_middleware")
 

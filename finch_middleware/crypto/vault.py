@@ -16,17 +16,20 @@ import os
 import time
 from collections.abc import Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from finch_middleware.attempts import Attempt
 from finch_middleware.crypto.keys import KEY_BYTES, Key, KeyProvider
 from finch_middleware.errors import CannotOpen, KeyUnavailable
 from finch_middleware.records import Entity, Grant, SealedToken, StoredConnection
 from finch_middleware.secret import Secret
+
+if TYPE_CHECKING:
+    from finch_middleware.attempts import Attempt
 
 FORMAT = "fm1"
 _NONCE_BYTES = 12

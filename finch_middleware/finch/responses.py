@@ -17,13 +17,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from finch_middleware.config.urls import PLAIN, is_loopback
-from finch_middleware.finch.transport import FinchResponse
 from finch_middleware.records import Entity, Grant
 from finch_middleware.secret import Secret
+
+if TYPE_CHECKING:
+    from finch_middleware.finch.transport import FinchResponse
 
 _DEPTH_LIMIT = 16
 _TEXT_LIMIT = 255

@@ -9,11 +9,14 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from finch_middleware.attempts import Attempt
 from finch_middleware.errors import SpoolUnavailable, StorageFault, StorageUnavailable
 from finch_middleware.records import UNREADABLE, StoredConnection, row_from_json, row_to_json
-from finch_middleware.storage.protocol import Storage
+
+if TYPE_CHECKING:
+    from finch_middleware.storage.protocol import Storage
 
 logger = logging.getLogger("finch_middleware")
 
