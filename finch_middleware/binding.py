@@ -7,20 +7,26 @@ The callback request itself decides nothing: an attacker can make any browser se
 from __future__ import annotations
 
 import dataclasses
+import hmac
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from finch_middleware.attempts import Attempt, places
 from finch_middleware.config.customers import customer_ids, signed_in_customer
-from finch_middleware.config.settings import FlowKind, Settings
+from finch_middleware.config.settings import Settings
 from finch_middleware.crypto.vault import KeyedHash
 from finch_middleware.errors import ReturnFault
-from finch_middleware.tickets import Ticket, expired, with_state
+from finch_middleware.secret import Secret
+from finch_middleware.tickets import Ticket
 from finch_middleware.web.params import CallbackParams
 from finch_middleware.web.request import CallbackRequest
 
 #: The customers that the request's login may act for; empty: signed out; None: not asked.
 SignedIn = frozenset[str] | None
+
+#: How far the clocks of two servers may differ before a ticket counts as expired.
+SKEW = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,10 +58,6 @@ class Binding:
     owners: Mapping[bytes, str]
     places: tuple[bytes, ...]
     return_to: str
-
-    def hashes(self) -> tuple[bytes, ...]:
-        """The hashes by which a repeat of this callback is recognised."""
-        return tuple(self.owners)
 
     def ended_by(self, customer_id: str) -> LiveFlow | None:
         """The flow that a code of this customer ends: the newest of theirs."""
@@ -89,9 +91,7 @@ class Binder:
         Raises:
             ReturnFault: It comes from a foreign page, or brings no ticket where one is needed.
         """
-        if request.method != "POST":
-            return
-        self._refuse_cross_site(request, kind=None)
+        self._refuse_cross_site(request)
         if not tickets and self._settings.opened_by == "begin":
             raise ReturnFault("no_ticket")
 
@@ -111,7 +111,7 @@ class Binder:
         """
         if signed_in is None and self._settings.customer_of is not None:
             signed_in = customer_ids(signed_in_customer(self._settings.customer_of, request))
-        self._refuse_cross_site(request, kind=None)
+        self._refuse_cross_site(request)
         if self._settings.opened_by == "application" and not self._names_one(returned, tickets):
             return self._by_login(request, tickets=tickets, signed_in=signed_in)
         if returned.foreign_state:
@@ -119,9 +119,6 @@ class Binder:
         if returned.state is not None:
             return self._by_state(request, returned, tickets=tickets, signed_in=signed_in)
         return self._by_browser(returned, tickets=tickets, signed_in=signed_in)
-
-    def _flow_hash(self, ticket: Ticket) -> bytes:
-        return self._hash("flow", ticket.flow_id)
 
     def _names_one(self, returned: CallbackParams, tickets: Sequence[Ticket]) -> bool:
         return returned.state is not None and with_state(tickets, returned.state) is not None
@@ -140,7 +137,7 @@ class Binder:
             raise ReturnFault("state_mismatch" if tickets else _missing(returned))
         if expired(ticket, at=self._settings.clock()):
             raise ReturnFault("expired")
-        self._refuse_cross_site(request, kind=ticket.kind)
+        self._refuse_cross_site(request, embedded=ticket.redirect_uri is None)
         mine = _of_login([ticket], signed_in)
         return self._binding(mine, places_of=lambda flow_hash: (flow_hash,))
 
@@ -165,7 +162,7 @@ class Binder:
         if not signed_in:
             raise ReturnFault("signed_out")
         kind = self._settings.flow
-        self._refuse_cross_site(request, kind=kind)
+        self._refuse_cross_site(request, embedded=kind == "embedded")
         now = self._settings.clock()
         mine = [
             ticket
@@ -183,7 +180,7 @@ class Binder:
         places_of: Callable[[bytes], tuple[bytes, ...]],
         logins: frozenset[str] = frozenset(),
     ) -> Binding:
-        flows = [LiveFlow(ticket=ticket, hash=self._flow_hash(ticket)) for ticket in tickets]
+        flows = [LiveFlow(ticket=each, hash=self._hash("flow", each.flow_id)) for each in tickets]
         live = tuple(flow for flow in flows if not flow.ticket.spent)
         owners = {flow.hash: flow.ticket.customer_id for flow in flows}
         owners |= {self._hash("customer", each): each for each in sorted(logins)}
@@ -198,14 +195,15 @@ class Binder:
             return_to=tickets[0].return_to if tickets else self._settings.return_to,
         )
 
-    def _refuse_cross_site(self, request: CallbackRequest, *, kind: FlowKind | None) -> None:
+    def _refuse_cross_site(self, request: CallbackRequest, *, embedded: bool = False) -> None:
         # A GET of the redirect flow comes from Finch's site; all else must come from our own page.
-        own_page_only = request.method == "POST" or kind == "embedded"
+        own_page_only = request.method == "POST" or embedded
         if request.headers.get("Sec-Fetch-Mode") == "no-cors":
             # An image on some page, for instance: no person would ever see the response.
             raise ReturnFault("cross_site")
-        ours = request.same_origin(self._origin)
-        if own_page_only and not (ours or request.from_page_of(self._settings.spa_origins)):
+        if own_page_only and not (
+            request.same_origin(self._origin) or request.from_page_of(self._settings.spa_origins)
+        ):
             raise ReturnFault("cross_site")
 
 
@@ -219,6 +217,18 @@ def _of_login(tickets: Sequence[Ticket], signed_in: SignedIn) -> list[Ticket]:
     if not mine:
         raise ReturnFault("other_customer")
     return mine
+
+
+def with_state(tickets: Sequence[Ticket], state: Secret) -> Ticket | None:
+    """The ticket of this state. Compares all of them, in constant time each."""
+    given = state.reveal().encode()
+    found = [t for t in tickets if hmac.compare_digest(t.state.reveal().encode(), given)]
+    return found[0] if found else None
+
+
+def expired(ticket: Ticket, *, at: datetime) -> bool:
+    """Whether it has expired, whatever server's clock is used."""
+    return at > ticket.expires_at + SKEW
 
 
 def _missing(returned: CallbackParams) -> str:

@@ -74,7 +74,8 @@ class Callback:
             tickets = self._tickets.found(request.cookies(joined=login))
             if tickets:
                 visit = dataclasses.replace(visit, return_to=tickets[0].return_to)
-            self._binder.admit(request, tickets=tickets)
+            if request.method == "POST":
+                self._binder.admit(request, tickets=tickets)
             params = parse_callback(request)
             binding = self._binder.bind(request, params, tickets=tickets, signed_in=signed_in)
             visit = dataclasses.replace(visit, return_to=binding.return_to)
@@ -91,19 +92,16 @@ class Callback:
             return self._fail(visit, fault, "finch.spool.unavailable")
 
     def _finish_code(self, visit: Visit, code: Secret, binding: Binding) -> Outcome:
-        code_hash = self._hash("code", code.reveal())
-        repeated = self._duplicates.spooled(code_hash, binding=binding)
+        mine = self._attempt(visit, code, binding)
+        repeated = self._duplicates.spooled(mine)
         if repeated is not None:
             return repeated
         if not binding.customers:
-            return self._duplicates.recorded(code_hash, binding=binding, visit=visit)
-        mine = self._attempt(visit, code_hash, binding)
+            return self._duplicates.recorded(mine, visit=visit)
         existing = self._exchange.prepare(binding.customers)
         attempt = self._duplicates.race.claim(mine, places=binding.places)
         if attempt.attempt_id != mine.attempt_id:
-            return self._duplicates.outcome(
-                attempt, code_hash=code_hash, binding=binding, visit=visit
-            )
+            return self._duplicates.outcome(attempt, mine=mine, visit=visit)
         claim = self._claim(attempt, binding)
         try:
             exchanged = self._exchange.run(
@@ -117,12 +115,13 @@ class Callback:
             return failed
         return self._first_outcome(exchanged, binding)
 
-    def _attempt(self, visit: Visit, code_hash: bytes, binding: Binding) -> Attempt:
+    def _attempt(self, visit: Visit, code: Secret, binding: Binding) -> Attempt:
+        """What this request claims, if it may present the code."""
         now = self._settings.clock()
         return Attempt(
             attempt_id=uuid.uuid4().hex,
-            code_hash=code_hash,
-            bound_to=binding.hashes(),
+            code_hash=self._hash("code", code.reveal()),
+            bound_to=tuple(binding.owners),
             client_id=self._settings.client_id,
             customer_ids=tuple(sorted(binding.customers)),
             reference=visit.reference,

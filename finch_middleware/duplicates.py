@@ -13,18 +13,20 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from finch_middleware.attempts import Attempt, AttemptState, outcome_of
-from finch_middleware.binding import Binding
 from finch_middleware.config.settings import Settings
 from finch_middleware.errors import ReturnFault, StorageFault, StorageUnavailable
 from finch_middleware.forks import PerProcess
 from finch_middleware.hooks import ConnectedHook, Events
-from finch_middleware.operations.recovery import Recovery
 from finch_middleware.outcomes import Failed, Finishing, Invalid, Repeated, Visit
 from finch_middleware.storage.protocol import Storage
 from finch_middleware.storage.spool import Spool
 from finch_middleware.tickets import REPLAY_WINDOW
+
+if TYPE_CHECKING:
+    from finch_middleware.operations.recovery import Recovery
 
 #: How many requests of a process may wait if nothing shows how many threads its server has.
 WAITING_BY_DEFAULT = 2
@@ -189,10 +191,10 @@ class Duplicates:
         self._events = events
         self._waiting = PerProcess(_Waiting)
 
-    def spooled(self, code_hash: bytes, *, binding: Binding) -> Answer | None:
-        """The outcome of this code's token if that still waits in the spool; None if not."""
-        entry = self._spool.entry(code_hash)
-        if entry is None or not entry.attempt.repeats(binding.hashes()):
+    def spooled(self, mine: Attempt) -> Answer | None:
+        """The outcome of the code's token if that still waits in the spool; None if not."""
+        entry = self._spool.entry(mine.code_hash)
+        if entry is None or not entry.attempt.repeats(mine.bound_to):
             return None
         try:
             if self._recovery.drain_entry(entry):
@@ -202,7 +204,7 @@ class Duplicates:
         outcome = outcome_of(entry.attempt, spooled=True)
         return outcome if isinstance(outcome, Finishing) else Repeated(first=outcome)
 
-    def recorded(self, code_hash: bytes, *, binding: Binding, visit: Visit) -> Answer:
+    def recorded(self, mine: Attempt, *, visit: Visit) -> Answer:
         """
         The outcome of a code that only an earlier request can have brought in good faith.
 
@@ -210,23 +212,21 @@ class Duplicates:
             ReturnFault: There was no such request.
             StorageFault: Its attempt cannot be read.
         """
-        current = self._storage.attempt(code_hash)
+        current = self._storage.attempt(mine.code_hash)
         if current is None:
             raise ReturnFault("already_used")
-        return self.outcome(current, code_hash=code_hash, binding=binding, visit=visit)
+        return self.outcome(current, mine=mine, visit=visit)
 
-    def outcome(
-        self, current: Attempt, *, code_hash: bytes, binding: Binding, visit: Visit
-    ) -> Answer:
+    def outcome(self, current: Attempt, *, mine: Attempt, visit: Visit) -> Answer:
         """
-        What a request gets whose claim lost to *current*.
+        What a request gets whose claim, *mine*, lost to *current*.
 
         Raises:
             StorageFault: That attempt cannot be read any more.
         """
-        if current.code_hash != code_hash:
+        if current.code_hash != mine.code_hash:
             return self._reject(visit, current, "code_mismatch")
-        if not current.repeats(binding.hashes()):
+        if not current.repeats(mine.bound_to):
             return self._reject(visit, current, "already_used")
         if self._in_progress(current):
             self._events.report(
@@ -244,9 +244,9 @@ class Duplicates:
         if current.state is AttemptState.CLAIMED and not self._in_progress(current):
             ended = self._recovery.interrupt(current)
             # Its owner may have settled it at this very moment.
-            current = self._storage.attempt(code_hash) or ended
+            current = self._storage.attempt(mine.code_hash) or ended
         # Settling may have narrowed down whose code it was.
-        if not current.repeats(binding.hashes()):
+        if not current.repeats(mine.bound_to):
             return self._reject(visit, current, "already_used")
         return self._repeat(current, visit)
 

@@ -10,11 +10,10 @@ from __future__ import annotations
 import base64
 import dataclasses
 import hashlib
-import hmac
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -31,12 +30,11 @@ TICKETS_IN_A_BROWSER = 5
 #: by default, and refuses every page of a browser that sends more.
 COOKIES_LIMIT_BYTES = 2 * 1024
 REPLAY_WINDOW = timedelta(minutes=10)
-#: How far the clocks of two servers may differ before a ticket counts as expired.
-SKEW = timedelta(seconds=60)
 # The shortest sealed ticket: shorter values are not tickets. A header is bounded by
 # the server, so this bounds how many are opened: about four hundred in 64 KiB, in a few ms.
 _TICKET_LEAST_CHARACTERS = 100
-_STATE_BYTES = _FLOW_ID_BYTES = 16
+_STATE_BYTES = 16
+_FLOW_ID_CHARACTERS = 32
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _OUR_NAME = re.compile(r"[A-Za-z0-9_-]{8}")
 
@@ -47,11 +45,14 @@ class Ticket:
     One opened flow of one browser.
 
     Attributes:
+        flow_id: Names the flow in this browser and, hashed again, in storage; does not show the
+            state, of which it is a hash.
         state: Random; goes through Finch and has to come back unchanged, where it comes back.
         redirect_uri: The one that opened Connect, sent at the exchange; None in the embedded flow.
         spent: The flow has ended; the ticket only recognises a reload.
     """
 
+    flow_id: str
     state: Secret = field(repr=False)
     customer_id: str
     return_to: str
@@ -59,12 +60,6 @@ class Ticket:
     issued_at: datetime
     expires_at: datetime
     spent: bool = False
-
-    @property
-    def flow_id(self) -> str:
-        """Names the flow in this browser and, hashed again, in storage; does not show the state."""
-        digest = hashlib.sha256(self.state.reveal().encode()).digest()
-        return _base64(digest[:_FLOW_ID_BYTES])
 
     @property
     def kind(self) -> FlowKind:
@@ -96,8 +91,10 @@ class Tickets:
             UsageError: customer_id is not text of 1 to 255 bytes without control characters.
         """
         _check_customer_id(customer_id)
+        state = base64.urlsafe_b64encode(os.urandom(_STATE_BYTES)).rstrip(b"=")
         return Ticket(
-            state=Secret(_base64(os.urandom(_STATE_BYTES))),
+            flow_id=hashlib.sha256(state).hexdigest()[:_FLOW_ID_CHARACTERS],
+            state=Secret(state.decode()),
             customer_id=customer_id,
             return_to=return_to,
             redirect_uri=redirect_uri,
@@ -130,12 +127,10 @@ class Tickets:
         Raises:
             KeyUnavailable: None opens, and one of them names a key that is unavailable now.
         """
-        opened = [self._opened(value) for name, value in cookies if self._ours(name)]
-        tickets = [each for each in opened if isinstance(each, Ticket)]
-        away = [each for each in opened if isinstance(each, KeyUnavailable)]
-        if away and not tickets:
-            raise away[0]
-        return _newest(tickets)
+        tickets, unavailable = self._open_each(value for _, value in self._ours(cookies))
+        if unavailable and not tickets:
+            raise unavailable[0]
+        return tickets
 
     def surplus(self, cookies: Iterable[tuple[str, str]], *, new: SetCookie) -> list[SetCookie]:
         """
@@ -148,11 +143,11 @@ class Tickets:
         of the same site, so it goes only where it takes the room of our own.
         """
         sizes: dict[str, int] = {}
-        pairs = [(name, value) for name, value in cookies if self._ours(name)]
+        pairs = self._ours(cookies)
         for name, value in pairs:
             sizes[name] = sizes.get(name, 0) + _size(name, value)
-        tickets = [each for _, value in pairs if isinstance(each := self._opened(value), Ticket)]
-        opened = [self._prefix + ticket.flow_id[:8] for ticket in _newest(tickets)]
+        tickets, _ = self._open_each(value for _, value in pairs)
+        opened = [self._prefix + ticket.flow_id[:8] for ticket in tickets]
         removed = []
         room = COOKIES_LIMIT_BYTES - _size(new.name, new.value.reveal() if new.value else "")
         present = [name for name in dict.fromkeys([*opened, *sizes]) if name in sizes]
@@ -162,47 +157,50 @@ class Tickets:
                 removed.append(SetCookie(name=name, value=None, max_age=0, secure=self._secure))
         return removed
 
-    def _ours(self, name: str) -> bool:
-        return name.startswith(self._prefix) and bool(
-            _OUR_NAME.fullmatch(name.removeprefix(self._prefix))
+    def _ours(self, cookies: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Those of *cookies* that have the form of a ticket's."""
+        return [
+            (name, value)
+            for name, value in cookies
+            if name.startswith(self._prefix) and _OUR_NAME.fullmatch(name, len(self._prefix))
+        ]
+
+    def _open_each(self, values: Iterable[str]) -> tuple[list[Ticket], list[KeyUnavailable]]:
+        """The newest five tickets, the newest first, and why others could not be opened."""
+        found: dict[str, Ticket] = {}
+        faults: list[KeyUnavailable] = []
+        for value in values:
+            if len(value) < _TICKET_LEAST_CHARACTERS:
+                continue
+            try:
+                ticket = self._open(value)
+            except CannotOpen:
+                continue
+            except KeyUnavailable as fault:
+                faults.append(fault)
+                continue
+            # A spent ticket outranks the copy of it that was not.
+            if ticket is not None and (ticket.flow_id not in found or ticket.spent):
+                found[ticket.flow_id] = ticket
+        newest = sorted(found.values(), key=lambda t: (t.issued_at, t.flow_id), reverse=True)
+        return newest[:TICKETS_IN_A_BROWSER], faults
+
+    def _open(self, value: str) -> Ticket | None:
+        parts = self._vault.open(value, purpose="ticket").reveal().split("\x00")
+        if len(parts) != 7:
+            return None  # of another version of this library
+        state, customer_id, return_to, redirect_uri, issued, life, spent = parts
+        issued_at = _EPOCH + timedelta(microseconds=int(issued, 16))
+        return Ticket(
+            flow_id=hashlib.sha256(state.encode()).hexdigest()[:_FLOW_ID_CHARACTERS],
+            state=Secret(state),
+            customer_id=customer_id,
+            return_to=return_to,
+            redirect_uri=redirect_uri or None,
+            issued_at=issued_at,
+            expires_at=issued_at + timedelta(seconds=int(life, 16)),
+            spent=bool(spent),
         )
-
-    def _opened(self, value: str) -> Ticket | KeyUnavailable | None:
-        """The ticket, or why it could not be opened; None if it is not a ticket of ours."""
-        if len(value) < _TICKET_LEAST_CHARACTERS:
-            return None
-        try:
-            return _read(self._vault.open(value, purpose="ticket"))
-        except CannotOpen:
-            return None
-        except KeyUnavailable as fault:
-            return fault
-
-
-def _newest(tickets: Iterable[Ticket]) -> list[Ticket]:
-    found: dict[str, Ticket] = {}
-    for ticket in tickets:
-        # A spent ticket outranks the copy of it that was not.
-        if ticket.flow_id not in found or ticket.spent:
-            found[ticket.flow_id] = ticket
-    newest = sorted(found.values(), key=lambda t: (t.issued_at, t.flow_id), reverse=True)
-    return newest[:TICKETS_IN_A_BROWSER]
-
-
-def expired(ticket: Ticket, *, at: datetime) -> bool:
-    """Whether it has expired, whatever server's clock is used."""
-    return at > ticket.expires_at + SKEW
-
-
-def with_state(tickets: Sequence[Ticket], state: Secret) -> Ticket | None:
-    """The ticket of this state. Compares all of them, in constant time each."""
-    given = state.reveal().encode()
-    found = [t for t in tickets if hmac.compare_digest(t.state.reveal().encode(), given)]
-    return found[0] if found else None
-
-
-def _base64(given: bytes) -> str:
-    return base64.urlsafe_b64encode(given).rstrip(b"=").decode()
 
 
 def _size(name: str, value: str) -> int:
@@ -232,20 +230,3 @@ def _written(ticket: Ticket) -> Secret:
         "s" if ticket.spent else "",
     )
     return Secret("\x00".join(parts))
-
-
-def _read(sealed: Secret) -> Ticket | None:
-    parts = sealed.reveal().split("\x00")
-    if len(parts) != 7:
-        return None  # of another version of this library
-    state, customer_id, return_to, redirect_uri, issued, life, spent = parts
-    issued_at = _EPOCH + timedelta(microseconds=int(issued, 16))
-    return Ticket(
-        state=Secret(state),
-        customer_id=customer_id,
-        return_to=return_to,
-        redirect_uri=redirect_uri or None,
-        issued_at=issued_at,
-        expires_at=issued_at + timedelta(seconds=int(life, 16)),
-        spent=bool(spent),
-    )

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from finch_middleware.attempts import CODES_PER_FLOW, places
-from finch_middleware.binding import Binder, Binding, SignedIn
+from finch_middleware.binding import SKEW, Binder, Binding, SignedIn
 from finch_middleware.config.options import FlowKind, Options
 from finch_middleware.config.reading import read_settings
 from finch_middleware.crypto.keys import new_key
@@ -19,7 +19,7 @@ from finch_middleware.errors import ReturnFault
 from finch_middleware.secret import Secret
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.sample_records import an_attempt
-from finch_middleware.tickets import SKEW, Ticket, Tickets
+from finch_middleware.tickets import Ticket, Tickets
 from finch_middleware.web.params import CallbackParams
 from finch_middleware.web.request import CallbackRequest
 from tests.keys import a_vault
@@ -149,7 +149,7 @@ def test_a_spent_ticket_recognises_a_reload_and_allows_no_new_code(clock: Clock)
     for returned in (CallbackParams(code=CODE, state=ticket.state), CallbackParams(code=CODE)):
         found = the_binding(clock, returned, [ticket])
         assert (found.customers, found.live) == (frozenset(), ())
-        assert found.hashes() == (HASH("flow", ticket.flow_id),)
+        assert tuple(found.owners) == (HASH("flow", ticket.flow_id),)
 
 
 def test_a_code_ends_the_newest_flow_of_its_customer(clock: Clock) -> None:
@@ -161,7 +161,7 @@ def test_a_code_ends_the_newest_flow_of_its_customer(clock: Clock) -> None:
     assert ended is not None
     assert ended.ticket == new
     assert found.ended_by("nobody") is None
-    assert len(found.hashes()) == 3
+    assert len(tuple(found.owners)) == 3
     narrowed = found.narrow(an_attempt(), customer_id="beta")
     assert narrowed.bound_to == (HASH("flow", other.flow_id),)
     assert found.narrow(an_attempt(), customer_id="nobody").bound_to == ()

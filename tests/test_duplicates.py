@@ -23,7 +23,6 @@ from finch_middleware import (
     duplicates,
 )
 from finch_middleware.attempts import Attempt, AttemptState
-from finch_middleware.binding import Binding
 from finch_middleware.duplicates import (
     WAIT_SECONDS,
     WAITING_BY_DEFAULT,
@@ -40,14 +39,6 @@ from finch_middleware.testing.sample_records import an_attempt, key_of
 from finch_middleware.tickets import REPLAY_WINDOW
 from tests.faulty_storage import FaultyStorage
 
-OWN = Binding(
-    redirect_uri=None,
-    live=(),
-    customers=frozenset({"acme"}),
-    owners={key_of("ticket"): "acme"},
-    places=(),
-    return_to="/of-the-binding",
-)
 VISIT = Visit(reference="VISIT", return_to="/of-the-visit", began=0.0)
 
 
@@ -101,8 +92,8 @@ class Desk:
         return settled
 
     def answer(self, standing: Attempt | None = None, **given: Any) -> Any:
-        asked = {"code_hash": key_of("code"), "binding": OWN, "visit": VISIT, **given}
-        return self.duplicates.outcome(standing or self.claimed, **asked)
+        mine = self.an_attempt(**{"attempt_id": "mine", **given})
+        return self.duplicates.outcome(standing or self.claimed, mine=mine, visit=VISIT)
 
     @property
     def told(self) -> list[tuple[str, int, str | None, str | None, str | None]]:
@@ -145,16 +136,7 @@ def test_a_second_code_of_a_flow_is_refused(desk: Desk) -> None:
 
 
 def test_a_code_of_somebody_else_is_refused(desk: Desk) -> None:
-    other = Binding(
-        redirect_uri=None,
-        live=(),
-        customers=frozenset(),
-        owners={key_of("other"): "acme"},
-        places=(),
-        return_to="/",
-    )
-
-    assert desk.answer(binding=other) == REFUSED
+    assert desk.answer(bound_to=(key_of("other"),)) == REFUSED
 
     assert desk.told == [rejected("already_used")]
     assert desk.slept == []
