@@ -223,21 +223,6 @@ def test_a_file_that_another_process_has_drained_meanwhile_is_no_fault(
     assert caplog.records == []
 
 
-def test_a_half_written_file_of_a_crash_is_no_entry_and_is_overwritten(
-    spool: Spool, folder: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    spool.prove()
-    (folder / f".{key_of('code').hex()}.json.part").write_text("half")
-
-    waiting = list(spool.entries())
-    spool.put(stored(), None)
-
-    assert waiting == []
-    assert caplog.records == []
-    assert spool.entry(key_of("code")) == Entry(attempt=stored(), connection=None)
-    assert len(names(folder)) == 1
-
-
 def unwritable(call: str, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     def failing(*given: Any, **named: Any) -> None:
         raise OSError(number, os.strerror(number))

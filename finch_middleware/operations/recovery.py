@@ -111,9 +111,10 @@ class Recovery:
         Raises:
             StorageFault: Storage is still unavailable; the spool keeps what it has.
         """
-        if not self._spool.drain_entry(entry, self._storage):
+        if not self._spool.settle(entry, self._storage):
             return False
-        self._report_drained(entry)
+        if self._spool.remove(entry):
+            self._report_drained(entry)
         return True
 
     def sweep(self) -> Swept:

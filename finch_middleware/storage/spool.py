@@ -6,6 +6,8 @@ import contextlib
 import json
 import logging
 import os
+import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +22,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("finch_middleware")
 
-_SUFFIX = ".json"
-_UNSTORABLE = "finch.spool.unstorable"
+_SUFFIX, _PART, _PROBE = ".json", ".part", ".probe-"
+_ENTRY = re.compile(r"[0-9a-f].*\.json|\.[0-9a-f].*\.json\.part")
+_UNSTORABLE, _NOT_REMOVED = "finch.spool.unstorable", "finch.spool.not_removed"
+_FOR_OPERATORS = (_UNSTORABLE, _NOT_REMOVED)
+_OLD_SECONDS = 3600
 # The largest entry. So much is written and removed again, to see that the disk has room.
 _PROBE_BYTES = 4096
 _WRITABLE_BY_OTHERS = 0o022
@@ -62,7 +67,7 @@ class Spool:
             return
         self._refuse_open_folder(self._folder)
         self._write(
-            f".probe-{os.getpid()}-{os.urandom(6).hex()}", "0" * _PROBE_BYTES, durable=False
+            f"{_PROBE}{os.getpid()}-{os.urandom(6).hex()}", "0" * _PROBE_BYTES, durable=False
         )
 
     def put(self, attempt: Attempt, connection: StoredConnection | None) -> None:
@@ -82,56 +87,57 @@ class Spool:
 
     def entry(self, code_hash: bytes) -> Entry | None:
         """The waiting entry of this code, or None."""
-        if self._folder is None:
-            return None
-        return self._read(self._folder / (code_hash.hex() + _SUFFIX))
+        found = (self._read(path) for path in self._paths(code_hash))
+        return next((entry for entry in found if entry is not None), None)
 
     def entries(self) -> Iterator[Entry]:
-        """All waiting entries. An unreadable file stays where it is, and is logged once."""
+        """
+        All waiting entries, also those whose writer was killed before it named the file.
+
+        An unreadable file stays where it is, and is logged once.
+        """
         # Unlike Path.is_dir, this raises no error where the parent may not be read.
         if self._folder is None or not os.path.isdir(self._folder):
             return
-        for path in sorted(self._folder.glob(f"[0-9a-f]*{_SUFFIX}")):
-            entry = self._read(path)
-            if entry is not None:
+        names: list[str] = []
+        with contextlib.suppress(OSError), os.scandir(self._folder) as found:
+            names = sorted(each.name for each in found)
+        for name in names:
+            if name.startswith(f".{_PROBE}"):
+                self._remove_probe(self._folder / name)
+            elif _ENTRY.fullmatch(name) and (entry := self._read(self._folder / name)):
                 yield entry
 
     def drain(
         self, storage: Storage, *, client_id: str, limit: int | None = None
     ) -> Iterator[Entry]:
         """
-        Settle waiting entries, at most *limit*; yields each that is now in storage.
+        Settle waiting entries, at most *limit*; yields each that this call moved to the storage.
 
         Those of another client_id stay: they may belong to another storage.
-        Two processes may do it at once: the newest token wins.
+        Two processes may do it at once: the newest token wins, and one of them gets the entry.
 
         Raises:
             StorageFault: Storage is still unavailable; the other entries stay.
         """
-        drained = 0
+        settled = 0
         for entry in self.entries():
-            if limit is not None and drained >= limit:
+            if limit is not None and settled >= limit:
                 return
-            if limit is not None and (_UNSTORABLE, self._name(entry)) in self._reported:
-                continue  # it was refused before; only an operator's command retries it
-            if entry.attempt.client_id == client_id and self.drain_entry(entry, storage):
-                drained += 1
-                yield entry
+            if limit is not None and self._reported & {(e, _name(entry)) for e in _FOR_OPERATORS}:
+                continue  # only an operator's command retries it
+            if entry.attempt.client_id == client_id and self.settle(entry, storage):
+                settled += 1
+                if self.remove(entry):
+                    yield entry
 
-    def drain_entry(self, entry: Entry, storage: Storage) -> bool:
+    def settle(self, entry: Entry, storage: Storage) -> bool:
         """
-        Settle one entry. False: the storage refuses this one, and it stays in the spool.
+        Give one entry to the storage. False: it refuses this entry, and may accept others.
 
         Raises:
             StorageFault: Storage is unavailable.
         """
-        if not self._settle(entry, storage):
-            return False
-        self._remove(entry)
-        return True
-
-    def _settle(self, entry: Entry, storage: Storage) -> bool:
-        """Give one entry to the storage. False: it refuses this entry, and may accept others."""
         try:
             storage.settle(entry.attempt, entry.connection)
         except StorageUnavailable as fault:
@@ -143,8 +149,26 @@ class Spool:
             pass
         else:
             return True
-        self._report(_UNSTORABLE, self._name(entry))
+        self._report(_UNSTORABLE, _name(entry))
         return False
+
+    def remove(self, entry: Entry) -> bool:
+        """
+        Remove an entry that is in the storage now.
+
+        True for one of those who do so at once: only that one reports the token.
+        """
+        removed = False
+        for path in self._paths(entry.attempt.code_hash):
+            try:
+                path.unlink()
+            except FileNotFoundError:
+                continue
+            except OSError:  # a disk that became read-only: settling it again changes nothing
+                removed |= self._report(_NOT_REMOVED, _name(entry))
+            else:
+                removed = True
+        return removed
 
     def _refuse_open_folder(self, folder: Path) -> None:
         """Another user who may write there could replace a token by an entry of their own."""
@@ -159,6 +183,13 @@ class Spool:
                     reason="not_private",
                 )
 
+    def _paths(self, code_hash: bytes) -> list[Path]:
+        """Where the entry of this code may be: under its name, or not yet."""
+        if self._folder is None:
+            return []
+        name = code_hash.hex() + _SUFFIX
+        return [self._folder / name, self._folder / f".{name}{_PART}"]
+
     def _read(self, path: Path) -> Entry | None:
         """The entry in that file; None where it is missing or cannot be read."""
         try:
@@ -168,31 +199,31 @@ class Spool:
         except (OSError, *UNREADABLE, StorageUnavailable):
             entry = None
         # Under another name it would be settled again and again, and never removed.
-        if entry is not None and entry.attempt.code_hash.hex() == path.stem:
+        if entry is not None and path in self._paths(entry.attempt.code_hash):
             return entry
-        self._report("finch.spool.unreadable", path.name)
+        # A file without its name yet may be half of one that is being written.
+        if path.suffix != _PART or _is_old(path):
+            self._report("finch.spool.unreadable", path.name)
         return None
 
-    def _report(self, name: str, file: str) -> None:
+    def _remove_probe(self, path: Path) -> None:
+        """Remove what a process left that was killed in `prove`."""
+        with contextlib.suppress(OSError):
+            if _is_old(path):
+                path.unlink()
+
+    def _report(self, name: str, file: str) -> bool:
         """Report a file that an operator has to check; once, not at every callback."""
-        if (name, file) not in self._reported:
-            self._reported.add((name, file))
-            logger.error("%s file=%r", name, file, extra={"finch": {"name": name, "file": file}})
-
-    def _name(self, entry: Entry) -> str:
-        return entry.attempt.code_hash.hex() + _SUFFIX
-
-    def _remove(self, entry: Entry) -> None:
-        assert self._folder is not None
-        try:
-            (self._folder / self._name(entry)).unlink(missing_ok=True)
-        except OSError:  # a disk that became read-only: settling it again changes nothing
-            self._report("finch.spool.not_removed", self._name(entry))
+        if (name, file) in self._reported:
+            return False
+        self._reported.add((name, file))
+        logger.error("%s file=%r", name, file, extra={"finch": {"name": name, "file": file}})
+        return True
 
     def _write(self, name: str, text: str, *, durable: bool) -> None:
         folder = self._folder
         assert folder is not None
-        part = folder / f".{name}.part"
+        part = folder / f".{name}{_PART}"
         try:
             if not folder.is_dir():
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -204,7 +235,8 @@ class Spool:
                 if durable:
                     os.fsync(file.fileno())
             if durable:
-                os.replace(part, folder / name)
+                with contextlib.suppress(FileNotFoundError):  # another process has drained it
+                    os.replace(part, folder / name)
                 _sync_folder(folder)
             else:
                 part.unlink()
@@ -229,6 +261,17 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _name(entry: Entry) -> str:
+    return entry.attempt.code_hash.hex() + _SUFFIX
+
+
+def _is_old(path: Path) -> bool:
+    """Whether no process can be writing that file any more."""
+    with contextlib.suppress(OSError):
+        return time.time() - path.stat().st_mtime > _OLD_SECONDS
+    return False
 
 
 def _entry_of(text: str) -> Entry:
