@@ -12,6 +12,7 @@ import base64
 import functools
 import json
 import math
+import re
 import time
 from collections.abc import Collection, Mapping
 from datetime import timedelta
@@ -334,15 +335,18 @@ def _fault(response: FinchResponse) -> FinchFault:
 
 def _refused(response: FinchResponse, *, name: str) -> FinchRefused:
     message = error_message(response)
-    concerned = message.reveal().lower()
     return FinchRefused(
         "refused",
         name=name,
         finch_code=error_name(response, "finch_code") or None,
         message=message,
-        advice=next((advice for word, advice in _ADVICE.items() if word in concerned), ""),
+        advice=next((text for word, text in _ADVICE.items() if _mentions(message, word)), ""),
         **_evidence(response),
     )
+
+
+def _mentions(message: Secret, word: str) -> bool:
+    return re.search(word, message.reveal(), re.IGNORECASE) is not None
 
 
 def _already_connected(response: FinchResponse) -> AlreadyConnected | None:
