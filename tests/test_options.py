@@ -94,6 +94,8 @@ WRONG: list[tuple[str, str, list[Any], dict[str, Any]]] = [
     ("redirect_uri", NO_USER, ["https://u@a.example/", "https://u:p@a.example/"], {}),
     ("redirect_uri", PLAIN, ["https://app.example.com/é"], {}),
     ("redirect_uri", "must have no fragment; drop the part from '#'", ["https://a.example/#x"], {}),
+    ("redirect_uri", "must have at most 512 characters",
+     ["https://a.example/".ljust(513, "x")], {}),
     ("products", 'missing; pass a list such as ["company", "directory"], or set', [None], {}),
     ("products", "Finch publishes no product 'compnay'; did you mean 'company'?",
      [["compnay"]], {}),

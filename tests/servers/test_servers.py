@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import socket
 from pathlib import Path
@@ -20,6 +21,7 @@ MANUAL = Path(__file__).parents[2] / "docs" / "deployment.md"
 
 every_server = pytest.mark.parametrize("name", SERVERS)
 
+OWN_NAVIGATION = {**NAVIGATION, "Sec-Fetch-Site": "same-origin"}
 _PATIENCE_SECONDS = 60
 
 
@@ -76,8 +78,7 @@ def told(name: str) -> int:
 @every_server
 def test_the_redirect_flow_stores_one_token(reached: Reached, browser: Browser) -> None:
     page = browser.get(BEGIN)
-    pressed = {**NAVIGATION, "Sec-Fetch-Site": "same-origin"}
-    opened = browser.request("POST", BEGIN, headers=pressed, body=b"")
+    opened = browser.request("POST", BEGIN, headers=OWN_NAVIGATION, body=b"")
     callback = reached.fake.allow(opened.location)
     calls = reached.fake.ledger.calls("token")
 
@@ -162,6 +163,26 @@ def test_t35_tickets_leave_room_in_the_head_that_a_server_reads_by_default(
 
     assert len(browser.cookies) == 6
     assert answer.text == "the application got 1"
+
+
+@every_server
+def test_a_ticket_in_a_second_cookie_field_is_found_where_a_login_is_asked(
+    reached: Reached, browser: Browser
+) -> None:
+    opened = browser.request("POST", BEGIN, headers=OWN_NAVIGATION, body=b"")
+    callback = urlsplit(reached.fake.allow(opened.location))
+    [(name, value)] = browser.cookies.items()
+    connection = http.client.HTTPConnection(urlsplit(reached.origin).netloc, timeout=60)
+
+    connection.putrequest("GET", f"{callback.path}?{callback.query}")
+    for field in ("session=1; theme=dark", f"{name}={value}"):
+        connection.putheader("Cookie", field)
+    connection.endheaders()
+    response = connection.getresponse()
+    connection.close()
+
+    assert response.status == 303
+    assert "finch=connected" in response.headers["Location"]
 
 
 @pytest.mark.parametrize("name", MOUNTED)
