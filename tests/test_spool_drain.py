@@ -107,7 +107,7 @@ def test_an_entry_that_another_process_removed_meanwhile_is_reported_by_that_one
 
 
 @pytest.mark.full
-def test_each_entry_is_reported_by_one_of_many_processes(spool: Spool, folder: Path) -> None:
+def test_t41_each_entry_is_reported_by_one_of_many_processes(spool: Spool, folder: Path) -> None:
     database, entries = f"sqlite:///{folder.parent}/finch.db", 12
     for number in range(entries):
         spool.put(stored(str(number)), a_connection(f"c-{number}"))
@@ -145,7 +145,7 @@ def _child(work: Callable[[], object]) -> int:
 # A writer that was killed
 
 
-def test_an_entry_whose_writer_was_killed_before_it_had_its_name_is_drained(
+def test_t41_an_entry_whose_writer_was_killed_before_it_had_its_name_is_drained(
     spool: Spool, folder: Path
 ) -> None:
     def put_and_end() -> None:

@@ -259,7 +259,7 @@ def test_a_connection_can_be_forgotten_without_a_call(
     ],
     ids=["refreshed", "rotated", "renewed"],
 )
-def test_only_what_was_ended_at_finch_is_removed(
+def test_t40_only_what_was_ended_at_finch_is_removed(
     fake: FakeFinch,
     site: Site,
     connection_id: str,
@@ -294,7 +294,7 @@ def test_a_disconnect_that_never_gets_its_turn_says_so(
 
 
 @every_storage
-def test_a_token_in_the_spool_does_not_bring_a_disconnected_connection_back(
+def test_t40_a_token_in_the_spool_does_not_bring_a_disconnected_connection_back(
     fake: FakeFinch, faulty_site: Site, faulty: FaultyStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("finch_middleware.exchange.SETTLE_PAUSES", (0.0,))

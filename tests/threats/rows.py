@@ -1,4 +1,4 @@
-"""The threats T1 to T37: who does what, and what then happens. The tests carry the numbers."""
+"""The threats T1 to T41: who does what, and what then happens. The tests carry the numbers."""
 
 from __future__ import annotations
 
@@ -226,6 +226,28 @@ ROWS = tuple(
                 "Two re-authentications of one connection end at the same moment.",
                 "Both succeed, and one token is stored whole: that of the last response. Finch's "
                 "response does not state which of them is the newer one.",
+            ),
+            (
+                "A storage accepts `begin`, and then refuses every callback: a right is missing, "
+                "or a key of another application has the name of ours.",
+                "`check` writes, reads back and removes a record once per process, with every "
+                "command that a callback needs. What fails there is an error at `begin`.",
+            ),
+            (
+                "A storage carries out the first half of a write.",
+                "A write is whole or not done: a transaction in SQL, and in Redis a script that "
+                "first runs each command in a form that changes nothing.",
+            ),
+            (
+                "A token that waited in the spool brings a disconnected connection back, or a "
+                "disconnection removes what a re-authentication has just renewed.",
+                "A disconnected connection leaves a tombstone that no earlier token replaces, "
+                "and only the row that was read is removed.",
+            ),
+            (
+                "A worker is killed before it has named the file of a spooled token.",
+                "The file is drained like the others. Of many processes that drain, one reports "
+                "the token.",
             ),
         ),
         start=1,

@@ -44,7 +44,7 @@ from tests.storage.servers import Server
         ),
     ],
 )
-def test_user_who_lacks_a_right_is_refused_before_anybody_is_sent_to_finch(
+def test_t38_user_who_lacks_a_right_is_refused_before_anybody_is_sent_to_finch(
     restricted: Callable[..., RedisStorage], client: Client, rights: str
 ) -> None:
     client.script_flush()
@@ -91,7 +91,7 @@ def test_user_with_the_rights_of_the_manual_can_do_everything(
 
 
 @pytest.mark.parametrize("index", INDEXES)
-def test_key_of_somebody_else_under_our_prefix_is_named_by_the_check(
+def test_t38_key_of_somebody_else_under_our_prefix_is_named_by_the_check(
     storage: RedisStorage, client: Client, index: str
 ) -> None:
     client.set(f"{{finch}}:{index}", "theirs")
@@ -182,7 +182,7 @@ def filled(storage: RedisStorage, client: Client) -> dict[bytes, bytes]:
 
 @pytest.mark.parametrize("write", _WRITES.values(), ids=_WRITES)
 @pytest.mark.parametrize("missing", ["set", "del", "zadd", "zrem", "@sortedset", "@write"])
-def test_write_that_lacks_a_right_is_not_half_done(
+def test_t39_write_that_lacks_a_right_is_not_half_done(
     restricted: Callable[..., RedisStorage],
     filled: dict[bytes, bytes],
     client: Client,
@@ -201,7 +201,7 @@ def test_write_that_lacks_a_right_is_not_half_done(
 @pytest.mark.parametrize(
     "foreign", [*INDEXES, "customer:" + customer_hash("acme").hex(), "flow:" + key_of("flow").hex()]
 )
-def test_write_that_meets_a_foreign_key_is_not_half_done(
+def test_t39_write_that_meets_a_foreign_key_is_not_half_done(
     storage: RedisStorage,
     filled: dict[bytes, bytes],
     client: Client,
@@ -219,7 +219,7 @@ def test_write_that_meets_a_foreign_key_is_not_half_done(
 
 
 @pytest.mark.parametrize("write", _WRITES.values(), ids=_WRITES)
-def test_write_to_a_full_server_is_whole_or_not_done(
+def test_t39_write_to_a_full_server_is_whole_or_not_done(
     storage: RedisStorage,
     filled: dict[bytes, bytes],
     client: Client,
