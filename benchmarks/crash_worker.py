@@ -99,7 +99,7 @@ def _forget_to_sync() -> None:
         driver_connection.execute("PRAGMA synchronous=OFF")
 
     patched: Any = SQLite
-    patched.opened, patched.require_durability = careless, lambda self, connection: None
+    patched.opened, patched.volatile = careless, lambda self, connection, *, tables: None
 
 
 def _noting_reports(path: str) -> Callable[[Event], None]:
@@ -118,19 +118,30 @@ def _fork_workers(finch: FinchConnect, sweeper: FinchConnect, scenario: str) -> 
         order = json.loads(line)
         if scenario == "swept":
             _die_at_settling(finch, order)
+        ready, done = os.pipe()
         worker = os.fork()
         if worker == 0:
-            _go_on(finch, sweeper, order, scenario=scenario)
+            _go_on(finch, sweeper, order, scenario=scenario, ready=done)
+        # Only what follows the checks is traced.
+        os.close(done)
+        os.read(ready, 1)
+        os.close(ready)
         print(worker, flush=True)
         _, status = os.waitpid(worker, 0)
         print("killed" if os.WIFSIGNALED(status) else "completed", flush=True)
 
 
 def _go_on(
-    finch: FinchConnect, sweeper: FinchConnect, order: dict[str, str], *, scenario: str
+    finch: FinchConnect,
+    sweeper: FinchConnect,
+    order: dict[str, str],
+    *,
+    scenario: str,
+    ready: int,
 ) -> None:
     finch.storage.check()
     sweeper.storage.check()
+    os.close(ready)
     with open(order["gate"], encoding="ascii"):
         pass  # opens once the campaign has opened its other end
     # Nothing of ours handles this alarm: it ends the process as SIGKILL does, and on time.

@@ -27,7 +27,7 @@ No message contains a secret::
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, ClassVar, NoReturn
 
 if TYPE_CHECKING:
     from werkzeug.wrappers import Response
@@ -271,11 +271,22 @@ class StorageUnavailable(StorageFault, Unavailable):
 
     code = "storage_unavailable"
 
+    #: The fix, for the reasons where a reload does not help.
+    _FIXES: ClassVar = {
+        "denied": "check the user of the storage, its password and its rights to read, insert, "
+        "update and delete",
+        "own_transaction": "a transaction of this process holds the SQLite file; commit it or "
+        "roll it back before you call begin or callback",
+        "replaced": "the SQLite file was removed or replaced meanwhile",
+        "unstorable": "the text is not valid, or the database and its connections do not use "
+        "UTF-8 (in MySQL utf8mb4)",
+    }
+
     def __init__(self, reason: str = "unavailable", *, fix: str = "") -> None:
         self.reason = reason
-        self.fix = fix
+        self.fix = fix or self._FIXES.get(reason, "")
         message = f"the storage did not confirm a read or write: {reason}"
-        super().__init__(f"{message}; {fix}" if fix else message)
+        super().__init__(f"{message}; {self.fix}" if self.fix else message)
 
 
 class SchemaMismatch(StorageFault):

@@ -53,6 +53,7 @@ HOMES = {
     "urllib3": {"finch.transport"},
     "cryptography": {"crypto.vault"},
     "sqlalchemy": {"storage.sql"},
+    "psycopg": {"storage.sql"},
     "redis": {"storage.redis"},
     "click": {"cli"},
     "django": {"adapters.django", "testing.django"},

@@ -127,7 +127,7 @@ def postgresql(*, logged: bool = False) -> Iterator[Server]:
 
 
 @contextmanager
-def mysql(*, logged: bool = False) -> Iterator[Server]:
+def mysql(*, logged: bool = False, options: Sequence[str] = ()) -> Iterator[Server]:
     """A MariaDB, from the PATH; *logged*: every statement, into a file."""
     if not shutil.which("mariadbd"):
         raise Missing("no mariadbd on the PATH (Debian: mariadb-server)")
@@ -145,6 +145,7 @@ def mysql(*, logged: bool = False) -> Iterator[Server]:
                 f"--pid-file={folder}/pid",
                 "--skip-networking",
                 *(("--general-log", f"--general-log-file={log}/statements") if logged else ()),
+                *options,
             ],
             answers=lambda: _answers("mysql", unix_socket=str(path)),
             writes=[log] if logged else [],

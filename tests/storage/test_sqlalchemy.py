@@ -48,6 +48,7 @@ def test_engine_in_memory_is_refused() -> None:
     [
         ("sqlite://user:hunter2@host:port/db", "cannot be parsed"),
         ("hunter2", "cannot be parsed"),
+        ("sqlite:///hunter2?accept_data_loss=yes", "accept_data_loss is true or false"),
         ("oracle://user:hunter2@host/db", "database 'oracle' is not supported"),
         ("sqlite+nosuchdriver://user:hunter2@/db", "driver"),
         ("sqlite+pysqlcipher://:hunter2@/finch.db", "driver"),
@@ -100,6 +101,7 @@ def test_engine_of_ours_shows_no_parameter(storage: SQLAlchemyStorage) -> None:
 def test_lost_race_that_ends_in_nothing_is_busy(
     storage: SQLAlchemyStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    storage.check()
     monkeypatch.setattr(storage, "_claim", lambda *_: (False, None))
 
     with pytest.raises(StorageUnavailable) as refused:
@@ -160,6 +162,7 @@ def test_errors_beside_the_driver_s_own_have_a_reason(error: Exception, reason: 
 def test_claim_that_meets_a_release_is_tried_again(
     storage: SQLAlchemyStorage, monkeypatch: pytest.MonkeyPatch, taken: int
 ) -> None:
+    storage.check()
     answers = iter([(False, None)] * taken)
     claim = storage._claim
     monkeypatch.setattr(storage, "_claim", lambda *args: next(answers, None) or claim(*args))
@@ -185,7 +188,7 @@ def test_driver_that_we_do_not_know_gets_no_options_of_another(drivername: str) 
 
     options = dialect_of(url.get_backend_name(), url=url).engine_options()
 
-    assert options == {"pool_pre_ping": True}
+    assert options == {"pool_recycle": 60}
 
 
 def test_older_driver_of_postgresql_gets_the_limits_and_no_option_of_the_newer() -> None:

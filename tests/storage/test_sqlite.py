@@ -5,7 +5,10 @@ from __future__ import annotations
 import functools
 import os
 import sqlite3
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -175,6 +178,93 @@ def test_what_a_child_inherits_is_kept_unclosed(url: str, monkeypatch: pytest.Mo
     storage.close()
 
 
+# The file, removed or replaced under a running server
+
+
+def _remove(path: Path) -> None:
+    for each in path.parent.glob("finch.db*"):
+        each.unlink()
+
+
+def _restore_a_backup(path: Path) -> None:
+    with (
+        closing(sqlite3.connect(path)) as live,
+        closing(sqlite3.connect(path.with_name("backup"))) as backup,
+    ):
+        live.backup(backup)
+    _remove(path)
+    path.with_name("backup").rename(path)
+
+
+def _remove_the_log(path: Path) -> None:
+    path.with_name("finch.db-wal").unlink()
+
+
+CHANGES = [_remove, _restore_a_backup, _remove_the_log]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("shared", [False, True], ids=["url", "engine"])
+def test_what_is_written_after_the_file_was_changed_is_found_by_others(
+    url: str, path: Path, engine: Engine, shared: bool, change: Callable[[Path], None]
+) -> None:
+    with closing(sqlite3.connect(path)) as operator:
+        operator.execute("PRAGMA journal_mode=WAL")
+    # The application's connection is older than the storage.
+    engine.connect().close()
+    storage = SQLAlchemyStorage(engine if shared else url)
+    storage.claim(an_attempt("before"))
+
+    change(path)
+    won = storage.claim(an_attempt())
+
+    assert won is None
+    with closing(sqlite3.connect(path)) as other:
+        assert (key_of("code"),) in other.execute("SELECT code_hash FROM finch_attempts").fetchall()
+    assert storage.attempt(key_of("code")) == an_attempt()
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_commit_into_a_file_that_was_changed_is_not_confirmed(
+    url: str, path: Path, change: Callable[[Path], None]
+) -> None:
+    storage = SQLAlchemyStorage(url)
+    storage.check()
+
+    def work(db: Connection) -> None:
+        db.execute(storage._sql.claim, an_attempt().as_row())
+        change(path)
+
+    with pytest.raises(StorageUnavailable, match="removed or replaced"):
+        storage._database.write(work)
+
+    # SQLite may have saved what was in the log when it closed the file.
+    assert storage.claim(an_attempt()) in (None, an_attempt())
+    assert SQLAlchemyStorage(url).attempt(key_of("code")) == an_attempt()
+
+
+def test_read_after_the_file_was_removed_sees_no_row_of_it(url: str, path: Path) -> None:
+    storage = SQLAlchemyStorage(url)
+    storage.claim(an_attempt())
+
+    _remove(path)
+
+    assert storage.attempt(key_of("code")) is None
+
+
+@pytest.mark.parametrize("uri", [False, True])
+def test_file_of_ours_is_for_its_owner_only(url: str, path: Path, uri: bool) -> None:
+    before = os.umask(0)
+    try:
+        storage = SQLAlchemyStorage(f"sqlite:///file:{path}?uri=true" if uri else url)
+        storage.claim(an_attempt())
+        modes = {each.name: each.stat().st_mode & 0o777 for each in path.parent.iterdir()}
+    finally:
+        os.umask(before)
+
+    assert modes == dict.fromkeys(["finch.db", "finch.db-wal", "finch.db-shm"], 0o600)
+
+
 # Faults
 
 
@@ -196,20 +286,50 @@ def test_claim_behind_another_writer_of_the_process_does_not_poll_the_file(
     assert statements.count("BEGIN IMMEDIATE") == 1
 
 
+_HOLD = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1], isolation_level=None); \
+c.execute('BEGIN IMMEDIATE'); print('held', flush=True); sys.stdin.read()"
+
+
 @pytest.mark.usefixtures("impatient")
 def test_claim_behind_another_process_is_busy_and_wins_later(url: str, path: Path) -> None:
     storage = SQLAlchemyStorage(url)
     storage.check()
-    other = sqlite3.connect(path, isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
 
-    with pytest.raises(StorageUnavailable) as refused:
-        storage.claim(an_attempt())
-    other.execute("COMMIT")
-    other.close()
+    with subprocess.Popen(
+        [sys.executable, "-c", _HOLD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with pytest.raises(StorageUnavailable) as refused:
+            storage.claim(an_attempt())
+        other.communicate()
 
     assert refused.value.reason == "busy"
     assert storage.claim(an_attempt()) is None
+
+
+@pytest.mark.skipif(not Path("/proc/locks").exists(), reason="this system shows no locks")
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("journal", ["WAL", "DELETE"])
+def test_claim_behind_the_view_s_own_transaction_says_so(
+    engine: Engine, path: Path, journal: str
+) -> None:
+    event.listen(engine, "connect", lambda each, _: each.execute(f"PRAGMA journal_mode={journal}"))
+    storage = SQLAlchemyStorage(engine)
+    storage.check()
+    began = time.monotonic()
+
+    with engine.connect() as view:
+        view.execute(text("DELETE FROM finch_attempts"))
+        with pytest.raises(StorageUnavailable, match="commit it or roll it back") as refused:
+            storage.claim(an_attempt())
+        view.commit()
+
+    assert refused.value.reason == "own_transaction"
+    assert time.monotonic() - began < 2
+    assert storage.claim(an_attempt()) is None
+    with engine.connect() as connection:
+        assert connection.execute(text("PRAGMA busy_timeout")).scalar_one() == 5000
 
 
 def test_full_database_refuses_the_claim(engine: Engine) -> None:
@@ -294,6 +414,7 @@ def test_engine_that_may_lose_a_commit_is_refused(url: str, pragma: str) -> None
         storage.claim(an_attempt())
 
     assert refused.value.reason == "schema_mismatch"
+    assert SQLAlchemyStorage(engine, accept_data_loss=True).claim(an_attempt()) is None
     engine.dispose()
 
 

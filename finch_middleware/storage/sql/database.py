@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, Executable, Pool, create_engine, event
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy import Connection, Engine, Executable, Pool, create_engine
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
-from finch_middleware.errors import ConfigurationError, SchemaMismatch, StorageUnavailable
+from finch_middleware.errors import (
+    ConfigurationError,
+    SchemaMismatch,
+    StorageFault,
+    StorageUnavailable,
+)
 from finch_middleware.forks import PerProcess
 from finch_middleware.storage.sql import dialects
 from finch_middleware.storage.sql.dialects import Fault, dialect_of
+from finch_middleware.storage.sql.pools import await_room
 
 T = TypeVar("T")
 
@@ -32,24 +39,24 @@ class Database:
 
     Connections are in autocommit, and transactions begin and end by statements: SQLite's can
     then begin as a writer's without a listener that would change the application's own.
+    Whatever a driver raises becomes a `StorageUnavailable`.
 
     Attributes:
         dialect: What its database does differently.
     """
 
     def __init__(
-        self, url_or_engine: str | URL | Engine, *, preparation: Callable[[Connection], None]
+        self, url_or_engine: URL | Engine, *, preparation: Callable[[Connection], None]
     ) -> None:
         self._shared = isinstance(url_or_engine, Engine)
         if isinstance(url_or_engine, Engine):
             engine = url_or_engine
             self.dialect = dialect_of(engine.dialect.name, url=engine.url)
+            self.dialect.observe(engine)
         else:
-            url = _parsed(url_or_engine)
-            self.dialect = dialect_of(url.get_backend_name(), url=url)
-            engine = _engine(url, self.dialect.engine_options())
-            dialect = self.dialect
-            event.listen(engine, "connect", lambda opened, _: dialect.opened(opened))
+            self.dialect = dialect_of(url_or_engine.get_backend_name(), url=url_or_engine)
+            engine = _engine(url_or_engine, self.dialect.engine_options())
+            self.dialect.listen(engine)
         self._engine = engine
         self._preparation = preparation
         self._process = PerProcess(partial(_enter_process, engine, parent=os.getpid()))
@@ -59,22 +66,22 @@ class Database:
 
     def prepare(self) -> None:
         """
-        Run the preparation once per process.
+        Run the preparation once per process, and again where the URL leads elsewhere by now.
 
         Raises:
             SchemaMismatch: As the preparation says.
             StorageUnavailable: It could not be run; the next call tries again.
         """
         process = self._process.get()
-        if process.prepared:
+        if process.prepared == (self.dialect.place(),):
             return
         # A thread that has waited for another's preparation does not wait for its own as well.
         if not process.preparing.acquire(timeout=dialects.PATIENCE_SECONDS):
             raise StorageUnavailable("busy")
         try:
-            if not process.prepared:
+            if process.prepared != (self.dialect.place(),):
                 self.transact(self._preparation)
-                process.prepared = True
+                process.prepared = (self.dialect.place(),)
         finally:
             process.preparing.release()
 
@@ -97,13 +104,11 @@ class Database:
         """
         self._require_prepared()
         try:
-            with self._connection() as connection, self.dialect.reading(connection):
-                return [row._asdict() for row in connection.execute(statement, values)]
-        except (SQLAlchemyError, UnicodeError, OSError) as error:
+            return self._with_live_session(lambda: self._rows(statement, values))
+        except StorageFault:
+            raise
+        except Exception as error:  # a driver raises anything, if a server sends rubbish
             fault = self.dialect.fault(error)
-        except (ValueError, TypeError, AttributeError):
-            # SQLite stores any text in a column of instants.
-            fault = Fault("unreadable")
         # Not inside the except block: the error beneath holds the bound parameters.
         raise StorageUnavailable(fault.reason)
 
@@ -116,8 +121,13 @@ class Database:
             try:
                 with self.dialect.writing(), self._transaction() as connection:
                     return work(connection)
-            except (SQLAlchemyError, UnicodeError, OSError) as error:
+            except StorageFault:
+                raise
+            except Exception as error:  # as in `read`
                 fault = self.dialect.fault(error)
+            if fault.reason == "read_only":
+                # Every session of the pool may be one with a primary that is none any more.
+                self.close()
         raise StorageUnavailable(fault.reason)
 
     def close(self) -> None:
@@ -132,41 +142,78 @@ class Database:
             pass
         raise StorageUnavailable("schema_mismatch")
 
+    def _rows(self, statement: Executable, values: dict[str, Any]) -> list[dict[str, Any]]:
+        with self._connection() as connection, self.dialect.reading(connection):
+            return [row._asdict() for row in connection.execute(statement, values)]
+
+    def _with_live_session(self, use: Callable[[], T]) -> T:
+        """What *use* returns; once more, with a fresh session, where the pool's had ended."""
+        began = time.monotonic()
+        try:
+            return use()
+        except DBAPIError as error:
+            # A session that has ended fails at once. A slow one has had its time.
+            late = time.monotonic() - began > dialects.PATIENCE_SECONDS
+            if late or not error.connection_invalidated:
+                raise
+        return use()
+
     @contextmanager
     def _connection(self) -> Iterator[Connection]:
         """A connection in autocommit; a shared one is restored before the pool gets it back."""
         self._process.get()
+        if self._shared:
+            await_room(self._engine.pool)
         with self._engine.connect() as connection:
-            if not self._shared:
-                yield connection
-                return
+            try:
+                while not self.dialect.current(connection):
+                    connection.invalidate()
+                if not self._shared:
+                    yield connection
+                    return
+                self._set_autocommit(connection)
+                with self.dialect.borrowing(connection):
+                    yield connection
+            except (SQLAlchemyError, StorageFault):
+                raise
+            except BaseException:
+                # The rest of a response may still be on its way: nobody else shall read it.
+                connection.invalidate()
+                raise
+
+    def _set_autocommit(self, connection: Connection) -> None:
+        try:
             connection.execution_options(isolation_level="AUTOCOMMIT")
-            with self.dialect.borrowing(connection):
-                yield connection
+        except Exception:  # the driver's own: SQLAlchemy wraps errors of statements only
+            # If the session has ended, SQLAlchemy notices it here, for all of the pool.
+            connection.exec_driver_sql("SELECT 1")
+            raise
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
-        with self._connection() as connection:
+        opened, connection = self._with_live_session(self._begun)
+        with opened:
             try:
-                self.dialect.begin(connection)
                 yield connection
                 connection.exec_driver_sql("COMMIT")
+                if not self.dialect.current(connection):
+                    raise StorageUnavailable("replaced")
             except BaseException:  # raised again below
                 # The database rolls back when the connection is closed, whatever its state, and
                 # the pool never hands out a connection inside a transaction.
                 connection.invalidate()
                 raise
 
-
-def _parsed(url: str | URL) -> URL:
-    try:
-        return make_url(url)
-    except (ArgumentError, ValueError):
-        pass
-    # SQLAlchemy's own message repeats the URL, password included.
-    raise ConfigurationError(
-        ["The storage URL cannot be parsed: write dialect+driver://user:password@host/database."]
-    )
+    def _begun(self) -> tuple[ExitStack, Connection]:
+        """A connection in a transaction that will write, and what closes it."""
+        with ExitStack() as opened:
+            connection = opened.enter_context(self._connection())
+            try:
+                self.dialect.begin(connection)
+            except BaseException:
+                connection.invalidate()
+                raise
+            return opened.pop_all(), connection
 
 
 def _engine(url: URL, options: dict[str, Any]) -> Engine:
@@ -189,7 +236,8 @@ def _engine(url: URL, options: dict[str, Any]) -> Engine:
 class _Process:
     """What one process knows of the database."""
 
-    prepared: bool = False
+    #: The place for which the preparation was run, in a tuple; None before.
+    prepared: tuple[object] | None = None
     preparing: threading.Lock = field(default_factory=threading.Lock)
 
 

@@ -11,13 +11,15 @@ from sqlalchemy import Connection, Engine, Executable, MetaData
 from sqlalchemy.engine import URL
 
 from finch_middleware.attempts import Attempt
-from finch_middleware.errors import StorageUnavailable
+from finch_middleware.errors import SchemaMismatch, StorageUnavailable
 from finch_middleware.records import Row, StoredConnection, connection_hash, customer_hash
 from finch_middleware.storage.precedence import attempt_replaces
 from finch_middleware.storage.protocol import Scan, Storage
 from finch_middleware.storage.sql.database import Database
+from finch_middleware.storage.sql.probe import probe
 from finch_middleware.storage.sql.schema import require_tables, tables
 from finch_middleware.storage.sql.statements import Statements
+from finch_middleware.storage.sql.urls import parsed
 
 T = TypeVar("T")
 
@@ -39,6 +41,11 @@ class SQLAlchemyStorage(Storage):
     pool and never touches the application's own transactions. Nothing is opened before the
     first call. SQLite's tables are created at first use; elsewhere call `create_tables` once.
 
+    Arguments:
+        accept_data_loss: Accept a server that may lose what it confirmed: tokens, which never
+            expire at Finch, and claims, so that a code may be presented twice. In a URL:
+            ``?accept_data_loss=true``.
+
     Attributes:
         metadata: The two tables, for migration tools.
 
@@ -52,8 +59,13 @@ class SQLAlchemyStorage(Storage):
         *,
         schema: str | None = None,
         table_prefix: str = "finch_",
+        accept_data_loss: bool = False,
     ) -> None:
         self._tables = tables(schema=schema, prefix=table_prefix)
+        if not isinstance(url_or_engine, Engine):
+            url_or_engine, accepted = parsed(url_or_engine)
+            accept_data_loss = accept_data_loss or accepted
+        self._loss_accepted = accept_data_loss
         self._database = Database(url_or_engine, preparation=self._prepare)
         self._sql = Statements(self._tables, dialect=self._database.dialect)
 
@@ -206,10 +218,23 @@ class SQLAlchemyStorage(Storage):
         if self._database.dialect.makes_tables:
             self._create_tables(db)
         else:
+            self._database.dialect.require_unicode(db)
             require_tables(db, tables=self._tables)
-        self._database.dialect.require_durability(db)
+        self._require_durability(db)
+        probe(db, claim=self._claim, settle=self._settle, sql=self._sql, tables=self._tables)
+
+    def _require_durability(self, db: Connection) -> None:
+        tables = self._tables.metadata.sorted_tables
+        fix = self._database.dialect.volatile(db, tables=tables)
+        if fix and not self._loss_accepted:
+            raise SchemaMismatch(
+                f"this database may lose a committed token: {fix}; or accept it with "
+                "?accept_data_loss=true in the URL, or SQLAlchemyStorage(..., "
+                "accept_data_loss=True)"
+            )
 
     def _create_tables(self, db: Connection) -> None:
+        self._database.dialect.require_unicode(db)
         with self._database.dialect.alone(db):
             self._tables.metadata.create_all(db)
             require_tables(db, tables=self._tables)

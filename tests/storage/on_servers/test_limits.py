@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 from sqlalchemy import Engine, create_engine, event, text
@@ -20,6 +21,7 @@ from finch_middleware.testing.sample_records import (
     an_attempt,
     key_of,
 )
+from tests.storage import servers
 from tests.storage.on_servers.conftest import on
 from tests.storage.servers import Server
 
@@ -66,35 +68,70 @@ def _set(operator: Engine, *, bad: list[str], good: list[str]) -> Iterator[None]
                 connection.execute(text(statement))
 
 
-def test_server_that_may_lose_a_commit_is_refused(url: str, operator: Engine) -> None:
-    bad, good = _on_each(
-        url,
-        postgresql=("ALTER SYSTEM SET fsync = off", "ALTER SYSTEM RESET fsync"),
-        mysql=(
+#: What may lose a commit, and what undoes it.
+_VOLATILE = {
+    "postgresql": [
+        ("ALTER SYSTEM SET fsync = off", "ALTER SYSTEM RESET fsync"),
+        *(
+            (f"ALTER TABLE finch_{name} SET UNLOGGED", f"ALTER TABLE finch_{name} SET LOGGED")
+            for name in ("attempts", "connections")
+        ),
+    ],
+    "mysql": [
+        (
             "SET GLOBAL innodb_flush_log_at_trx_commit = 2",
             "SET GLOBAL innodb_flush_log_at_trx_commit = 1",
-        ),
-    )
-    with _set(operator, bad=bad, good=good):
+        )
+    ],
+}
+
+
+@pytest.mark.parametrize("at", range(3))
+def test_server_that_may_lose_a_commit_is_refused_or_accepted(
+    url: str, operator: Engine, at: int
+) -> None:
+    settings = _VOLATILE[operator.name]
+    bad, good = settings[at % len(settings)]
+    reload = ["SELECT pg_reload_conf()"] if operator.name == "postgresql" else []
+
+    with _set(operator, bad=[bad, *reload], good=[good, *reload]):
         refused = _refused(url)
+        accepting = [
+            SQLAlchemyStorage(url, accept_data_loss=True),
+            SQLAlchemyStorage(f"{url}&accept_data_loss=true"),
+        ]
+        for storage in accepting:
+            storage.check()
+            storage.close()
 
     assert "may lose a committed token" in refused
+    assert "?accept_data_loss=true in the URL, or SQLAlchemyStorage(..., acc" in refused
 
 
 def _refused(url: str) -> str:
     # A server that is told to read its settings again does so a little later.
     for _ in range(100):
+        storage = SQLAlchemyStorage(f"{url}&accept_data_loss=false")
         try:
-            SQLAlchemyStorage(url).check()
+            storage.check()
         except SchemaMismatch as mismatch:
             return str(mismatch)
+        finally:
+            storage.close()
     return "it was not refused"
 
 
-def _on_each(url: str, **statements: tuple[str, str]) -> tuple[list[str], list[str]]:
-    bad, good = statements[url.split("+")[0]]
-    reload = ["SELECT pg_reload_conf()"] if url.startswith("postgresql") else []
-    return [bad, *reload], [good, *reload]
+@pytest.mark.full
+def test_binary_log_that_is_not_synced_is_refused() -> None:
+    unsynced = partial(servers.mysql, options=["--log-bin", "--sync-binlog=0"])
+    with contextmanager(servers.served)("mysql_unsynced", unsynced) as server:
+        storage = SQLAlchemyStorage(server.url)
+        storage.create_tables()
+
+        with pytest.raises(SchemaMismatch, match="set sync_binlog = 1; or accept"):
+            storage.check()
+
+        storage.close()
 
 
 def test_commits_are_waited_for_where_the_server_does_not(

@@ -7,12 +7,12 @@ The databases that `SQLAlchemyStorage` knows, one file each.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from sqlalchemy import Connection, Table, or_
+from sqlalchemy import Connection, Engine, Table, event, or_
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DataError, DBAPIError, StatementError, TimeoutError
 from sqlalchemy.sql.dml import Insert
@@ -22,6 +22,9 @@ from finch_middleware.records import Row
 
 #: How long a claim may wait for a lock, a free connection or a statement's end.
 PATIENCE_SECONDS = 3
+
+#: A session of ours that is older is replaced, because its address may lead elsewhere by now.
+SESSION_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +41,10 @@ class Fault:
     passing: bool = False
 
 
-_UNKNOWN = Fault("unavailable")
+UNKNOWN = Fault("unavailable")
 _BUSY = Fault("busy")
 _UNSTORABLE = Fault("unstorable")
+_UNREADABLE = Fault("unreadable")
 
 
 class Dialect(ABC):
@@ -59,12 +63,32 @@ class Dialect(ABC):
     def engine_options(self) -> dict[str, Any]:
         """Arguments of `create_engine` that bound every wait."""
 
-    @abstractmethod
-    def opened(self, driver_connection: Any) -> None:
+    def listen(self, engine: Engine) -> None:
+        """Prepare every connection that *engine*, one of ours, opens."""
+        # Before SQLAlchemy's own listener, which reads the session's settings.
+        event.listen(engine, "do_connect", self._connect)
+        event.listen(engine, "connect", lambda opened, _: self.opened(opened), insert=True)
+
+    def observe(self, engine: Engine) -> None:  # noqa: B027  # most databases need nothing here
+        """Note what must be known of the connections of *engine*, the application's."""
+
+    def connect(self, arguments: Any, options: dict[str, Any]) -> Any:
+        """A connection of the driver; None: make it as SQLAlchemy does."""
+        return None
+
+    def opened(self, driver_connection: Any) -> None:  # noqa: B027  # most databases need nothing here
         """Prepare a connection that an engine of ours has just opened."""
 
+    def place(self) -> object:
+        """What the URL leads to at this moment, in any form that can be compared."""
+        return ()
+
+    def current(self, connection: Connection) -> bool:
+        """Whether the connection leads to where the URL leads now."""
+        return True
+
     def borrowing(self, connection: Connection) -> AbstractContextManager[None]:
-        """Limit the waits of a session of the application; restore it afterwards."""
+        """Set what a session of the application needs for ours; restore it afterwards."""
         return nullcontext()
 
     def writing(self) -> AbstractContextManager[None]:
@@ -83,14 +107,17 @@ class Dialect(ABC):
     def alone(self, connection: Connection) -> AbstractContextManager[None]:
         """Keep other processes from creating tables; entered inside a transaction."""
 
-    @abstractmethod
-    def require_durability(self, connection: Connection) -> None:
+    def require_unicode(self, connection: Connection) -> None:  # noqa: B027  # most databases need nothing here
         """
-        Return when a commit on this connection survives a loss of power.
+        Return when the database stores every text.
 
         Raises:
-            SchemaMismatch: It would not; the message names the setting.
+            SchemaMismatch: It does not; the message names its encoding.
         """
+
+    @abstractmethod
+    def volatile(self, connection: Connection, *, tables: Iterable[Table]) -> str | None:
+        """How to make a commit survive a loss of power; None where it does."""
 
     @abstractmethod
     def insertion(self, table: Table) -> Insert:
@@ -105,7 +132,7 @@ class Dialect(ABC):
         """The statement that keeps the connection with the latest token."""
 
     def fault(self, error: Exception) -> Fault:
-        """What an error that escaped from SQLAlchemy means."""
+        """What an error of SQLAlchemy or of the driver means."""
         if isinstance(error, DataError):
             # For example a NUL in a text, which PostgreSQL refuses.
             return _UNSTORABLE
@@ -113,13 +140,20 @@ class Dialect(ABC):
             return self.driver_fault(error.orig)
         if isinstance(error, TimeoutError):
             return _BUSY
-        if isinstance(error, (StatementError, UnicodeError)):
+        if isinstance(error, (StatementError, UnicodeEncodeError)):
             return _UNSTORABLE
-        return _UNKNOWN
+        if isinstance(error, (ValueError, TypeError, AttributeError, NotImplementedError)):
+            # A value of a row that the driver does not understand: SQLite stores any text in a
+            # column of instants.
+            return _UNREADABLE
+        return UNKNOWN
 
     @abstractmethod
     def driver_fault(self, error: BaseException | None) -> Fault:
         """What the driver's own error means, by its number or SQLSTATE."""
+
+    def _connect(self, _: object, __: object, arguments: Any, options: dict[str, Any]) -> Any:
+        return self.connect(arguments, options)
 
 
 def upsert(insert: Any, *, table: Table) -> Insert:

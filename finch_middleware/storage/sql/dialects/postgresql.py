@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterator
+import time
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
-from sqlalchemy import Connection, Table
+from sqlalchemy import Connection, Table, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.sql.dml import Insert
 
@@ -27,7 +29,8 @@ class PostgreSQL(Dialect):
 
     _FAULTS: ClassVar = {
         "23505": Fault("conflict", passing=True),
-        "25006": Fault("read_only"),
+        # A fresh session may reach the new primary.
+        "25006": Fault("read_only", passing=True),
         "28000": Fault("denied"),
         "28P01": Fault("denied"),
         "3F000": Fault("schema_mismatch"),
@@ -46,39 +49,45 @@ class PostgreSQL(Dialect):
     _SCHEMA_LOCK = 0x66696E63685F6D69
 
     def engine_options(self) -> dict[str, Any]:
-        options: dict[str, Any] = {"pool_pre_ping": True}
+        options: dict[str, Any] = {"pool_recycle": dialects.SESSION_SECONDS}
         if self._driver not in ("psycopg", "psycopg2"):
             return options
         patience = math.ceil(dialects.PATIENCE_SECONDS)
         options["connect_args"] = {
             "connect_timeout": patience,
             # A host that is gone acknowledges neither what is sent nor the probes that are
-            # sent while we wait. A host whose PostgreSQL alone hangs acknowledges both: no
-            # setting of libpq limits that.
+            # sent while we wait.
             "tcp_user_timeout": patience * 1000,
             "keepalives_idle": patience,
             "keepalives_interval": 1,
             "keepalives_count": 2,
+            # The one setting that every proxy lets pass at the start. Without it, SQLAlchemy
+            # cannot read the version of a database in SQL_ASCII.
+            "client_encoding": "UTF8",
         }
         if self._driver == "psycopg":
             # A proxy may give the next statement another session, without what was prepared.
             options["connect_args"]["prepare_threshold"] = None
         return options
 
-    def opened(self, driver_connection: Any) -> None:
-        """Each transaction sets its own limits."""
+    def connect(self, arguments: Any, options: dict[str, Any]) -> Any:
+        if self._driver != "psycopg":
+            return None
+        return _bounded_connection().connect(*arguments, **options)
 
     def begin(self, connection: Connection) -> None:
         # LOCAL: the application or a proxy gives the session to others afterwards.
         connection.exec_driver_sql(
-            f"BEGIN ISOLATION LEVEL READ COMMITTED; {self._limits()}"
+            f"BEGIN ISOLATION LEVEL READ COMMITTED; {self._settings()}"
             "SELECT set_config('synchronous_commit', 'on', true)"
             " WHERE current_setting('synchronous_commit') = 'off'"
         ).close()
 
     @contextmanager
     def reading(self, connection: Connection) -> Iterator[None]:
-        connection.exec_driver_sql(f"BEGIN READ ONLY; {self._limits()}").close()
+        connection.exec_driver_sql(
+            f"BEGIN READ ONLY, ISOLATION LEVEL READ COMMITTED; {self._settings()}"
+        ).close()
         yield
         connection.exec_driver_sql("COMMIT")
 
@@ -87,9 +96,23 @@ class PostgreSQL(Dialect):
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({self._SCHEMA_LOCK})")
         yield
 
-    def require_durability(self, connection: Connection) -> None:
+    def require_unicode(self, connection: Connection) -> None:
+        encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
+        if encoding != "UTF8":
+            raise SchemaMismatch(
+                f"this PostgreSQL database has the encoding {encoding}, which cannot store every "
+                "text: use a database that was created with ENCODING 'UTF8'"
+            )
+
+    def volatile(self, connection: Connection, *, tables: Iterable[Table]) -> str | None:
         if connection.exec_driver_sql("SHOW fsync").scalar_one() != "on":
-            raise SchemaMismatch("this PostgreSQL may lose a committed token: set fsync = on")
+            return "set fsync = on"
+        for table in tables:
+            name = connection.dialect.identifier_preparer.format_table(table)
+            # A crash empties an unlogged table.
+            if connection.execute(_PERSISTENCE, {"of_name": name}).scalar_one() != "p":
+                return f"run ALTER TABLE {name} SET LOGGED"
+        return None
 
     def insertion(self, table: Table) -> Insert:
         return postgresql.insert(table).on_conflict_do_nothing()
@@ -100,9 +123,58 @@ class PostgreSQL(Dialect):
     def driver_fault(self, error: BaseException | None) -> Fault:
         # psycopg 3 and psycopg2 name the SQLSTATE differently.
         state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
-        return self._FAULTS.get(str(state), Fault("unavailable"))
+        return self._FAULTS.get(str(state), dialects.UNKNOWN)
 
-    def _limits(self) -> str:
+    def _settings(self) -> str:
         milliseconds = math.ceil(dialects.PATIENCE_SECONDS * 1000)
-        limits = ("statement_timeout", "lock_timeout")
-        return "".join(f"SET LOCAL {limit} = {milliseconds}; " for limit in limits)
+        settings = {
+            "statement_timeout": milliseconds,
+            "lock_timeout": milliseconds,
+            # psycopg reads instants in no other style.
+            "DateStyle": "'ISO'",
+            "TimeZone": "'UTC'",
+            # SQLAlchemy reads the columns' types as text.
+            "quote_all_identifiers": "off",
+        }
+        if self._driver == "psycopg":
+            # psycopg2 would not notice it.
+            settings["client_encoding"] = "'UTF8'"
+        return "".join(f"SET LOCAL {name} = {value}; " for name, value in settings.items())
+
+
+_PERSISTENCE = text("SELECT relpersistence FROM pg_class WHERE oid = to_regclass(:of_name)")
+
+
+@functools.cache
+def _bounded_connection() -> Any:
+    """
+    psycopg's connection, on which no statement waits for ever.
+
+    The server's own limits come first. They do not count while a proxy has no session free, and
+    a server that is stopped does not keep them.
+    """
+    import psycopg
+
+    class BoundedConnection(psycopg.Connection[Any]):
+        def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
+            try:
+                return super().wait(_bounded(gen), *args, **kwargs)
+            except TimeoutError:
+                self.close()
+            raise psycopg.OperationalError("the server did not respond in time")
+
+    return BoundedConnection
+
+
+def _bounded(steps: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
+    """The *steps* of a statement; psycopg resumes them ten times a second while it waits."""
+    deadline = time.monotonic() + dialects.PATIENCE_SECONDS + 1
+    ready = None
+    while True:
+        try:
+            wanted = steps.send(ready)
+        except StopIteration as end:
+            return end.value
+        ready = yield wanted
+        if not ready and time.monotonic() > deadline:
+            raise TimeoutError

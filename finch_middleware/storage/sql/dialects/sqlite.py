@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, ClassVar
+from urllib.parse import unquote, urlsplit
 
-from sqlalchemy import Connection, Table
+from sqlalchemy import Connection, Engine, Table, event
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.sql.dml import Insert
 
-from finch_middleware.errors import ConfigurationError, SchemaMismatch, StorageUnavailable
+from finch_middleware.errors import ConfigurationError, StorageUnavailable
 from finch_middleware.forks import PerProcess
 from finch_middleware.storage.sql import dialects
 from finch_middleware.storage.sql.dialects import Dialect, Fault, upsert
+
+#: What is noted of a connection: the file that it has open, and the log that it first wrote to.
+_FILE, _LOG = "finch_middleware.file", "finch_middleware.log"
+
+#: The bytes that SQLite locks for a writer (WAL_WRITE_LOCK, RESERVED_BYTE).
+_WRITER_IN_INDEX, _WRITER_IN_FILE = 120, 0x40000001
+_END_OF_FILE = str(2**63)
 
 # In one process, one writer at a time for each file: SQLite's waiters poll, and some starve.
 _WRITERS: PerProcess[dict[str, threading.Lock]] = PerProcess(dict)
@@ -52,10 +62,26 @@ class SQLite(Dialect):
             raise ConfigurationError(
                 ["An SQLite database in memory loses its tokens: name a file, or use memory://."]
             )
-        self._path = os.path.realpath(database)
+        self._makes_file = url.query.get("mode", "rwc") == "rwc"
+        # The file that a link names now is opened; the link itself may be changed later.
+        self._path = os.path.abspath(_plain_path(database))
+        self._writers_key = os.path.realpath(self._path)
 
     def engine_options(self) -> dict[str, Any]:
         return {"connect_args": {"timeout": dialects.PATIENCE_SECONDS}}
+
+    def listen(self, engine: Engine) -> None:
+        super().listen(engine)
+        self.observe(engine)
+
+    def observe(self, engine: Engine) -> None:
+        event.listen(engine, "connect", self._note_file)
+
+    def connect(self, arguments: Any, options: dict[str, Any]) -> Any:
+        if self._makes_file:
+            # SQLite would let everybody read it. Its log and index get the same permissions.
+            with suppress(OSError):
+                os.close(os.open(self._path, os.O_CREAT | os.O_EXCL, 0o600))
 
     def opened(self, driver_connection: Any) -> None:
         with suppress(driver_connection.OperationalError):
@@ -65,9 +91,30 @@ class SQLite(Dialect):
         # On macOS, fsync alone leaves the bytes in the drive's cache.
         driver_connection.execute("PRAGMA fullfsync=ON")
 
+    def place(self) -> object:
+        """The device and inode of the file: it may be removed or replaced under a server."""
+        return _identity(self._path)
+
+    def current(self, connection: Connection) -> bool:
+        # A connection from before this storage has no note, and is opened again.
+        noted, log = connection.info.get(_FILE, ""), connection.info.get(_LOG)
+        return noted == _identity(self._path) and (log is None or log == _log_of(log[0]))
+
+    @contextmanager
+    def borrowing(self, connection: Connection) -> Iterator[None]:
+        driver: Any = connection.connection.dbapi_connection
+        before = _busy_timeout(driver)
+        driver.execute(f"PRAGMA busy_timeout = {math.ceil(dialects.PATIENCE_SECONDS * 1000)}")
+        try:
+            yield
+        finally:
+            # A transaction that failed has closed its connection.
+            if not connection.invalidated:
+                driver.execute(f"PRAGMA busy_timeout = {before}")
+
     @contextmanager
     def writing(self) -> Iterator[None]:
-        lock = _WRITERS.get().setdefault(self._path, threading.Lock())
+        lock = _WRITERS.get().setdefault(self._writers_key, threading.Lock())
         if not lock.acquire(timeout=dialects.PATIENCE_SECONDS):
             raise StorageUnavailable("busy")
         try:
@@ -80,20 +127,44 @@ class SQLite(Dialect):
         if connection.connection.dbapi_connection.in_transaction:  # type: ignore[union-attr]  # sqlite3's
             # A `begin` listener of the application began one that cannot become a writer's.
             connection.exec_driver_sql("ROLLBACK")
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        try:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        except OperationalError:
+            # No writer of ours has the file: our caller holds the lock of `writing`.
+            if not self._locked_by_this_process():
+                raise
+        else:
+            if _LOG not in connection.info:
+                connection.info[_LOG] = _log_of(os.path.realpath(self._path) + "-wal")
+            return
+        # Not inside the except block, as everywhere.
+        raise StorageUnavailable("own_transaction")
+
+    def _note_file(self, _: object, record: Any) -> None:
+        record.info[_FILE] = _identity(self._path)
+
+    def _locked_by_this_process(self) -> bool:
+        """Whether this process holds the lock of a writer, in the log's index or in the file."""
+        index = _identity(os.path.realpath(self._path) + "-shm")
+        locks = {index: _WRITER_IN_INDEX, _identity(self._path): _WRITER_IN_FILE}
+        inodes = {file[1]: byte for file, byte in locks.items() if file}
+        return any(
+            first <= inodes.get(inode, -1) <= last for inode, first, last in _locks_for_writing()
+        )
 
     def alone(self, connection: Connection) -> AbstractContextManager[None]:
         # BEGIN IMMEDIATE has locked all of the file.
         return nullcontext()
 
-    def require_durability(self, connection: Connection) -> None:
+    def volatile(self, connection: Connection, *, tables: Iterable[Table]) -> str | None:
         synchronous = connection.exec_driver_sql("PRAGMA synchronous").scalar_one()
         journal = connection.exec_driver_sql("PRAGMA journal_mode").scalar_one()
         if synchronous < self._FULL or journal in self._NO_JOURNAL:
-            raise SchemaMismatch(
-                "this SQLite engine may lose a committed token: set PRAGMA synchronous=FULL and a "
-                "journal_mode other than OFF and MEMORY, or give the storage a URL"
+            return (
+                "set PRAGMA synchronous=FULL and a journal_mode other than OFF and MEMORY, "
+                "or give the storage a URL"
             )
+        return None
 
     def insertion(self, table: Table) -> Insert:
         return sqlite.insert(table).on_conflict_do_nothing()
@@ -105,3 +176,43 @@ class SQLite(Dialect):
         # The low byte is SQLite's primary result code, the rest a detail of it.
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         return Fault(self._REASONS.get(code, "unavailable"))
+
+
+def _plain_path(database: str) -> str:
+    """The path in an SQLite database's name, which may be a URI."""
+    if not database.startswith("file:"):
+        return database
+    return unquote(urlsplit(database).path)
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """The device and inode of the file; None where there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _log_of(path: str) -> tuple[str, object] | None:
+    """A log written ahead, as `_LOG` notes it; None where there is none."""
+    identity = _identity(path)
+    return identity and (path, identity)
+
+
+def _busy_timeout(driver: Any) -> int:
+    cursor = driver.cursor()
+    # The application's may make dictionaries.
+    cursor.row_factory = None
+    return int(cursor.execute("PRAGMA busy_timeout").fetchone()[0])
+
+
+def _locks_for_writing() -> Iterator[tuple[int, int, int]]:
+    """The inode and range of every lock that this process holds, where the system shows it."""
+    with suppress(OSError), open("/proc/locks", encoding="ascii") as locks:
+        for line in locks:
+            fields = line.split()
+            # A line of one that waits has an arrow more.
+            if len(fields) == 8 and fields[3] == "WRITE" and fields[4] == str(os.getpid()):
+                first, last = fields[6], fields[7].replace("EOF", _END_OF_FILE)
+                yield int(fields[5].rpartition(":")[2]), int(first), int(last)

@@ -1,0 +1,123 @@
+"""One attempt and one connection written, read back and removed: what a callback will need."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, NoReturn
+
+from sqlalchemy import Connection, CursorResult, Table, delete
+
+from finch_middleware.attempts import Attempt, AttemptState
+from finch_middleware.errors import SchemaMismatch, StorageUnavailable
+from finch_middleware.records import Row, SealedToken, StoredConnection, connection_hash
+from finch_middleware.storage.sql.schema import Tables
+from finch_middleware.storage.sql.statements import Statements
+
+#: Text that a character set, a quoting rule or a short column would change.
+_TEXT = "Zoë 漢字 😀 '\"`\\ %s :x ; -- \n"
+#: Every byte that a quoting rule could change; the rest of a hash is random.
+_BYTES = b"\x00'\"\\%\x1a\n\r\x80\xff"
+#: Longer than any token of Finch's, sealed.
+_SEALED = SealedToken(text="fm1.probe." + "A" * 8192)
+_INSTANT = datetime(2026, 7, 1, 12, 30, 59, 999999, tzinfo=UTC)
+
+
+def probe(
+    db: Connection,
+    *,
+    claim: Callable[[Connection, Attempt], tuple[bool, Attempt | None]],
+    settle: Callable[..., bool],
+    sql: Statements,
+    tables: Tables,
+) -> None:
+    """
+    Claim, settle and remove in this transaction, so that nobody else sees a row of it.
+
+    Raises:
+        SchemaMismatch: A table does not give back, or does not remove, what was written.
+    """
+    attempt, connection = _samples()
+    claim(db, attempt)
+    of_code = {"of_code": attempt.code_hash}
+    of_hash = {"of_hash": connection_hash(connection.connection_id)}
+    _require_same(tables.attempts, attempt, db.execute(sql.attempt, of_code))
+    settled = attempt.settled(AttemptState.STORED, at=_INSTANT, sealed=_SEALED, notified=True)
+    settle(db, settled, connection=connection.as_row())
+    _require_same(tables.attempts, settled, db.execute(sql.attempt, of_code))
+    _require_same(tables.connections, connection, db.execute(sql.connection, of_hash))
+    column = tables.connections.c.connection_hash
+    removal = delete(tables.connections).where(column == of_hash["of_hash"])
+    _require_removed(tables.connections, db.execute(removal))
+    values = {"of_codes": [attempt.code_hash], "of_instant": _INSTANT + timedelta(days=1)}
+    _require_removed(tables.attempts, db.execute(sql.forget, values))
+
+
+def _samples() -> tuple[Attempt, StoredConnection]:
+    """A claim and its connection, whose keys no other process has."""
+    key = _BYTES + os.urandom(32 - len(_BYTES))
+    name = _TEXT + key.hex()
+    attempt = Attempt(
+        attempt_id=name,
+        code_hash=key,
+        flow_hash=key,
+        bound_to=(key, key),
+        client_id=_TEXT,
+        customer_ids=(_TEXT, _TEXT),
+        reference=_TEXT,
+        claimed_at=_INSTANT,
+        leased_until=_INSTANT,
+        customer_id=_TEXT,
+        connection_id=name,
+        return_to=_TEXT,
+        reason=_TEXT,
+        request_id=_TEXT,
+        notified=False,
+    )
+    connection = StoredConnection(
+        connection_id=name,
+        customer_id=name,
+        client_id=_TEXT,
+        provider_id=_TEXT,
+        products=(_TEXT,),
+        client_type=_TEXT,
+        connection_type=_TEXT,
+        status=_TEXT,
+        sealed=_SEALED,
+        obtained_at=_INSTANT,
+        attempt_id=name,
+    )
+    return attempt, connection
+
+
+def _require_same(
+    table: Table, written: Attempt | StoredConnection, found: CursorResult[Any]
+) -> None:
+    row = found.first()
+    if row is None:
+        _refuse(table, "does not give back a row that was just written: check row level security")
+    changed = _changed(row._asdict(), written=written)
+    if changed:
+        _refuse(
+            table,
+            f"changes what is written to {', '.join(changed)}: use UTF-8 (in MySQL utf8mb4) for "
+            "the table and the connection, and the column types of SQLAlchemyStorage.metadata",
+        )
+
+
+def _changed(row: Row, *, written: Attempt | StoredConnection) -> list[str]:
+    try:
+        read = type(written).from_row(row).as_row()
+    except StorageUnavailable:
+        return ["its columns"]
+    return [name for name, value in written.as_row().items() if read[name] != value]
+
+
+def _require_removed(table: Table, removed: CursorResult[object]) -> None:
+    if removed.rowcount != 1:
+        _refuse(table, "does not remove a row: check row level security and triggers")
+
+
+def _refuse(table: Table, fault: str) -> NoReturn:
+    raise SchemaMismatch(f"the table {table.name} {fault}")
