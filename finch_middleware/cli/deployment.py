@@ -139,9 +139,10 @@ def require_folder(url: str | None) -> None:
 
 def missing_folder(url: str | None) -> str | None:
     """What is wrong with the SQLite file of a storage URL: its folder, which SQLite never makes."""
-    path = (url or "").removeprefix("sqlite:///").partition("?")[0]
+    before, scheme, rest = (url or "").partition("sqlite:///")
+    path = rest.partition("?")[0]
     folder = Path(path).absolute().parent
-    if path == (url or "") or path.startswith("file:") or folder.is_dir():
+    if before or not scheme or path.startswith("file:") or folder.is_dir():
         return None
     return f"the folder {folder} does not exist; create it, or correct the path"
 
