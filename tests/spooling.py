@@ -9,10 +9,21 @@ import pytest
 
 from finch_middleware.attempts import Attempt, AttemptState
 from finch_middleware.storage.memory import MemoryStorage
+from finch_middleware.storage.spool import Spool
 from finch_middleware.testing.sample_records import NOON, an_attempt
 from tests.faulty_storage import FaultyStorage
 
 OURS = an_attempt().client_id
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "var" / "spool"
+
+
+@pytest.fixture
+def spool(folder: Path) -> Spool:
+    return Spool(folder)
 
 
 def stored(code: str = "code", **changes: Any) -> Attempt:

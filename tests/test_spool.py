@@ -16,17 +16,9 @@ from finch_middleware.errors import SpoolUnavailable
 from finch_middleware.records import StoredConnection
 from finch_middleware.storage.spool import Entry, Spool
 from finch_middleware.testing.sample_records import a_connection, key_of
-from tests.spooling import OURS, down_after, names, stored
+from tests.spooling import OURS, down_after, folder, names, spool, stored
 
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "var" / "spool"
-
-
-@pytest.fixture
-def spool(folder: Path) -> Spool:
-    return Spool(folder)
+__all__ = ["folder", "spool"]
 
 
 @pytest.mark.parametrize("connection", [a_connection("c-1"), None], ids=["with", "without"])

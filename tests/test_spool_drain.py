@@ -20,17 +20,9 @@ from finch_middleware.storage.spool import Entry, Spool
 from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 from finch_middleware.testing.sample_records import NOON, a_connection, key_of
 from tests.faulty_storage import FaultyStorage
-from tests.spooling import OURS, down_after, names, stored, told
+from tests.spooling import OURS, down_after, folder, names, spool, stored, told
 
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "var" / "spool"
-
-
-@pytest.fixture
-def spool(folder: Path) -> Spool:
-    return Spool(folder)
+__all__ = ["folder", "spool"]
 
 
 def refusing(code: str) -> FaultyStorage:

@@ -125,21 +125,6 @@ def test_the_return_itself_opened_twice_is_answered_alike(
     assert fake.ledger.calls("token") == 1
 
 
-def test_a_reload_of_the_page_that_asks_for_one_connects(
-    page: playwright.Page, fake: FakeFinch, address: str
-) -> None:
-    sign_in(page, address)
-    fake.script("token", Behaviour.error(429, headers={"Retry-After": "60"}))
-    open_connect(page, fake)
-    choose(page, "Allow")
-    expect(page.get_by_role("heading")).to_have_text("Finch is very busy right now")
-
-    page.reload()
-
-    expect(page.get_by_role("status")).to_have_text(CONNECTED)
-    assert len(fake.ledger.tokens) == 1
-
-
 def test_back_to_connect_and_allowed_again_connects_nothing_a_second_time(
     page: playwright.Page, fake: FakeFinch, address: str
 ) -> None:

@@ -62,12 +62,6 @@ def test_a_form_of_another_site_does_nothing(
     assert text_of(site.home(), "employer") == "Acme Inc."
 
 
-@pytest.mark.parametrize("path", ["/connect", "/employer", "/favicon.ico"])
-def test_a_link_does_nothing(site: Site, fake: FakeFinch, path: str) -> None:
-    assert site.browser.open(site.address + path).status_code == 404
-    assert fake.ledger.calls("sessions") == 0
-
-
 def test_the_page_shows_the_connection_and_its_token_masked(site: Site, fake: FakeFinch) -> None:
     page = site.connect()
 

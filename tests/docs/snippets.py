@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import re
+import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -39,3 +44,12 @@ def snippets(text: str, *languages: str) -> list[Snippet]:
     """The fences in *text* of these languages, or all."""
     found = [Snippet(language=a, title=b, text=c) for a, b, c in _FENCE.findall(text)]
     return [each for each in found if not languages or each.language in languages]
+
+
+def run(code: Iterable[str], name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The module that the snippets *code* of the document *name* make, one after the other."""
+    module = ModuleType("snippet")
+    monkeypatch.setitem(sys.modules, module.__name__, module)  # frameworks look up their caller
+    for snippet in code:
+        exec(compile(snippet, name, "exec"), module.__dict__)
+    return module

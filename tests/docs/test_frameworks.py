@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from types import ModuleType
 from urllib.parse import urlsplit
 
@@ -11,7 +10,7 @@ import pytest
 
 from finch_middleware.testing import FakeFinch
 from tests.docs.asking import Ask, asking
-from tests.docs.snippets import page, section, snippets
+from tests.docs.snippets import page, run, section, snippets
 
 ORIGIN = "http://localhost:5000"
 
@@ -27,14 +26,6 @@ def python_of(name: str, heading: str | None = None) -> list[str]:
     text = page(name)
     part = text.split("\n## ")[0] if heading is None else section(text, f"## {heading}")
     return [each.text for each in snippets(part, "python")]
-
-
-def run(code: list[str], monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    module = ModuleType("of_the_manual")
-    monkeypatch.setitem(sys.modules, module.__name__, module)  # frameworks look up who calls them
-    for snippet in code:
-        exec(snippet, module.__dict__)
-    return module
 
 
 #: Heading of the page: the module that it needs.
@@ -64,7 +55,7 @@ def test_an_employer_is_connected(
 ) -> None:
     pytest.importorskip(FRAMEWORKS[heading])
     code = [*python_of("frameworks"), *python_of("frameworks", heading)]
-    module = run(code, monkeypatch)
+    module = run(code, "of_the_manual", monkeypatch)
 
     status, location = returned(asking(module.app, origin=ORIGIN), fake)
 
@@ -78,7 +69,7 @@ def test_a_person_who_is_signed_out_at_the_callback_is_asked_to_sign_in(
 ) -> None:
     pytest.importorskip(FRAMEWORKS[heading])
     code = [*python_of("frameworks"), *python_of("frameworks", heading)]
-    module = run(code, monkeypatch)
+    module = run(code, "of_the_manual", monkeypatch)
     ask = asking(module.app, origin=ORIGIN)
     callback = urlsplit(fake.allow(ask("POST", "/connect")[1]))
     module.__dict__["current_customer"] = lambda request: None
@@ -98,7 +89,9 @@ def django_site(fake: FakeFinch, monkeypatch: pytest.MonkeyPatch) -> tuple[Modul
     django_site.set_up()
     from django.test import Client
 
-    module = run([*python_of("frameworks"), *python_of("frameworks", "Django")], monkeypatch)
+    module = run(
+        [*python_of("frameworks"), *python_of("frameworks", "Django")], "of_the_manual", monkeypatch
+    )
     module.FINCH |= {"api_url": fake.api_url, "connect_origin": fake.connect_origin}
     browser = Client(SERVER_NAME="localhost")
 
@@ -142,7 +135,7 @@ def test_the_first_connections_page_lists_what_it_connects(
     fake: FakeFinch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = python_of("first_connection", "An application of your own")
-    module = run(code, monkeypatch)
+    module = run(code, "of_the_manual", monkeypatch)
     browser = module.app.test_client()
 
     back = fake.allow(browser.post("/connect", base_url=ORIGIN).headers["Location"])

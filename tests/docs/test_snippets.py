@@ -6,17 +6,15 @@ import inspect
 import os
 import re
 import runpy
-import sys
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Protocol
+from typing import Protocol
 
 import pytest
 
 from finch_middleware.crypto.keys import KeyProvider
 from finch_middleware.testing import FakeFinch
 from finch_middleware.web.request import CallbackRequest
-from tests.docs.snippets import DOCUMENTS, ROOT, page, section, snippets
+from tests.docs.snippets import DOCUMENTS, ROOT, page, run, section, snippets
 
 pytest_plugins = ["pytester"]
 
@@ -46,14 +44,6 @@ def python_of(path: Path) -> list[str]:
     return [each.text for each in snippets(path.read_text(encoding="utf-8"), "python")]
 
 
-def run(code: str, name: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """The names that *code* leaves behind."""
-    module = ModuleType("snippet")
-    monkeypatch.setitem(sys.modules, "snippet", module)  # frameworks look up who calls them
-    exec(compile(code, name, "exec"), module.__dict__)
-    return module.__dict__
-
-
 def test_every_snippet_is_of_a_kind_that_a_test_runs() -> None:
     kinds = {
         (path.name, each.language)
@@ -77,14 +67,14 @@ def test_the_python_snippets_of_a_document_run_in_order(
         if each.title:
             Path(each.title).parent.mkdir(parents=True, exist_ok=True)
             Path(each.title).write_text(each.text, encoding="utf-8")
-    run("\n".join(python_of(path)), str(path), monkeypatch)
+    run(python_of(path), str(path), monkeypatch)
 
 
 @pytest.mark.usefixtures("configured")
 def test_the_flask_lines_of_the_readme_connect_an_employer(
     fake: FakeFinch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names = run(python_of(ROOT / "README.md")[0], "README.md", monkeypatch)
+    names = vars(run(python_of(ROOT / "README.md")[:1], "README.md", monkeypatch))
     client = names["app"].test_client()
 
     begun = client.post("/connect")
@@ -101,7 +91,7 @@ def test_the_embedded_view_answers_its_script_with_json_whatever_happens(
     fake: FakeFinch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, *_, embedded = python_of_flows()
-    connect = run(f"{first}\n{embedded}", "flows.md", monkeypatch)["connect"]
+    connect = run([first, embedded], "flows.md", monkeypatch).connect
     request = CallbackRequest(method="POST", headers={"Sec-Fetch-Mode": "cors"})
 
     opened = connect(request)
@@ -126,11 +116,11 @@ def test_the_faults_of_a_configuration_are_reported_in_these_words(
     text = page("configuration")
     [shown] = snippets(text, "text")
     configured, mistaken = (each.text for each in snippets(text, "python"))
-    run(configured, "configuration.md", monkeypatch)
+    run([configured], "configuration.md", monkeypatch)
     for name in [name for name in os.environ if name.startswith("FINCH_")]:
         monkeypatch.delenv(name)
 
-    run(f"from finch_middleware import FinchConnect\n{mistaken}", "configuration.md", monkeypatch)
+    run(["from finch_middleware import FinchConnect", mistaken], "configuration.md", monkeypatch)
 
     assert capsys.readouterr().out.splitlines() == shown.text.replace("\n  ", " ").splitlines()
 
@@ -140,7 +130,8 @@ def test_a_key_provider_has_the_two_methods_that_stand_there(
 ) -> None:
     [shown] = snippets(page("keys"), "py")
 
-    told = run(f"from typing import Protocol\n{shown.text}", "keys.md", monkeypatch)["KeyProvider"]
+    code = ["from typing import Protocol", shown.text]
+    told = run(code, "keys.md", monkeypatch).KeyProvider
 
     assert issubclass(told, Protocol)  # type: ignore[arg-type]
     assert signatures(told) == signatures(KeyProvider)

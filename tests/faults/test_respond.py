@@ -16,15 +16,18 @@ from tests.site import NAVIGATION, Browser, Site
 from tests.story.oracle import tokens_of
 
 
-def test_respond_start_response_raises_and_is_not_called_again(
-    fake: FakeFinch, site: Site, browser: Browser
-) -> None:
-    callback = urlsplit(fake.allow(browser.location()))
+def environ_of(browser: Browser, callback: str) -> dict[str, Any]:
+    """What a server makes of this browser's visit to *callback*."""
+    parts = urlsplit(callback)
     cookies = "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
     headers = [*NAVIGATION.items(), ("Cookie", cookies)]
-    environ = EnvironBuilder(
-        path=callback.path, query_string=callback.query, headers=headers
-    ).get_environ()
+    return EnvironBuilder(path=parts.path, query_string=parts.query, headers=headers).get_environ()
+
+
+def test_respond_start_response_raises_and_is_not_called_again(
+    fake: FakeFinch, site: Site, browser: Browser, callback: str
+) -> None:
+    environ = environ_of(browser, callback)
     started: list[str] = []
 
     def start_response(status: str, headers: object, exc_info: object = None) -> Any:
@@ -33,7 +36,7 @@ def test_respond_start_response_raises_and_is_not_called_again(
 
     with pytest.raises(ConnectionError):
         site.app(environ, start_response)
-    reload = browser.get(callback.geturl())
+    reload = browser.get(callback)
 
     assert started == ["303 SEE OTHER"]
     assert "finch=connected" in reload.location
@@ -41,20 +44,16 @@ def test_respond_start_response_raises_and_is_not_called_again(
 
 
 def test_respond_server_aborts_and_closes_what_it_was_given(
-    fake: FakeFinch, site: Site, browser: Browser
+    fake: FakeFinch, site: Site, browser: Browser, callback: str
 ) -> None:
-    callback = urlsplit(fake.allow(browser.location()))
-    cookies = "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
-    environ = EnvironBuilder(
-        path=callback.path, query_string=callback.query, headers=[("Cookie", cookies)]
-    ).get_environ()
+    environ = environ_of(browser, callback)
 
     body: Any = site.app(environ, lambda *_: lambda data: None)
     pieces: Iterator[bytes] = iter(body)
     next(pieces, None)
     if hasattr(body, "close"):
         body.close()
-    reload = browser.get(callback.geturl())
+    reload = browser.get(callback)
 
     assert "finch=connected" in reload.location
     assert tokens_of(site, "acme") == list(fake.ledger.tokens)

@@ -132,18 +132,6 @@ def _nothing(environ: object, start_response: object) -> list[bytes]:
     raise AssertionError("not the application's")
 
 
-@pytest.mark.parametrize(
-    "path", ["/", "/settings", "/a/b?c=d&e=//x", "/é", "/a#b", "/a%20b", "/~u/@v;w=1"]
-)
-def test_t10_a_local_path_is_taken_and_followed(fake: FakeFinch, path: str) -> None:
-    finch = component(fake)
-    held = begun(finch, fake, return_to=path)
-
-    answer = returned(FinchMiddleware(_nothing, finch), f"state={held.state}", cookie=held.cookie)
-
-    assert answer.location.partition("finch=")[0].rstrip("?&") in check_return_to(path)
-
-
 @pytest.mark.parametrize("name", ["return_to", "next", "redirect_uri", "RelayState", "url"])
 def test_t10_no_parameter_of_the_callback_decides_where_a_person_goes(
     fake: FakeFinch, name: str

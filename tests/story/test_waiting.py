@@ -18,7 +18,6 @@ from tests.story.ways import (
     both_ways,
     by_script,
     connected,
-    wait_for,
     wait_for_event,
     while_finch_is_asked,
 )
@@ -120,28 +119,6 @@ def test_a_worker_that_was_only_slow_still_stores_its_token(
     assert connected(slow.result())
     assert same(slow.result(), reloaded)
     assert tokens_of(site, "acme") == list(fake.ledger.tokens)
-
-
-def test_a_worker_that_settles_just_in_time_is_not_reported(
-    fake: FakeFinch, faulty_site: Site, faulty: FaultyStorage, clock: Clock
-) -> None:
-    browser = Browser(faulty_site)
-    callback = fake.allow(browser.location())
-    other = another(browser)
-
-    with (
-        ThreadPoolExecutor(1) as pool,
-        while_finch_is_asked(fake, browser, callback) as slow,
-    ):
-        clock.move(timedelta(seconds=61))
-        # The other visit finds the lease over; before it writes that, the first one settles.
-        faulty.before("settle", slow.result)
-        late = pool.submit(other.get, callback)
-        wait_for(lambda: "settle" in faulty.calls)
-
-    assert same(late.result(), slow.result())
-    assert connected(late.result())
-    assert not faulty_site.named("finch.attempt.interrupted")
 
 
 @pytest.mark.parametrize("echo_state", [False], ids=["no-state"])

@@ -69,20 +69,6 @@ def test_t02_a_post_of_another_origin_begins_nothing(
     assert browser.cookies == {}
 
 
-def test_t02_the_button_of_our_own_page_begins(
-    fake: FakeFinch, open_site: Callable[..., Site]
-) -> None:
-    browser = Browser(open_site())
-
-    answer = browser.request(
-        "POST", _BEGIN, headers={**NAVIGATION, "Sec-Fetch-Site": "same-origin"}
-    )
-
-    assert answer.status == 303
-    assert answer.location.startswith(fake.connect_origin)
-    assert fake.ledger.calls("sessions") == 1
-
-
 def test_t26_no_origin_but_the_named_one_may_read_or_hand_over(
     fake: FakeFinch, open_site: Callable[..., Site]
 ) -> None:
