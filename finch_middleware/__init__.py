@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         SpoolUnavailable,
         StorageUnavailable,
         Unavailable,
+        UnknownConnection,
         UsageError,
     )
     from finch_middleware.finch.responses import ConnectSession
@@ -89,6 +90,7 @@ _HOMES = {
     "StorageUnavailable": "errors",
     "StoredConnection": "records",
     "Unavailable": "errors",
+    "UnknownConnection": "errors",
     "UsageError": "errors",
     "new_key": "crypto.keys",
     "wrapped_key": "crypto.keys",
@@ -133,6 +135,7 @@ __all__ = [
     "StorageUnavailable",
     "StoredConnection",
     "Unavailable",
+    "UnknownConnection",
     "UsageError",
     "new_key",
     "wrapped_key",

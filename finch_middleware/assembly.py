@@ -69,6 +69,9 @@ def assemble(settings: Settings) -> Assembly:
         connected=connected,
         events=events,
     )
+    connections = Connections(
+        client_id=client_id, storage=storage, vault=vault, client=client, clock=settings.clock
+    )
     callback = Callback(
         settings=settings,
         keyed_hash=KeyedHash(client_id=client_id, client_secret=settings.client_secret),
@@ -97,16 +100,15 @@ def assemble(settings: Settings) -> Assembly:
         vault=vault,
         storage=storage,
         spool=spool,
-        connections=Connections(
-            client_id=client_id,
-            storage=storage,
-            vault=vault,
-            client=client,
-            clock=settings.clock,
-        ),
+        connections=connections,
         recovery=recovery,
         begin=Begin(
-            settings=settings, client=client, tickets=tickets, recovery=recovery, events=events
+            settings=settings,
+            client=client,
+            tickets=tickets,
+            recovery=recovery,
+            connections=connections,
+            events=events,
         ),
         callback=callback,
     )

@@ -9,18 +9,16 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-import re
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
-from urllib.parse import SplitResult, urlsplit
 
 from finch_middleware.config.customers import Customer, customer_ids, signed_in_customer
 from finch_middleware.config.readers import fault_of_products
 from finch_middleware.config.settings import FlowKind, Settings
-from finch_middleware.config.urls import check_return_to, origin_of
+from finch_middleware.config.urls import check_return_to, parts_at
+from finch_middleware.connections import Connections
 from finch_middleware.errors import (
     AlreadyConnected,
     FinchError,
@@ -29,6 +27,7 @@ from finch_middleware.errors import (
     ReturnFault,
     SchemaMismatch,
     Unavailable,
+    UnknownConnection,
     UsageError,
 )
 from finch_middleware.finch.client import FinchClient
@@ -36,6 +35,7 @@ from finch_middleware.finch.responses import ConnectSession
 from finch_middleware.hooks import Events
 from finch_middleware.operations.recovery import Recovery
 from finch_middleware.outcomes import Response, SetCookie, Visit
+from finch_middleware.records import Connection
 from finch_middleware.secret import Secret
 from finch_middleware.tickets import Tickets
 from finch_middleware.web.pages import Pages
@@ -46,7 +46,6 @@ NAME_LIMIT = 255
 # Finch: minutes_to_expire is 1 to 129600.
 _LIFE_LIMIT = timedelta(minutes=129_600)
 _MINUTE = timedelta(minutes=1)
-_PLAIN_URL = re.compile(r"[!-\[\]-~]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,13 +54,15 @@ class Opening:
     The arguments of `begin`.
 
     Attributes:
+        connection_id: The stored connection to renew; None for the customer's only one, if any.
         expires_in: Life of the Connect session and of the ticket.
         when_connected: What to do with a customer who has a connection.
         session: A session that the application created itself.
     """
 
     customer_id: str
-    customer_name: str
+    customer_name: str = ""
+    connection_id: str | None = None
     return_to: str = "/"
     flow: FlowKind = "redirect"
     products: Sequence[str] | None = None
@@ -81,7 +82,11 @@ class Opening:
                 the connect_url of *session* must lead to Finch Connect.
         """
         name = self.customer_name
-        if not (isinstance(name, str) and 1 <= len(name) <= NAME_LIMIT):
+        if self.connection_id is not None and (self.session or self.provider):
+            raise UsageError("connection_id names the connection: leave out session and provider")
+        if self.connection_id is None and not (
+            isinstance(name, str) and 1 <= len(name) <= NAME_LIMIT
+        ):
             raise UsageError(f"customer_name must have 1 to {NAME_LIMIT} characters")
         if self.flow not in ("redirect", "embedded"):
             raise UsageError("flow must be 'redirect' or 'embedded'")
@@ -95,7 +100,7 @@ class Opening:
             raise UsageError("expires_in must be a timedelta of one minute to 90 days")
         check_return_to(self.return_to, spa_origins=settings.spa_origins)
         # The message does not repeat the address: it opens the session.
-        if self.session and not _connect_parts(self.session, settings.connect_origin):
+        if self.session and not parts_at(self.session.connect_url, settings.connect_origin):
             raise UsageError(f"the connect_url of session must lead to {settings.connect_origin}")
         return self
 
@@ -111,17 +116,20 @@ class Opening:
         return {
             "customer_id": self.customer_id,
             "customer_name": self.customer_name,
-            **self._common(settings),
+            **self._common(settings, products=settings.products),
             **{name: value for name, value in optional.items() if value is not None},
         }
 
-    def reauthentication_fields(self, settings: Settings, connection_id: str) -> dict[str, object]:
-        """The body of ``POST /connect/sessions/reauthenticate``."""
-        return {"connection_id": connection_id, **self._common(settings)}
+    def reauthentication_fields(
+        self, settings: Settings, connection_id: str, *, products: Sequence[str]
+    ) -> dict[str, object]:
+        """The body of ``POST /connect/sessions/reauthenticate``; *products* are its own."""
+        common = self._common(settings, products=products or settings.products)
+        return {"connection_id": connection_id, **common}
 
-    def _common(self, settings: Settings) -> dict[str, object]:
+    def _common(self, settings: Settings, *, products: Sequence[str]) -> dict[str, object]:
         fields: dict[str, object] = {
-            "products": list(self.products or settings.products),
+            "products": list(self.products or products),
             "minutes_to_expire": math.ceil(self.expires_in / _MINUTE),
         }
         # Finch refuses an embedded flow's code if a redirect_uri was sent.
@@ -156,10 +164,12 @@ class Begin:
         client: FinchClient,
         tickets: Tickets,
         recovery: Recovery,
+        connections: Connections,
         events: Events,
     ) -> None:
         self._settings = settings
         self._client = client
+        self._connections = connections
         self._tickets = tickets
         self._recovery = recovery
         self._events = events
@@ -204,22 +214,64 @@ class Begin:
         )
 
     def _session(self, opening: Opening) -> ConnectSession:
+        stored = self._connections.for_customer(opening.customer_id)
+        known = _to_renew(opening, stored)
+        if known is not None:
+            if opening.connection_id is None and opening.when_connected == "raise":
+                raise AlreadyConnected(connection_id=known.connection_id)
+            try:
+                return self._renewal(opening, known.connection_id, known=known)
+            except FinchRefused:
+                # Finch may have ended it, and then a new session connects the customer again.
+                if opening.connection_id is not None:
+                    raise
         fields = opening.session_fields(self._settings)
         try:
             return self._client.create_session(fields, within=SESSION_DEADLINE)
         except AlreadyConnected as fault:
-            if opening.when_connected == "raise" or fault.connection_id is None:
-                raise
             connection_id = fault.connection_id
-            self._events.report(
-                "finch.session.reauthenticates",
-                logging.INFO,
-                customer_ids=(opening.customer_id,),
-                connection_id=connection_id,
-                request_id=fault.request_id,
-            )
-        fields = opening.reauthentication_fields(self._settings, connection_id)
-        return self._client.reauthenticate(fields, within=SESSION_DEADLINE)
+            known = next((one for one in stored if one.connection_id == connection_id), None)
+            other_provider = known and opening.provider not in (None, known.provider_id)
+            if opening.when_connected == "raise" or connection_id is None or other_provider:
+                raise
+        return self._renewal(opening, connection_id, known=known)
+
+    def _renewal(
+        self, opening: Opening, connection_id: str, *, known: Connection | None
+    ) -> ConnectSession:
+        """The session in which a person signs in again to *connection_id*."""
+        # Finch's older grants have products such as "employer:company".
+        own = [each.rpartition(":")[2] for each in known.products] if known else []
+        fields = opening.reauthentication_fields(self._settings, connection_id, products=own)
+        session = self._client.reauthenticate(fields, within=SESSION_DEADLINE)
+        self._events.report(
+            "finch.session.reauthenticates",
+            logging.INFO,
+            customer_ids=(opening.customer_id,),
+            connection_id=connection_id,
+            request_id=session.request_id,
+        )
+        return session
+
+
+def _to_renew(opening: Opening, stored: Sequence[Connection]) -> Connection | None:
+    """
+    The stored connection that *opening* renews: the named one, or the only one it can mean.
+
+    Raises:
+        UnknownConnection: This customer has no connection of that id.
+    """
+    if opening.connection_id is not None:
+        for each in stored:
+            if each.connection_id == opening.connection_id:
+                return each
+        raise UnknownConnection("connection_id: this customer has no such connection")
+    meant = [
+        each
+        for each in stored
+        if each.status != "disconnected" and opening.provider in (None, each.provider_id)
+    ]
+    return meant[0] if len(meant) == 1 else None
 
 
 class BeginPage:
@@ -318,19 +370,6 @@ class BeginPage:
         return self._pages.respond(failed, request, at_begin=True)
 
 
-def warn_of_prefix(request: CallbackRequest, *, callback_path: str) -> None:
-    """Warn the developer whose application is mounted under a prefix that *callback_path* has."""
-    prefix = str(request.environ.get("SCRIPT_NAME", ""))
-    if not prefix.strip("/") or not callback_path.startswith(f"{prefix}/"):
-        return
-    below = callback_path.removeprefix(prefix)
-    warnings.warn(
-        f"this application is mounted under {prefix!r}, so a FinchMiddleware in it receives the "
-        f"callback as {below!r}, and forwards it: pass callback_path={below!r}",
-        stacklevel=3,  # the view that has called `FinchConnect.begin`
-    )
-
-
 def connect_location(session: ConnectSession, state: Secret, *, connect_origin: str) -> str:
     """
     The address that opens Connect in the browser, with our state on it.
@@ -338,22 +377,8 @@ def connect_location(session: ConnectSession, state: Secret, *, connect_origin: 
     Raises:
         FinchUnavailable: The session leads elsewhere than to *connect_origin*.
     """
-    parts = _connect_parts(session, connect_origin)
+    parts = parts_at(session.connect_url, connect_origin)
     if parts is None:
         raise FinchUnavailable("bad_response", request_id=session.request_id)
     query = f"{parts.query}&state={state.reveal()}".lstrip("&")
     return parts._replace(query=query, fragment="").geturl()
-
-
-def _connect_parts(session: ConnectSession, connect_origin: str) -> SplitResult | None:
-    """The parts of its address, if every reader takes it to lead to *connect_origin*."""
-    url = session.connect_url
-    # A URL that a browser and urlsplit could read as different hosts is refused.
-    if not isinstance(url, str) or not _PLAIN_URL.fullmatch(url):
-        return None
-    try:
-        parts = urlsplit(url)
-        _ = parts.port  # read here, because only reading it checks it
-    except ValueError:
-        return None
-    return parts if "@" not in parts.netloc and origin_of(parts) == connect_origin else None

@@ -13,11 +13,12 @@ from datetime import timedelta
 from typing import Literal, Unpack, cast
 
 from finch_middleware.assembly import assemble
-from finch_middleware.begin import BeginPage, Opening, warn_of_prefix
+from finch_middleware.begin import BeginPage, Opening
 from finch_middleware.config.customers import Customers, customer_ids
 from finch_middleware.config.options import Options
 from finch_middleware.config.reading import Checks, options_from_env, read_settings
 from finch_middleware.config.settings import FlowKind, Settings
+from finch_middleware.config.urls import warn_of_prefix
 from finch_middleware.errors import FinchRefused, Unavailable, UsageError
 from finch_middleware.finch.responses import ConnectSession
 from finch_middleware.operations.rotation import Rotation
@@ -108,7 +109,8 @@ class FinchConnect:
         self,
         *,
         customer_id: str,
-        customer_name: str,
+        customer_name: str = "",
+        connection_id: str | None = None,
         request: object | None = None,
         return_to: str = "/",
         flow: FlowKind = "redirect",
@@ -128,9 +130,15 @@ class FinchConnect:
         is compared with. *request* lets old tickets of this browser be dropped. *expires_in*
         is the life of the Connect session and of the ticket. Nothing is written to storage.
 
+        *connection_id* names the stored connection whose person signs in again; its new token
+        replaces the old one. Without it the customer's only connection is renewed, and a
+        customer without one, or with another *provider*, gets a new connection.
+
         Raises:
             UsageError: An argument is out of bounds; *return_to* must be a local path.
-            AlreadyConnected: With ``when_connected="raise"``.
+            UnknownConnection: This customer has no connection *connection_id*.
+            AlreadyConnected: With ``when_connected="raise"``, or if Finch names the connection
+                of another provider than *provider*.
             SchemaMismatch: The storage's tables are missing or old; the message names the command.
             FinchRefused: Finch does not take these products, this redirect_uri or customer. It
                 is logged; `str(error)` names what to look at.
@@ -140,6 +148,7 @@ class FinchConnect:
         opening = Opening(
             customer_id=customer_id,
             customer_name=customer_name,
+            connection_id=connection_id,
             return_to=return_to,
             flow=flow,
             products=tuple(products) if products is not None else None,
@@ -152,7 +161,8 @@ class FinchConnect:
         )
         understood = CallbackRequest.of(request) if request is not None else None
         if understood:
-            warn_of_prefix(understood, callback_path=self.callback_path)
+            prefix = str(understood.environ.get("SCRIPT_NAME", ""))
+            warn_of_prefix(prefix, callback_path=self.callback_path)
         try:
             opened = self._begin.open(opening, request=understood)
         except Unavailable as fault:

@@ -8,6 +8,7 @@ No message contains a secret::
     ├── ApplicationFault          the code that calls this library
     │   ├── ConfigurationError    options that cannot work; .faults lists all of them
     │   ├── UsageError            an argument that is not allowed
+    │   ├── UnknownConnection     this customer has no such connection
     │   └── AlreadyConnected      this customer is already connected; .connection_id
     ├── ReturnFault               a callback request that cannot be trusted; .reason
     ├── FinchFault                Finch's response, or the lack of one
@@ -84,6 +85,12 @@ class UsageError(ApplicationFault, ValueError):
     """An argument that this call does not accept."""
 
     code = "usage"
+
+
+class UnknownConnection(ApplicationFault, LookupError):
+    """This customer has no such connection; another customer's is unknown as well."""
+
+    code = "unknown_connection"
 
 
 class AlreadyConnected(ApplicationFault):

@@ -110,10 +110,13 @@ class Exchange:
             raise
         except FinchFault as fault:
             return Exchanged(attempt=self._settle_without_token(claim.attempt, fault))
-        customer_id = grant.customer_id
-        if customer_id not in claim.attempt.customer_ids or grant.connection_id is None:
+        before = next((e for e in existing if e.connection_id == grant.connection_id), None)
+        if grant.customer_id is None and before is not None:
+            # Finch names no customer where a connection older than sessions is renewed.
+            grant = dataclasses.replace(grant, customer_id=before.customer_id)
+        if grant.customer_id not in claim.attempt.customer_ids or grant.connection_id is None:
             return self._quarantine(claim.attempt, grant)
-        return self._store(claim, grant, existing=existing)
+        return self._store(claim, grant, before=before, existing=existing)
 
     def _settle_without_token(self, attempt: Attempt, fault: FinchFault) -> Attempt:
         match fault:
@@ -133,8 +136,14 @@ class Exchange:
         return settled
 
     def _store(
-        self, claim: Claim, grant: Grant, *, existing: Sequence[StoredConnection]
+        self,
+        claim: Claim,
+        grant: Grant,
+        *,
+        before: StoredConnection | None,
+        existing: Sequence[StoredConnection],
     ) -> Exchanged:
+        """*before*: this connection with its older token, if it was stored."""
         now = self._now()
         obtained_at = self._obtained_at(claim.attempt, existing, now)
         settled = claim.narrow(grant.customer_id or "").settled(
@@ -145,7 +154,6 @@ class Exchange:
             request_id=grant.request_id,
             notified=self._settings.on_connected is None,
         )
-        before = next((e for e in existing if e.connection_id == grant.connection_id), None)
         stored = self._vault.seal_connection(grant, attempt=settled, at=obtained_at)
         if before is not None:
             stored = stored.named_as(before)

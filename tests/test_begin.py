@@ -119,13 +119,13 @@ def test_an_embedded_flow_never_sends_a_redirect_uri() -> None:
     asked = opening(flow="embedded")
 
     assert "redirect_uri" not in asked.session_fields(settings())
-    assert "redirect_uri" not in asked.reauthentication_fields(settings(), "c-1")
+    assert "redirect_uri" not in asked.reauthentication_fields(settings(), "c-1", products=())
 
 
-def test_a_reauthentication_names_the_connection_and_nobody_else() -> None:
-    assert opening().reauthentication_fields(settings(), "c-1") == {
+def test_a_reauthentication_names_the_connection_and_its_own_products() -> None:
+    assert opening().reauthentication_fields(settings(), "c-1", products=["ssn"]) == {
         "connection_id": "c-1",
-        "products": ["company", "directory"],
+        "products": ["ssn"],
         "minutes_to_expire": 60,
         "redirect_uri": REDIRECT_URI,
     }

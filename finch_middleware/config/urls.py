@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Collection, Mapping
 from urllib.parse import SplitResult, quote, unquote, unquote_plus, unquote_to_bytes, urlsplit
 
@@ -128,3 +129,28 @@ def with_parameters(address: str, parameters: Mapping[str, str]) -> str:
     kept = [each for each in parts if unquote_plus(each.partition("=")[0]) not in parameters]
     added = [f"{name}={quote(value, safe='')}" for name, value in parameters.items()]
     return f"{path}?{'&'.join([*kept, *added])}{hash_sign}{fragment}"
+
+
+def parts_at(url: object, origin: str) -> SplitResult | None:
+    """The parts of *url*, if every reader takes it to lead to *origin*."""
+    # A URL that a browser and urlsplit could read as different hosts is refused.
+    if not isinstance(url, str) or not PLAIN.fullmatch(url) or "\\" in url:
+        return None
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # read here, because only reading it checks it
+    except ValueError:
+        return None
+    return parts if "@" not in parts.netloc and origin_of(parts) == origin else None
+
+
+def warn_of_prefix(prefix: str, *, callback_path: str) -> None:
+    """Warn the developer whose application is mounted under a *prefix* of *callback_path*."""
+    if not prefix.strip("/") or not callback_path.startswith(f"{prefix}/"):
+        return
+    below = callback_path.removeprefix(prefix)
+    warnings.warn(
+        f"this application is mounted under {prefix!r}, so a FinchMiddleware in it receives the "
+        f"callback as {below!r}, and forwards it: pass callback_path={below!r}",
+        stacklevel=3,  # the view that has called `FinchConnect.begin`
+    )

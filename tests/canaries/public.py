@@ -203,6 +203,7 @@ PUBLIC: dict[str, Callable[[Scene], object]] = {
     "Storage": lambda scene: scene.storage.real,
     "StorageUnavailable": _no_storage,
     "StoredConnection": _stored,
+    "UnknownConnection": lambda scene: _begin(scene, connection_id="unknown"),
     "UsageError": lambda scene: _begin(scene, return_to="//evil.test"),
 }
 
