@@ -136,8 +136,9 @@ PARTS = {
         selection=_MEMORY_ALONE,
     ),
     "precedence": Part(
-        file="storage/precedence.py",
+        file="attempts.py",
         tests=("tests/storage/test_precedence.py", "tests/storage/test_memory.py"),
+        functions=("replaces", "pending", "forgettable"),
     ),
     "memory": Part(
         file="storage/memory.py",

@@ -30,7 +30,6 @@ from finch_middleware.records import (
     row_from_json,
     row_to_json,
 )
-from finch_middleware.storage.precedence import attempt_replaces, connection_replaces
 from finch_middleware.storage.protocol import Scan, Storage
 
 R = TypeVar("R", Attempt, StoredConnection)
@@ -86,7 +85,7 @@ class DjangoStorage(Storage):
             existing = _first(Attempt, found.select_for_update())
             if self._of_flow(attempt) is not None:
                 attempt = replace(attempt, flow_hash=existing.flow_hash if existing else None)
-            if existing is not None and not attempt_replaces(attempt, current=existing):
+            if existing is not None and not attempt.replaces(existing):
                 return existing == attempt
             FinchAttempt(**_columns(FinchAttempt, attempt)).save(using=self._using)
             return True
@@ -141,7 +140,7 @@ class DjangoStorage(Storage):
         self._connections.bulk_create([FinchConnection(**columns)], ignore_conflicts=True)
         # A ValueError if it was deleted meanwhile: nothing is confirmed then.
         [old] = _read(StoredConnection, self._of_id(new.connection_id).select_for_update())
-        if connection_replaces(new, current=old):
+        if new.replaces(old):
             self._of_id(new.connection_id).update(**columns)
 
 

@@ -97,6 +97,37 @@ class Attempt:
         """Whether a request with these *hashes* comes from the same flow or customer."""
         return not set(hashes).isdisjoint(self.bound_to)
 
+    def replaces(self, current: Attempt) -> bool:
+        """
+        Whether it may be written over the *current* attempt of the same code.
+
+        An attempt with a token is always written; an end without one only over a claim, so that a
+        late "failed" never hides what another process already knows.
+        """
+        if self.attempt_id != current.attempt_id:
+            return False
+        if current.state is AttemptState.STORED and self.state is AttemptState.QUARANTINED:
+            # An operator completed it; a copy that was read before must not undo that.
+            return False
+        if current.state is self.state and self.notified and not current.notified:
+            return True
+        return current.state is AttemptState.CLAIMED or self.state.holds_token
+
+    @property
+    def pending(self) -> bool:
+        """Whether it has no end yet, or its end has not been reported."""
+        if self.state is AttemptState.CLAIMED:
+            return True
+        return not self.notified and self.state is not AttemptState.QUARANTINED
+
+    def forgettable(self, *, settled_before: datetime) -> bool:
+        """Whether it ended before that instant and nothing of it is pending."""
+        if self.settled_at is None or not self.notified:
+            return False
+        if self.state in (AttemptState.CLAIMED, AttemptState.QUARANTINED):
+            return False
+        return self.settled_at < settled_before
+
     def as_row(self) -> Row:
         """The record as plain columns; instants are in UTC."""
         row: Row = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}

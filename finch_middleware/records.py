@@ -169,6 +169,17 @@ class StoredConnection:
             obtained_at=max(at, self.obtained_at) + _AFTER_THE_END,
         )
 
+    def replaces(self, current: StoredConnection) -> bool:
+        """
+        Whether it may be written over the *current* connection of the same id.
+
+        The later token wins. A connection of the same attempt is already stored, and may have been
+        re-sealed or updated since.
+        """
+        if self.obtained_at == current.obtained_at:
+            return self.attempt_id != current.attempt_id
+        return self.obtained_at > current.obtained_at
+
     def as_row(self) -> Row:
         """The record as plain columns, its two keys among them; instants are in UTC."""
         return {

@@ -68,7 +68,7 @@ KNOWS_BACKENDS = {"__init__", "storage", "cli", "testing"}
 #: The families: their members never import each other. A file or folder is a member, or shared
 #: by all of them and imports none.
 FAMILIES = ["storage.sql.dialects", "adapters", "cli"]
-SHARED = {"precedence", "protocol", "spool", "open", "deployment", "serving"}
+SHARED = {"protocol", "spool", "open", "deployment", "serving"}
 
 Import = tuple[str, str]
 

@@ -10,12 +10,6 @@ from datetime import datetime
 from finch_middleware.attempts import Attempt, AttemptState
 from finch_middleware.forks import PerProcess
 from finch_middleware.records import StoredConnection, connection_hash
-from finch_middleware.storage.precedence import (
-    attempt_replaces,
-    can_forget,
-    connection_replaces,
-    is_pending,
-)
 from finch_middleware.storage.protocol import Scan, Storage
 
 
@@ -57,7 +51,7 @@ class MemoryStorage(Storage):
             if self._flow_holder(attempt) is not None:
                 flow_hash = current.flow_hash if current is not None else None
                 attempt = dataclasses.replace(attempt, flow_hash=flow_hash)
-            if current is not None and not attempt_replaces(attempt, current=current):
+            if current is not None and not attempt.replaces(current):
                 return current == attempt
             self._put(attempt)
             return True
@@ -73,7 +67,7 @@ class MemoryStorage(Storage):
     def unsettled(self, *, leased_before: datetime) -> Sequence[Attempt]:
         with self._lock.get():
             attempts = list(self._attempts.values())
-        return [each for each in attempts if is_pending(each) and each.leased_until < leased_before]
+        return [each for each in attempts if each.pending and each.leased_until < leased_before]
 
     def quarantined(self) -> Sequence[Attempt]:
         with self._lock.get():
@@ -114,7 +108,7 @@ class MemoryStorage(Storage):
         with self._lock.get():
             attempts = self._attempts.items()
             gone = [
-                hashed for hashed, one in attempts if can_forget(one, settled_before=settled_before)
+                hashed for hashed, one in attempts if one.forgettable(settled_before=settled_before)
             ]
             for hashed in gone:
                 self._drop(hashed)
@@ -142,5 +136,5 @@ class MemoryStorage(Storage):
     def _keep_newest(self, connection: StoredConnection) -> None:
         hashed = connection_hash(connection.connection_id)
         old = self._connections.get(hashed)
-        if old is None or connection_replaces(connection, current=old):
+        if old is None or connection.replaces(old):
             self._connections[hashed] = connection

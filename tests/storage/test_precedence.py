@@ -8,7 +8,6 @@ from itertools import product
 import pytest
 
 from finch_middleware.attempts import AttemptState
-from finch_middleware.storage.precedence import attempt_replaces, connection_replaces
 from finch_middleware.testing.sample_records import NOON, a_connection, an_attempt
 
 STATES = list(product(AttemptState, [True, False]))
@@ -29,14 +28,14 @@ def test_an_end_is_replaced_by_a_token_and_by_its_own_notice_alone(
     after = an_attempt().settled(to, at=NOON, notified=done)
     its_notice = current is to and done and not pending
 
-    assert attempt_replaces(after, current=before) is ((current, to) in REPLACED or its_notice)
+    assert after.replaces(before) is ((current, to) in REPLACED or its_notice)
 
 
 @pytest.mark.parametrize("state", AttemptState)
 def test_an_attempt_never_replaces_another(state: AttemptState) -> None:
     other = an_attempt(attempt_id="other").settled(state, at=NOON)
 
-    assert attempt_replaces(other, current=an_attempt()) is False
+    assert other.replaces(an_attempt()) is False
 
 
 @pytest.mark.parametrize(
@@ -52,4 +51,4 @@ def test_an_attempt_never_replaces_another(state: AttemptState) -> None:
 def test_the_later_token_is_kept(later: timedelta, attempt_id: str, kept: bool) -> None:
     new = a_connection(obtained_at=NOON + later, attempt_id=attempt_id)
 
-    assert connection_replaces(new, current=a_connection(obtained_at=NOON)) is kept
+    assert new.replaces(a_connection(obtained_at=NOON)) is kept

@@ -19,7 +19,6 @@ from finch_middleware.records import (
     row_from_json,
     row_to_json,
 )
-from finch_middleware.storage.precedence import can_forget, is_pending
 
 T = TypeVar("T")
 
@@ -157,8 +156,8 @@ class Plan:
             self._do("DEL", self._names.flow(over.flow_hash))
         if attempt.flow_hash is not None:
             self._do("SET", self._names.flow(attempt.flow_hash), code)
-        self._file(PENDING, code, at=attempt.leased_until if is_pending(attempt) else None)
-        ended = can_forget(attempt, settled_before=_END_OF_TIME)
+        self._file(PENDING, code, at=attempt.leased_until if attempt.pending else None)
+        ended = attempt.forgettable(settled_before=_END_OF_TIME)
         self._file(ENDED, code, at=attempt.settled_at if ended else None)
         held = attempt.state is AttemptState.QUARANTINED
         self._file(QUARANTINED, code, at=attempt.claimed_at if held else None)

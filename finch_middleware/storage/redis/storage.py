@@ -20,12 +20,6 @@ import redis
 from finch_middleware.attempts import Attempt, AttemptState
 from finch_middleware.errors import ConfigurationError, StorageUnavailable
 from finch_middleware.records import StoredConnection, connection_hash
-from finch_middleware.storage.precedence import (
-    attempt_replaces,
-    can_forget,
-    connection_replaces,
-    is_pending,
-)
 from finch_middleware.storage.protocol import Scan, Storage
 from finch_middleware.storage.redis.plan import (
     CONNECTIONS,
@@ -133,7 +127,7 @@ class RedisStorage(Storage):
 
     def unsettled(self, *, leased_before: datetime) -> Sequence[Attempt]:
         values = self._attempts(self._server.before(microseconds(leased_before), index=PENDING))
-        return [each for each in readable(values, read=attempt_in) if is_pending(each)]
+        return [each for each in readable(values, read=attempt_in) if each.pending]
 
     def quarantined(self) -> Sequence[Attempt]:
         values = self._attempts(self._server.members(self._names.index(QUARANTINED)))
@@ -195,7 +189,7 @@ class RedisStorage(Storage):
     def _settle(self, attempt: Attempt, plan: Plan, *, connection: StoredConnection | None) -> bool:
         if connection is not None:
             old = connection_in(self._read(plan, self._names.connection(connection.connection_id)))
-            if old is None or connection_replaces(connection, current=old):
+            if old is None or connection.replaces(old):
                 plan.put_connection(connection, over=old)
         current = attempt_in(self._read(plan, self._names.attempt(attempt.code_hash)))
         if attempt.flow_hash is not None:
@@ -203,7 +197,7 @@ class RedisStorage(Storage):
             if holder not in (None, attempt.code_hash.hex()):
                 flow_hash = current.flow_hash if current is not None else None
                 attempt = dataclasses.replace(attempt, flow_hash=flow_hash)
-        if current is not None and not attempt_replaces(attempt, current=current):
+        if current is not None and not attempt.replaces(current):
             return current == attempt
         plan.put_attempt(attempt, over=current)
         return True
@@ -217,7 +211,7 @@ class RedisStorage(Storage):
 
     def _forget(self, code: str, plan: Plan, *, settled_before: datetime) -> bool:
         current = attempt_in(self._read(plan, self._names.attempt_of(code)))
-        if current is None or not can_forget(current, settled_before=settled_before):
+        if current is None or not current.forgettable(settled_before=settled_before):
             return False
         plan.drop_attempt(current)
         return True

@@ -13,7 +13,6 @@ from sqlalchemy.engine import URL
 from finch_middleware.attempts import Attempt
 from finch_middleware.errors import SchemaMismatch, StorageUnavailable
 from finch_middleware.records import Row, StoredConnection, connection_hash, customer_hash
-from finch_middleware.storage.precedence import attempt_replaces
 from finch_middleware.storage.protocol import Scan, Storage
 from finch_middleware.storage.sql.database import Database
 from finch_middleware.storage.sql.probe import probe
@@ -184,7 +183,7 @@ class SQLAlchemyStorage(Storage):
         if current is None:
             db.execute(self._sql.insert_attempt, attempt.as_row())
             return True
-        if not attempt_replaces(attempt, current=current):
+        if not attempt.replaces(current):
             return current == attempt
         db.execute(self._sql.update_attempt, {**attempt.as_row(), "of_code": attempt.code_hash})
         return True

@@ -157,7 +157,7 @@ class Dialect(ABC):
 
 
 def upsert(insert: Any, *, table: Table) -> Insert:
-    """The upsert that SQLite and PostgreSQL share; see `precedence.connection_replaces`."""
+    """The upsert that SQLite and PostgreSQL share; see `StoredConnection.replaces`."""
     new, old = insert.excluded, table.c
     same_instant = (new.obtained_at == old.obtained_at) & (new.attempt_id != old.attempt_id)
     statement: Insert = insert.on_conflict_do_update(

@@ -125,7 +125,7 @@ class MySQL(Dialect):
         return True
 
     def newest(self, table: Table) -> Insert:
-        """The upsert of `connection_replaces`; the columns that it compares are assigned last."""
+        """The upsert of `StoredConnection.replaces`; what it compares is assigned last."""
         statement = mysql.insert(table)
         new, old = statement.inserted, table.c
         same_instant = (new.obtained_at == old.obtained_at) & (new.attempt_id != old.attempt_id)
