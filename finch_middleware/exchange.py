@@ -14,7 +14,6 @@ import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
 
 from finch_middleware.attempts import Attempt, AttemptState, Claim
 from finch_middleware.config.settings import Settings
@@ -38,9 +37,6 @@ SETTLE_PAUSES = (0.0, 0.2, 0.8)
 #: No try begins later than this: a try may wait three seconds, and the spool comes after it.
 SETTLE_TRIES_SECONDS = 2.0
 _TICK = timedelta(microseconds=1)
-
-#: Where a token is after the attempt to save it.
-Saved = Literal["stored", "spooled", "lost"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,15 +153,15 @@ class Exchange:
         stored = self._vault.seal_connection(grant, attempt=settled, at=obtained_at)
         if before is not None:
             stored = stored.named_as(before)
-        saved = self._save(settled, stored)
-        if saved == "stored":
+        exchanged = self._save(settled, stored)
+        if exchanged == Exchanged(attempt=settled):
             self._events.of_attempt("finch.connection.stored", logging.INFO, settled)
             self._connected.run(settled)
         if before is not None:
             self._events.of_attempt("finch.token.replaced", logging.INFO, settled)
         if set(self._settings.products) - {p.rpartition(":")[2] for p in grant.products}:
             self._events.of_attempt("finch.products.fewer", logging.WARNING, settled)
-        return _exchanged(settled, saved)
+        return exchanged
 
     def _obtained_at(
         self, attempt: Attempt, existing: Sequence[StoredConnection], now: datetime
@@ -189,33 +185,36 @@ class Exchange:
             # Pending until an operator completes it.
             notified=self._settings.on_connected is None,
         )
-        saved = self._save(settled, None)
+        exchanged = self._save(settled, None)
         self._events.of_attempt(
             "finch.token.quarantined", logging.CRITICAL, settled, reason=settled.reason
         )
-        return _exchanged(settled, saved)
+        return exchanged
 
-    def _save(self, settled: Attempt, stored: StoredConnection | None) -> Saved:
-        """Where the token is now. Reported only afterwards: the application's hook may be slow."""
+    def _save(self, settled: Attempt, stored: StoredConnection | None) -> Exchanged:
+        """Save the token. It is reported only afterwards: the application's hook may be slow."""
         try:
             error = self._settle(settled, stored, pauses=SETTLE_PAUSES)
         except BaseException as end:  # the worker is being stopped; its token is saved first
             self._save_in_spool(settled, stored, error=type(end).__name__)
             raise
-        return self._save_in_spool(settled, stored, error=error) if error else "stored"
+        if error:
+            return self._save_in_spool(settled, stored, error=error)
+        return Exchanged(attempt=settled)
 
     def _save_in_spool(
         self, settled: Attempt, stored: StoredConnection | None, *, error: str
-    ) -> Saved:
+    ) -> Exchanged:
         try:
             self._spool.put(settled, stored)
         except SpoolUnavailable:
             self._report_storage(settled, error)
             self._events.of_attempt("finch.token.lost", logging.CRITICAL, settled)
-            return "lost"
+            lost = dataclasses.replace(settled, state=AttemptState.FAILED, reason="token_lost")
+            return Exchanged(attempt=lost)
         self._report_storage(settled, error)
         self._events.of_attempt("finch.token.spooled", logging.ERROR, settled)
-        return "spooled"
+        return Exchanged(attempt=settled, spooled=True)
 
     def _settle(
         self, settled: Attempt, stored: StoredConnection | None, *, pauses: Sequence[float]
@@ -249,10 +248,3 @@ class Exchange:
 
     def _now(self) -> datetime:
         return self._settings.clock()
-
-
-def _exchanged(settled: Attempt, saved: Saved) -> Exchanged:
-    if saved == "lost":
-        lost = dataclasses.replace(settled, state=AttemptState.FAILED, reason="token_lost")
-        return Exchanged(attempt=lost)
-    return Exchanged(attempt=settled, spooled=saved == "spooled")

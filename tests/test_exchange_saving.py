@@ -11,7 +11,7 @@ import pytest
 from finch_middleware import exchange
 from finch_middleware.attempts import Attempt, AttemptState
 from finch_middleware.errors import StorageUnavailable
-from finch_middleware.exchange import SETTLE_PAUSES, SETTLE_TRIES_SECONDS
+from finch_middleware.exchange import SETTLE_PAUSES, SETTLE_TRIES_SECONDS, Exchanged
 from finch_middleware.storage.memory import MemoryStorage
 from finch_middleware.testing.sample_records import NOON, a_connection, an_attempt
 from tests import exchanging
@@ -61,7 +61,7 @@ def settled() -> Attempt:
 
 
 def test_what_the_storage_takes_at_once_is_not_reported(desk: Desk, settled: Attempt) -> None:
-    assert desk.exchange._save(settled, a_connection()) == "stored"
+    assert desk.exchange._save(settled, a_connection()) == Exchanged(attempt=settled)
 
     assert desk.connection == a_connection()
     assert desk.reported == []
@@ -73,7 +73,7 @@ def test_what_the_storage_takes_at_the_last_try_is_reported_once(
 ) -> None:
     desk.storage.down("settle", times=2)
 
-    assert desk.exchange._save(settled, a_connection()) == "stored"
+    assert desk.exchange._save(settled, a_connection()) == Exchanged(attempt=settled)
 
     assert desk.connection == a_connection()
     assert desk.reported == [RETRIED]
@@ -83,7 +83,9 @@ def test_what_the_storage_takes_at_the_last_try_is_reported_once(
 def test_what_the_storage_never_takes_is_spooled(desk: Desk, settled: Attempt) -> None:
     desk.storage.down("settle")
 
-    assert desk.exchange._save(settled, a_connection()) == "spooled"
+    exchanged = desk.exchange._save(settled, a_connection())
+
+    assert exchanged == Exchanged(attempt=settled, spooled=True)
 
     assert desk.reported == [UNAVAILABLE, SPOOLED]
     assert desk.storage.calls == ["settle"] * len(SETTLE_PAUSES)
@@ -95,7 +97,9 @@ def test_the_reason_is_the_name_of_the_last_error(desk: Desk, settled: Attempt) 
     desk.storage.down("settle", times=2)
     desk.storage.raises("settle", ZeroDivisionError("a storage should not"))
 
-    assert desk.exchange._save(settled, a_connection()) == "spooled"
+    exchanged = desk.exchange._save(settled, a_connection())
+
+    assert exchanged == Exchanged(attempt=settled, spooled=True)
 
     assert desk.reported[0] == ("finch.storage.unavailable", logging.ERROR, "ZeroDivisionError")
 
@@ -106,7 +110,10 @@ def test_without_a_spool_the_loss_is_reported(
     desk = Desk(spool=None, monkeypatch=monkeypatch)
     desk.storage.down("settle")
 
-    assert desk.exchange._save(settled, a_connection()) == "lost"
+    exchanged = desk.exchange._save(settled, a_connection())
+
+    lost = (exchanged.attempt.state, exchanged.attempt.reason, exchanged.spooled)
+    assert lost == (AttemptState.FAILED, "token_lost", False)
 
     assert desk.reported == [UNAVAILABLE, LOST]
     assert {event.attempt_id for event in desk.events} == {settled.attempt_id}
@@ -137,7 +144,9 @@ def test_no_try_begins_once_the_time_for_them_is_over(
     desk.storage.before("settle", hang)
     desk.storage.down("settle")
 
-    assert desk.exchange._save(settled, a_connection()) == "spooled"
+    exchanged = desk.exchange._save(settled, a_connection())
+
+    assert exchanged == Exchanged(attempt=settled, spooled=True)
 
     assert desk.storage.calls == ["settle"] * tries
 
