@@ -1,19 +1,26 @@
 """
 The pictures of the manual, taken anew: ``python docs/screenshots.py``.
 
-A fake Finch, the page of the examples and the pages themselves, each shown once by a Chromium
-without a window. CHROMIUM names the browser, where it is not `chromium` on the PATH.
+A fake Finch, the page of the examples and the pages themselves, each shown in light and dark by a
+Chromium without a window. CHROMIUM names the browser, where it is not `chromium` on the PATH.
+
+Each picture contains the hash of the page that it shows. `tests/docs/test_diagrams.py` compares it
+with the page of today.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
 import threading
 import urllib.request
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -44,6 +51,8 @@ _SIZE = (800, 680)
 _SECONDS = 60
 _CONNECTED = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
 
+#: Nonces, and the session and state of a flow.
+_DIFFERENT = re.compile(r' nonce="[^"]*"|<input type="hidden"[^>]*>')
 _REFERENCE, _HOME = "K7QDX2MA", "/settings"
 _BROWSER = CallbackRequest(headers={"Sec-Fetch-Mode": "navigate"})
 
@@ -51,11 +60,38 @@ _BROWSER = CallbackRequest(headers={"Sec-Fetch-Mode": "navigate"})
 def main() -> None:
     """Take them all."""
     IMAGES.mkdir(exist_ok=True)
-    with FakeFinch() as fake:
-        pages = {**_of_a_flow(fake), **_of_the_library(fake)}
+    pages = shown_pages()
     with _served(pages) as address:
-        for name in pages:
-            _taken(f"{address}/{name}", into=IMAGES / f"{name}.png")
+        for name, page in pages.items():
+            for suffix, scheme in (("", 1), ("-dark", 0)):
+                picture = IMAGES / f"{name}{suffix}.png"
+                _take(f"{address}/{name}", scheme=scheme, into=picture)
+                picture.write_bytes(_labelled(picture.read_bytes(), hash_of(page)))
+
+
+def shown_pages() -> dict[str, Response]:
+    """The pages that the manual shows, by the name of their picture."""
+    with FakeFinch() as fake:
+        return {**_of_a_flow(fake), **_of_the_library(fake)}
+
+
+def hash_of(page: Response) -> str:
+    """The SHA-256 of *page*, without what differs at each call."""
+    text = _DIFFERENT.sub("", page.get_data(as_text=True))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def hash_in(picture: bytes) -> str:
+    """The hash of the page that a picture shows; empty where it has none."""
+    found = re.search(rb"tEXtpage\0([0-9a-f]{64})", picture)
+    return found[1].decode() if found else ""
+
+
+def _labelled(picture: bytes, page_hash: str) -> bytes:
+    """The PNG with a text chunk before its last chunk, which is always 12 bytes."""
+    chunk = b"tEXtpage\0" + page_hash.encode()
+    framed = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    return picture[:-12] + framed + picture[-12:]
 
 
 def _finch(fake: FakeFinch) -> FinchConnect:
@@ -126,7 +162,7 @@ class _Quiet(WSGIRequestHandler):
         pass
 
 
-def _taken(address: str, *, into: Path) -> None:
+def _take(address: str, *, scheme: int, into: Path) -> None:
     chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
     if chromium is None:
         raise SystemExit("no chromium on the PATH: install it, or name one with CHROMIUM")
@@ -134,6 +170,7 @@ def _taken(address: str, *, into: Path) -> None:
     with tempfile.TemporaryDirectory() as profile:
         command = [chromium, "--headless", "--disable-gpu", "--hide-scrollbars", "--no-sandbox"]
         command += [f"--user-data-dir={profile}", f"--window-size={width},{height}"]
+        command += [f"--blink-settings=preferredColorScheme={scheme}"]
         command += [f"--screenshot={into}", address]
         subprocess.run(command, check=True, capture_output=True, timeout=_SECONDS)
 

@@ -1,0 +1,245 @@
+"""
+The diagrams of the manual, drawn anew: ``python docs/diagrams.py``.
+
+`tests/docs/test_diagrams.py` compares them with the code that they show. Each is an SVG with a
+ground of its own, so that it can be read in light and dark.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from html import escape
+from pathlib import Path
+from typing import NamedTuple
+
+from finch_middleware.attempts import AttemptState
+
+IMAGES = Path(__file__).parent / "images"
+
+_STYLE = """
+text { font: 13px system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; fill: #1d2430; }
+.title { font-weight: 600; } .soft { fill: #565d69; font-size: 12px; }
+.ground { fill: #fbfaf8; } .box { fill: #fff; stroke: #8b9097; } .note { fill: #e6efec; }
+.life { stroke: #b9bdc2; stroke-dasharray: 3 4; } .arrow { stroke: #1f4f46; fill: none; }
+.head { fill: #1f4f46; }
+@media (prefers-color-scheme: dark) {
+  text { fill: #eceff2; } .soft { fill: #a5afba; }
+  .ground { fill: #161b21; } .box { fill: #1f262e; stroke: #74808c; } .note { fill: #22332f; }
+  .life { stroke: #55606b; } .arrow { stroke: #8fd0bf; } .head { fill: #8fd0bf; }
+}
+""".strip()
+_HEAD = (
+    '<marker id="head" viewBox="0 0 8 8" refX="7.5" refY="4" markerWidth="8" markerHeight="8" '
+    'orient="auto-start-reverse"><path class="head" d="M0 0 8 4 0 8z"/></marker>'
+)
+
+
+class Step(NamedTuple):
+    """A message between two participants, or a note where both are the same."""
+
+    source: str
+    target: str
+    text: str
+    #: The file of the package that does it; empty where the library is not involved.
+    file: str = ""
+
+
+class Transition(NamedTuple):
+    """A change of an attempt's state, and the files that make it."""
+
+    target: str
+    cause: str
+    file: str
+
+
+class Group(NamedTuple):
+    """A part of the package: its meaning, and its files and folders with a word about each."""
+
+    title: str
+    members: dict[str, str]
+
+
+BROWSER, APPLICATION, STORAGE, FINCH = "Browser", "Your application", "Storage", "Finch"
+PARTICIPANTS = (BROWSER, APPLICATION, STORAGE, FINCH)
+
+_BEGIN = (
+    Step(APPLICATION, STORAGE, "prove that it can be written", "operations/recovery.py"),
+    Step(APPLICATION, FINCH, "open a session", "finch/client.py"),
+)
+_FINISH = (
+    Step(APPLICATION, APPLICATION, "ticket and login name the customer", "binding.py"),
+    Step(APPLICATION, STORAGE, "claim the code, committed", "duplicates.py"),
+    Step(APPLICATION, FINCH, "exchange the code, once", "exchange.py"),
+    Step(FINCH, APPLICATION, "access token, customer", "finch/responses.py"),
+    Step(APPLICATION, APPLICATION, "compare the customer, seal the token", "exchange.py"),
+    Step(APPLICATION, STORAGE, "store token and attempt, committed", "exchange.py"),
+)
+FLOWS: dict[str, tuple[Step, ...]] = {
+    "flow_redirect": (
+        Step(BROWSER, APPLICATION, "POST, your button"),
+        *_BEGIN,
+        Step(APPLICATION, BROWSER, "303 to Finch Connect, ticket cookie", "begin.py"),
+        Step(BROWSER, FINCH, "sign in to the payroll, allow"),
+        Step(FINCH, BROWSER, "303 to the callback: code, state"),
+        Step(BROWSER, APPLICATION, "GET the callback, with the ticket", "callback.py"),
+        *_FINISH,
+        Step(APPLICATION, BROWSER, "303 to return_to?finch=connected", "web/pages.py"),
+    ),
+    "flow_embedded": (
+        Step(BROWSER, APPLICATION, "fetch POST, your script"),
+        *_BEGIN,
+        Step(APPLICATION, BROWSER, "JSON: session, state; ticket cookie", "begin.py"),
+        Step(BROWSER, FINCH, "Finch's script opens a frame; sign in, allow"),
+        Step(FINCH, BROWSER, "onSuccess: code, state"),
+        Step(BROWSER, APPLICATION, "fetch POST of both, with the ticket", "callback.py"),
+        *_FINISH,
+        Step(APPLICATION, BROWSER, "JSON: connected, return_to", "web/pages.py"),
+    ),
+}
+
+#: From CLAIMED, where every attempt begins, and from QUARANTINED.
+TRANSITIONS: dict[str, tuple[Transition, ...]] = {
+    "claimed": (
+        Transition("stored", "Finch names the customer; the token is stored", "exchange.py"),
+        Transition("quarantined", "Finch names another customer, or none", "exchange.py"),
+        Transition("failed", "Finch rejects the code, or sends no token", "exchange.py"),
+        Transition(
+            "ambiguous",
+            "no usable response, or the process died",
+            "exchange.py, operations/recovery.py",
+        ),
+    ),
+    "quarantined": (Transition("stored", "an operator completes it", "operations/recovery.py"),),
+}
+RELEASED = "no record: Finch did nothing, so the code may be presented again"
+
+#: From the top down; imports lead downward only.
+GROUPS = (
+    Group("Tools", {"cli": "commands", "testing": "fake Finch", "adapters": "Django, Flask, ASGI"}),
+    Group("Entrance", {"middleware": "WSGI", "connect": "FinchConnect", "assembly": "the pieces"}),
+    Group("The story", {"begin": "opens Connect", "callback": "finishes", "duplicates": "repeats"}),
+    Group(
+        "Its steps",
+        {"exchange": "code to token", "operations": "sweep, rotate", "binding": "which customer"},
+    ),
+    Group("", {"connections": "for your code", "tickets": "cookie of a flow", "hooks": "events"}),
+    Group(
+        "Outside", {"web": "requests, pages", "finch": "HTTPS to Finch", "storage": "your database"}
+    ),
+    Group("Basis", {"config": "options", "forks": "processes", "crypto": "keys, sealing"}),
+    Group("", {"attempts": "states", "outcomes": "how it ends", "records": "rows"}),
+    Group("", {"errors": "one tree", "secret": "hides itself"}),
+)
+
+
+def sequence(steps: Sequence[Step]) -> str:
+    """A sequence diagram of *steps*."""
+    column, top, height = 182, 64, 46
+    place = {name: 92 + number * column for number, name in enumerate(PARTICIPANTS)}
+    bottom = top + height * len(steps) + 8
+    parts = []
+    for name, x in place.items():
+        parts.append(_line(x, 44, x, bottom, kind="life"))
+        parts += [_box(x - 68, 14, 136, 30), _text(x, 34, name, kind="title")]
+    for number, step in enumerate(steps):
+        parts += _drawn(step, place, y=top + height * number + 26)
+    return _svg(place[FINCH] + 92, bottom + 12, parts)
+
+
+def _drawn(step: Step, place: dict[str, int], *, y: int) -> Iterator[str]:
+    start, end = place[step.source], place[step.target]
+    if start == end:
+        yield f'<rect class="note" x="{start - 126}" y="{y - 24}" width="252" height="38" rx="6"/>'
+        yield _text(start, y - 8, step.text)
+        yield _text(start, y + 8, step.file, kind="soft")
+        return
+    middle = (start + end) / 2
+    yield _halo(middle, y - 6, step.text)
+    if step.file:
+        yield _halo(middle, y + 15, step.file, kind="soft")
+    yield _line(start, y, end, y, kind="arrow")
+
+
+def states() -> str:
+    """The states of an attempt and their changes."""
+    x, width, top, height = 260, 120, 24, 78
+    ends = [each.target for each in TRANSITIONS["claimed"]]
+    y = {name: top + height * number for number, name in enumerate(ends)}
+    y["claimed"] = top + height * (len(ends) - 1) // 2
+    parts = []
+    for each in TRANSITIONS["claimed"]:
+        at, rise = y[each.target] + 22, 8
+        parts.append(_line(36 + 104, y["claimed"] + 22, x, at, kind="arrow"))
+        parts.append(_text(x + width + 16, at - rise + 4, each.cause, anchor="start"))
+        parts.append(_text(x + width + 16, at + 13, each.file, kind="soft", anchor="start"))
+    for each in TRANSITIONS["quarantined"]:
+        parts.append(_line(x + 60, y["quarantined"], x + 60, y[each.target] + 44, kind="arrow"))
+        middle = (y["quarantined"] + y[each.target] + 44) / 2 + 4
+        parts.append(
+            _text(x + 72, middle, f"{each.cause}, {each.file}", kind="soft", anchor="start")
+        )
+    for name in AttemptState:
+        left, wide = (36, 104) if name == "claimed" else (x, width)
+        parts += [
+            _box(left, y[name], wide, 44),
+            _text(left + wide / 2, y[name] + 27, name, "title"),
+        ]
+    bottom = top + height * len(ends)
+    parts.append(_text(36, bottom + 4, f"claimed → {RELEASED}", kind="soft", anchor="start"))
+    return _svg(730, bottom + 24, parts)
+
+
+def architecture() -> str:
+    """The files and folders of the package, in layers."""
+    parts: list[str] = []
+    for row, group in enumerate(GROUPS):
+        y = 16 + row * 62
+        parts.append(_text(20, y + 29, group.title, kind="title", anchor="start"))
+        for number, (name, meaning) in enumerate(group.members.items()):
+            x = 110 + number * 186
+            parts += [_box(x, y, 172, 46), _text(x + 86, y + 20, name, kind="title")]
+            parts.append(_text(x + 86, y + 37, meaning, kind="soft"))
+    bottom = 16 + len(GROUPS) * 62
+    parts.append(_line(92, 16, 92, bottom - 16, kind="arrow"))
+    return _svg(680, bottom, parts)
+
+
+def _svg(width: int, height: int, parts: Sequence[str]) -> str:
+    head = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}">'
+    )
+    ground = f'<rect class="ground" width="{width}" height="{height}" rx="12"/>'
+    return "\n".join([head, f"<style>{_STYLE}</style>", _HEAD, ground, *parts, "</svg>", ""])
+
+
+def _text(x: float, y: float, text: str, kind: str = "", *, anchor: str = "middle") -> str:
+    return f'<text class="{kind}" x="{x:g}" y="{y:g}" text-anchor="{anchor}">{escape(text)}</text>'
+
+
+def _halo(x: float, y: float, text: str, kind: str = "") -> str:
+    """A text that hides the lines behind it."""
+    width = len(text) * (6.1 if kind else 6.6) + 8
+    back = (
+        f'<rect class="ground" x="{x - width / 2:g}" y="{y - 12:g}" width="{width:g}" height="16"/>'
+    )
+    return back + _text(x, y, text, kind)
+
+
+def _box(x: float, y: float, width: float, height: float) -> str:
+    return f'<rect class="box" x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" rx="8"/>'
+
+
+def _line(x1: float, y1: float, x2: float, y2: float, *, kind: str) -> str:
+    head = ' marker-end="url(#head)"' if kind == "arrow" else ""
+    return f'<path class="{kind}" d="M{x1:g} {y1:g} {x2:g} {y2:g}"{head}/>'
+
+
+def diagrams() -> dict[str, str]:
+    """Each diagram by the name of its file."""
+    flows = {f"{name}.svg": sequence(steps) for name, steps in FLOWS.items()}
+    return {"architecture.svg": architecture(), **flows, "attempt.svg": states()}
+
+
+if __name__ == "__main__":
+    for name, drawing in diagrams().items():
+        (IMAGES / name).write_text(drawing, encoding="utf-8")

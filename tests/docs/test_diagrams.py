@@ -1,0 +1,70 @@
+"""The diagrams and pictures of the manual show the code and the pages of today."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from typing import Any
+
+import pytest
+
+from finch_middleware.attempts import AttemptState
+from tests.docs.snippets import DOCS, ROOT
+from tests.test_architecture import LEVEL
+
+PACKAGE = ROOT / "finch_middleware"
+DIAGRAMS = runpy.run_path(str(DOCS / "diagrams.py"))
+SCREENSHOTS = runpy.run_path(str(DOCS / "screenshots.py"))
+
+
+@pytest.mark.parametrize("name", DIAGRAMS["diagrams"]())
+def test_a_diagram_is_the_one_that_its_script_draws(name: str) -> None:
+    drawn = (DOCS / "images" / name).read_text(encoding="utf-8")
+
+    assert drawn == DIAGRAMS["diagrams"]()[name], "run: python docs/diagrams.py"
+
+
+@pytest.mark.parametrize("name", DIAGRAMS["FLOWS"])
+def test_each_step_of_a_flow_names_a_file_of_the_package(name: str) -> None:
+    files = [step.file for step in DIAGRAMS["FLOWS"][name] if step.file]
+
+    assert len(files) >= 9
+    assert [file for file in files if not (PACKAGE / file).is_file()] == []
+
+
+def test_the_states_of_an_attempt_change_where_the_diagram_states() -> None:
+    changes: list[Any] = [each for all_of in DIAGRAMS["TRANSITIONS"].values() for each in all_of]
+
+    shown = {(each.target, file) for each in changes for file in each.file.split(", ")}
+    found = {
+        (state.value, str(path.relative_to(PACKAGE)))
+        for path in PACKAGE.rglob("*.py")
+        for state in AttemptState
+        if re.search(
+            rf"(settled\(\s*|state, reason = |state=)AttemptState\.{state.name}\b",
+            path.read_text(encoding="utf-8"),
+        )
+        and path.parent.name != "testing"
+    }
+    assert shown == found
+
+
+def test_the_layers_of_the_package_are_those_of_the_architecture_test() -> None:
+    members = [name for group in DIAGRAMS["GROUPS"] for name in group.members]
+
+    depths = [LEVEL[name] for name in members]
+    assert set(members) == set(LEVEL) - {"__init__", "__main__"}
+    assert depths == sorted(depths)
+
+
+@pytest.mark.parametrize("suffix", ["", "-dark"], ids=["light", "dark"])
+def test_a_picture_shows_the_page_of_today(suffix: str) -> None:
+    pages = SCREENSHOTS["shown_pages"]()
+
+    expected = {name: SCREENSHOTS["hash_of"](page) for name, page in pages.items()}
+    shown = {
+        name: SCREENSHOTS["hash_in"]((DOCS / "images" / f"{name}{suffix}.png").read_bytes())
+        for name in pages
+    }
+    assert shown == expected, "run: python docs/screenshots.py"
+    assert "You are connected." in pages["application"].get_data(as_text=True)
