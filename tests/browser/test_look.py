@@ -98,8 +98,13 @@ OUTCOMES: dict[str, Outcome] = {
 }
 #: Behind a name: the page where a begin path is, so that its button begins anew.
 BUTTON = "-button"
+#: Behind a name: the page of a failed `begin`, which cannot be loaded again.
+AT_BEGIN = "-at-begin"
 #: One page of each kind.
-FIRST = ("begin", "finishing", "invalid-expired", "failed-unreachable", "failed-ambiguous-button")
+FIRST = (
+    *("begin", "finishing", "invalid-expired", "failed-unreachable", "failed-ambiguous-button"),
+    *("failed-unreachable-at-begin", "failed-unreachable-at-begin-button"),
+)
 
 
 class Gallery:
@@ -117,8 +122,9 @@ class Gallery:
                 connect_origin="https://connect.tryfinch.com", return_to="/settings"
             )
         else:
-            outcome = OUTCOMES[name.removesuffix(BUTTON)]
-            response = pages.respond(outcome, CallbackRequest.of(environ))
+            name = name.removesuffix(BUTTON)
+            outcome, at_begin = OUTCOMES[name.removesuffix(AT_BEGIN)], name.endswith(AT_BEGIN)
+            response = pages.respond(outcome, CallbackRequest.of(environ), at_begin=at_begin)
         response.status_code = 200
         response.headers.pop("Refresh", None)
         return response(environ, start_response)
