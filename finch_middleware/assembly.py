@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from finch_middleware.begin import Begin
 from finch_middleware.callback import Callback
 from finch_middleware.config.settings import Settings
@@ -15,100 +13,107 @@ from finch_middleware.finch.client import FinchClient
 from finch_middleware.hooks import ConnectedHook, Events
 from finch_middleware.operations.recovery import Recovery
 from finch_middleware.storage.open import open_storage
-from finch_middleware.storage.protocol import Storage
 from finch_middleware.storage.spool import Spool
 from finch_middleware.tickets import Tickets
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Assembly:
-    """What `FinchConnect` holds."""
-
-    events: Events
-    vault: Vault
-    storage: Storage
-    spool: Spool
-    connections: Connections
-    recovery: Recovery
-    begin: Begin
-    callback: Callback
-
-
-def assemble(settings: Settings) -> Assembly:
     """
-    Make every piece, from the bottom up. Does no I/O.
+    What `FinchConnect` holds, made from the bottom up. Does no I/O.
 
     Raises:
         ConfigurationError: The driver of the storage does not take its URL.
     """
-    client_id = settings.client_id
-    events = Events(client_id=client_id, on_event=settings.on_event)
-    vault = Vault(
-        client_id=client_id,
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.events = Events(client_id=settings.client_id, on_event=settings.on_event)
+        self.vault = _vault(settings)
+        self.storage = open_storage(settings.storage)
+        self.spool = Spool(settings.spool)
+        self._client = _client(settings)
+        self._tickets = Tickets(vault=self.vault, secure=settings.secure)
+        self._connected = ConnectedHook(
+            settings.on_connected, vault=self.vault, storage=self.storage, events=self.events
+        )
+        self.connections = Connections(
+            client_id=settings.client_id,
+            storage=self.storage,
+            vault=self.vault,
+            client=self._client,
+            clock=settings.clock,
+        )
+        self.recovery = Recovery(
+            settings=settings,
+            client=self._client,
+            vault=self.vault,
+            storage=self.storage,
+            spool=self.spool,
+            connected=self._connected,
+            events=self.events,
+        )
+
+    def begin(self) -> Begin:
+        """Opens flows."""
+        return Begin(
+            settings=self._settings,
+            client=self._client,
+            tickets=self._tickets,
+            recovery=self.recovery,
+            connections=self.connections,
+            events=self.events,
+        )
+
+    def callback(self) -> Callback:
+        """Finishes flows."""
+        settings = self._settings
+        return Callback(
+            settings=settings,
+            keyed_hash=KeyedHash(
+                client_id=settings.client_id, client_secret=settings.client_secret
+            ),
+            tickets=self._tickets,
+            duplicates=self._duplicates(),
+            exchange=self._exchange(),
+            events=self.events,
+        )
+
+    def _duplicates(self) -> Duplicates:
+        return Duplicates(
+            settings=self._settings,
+            storage=self.storage,
+            spool=self.spool,
+            recovery=self.recovery,
+            connected=self._connected,
+            events=self.events,
+        )
+
+    def _exchange(self) -> Exchange:
+        return Exchange(
+            settings=self._settings,
+            client=self._client,
+            vault=self.vault,
+            storage=self.storage,
+            spool=self.spool,
+            connected=self._connected,
+            events=self.events,
+        )
+
+
+def _vault(settings: Settings) -> Vault:
+    return Vault(
+        client_id=settings.client_id,
         key=settings.key,
         accepted_keys=settings.accepted_keys,
         key_provider=settings.key_provider,
     )
-    client = FinchClient(
-        client_id=client_id,
+
+
+def _client(settings: Settings) -> FinchClient:
+    return FinchClient(
+        client_id=settings.client_id,
         client_secret=settings.client_secret,
         api_url=settings.api_url,
         proxy=settings.proxy,
         ca_bundle=settings.ca_bundle,
-    )
-    storage = open_storage(settings.storage)
-    spool = Spool(settings.spool)
-    tickets = Tickets(vault=vault, secure=settings.secure)
-    connected = ConnectedHook(settings.on_connected, vault=vault, storage=storage, events=events)
-    recovery = Recovery(
-        settings=settings,
-        client=client,
-        vault=vault,
-        storage=storage,
-        spool=spool,
-        connected=connected,
-        events=events,
-    )
-    connections = Connections(
-        client_id=client_id, storage=storage, vault=vault, client=client, clock=settings.clock
-    )
-    callback = Callback(
-        settings=settings,
-        keyed_hash=KeyedHash(client_id=client_id, client_secret=settings.client_secret),
-        tickets=tickets,
-        duplicates=Duplicates(
-            settings=settings,
-            storage=storage,
-            spool=spool,
-            recovery=recovery,
-            connected=connected,
-            events=events,
-        ),
-        exchange=Exchange(
-            settings=settings,
-            client=client,
-            vault=vault,
-            storage=storage,
-            spool=spool,
-            connected=connected,
-            events=events,
-        ),
-        events=events,
-    )
-    return Assembly(
-        events=events,
-        vault=vault,
-        storage=storage,
-        spool=spool,
-        connections=connections,
-        recovery=recovery,
-        begin=Begin(
-            settings=settings,
-            client=client,
-            tickets=tickets,
-            recovery=recovery,
-            connections=connections,
-            events=events,
-        ),
-        callback=callback,
     )

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
 from typing import Literal, Unpack, cast
 
-from finch_middleware.assembly import assemble
+from finch_middleware.assembly import Assembly
 from finch_middleware.begin import BeginPage, Opening
 from finch_middleware.config.customers import Customers, customer_ids
 from finch_middleware.config.options import Options
@@ -62,7 +62,7 @@ class FinchConnect:
 
     def __init__(self, **options: Unpack[Options]) -> None:
         settings, self._pages = _configured(options)
-        pieces = assemble(settings)
+        pieces = Assembly(settings)
         self.client_id = settings.client_id
         self.brand = settings.brand
         self.vault = pieces.vault
@@ -80,8 +80,8 @@ class FinchConnect:
         self.storage_url = settings.storage if isinstance(settings.storage, str) else None
         self._settings = settings
         self._events = pieces.events
-        self._begin = pieces.begin
-        self._callback = pieces.callback
+        self._begin = pieces.begin()
+        self._callback = pieces.callback()
         self._begin_page = BeginPage(
             settings=settings, pages=self._pages, events=pieces.events, begin=self.begin
         )
@@ -160,26 +160,7 @@ class FinchConnect:
             session=session,
         )
         understood = CallbackRequest.of(request) if request is not None else None
-        if understood:
-            prefix = str(understood.environ.get("SCRIPT_NAME", ""))
-            warn_of_prefix(prefix, callback_path=self.callback_path)
-        try:
-            opened = self._begin.open(opening, request=understood)
-        except Unavailable as fault:
-            failed = self._report_failed(fault, return_to=return_to)
-            request = understood or CallbackRequest()
-            fault.make_page = functools.partial(self._pages.respond, failed, request, at_begin=True)
-            raise
-        except FinchRefused as fault:
-            fault.reference = self._report_failed(fault, return_to=return_to).reference
-            raise
-        return self._pages.open_connect(
-            opened.session,
-            location=opened.location,
-            state=opened.state.reveal(),
-            connect_origin=self._settings.connect_origin,
-            cookies=opened.cookies,
-        )
+        return self._open(opening, request=understood)
 
     def finish(
         self,
@@ -223,6 +204,29 @@ class FinchConnect:
         understood = CallbackRequest.of(request)
         response = self._begin_page.respond(understood)
         return with_cors(response, understood, spa_origins=self._settings.spa_origins)
+
+    def _open(self, opening: Opening, *, request: CallbackRequest | None) -> Response:
+        if request:
+            prefix = str(request.environ.get("SCRIPT_NAME", ""))
+            warn_of_prefix(prefix, callback_path=self.callback_path)
+        try:
+            opened = self._begin.open(opening, request=request)
+        except Unavailable as fault:
+            failed = self._report_failed(fault, return_to=opening.return_to)
+            fault.make_page = functools.partial(
+                self._pages.respond, failed, request or CallbackRequest(), at_begin=True
+            )
+            raise
+        except FinchRefused as fault:
+            fault.reference = self._report_failed(fault, return_to=opening.return_to).reference
+            raise
+        return self._pages.open_connect(
+            opened.session,
+            location=opened.location,
+            state=opened.state.reveal(),
+            connect_origin=self._settings.connect_origin,
+            cookies=opened.cookies,
+        )
 
     def _finish(self, request: CallbackRequest, customer_id: Customers | _NotGiven) -> Outcome:
         signed_in = None if isinstance(customer_id, _NotGiven) else customer_ids(customer_id)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from finch_middleware.attempts import Attempt, AttemptState
 from finch_middleware.connect import FinchConnect
-from finch_middleware.records import Connection, StoredConnection
+from finch_middleware.records import Connection, Grant
 from finch_middleware.secret import Secret
 
 
@@ -33,11 +33,17 @@ def add_connection(
     """
     connection_id = connection_id or str(uuid.uuid4())
     now = obtained_at or datetime.now(UTC)
-    grant = {
-        "access_token": access_token or str(uuid.uuid4()),
-        "connection_id": connection_id,
-        "customer_id": customer_id,
-    }
+    ids = {"connection_id": connection_id, "customer_id": customer_id}
+    document = {"access_token": access_token or str(uuid.uuid4()), **ids}
+    grant = Grant(
+        document=Secret(json.dumps(document)),
+        connection_id=connection_id,
+        customer_id=customer_id,
+        provider_id=provider_id,
+        products=tuple(products),
+        client_type="sandbox",
+        connection_type="provider",
+    )
     attempt = Attempt(
         attempt_id=uuid.uuid4().hex,
         code_hash=uuid.uuid4().bytes * 2,
@@ -46,22 +52,9 @@ def add_connection(
         reference="TESTTEST",
         claimed_at=now,
         leased_until=now + timedelta(seconds=60),
-    )
-    stored = StoredConnection(
-        connection_id=connection_id,
-        customer_id=customer_id,
-        client_id=finch.client_id,
-        provider_id=provider_id,
-        products=tuple(products),
-        client_type="sandbox",
-        connection_type="provider",
-        sealed=finch.vault.seal_grant(
-            Secret(json.dumps(grant)), connection_id=connection_id, customer_id=customer_id
-        ),
-        obtained_at=now,
-        attempt_id=attempt.attempt_id,
-    )
-    finch.storage.settle(attempt.settled(AttemptState.STORED, at=now), stored)
+    ).settled(AttemptState.STORED, at=now, **ids)
+    stored = finch.vault.seal_connection(grant, attempt=attempt, at=now)
+    finch.storage.settle(attempt, stored)
     connection = finch.connections.get(connection_id, customer_id=customer_id)
     assert connection is not None
     return connection
