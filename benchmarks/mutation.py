@@ -130,6 +130,7 @@ PARTS = {
         tests=(
             "tests/test_spool.py",
             "tests/test_spool_drain.py",
+            "tests/test_spool_processes.py",
             "tests/story/test_ended_workers.py",
             "tests/faults/test_persist.py",
         ),
@@ -148,13 +149,13 @@ PARTS = {
     "sql": Part(
         file="storage/sql/storage.py",
         tests=("tests/storage/test_sqlalchemy.py", "tests/storage/test_sqlite.py"),
-        functions=("claim", "_claim", "_standing"),
+        functions=("claim", "_claim", "_current"),
         selection="claim or flow or code or busy",
     ),
     "redis": Part(
         file="storage/redis/storage.py",
         tests=("tests/storage/on_redis/test_redis.py",),
-        functions=("claim", "_standing"),
+        functions=("claim", "_current"),
         selection="claim or flow or code or plan",
     ),
 }

@@ -31,6 +31,7 @@ REPLIES = {
     "brackets": b"*1\r\n" * 3000,
     "a map": b"%1\r\n+a\r\n*0\r\n",
     "a number": b":7\r\n",
+    "zero": b":0\r\n",
     "null": b"$-1\r\n",
     "OK": b"+OK\r\n",
     "a text": b"$3\r\n{}[\r\n",
@@ -122,6 +123,28 @@ def test_only_a_storage_fault_leaves_the_storage(rubbish: Rubbish, reply: bytes)
 
                 assert fault is None or isinstance(fault, StorageFault), (name, fault)
                 assert fault is None or fault.__context__ is None
+
+
+@pytest.mark.parametrize(
+    ("replies", "match"),
+    [(b":1 *0 :1 *0 :1 *0 :1 *0 :1 $-1 *1|$-1 *0 :1", "proxy"), (b":0", "busy")],
+    ids=["loses what was written", "always has other values"],
+)
+def test_check_refuses_a_server_that_answers_without_doing_the_work(
+    rubbish: Rubbish, replies: bytes, match: str
+) -> None:
+    each = [reply.replace(b"|", b"\r\n") + b"\r\n" for reply in replies.split()]
+    rubbish.next_reply = iter(each).__next__
+    with rubbish.client as client, pytest.raises(StorageFault, match=match):
+        RedisStorage(client, accept_data_loss=True).check()
+
+
+def test_list_without_the_values_that_its_index_names_is_unavailable(rubbish: Rubbish) -> None:
+    rubbish.next_reply = iter([b"*1\r\n$1\r\na\r\n", b"*0\r\n"]).__next__
+    with rubbish.client as client, pytest.raises(StorageUnavailable) as fault:
+        RedisStorage(client).quarantined()
+
+    assert fault.value.reason == "unavailable"
 
 
 @pytest.mark.full

@@ -1,0 +1,174 @@
+"""Several processes that drain one spool, and processes that were killed while they wrote to it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from finch_middleware.errors import SpoolUnavailable
+from finch_middleware.storage.memory import MemoryStorage
+from finch_middleware.storage.spool import Entry, Spool
+from finch_middleware.storage.sql.storage import SQLAlchemyStorage
+from finch_middleware.testing.sample_records import a_connection, key_of
+from tests.spooling import OURS, names, stored, told
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "var" / "spool"
+
+
+@pytest.fixture
+def spool(folder: Path) -> Spool:
+    return Spool(folder)
+
+
+def _child(work: Callable[[], object]) -> int:
+    """The number of a new process that does *work*."""
+    child = os.fork()
+    if child == 0:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        try:
+            work()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    return child
+
+
+@pytest.mark.full
+def test_t41_each_entry_is_reported_by_one_of_many_processes(spool: Spool, folder: Path) -> None:
+    database, entries = f"sqlite:///{folder.parent}/finch.db", 12
+    for number in range(entries):
+        spool.put(stored(str(number)), a_connection(f"c-{number}"))
+    SQLAlchemyStorage(database).check()
+    reads, writes = os.pipe()
+
+    def drain() -> None:
+        for entry in Spool(folder).drain(SQLAlchemyStorage(database), client_id=OURS):
+            os.write(writes, entry.attempt.code_hash)
+
+    children = [_child(drain) for _ in range(4)]
+
+    assert [os.waitstatus_to_exitcode(os.waitpid(each, 0)[1]) for each in children] == [0] * 4
+    os.close(writes)
+    with os.fdopen(reads, "rb") as pipe:
+        reported = pipe.read()
+    hashes = sorted(reported[i : i + 32] for i in range(0, len(reported), 32))
+    assert hashes == sorted(key_of(str(number)) for number in range(entries))
+    assert names(folder) == []
+
+
+def test_t41_an_entry_whose_writer_was_killed_before_it_had_its_name_is_drained(
+    spool: Spool, folder: Path
+) -> None:
+    def put_and_end() -> None:
+        os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]  # in the child
+        spool.put(stored(), a_connection())
+
+    spool.prove()
+    [status] = [os.waitpid(_child(put_and_end), 0)[1]]
+    left = names(folder)
+    waiting = spool.entry(key_of("code"))
+    storage = MemoryStorage()
+
+    drained = list(spool.drain(storage, client_id=OURS, limit=1))
+
+    assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL
+    assert left == [f".{key_of('code').hex()}.json.part"]
+    assert waiting == Entry(attempt=stored(), connection=a_connection())
+    assert drained == [waiting]
+    assert storage.get("connection") == a_connection()
+    assert names(folder) == []
+
+
+def test_an_entry_that_is_drained_before_it_has_its_name_was_put(
+    spool: Spool, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage, drained, replace = MemoryStorage(), list[Entry](), os.replace
+
+    def late(part: Path, name: Path) -> None:
+        drained.extend(Spool(folder).drain(storage, client_id=OURS))
+        replace(part, name)
+
+    monkeypatch.setattr(os, "replace", late)
+
+    spool.put(stored(), a_connection())
+
+    assert len(drained) == 1
+    assert storage.get("connection") == a_connection()
+    assert names(folder) == []
+
+
+def test_an_entry_whose_folder_is_gone_before_it_has_its_name_was_not_put(
+    spool: Spool, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = os.replace
+
+    def late(part: Path, name: Path) -> None:
+        shutil.rmtree(folder)
+        replace(part, name)
+
+    monkeypatch.setattr(os, "replace", late)
+
+    with pytest.raises(SpoolUnavailable):
+        spool.put(stored(), a_connection())
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_half_an_entry_is_none_and_is_reported_once_nobody_can_be_writing_it(
+    spool: Spool, folder: Path, caplog: pytest.LogCaptureFixture, old: bool
+) -> None:
+    spool.prove()
+    half = folder / f".{key_of('code').hex()}.json.part"
+    half.write_text("half")
+    if old:
+        os.utime(half, (0, 0))
+
+    waiting = [*spool.entries(), *spool.entries(), spool.entry(key_of("code"))]
+
+    assert waiting == [None]
+    assert told(caplog) == ([("finch.spool.unreadable", half.name)] if old else [])
+    assert names(folder) == [half.name]
+    spool.put(stored(), None)
+    assert spool.entry(key_of("code")) == Entry(attempt=stored(), connection=None)
+    assert len(names(folder)) == 1
+
+
+def test_half_an_entry_that_is_gone_meanwhile_is_no_fault(
+    spool: Spool,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    spool.prove()
+    (folder / f".{key_of('code').hex()}.json.part").write_text("half")
+
+    def gone(path: Path, **named: bool) -> None:
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(Path, "stat", gone)
+
+    assert list(spool.entries()) == []
+    assert told(caplog) == []
+
+
+def test_a_probe_that_a_killed_process_left_is_removed_when_it_is_old(
+    spool: Spool, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spool.prove()
+    old, new, foreign = (folder / f for f in ("..probe-1-a.part", "..probe-2-b.part", "notes"))
+    for path in (old, new, foreign):
+        path.write_text("0")
+    for path in (old, foreign):
+        os.utime(path, (0, 0))
+
+    waiting = list(spool.entries())
+
+    assert (waiting, told(caplog)) == ([], [])
+    assert names(folder) == [new.name, foreign.name]
