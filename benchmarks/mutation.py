@@ -98,7 +98,7 @@ PARTS = {
     "urls": Part(
         file="config/urls.py", tests=("tests/test_return_to.py", "tests/test_addresses.py")
     ),
-    "binding": Part(file="binding.py", tests=("tests/test_binding.py",)),
+    "binding": Part(file="binding.py", tests=("tests/test_binding.py", "tests/test_exchange.py")),
     "callback": Part(
         file="callback.py",
         tests=(*_STORY, "tests/story/test_clocks.py"),
@@ -122,7 +122,12 @@ PARTS = {
     # The race for a claim is in this file too, and the whole story runs through it.
     "duplicates": Part(
         file="duplicates.py",
-        tests=("tests/test_duplicates.py", "tests/story/test_waiting.py", *_STORY),
+        tests=(
+            "tests/test_duplicates.py",
+            "tests/story/test_waiting.py",
+            "tests/threats/test_deployments.py",
+            *_STORY,
+        ),
         selection=_MEMORY_ALONE,
     ),
     "spool": Part(

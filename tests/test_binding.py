@@ -370,6 +370,52 @@ def test_another_page_posts_nothing_with_or_without_a_state(
     assert bound(clock, returned, [a_ticket(clock)], request=request) == "cross_site"
 
 
+@pytest.mark.parametrize(
+    ("request_", "has_ticket", "opened_by", "reason"),
+    [
+        (NAVIGATION, True, "begin", None),
+        (OWN_PAGE, True, "begin", None),
+        (OWN_PAGE, False, "begin", "no_ticket"),
+        (OWN_PAGE, False, "application", None),
+        (CallbackRequest(method="POST"), True, "begin", "cross_site"),
+        (CallbackRequest(method="POST"), False, "application", "cross_site"),
+    ],
+)
+def test_what_no_body_could_bind_is_not_admitted(
+    clock: Clock, request_: CallbackRequest, has_ticket: bool, opened_by: str, reason: str | None
+) -> None:
+    options = {"opened_by": opened_by, "customer_of": lambda request: "acme"}
+    refused = None
+
+    try:
+        binder(clock, **options).admit(request_, tickets=[a_ticket(clock)] if has_ticket else [])
+    except ReturnFault as fault:
+        refused = fault.reason
+
+    assert refused == reason
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"), [(None, "other_customer"), (frozenset({"acme"}), None)], ids=str
+)
+def test_the_option_customer_of_is_asked_unless_a_login_is_given(
+    clock: Clock, given: SignedIn, reason: str | None
+) -> None:
+    asked: list[CallbackRequest] = []
+    ticket = a_ticket(clock, "acme")
+
+    found = bound(
+        clock,
+        CallbackParams(code=CODE, state=ticket.state),
+        [ticket],
+        signed_in=given,
+        customer_of=lambda request: asked.append(request) or "beta",
+    )
+
+    assert (found if isinstance(found, str) else None) == reason
+    assert asked == [NAVIGATION] * (given is None)
+
+
 @pytest.mark.parametrize("mode", ["no-cors", "navigate", "cors", None])
 def test_what_another_page_loads_as_an_image_ends_no_flow(clock: Clock, mode: str | None) -> None:
     ticket = a_ticket(clock)

@@ -135,6 +135,23 @@ def test_a_second_code_of_a_flow_is_refused(desk: Desk) -> None:
     assert desk.slept == []
 
 
+def test_a_code_is_claimed_at_the_first_place_that_is_free(desk: Desk) -> None:
+    places = tuple(key_of(f"place {n}") for n in range(3))
+
+    claimed = [
+        desk.duplicates.race.claim(desk.an_attempt(code=f"code {n}"), places=places)
+        for n in range(4)
+    ]
+    again = desk.duplicates.race.claim(
+        desk.an_attempt(code="code 1", attempt_id="again"), places=places
+    )
+
+    assert [each.flow_hash for each in claimed] == [*places, places[2]]
+    assert claimed[3] == claimed[2]
+    assert again == claimed[1]
+    assert desk.storage.attempt(key_of("code 3")) is None
+
+
 def test_a_code_of_somebody_else_is_refused(desk: Desk) -> None:
     assert desk.answer(bound_to=(key_of("other"),)) == REFUSED
 
