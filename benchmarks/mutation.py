@@ -84,7 +84,11 @@ _MEMORY_ALONE = "not sqlite and not postgresql and not mysql and not redis"
 PARTS = {
     "tickets": Part(
         file="tickets.py",
-        tests=("tests/test_tickets.py", "tests/test_ticket_keys.py"),
+        tests=(
+            "tests/test_tickets.py",
+            "tests/test_ticket_cookies.py",
+            "tests/test_ticket_keys.py",
+        ),
     ),
     "vault": Part(
         file="crypto/vault.py",
@@ -124,6 +128,7 @@ PARTS = {
         file="duplicates.py",
         tests=(
             "tests/test_duplicates.py",
+            "tests/test_claim_race.py",
             "tests/story/test_waiting.py",
             "tests/threats/test_deployments.py",
             *_STORY,
@@ -153,7 +158,11 @@ PARTS = {
     ),
     "sql": Part(
         file="storage/sql/storage.py",
-        tests=("tests/storage/test_sqlalchemy.py", "tests/storage/test_sqlite.py"),
+        tests=(
+            "tests/storage/test_sqlalchemy.py",
+            "tests/storage/test_sqlite.py",
+            "tests/storage/test_sqlite_file.py",
+        ),
         functions=("claim", "_claim", "_current"),
         selection="claim or flow or code or busy",
     ),

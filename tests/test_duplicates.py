@@ -26,7 +26,6 @@ from finch_middleware.attempts import Attempt, AttemptState
 from finch_middleware.duplicates import (
     WAIT_SECONDS,
     WAITING_BY_DEFAULT,
-    ClaimRace,
     Duplicates,
     waiting_limit,
 )
@@ -37,7 +36,6 @@ from finch_middleware.storage.spool import Spool
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.sample_records import an_attempt, key_of
 from finch_middleware.tickets import REPLAY_WINDOW
-from tests.faulty_storage import FaultyStorage
 
 VISIT = Visit(reference="VISIT", return_to="/of-the-visit", began=0.0)
 
@@ -401,42 +399,3 @@ def test_a_hook_that_is_still_owed_runs_once_the_lease_is_over(
     desk.answer(standing)
 
     assert desk.notified == ["attempt-code"] * hooks
-
-
-def test_the_outcome_is_remembered_before_the_claim_is_released(desk: Desk) -> None:
-    failed = VISIT.failed("throttled", retry_after=4)
-    seen: list[Failed | None] = []
-    storage = FaultyStorage(desk.storage)
-    race = ClaimRace(storage=storage, events=desk.log)
-    storage.before("release", lambda: seen.append(race.released(desk.claimed)))
-
-    race.release(desk.claimed, failed)
-
-    assert seen == [failed]
-    assert race.released(desk.an_attempt(attempt_id="other")) is None
-    assert desk.storage.attempt(desk.claimed.code_hash) is None
-    assert desk.told == []
-
-
-def test_a_claim_that_cannot_be_released_is_reported(desk: Desk) -> None:
-    storage = FaultyStorage(desk.storage)
-    storage.down("release")
-
-    ClaimRace(storage=storage, events=desk.log).release(desk.claimed, VISIT.failed("throttled"))
-
-    assert [each[:2] for each in desk.told] == [("finch.claim.not_released", logging.ERROR)]
-
-
-def test_a_bounded_number_of_released_claims_is_remembered(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(duplicates, "RELEASED_LIMIT", 2)
-    race = desk.duplicates.race
-    attempts = [desk.an_attempt(attempt_id=f"attempt-{number}") for number in range(3)]
-
-    found = []
-    for each in attempts:
-        race.release(each, VISIT.failed("unreachable"))
-        found.append([race.released(attempt) is not None for attempt in attempts])
-
-    assert found == [[True, False, False], [True, True, False], [False, False, True]]

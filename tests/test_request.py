@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import functools
 import io
 import json
-import select
-import socket
-import time
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 import pytest
 from werkzeug.test import EnvironBuilder
 
 from finch_middleware.errors import ReturnFault, UsageError
-from finch_middleware.web import request as request_module
 from finch_middleware.web.params import parse_callback
-from finch_middleware.web.request import BODY_LIMIT_BYTES, CallbackRequest
+from finch_middleware.web.request import CallbackRequest
 from tests.ids import steady
-from tests.site import CALLBACK, Browser, Site
 
 CODE = "6d1fd0f0-5a1e-4e2a-9a5f-0c3c1f1f7a10"
 STATE = "abcdefghijklmnopqrstu_"
@@ -270,172 +264,6 @@ def test_a_request_keeps_its_environ_and_reads_nothing_of_its_body(make: Maker) 
     assert request.environ is environ
     assert request.method == "POST"
     assert environ["wsgi.input"].given == 0
-
-
-@every_framework
-@pytest.mark.parametrize(
-    ("declared", "reason"),
-    [
-        *(
-            (each, "length_required")
-            for each in (None, "", "x", "-1", "+5", "1.5", "1e3", " 5", "٣")
-        ),
-        *((str(each), "too_large") for each in (BODY_LIMIT_BYTES + 1, 10**9, 10**30)),
-    ],
-)
-def test_a_post_without_a_length_or_over_the_limit_is_refused_unread(
-    make: Maker, declared: str | None, reason: str
-) -> None:
-    environ = form(CONTENT_LENGTH=declared)
-
-    assert refusal(make(environ)) == reason
-    assert environ["wsgi.input"].given == 0
-
-
-@every_framework
-def test_a_post_of_just_the_limit_is_read(make: Maker) -> None:
-    body = b"x=".ljust(BODY_LIMIT_BYTES, b"a")
-
-    assert CallbackRequest.of(make(an_environ(body, kind=FORM))).body == body
-
-
-@every_framework
-@pytest.mark.parametrize("kind", [FORM, JSON])
-@pytest.mark.parametrize(
-    "stream",
-    [*(functools.partial(Input, QUERY.encode()[:n]) for n in (0, 1, len(QUERY) - 1)), Broken],
-    ids=["nothing", "one byte", "one byte less", "raises"],
-)
-def test_a_body_that_ends_early_is_refused(
-    make: Maker, kind: str, stream: Callable[[], Input]
-) -> None:
-    assert refusal(make(form(CONTENT_TYPE=kind) | {"wsgi.input": stream()})) == "body"
-
-
-@pytest.mark.parametrize(
-    ("make", "at_once"),
-    [*((make, 1 << 20) for make in MAKERS.values()), (MAKERS["environ"], 7)],
-    ids=[*MAKERS, "in pieces"],
-)
-def test_the_declared_body_is_read_and_no_more(make: Maker, at_once: int) -> None:
-    stream = Input(QUERY.encode() + b"GET /the-next-request HTTP/1.1", at_once=at_once)
-
-    request = CallbackRequest.of(make(form() | {"wsgi.input": stream}))
-
-    assert request.body == QUERY.encode()
-    assert stream.given == len(QUERY)
-
-
-class Slow(Input):
-    """A wsgi.input that waits for all that it was asked for, as it drips in."""
-
-    def read(self, size: int | None = -1) -> bytes:
-        assert size is not None
-        time.sleep(0.02 * size)
-        return super().read(size)
-
-
-@every_framework
-def test_a_body_that_drips_is_given_up_and_refused(
-    make: Maker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(request_module, "BODY_SECONDS", 0.1)
-    stream = Slow(QUERY.encode())
-    began = time.monotonic()
-
-    reason = refusal(make(form() | {"wsgi.input": stream}))
-
-    assert reason == "body"
-    assert 0 < stream.given < len(QUERY)
-    assert time.monotonic() - began < 1
-
-
-def test_a_page_that_drips_its_body_is_answered_before_it_ends(
-    site: Site, browser: Browser, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(request_module, "BODY_SECONDS", 0.2)
-    browser.location()
-    [(name, value)] = browser.cookies.items()
-    lines = [
-        f"POST {CALLBACK} HTTP/1.1",
-        f"Content-Type: {FORM}",
-        "Content-Length: 8000",
-        "Sec-Fetch-Site: same-origin",
-        f"Cookie: {name}={value}",
-    ]
-    head = "\r\n".join(lines) + "\r\n\r\n"
-    began = time.monotonic()
-
-    with socket.create_connection(("127.0.0.1", urlsplit(site.origin).port or 0)) as line:
-        line.sendall(head.encode())
-        while not select.select([line], [], [], 0.02)[0]:
-            line.sendall(b"x")
-        answer = line.recv(4096)
-
-    assert answer.split()[1] == b"400"
-    assert [event.reason for event in site.named("finch.callback.rejected")] == ["body"]
-    assert time.monotonic() - began < 5
-
-
-@pytest.mark.parametrize(
-    ("reason", "changes"),
-    [
-        ("no_ticket", {"HTTP_COOKIE": ""}),
-        ("cross_site", {"HTTP_SEC_FETCH_SITE": "cross-site"}),
-        ("cross_site", {"HTTP_SEC_FETCH_SITE": None, "HTTP_ORIGIN": "https://evil.example"}),
-    ],
-    ids=["no ticket", "cross-site", "foreign origin"],
-)
-def test_a_strangers_post_is_refused_before_a_byte_of_its_body_is_read(
-    site: Site, browser: Browser, reason: str, changes: dict[str, str | None]
-) -> None:
-    browser.location()
-    cookies = "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
-    ours = {"HTTP_COOKIE": cookies, "HTTP_SEC_FETCH_SITE": "same-origin"}
-    environ = form(**{**ours, **changes})
-
-    site.finch.callback(environ)
-
-    assert [event.reason for event in site.named("finch.callback.rejected")] == [reason]
-    assert environ["wsgi.input"].given == 0
-
-
-def test_the_body_is_read_for_a_login_that_opened_connect_without_a_ticket(
-    make_site: Callable[..., Site],
-) -> None:
-    site = make_site(opened_by="application", customer_of=lambda request: "acme")
-    environ = form(HTTP_SEC_FETCH_SITE="same-origin")
-
-    site.finch.callback(environ)
-
-    assert environ["wsgi.input"].given == len(QUERY)
-
-
-def test_gunicorn_waits_neither_in_a_read_nor_for_the_rest_of_a_refused_body(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(request_module, "BODY_SECONDS", 0.05)
-    servers, clients = socket.socketpair()
-    with servers, clients, servers.makefile("rb", buffering=0) as stream:
-        clients.sendall(QUERY[:9].encode())
-        request = CallbackRequest.of(form(**{"wsgi.input": stream, "gunicorn.socket": servers}))
-
-        with pytest.raises(ReturnFault):
-            _ = request.body
-        request.abandon_body()
-
-        assert servers.gettimeout() is None
-        assert servers.recv(1) == b""
-
-
-def test_the_body_is_read_once() -> None:
-    environ = form()
-    request = CallbackRequest.of(environ)
-
-    first, second = request.body, request.body
-
-    assert first == second == QUERY.encode()
-    assert environ["wsgi.input"].given == len(QUERY)
 
 
 def test_a_callback_request_is_taken_as_it_is() -> None:

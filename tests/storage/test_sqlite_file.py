@@ -1,0 +1,161 @@
+"""The SQLite file and its tables: removed, replaced, incomplete or shared."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection, Engine
+
+from finch_middleware.errors import SchemaMismatch, StorageUnavailable
+from finch_middleware.storage.sql.storage import SQLAlchemyStorage
+from finch_middleware.testing.sample_records import (
+    all_at_once,
+    an_attempt,
+    key_of,
+)
+from tests.storage.test_sqlite import engine, path, url
+
+__all__ = ["engine", "path", "url"]
+
+
+def _remove(path: Path) -> None:
+    for each in path.parent.glob("finch.db*"):
+        each.unlink()
+
+
+def _restore_a_backup(path: Path) -> None:
+    with (
+        closing(sqlite3.connect(path)) as live,
+        closing(sqlite3.connect(path.with_name("backup"))) as backup,
+    ):
+        live.backup(backup)
+    _remove(path)
+    path.with_name("backup").rename(path)
+
+
+def _remove_the_log(path: Path) -> None:
+    path.with_name("finch.db-wal").unlink()
+
+
+CHANGES = [_remove, _restore_a_backup, _remove_the_log]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("shared", [False, True], ids=["url", "engine"])
+def test_what_is_written_after_the_file_was_changed_is_found_by_others(
+    url: str, path: Path, engine: Engine, shared: bool, change: Callable[[Path], None]
+) -> None:
+    with closing(sqlite3.connect(path)) as operator:
+        operator.execute("PRAGMA journal_mode=WAL")
+    # The application's connection is older than the storage.
+    engine.connect().close()
+    storage = SQLAlchemyStorage(engine if shared else url)
+    storage.claim(an_attempt("before"))
+
+    change(path)
+    won = storage.claim(an_attempt())
+
+    assert won is None
+    with closing(sqlite3.connect(path)) as other:
+        assert (key_of("code"),) in other.execute("SELECT code_hash FROM finch_attempts").fetchall()
+    assert storage.attempt(key_of("code")) == an_attempt()
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_commit_into_a_file_that_was_changed_is_not_confirmed(
+    url: str, path: Path, change: Callable[[Path], None]
+) -> None:
+    storage = SQLAlchemyStorage(url)
+    storage.check()
+
+    def work(db: Connection) -> None:
+        db.execute(storage._sql.claim, an_attempt().as_row())
+        change(path)
+
+    with pytest.raises(StorageUnavailable, match="removed or replaced"):
+        storage._database.write(work)
+
+    # SQLite may have saved what was in the log when it closed the file.
+    assert storage.claim(an_attempt()) in (None, an_attempt())
+    assert SQLAlchemyStorage(url).attempt(key_of("code")) == an_attempt()
+
+
+def test_read_after_the_file_was_removed_sees_no_row_of_it(url: str, path: Path) -> None:
+    storage = SQLAlchemyStorage(url)
+    storage.claim(an_attempt())
+
+    _remove(path)
+
+    assert storage.attempt(key_of("code")) is None
+
+
+@pytest.mark.parametrize("uri", [False, True])
+def test_file_of_ours_is_for_its_owner_only(url: str, path: Path, uri: bool) -> None:
+    before = os.umask(0)
+    try:
+        storage = SQLAlchemyStorage(f"sqlite:///file:{path}?uri=true" if uri else url)
+        storage.claim(an_attempt())
+        modes = {each.name: each.stat().st_mode & 0o777 for each in path.parent.iterdir()}
+    finally:
+        os.umask(before)
+
+    assert modes == dict.fromkeys(["finch.db", "finch.db-wal", "finch.db-shm"], 0o600)
+
+
+def test_tables_are_made_once_by_many_threads_and_handles(url: str) -> None:
+    storages = [SQLAlchemyStorage(url) for _ in range(4)] * 2
+
+    all_at_once(lambda storage: storage.check(), storages)
+
+    assert storages[0].claim(an_attempt()) is None
+
+
+LOST = {
+    "its column": "ALTER TABLE finch_attempts DROP COLUMN request_id",
+    "its unique index": "DROP INDEX finch_attempts_of_flow",
+    "its index for all rows": "DROP INDEX finch_attempts_of_flow; "
+    "CREATE UNIQUE INDEX theirs ON finch_attempts (flow_hash) WHERE state = 'stored'",
+}
+
+
+@pytest.mark.parametrize("statements", LOST.values(), ids=LOST)
+def test_table_that_lost_what_a_claim_needs_is_refused_and_not_changed(
+    url: str, path: Path, statements: str
+) -> None:
+    SQLAlchemyStorage(url).claim(an_attempt(flow_hash=key_of("flow")))
+    with closing(sqlite3.connect(path)) as operator:
+        operator.executescript(statements)
+    storage = SQLAlchemyStorage(url)
+
+    for call in (storage.check, storage.create_tables):
+        with pytest.raises(SchemaMismatch, match=r"finch_attempts has no (column|unique index)"):
+            call()
+    with pytest.raises(StorageUnavailable) as refused:
+        storage.claim(an_attempt("other", flow_hash=key_of("flow")))
+
+    assert refused.value.reason == "schema_mismatch"
+
+
+def test_table_of_another_program_is_refused(url: str, path: Path) -> None:
+    with sqlite3.connect(path) as other:
+        other.execute("CREATE TABLE finch_attempts (id INTEGER PRIMARY KEY)")
+    other.close()
+
+    with pytest.raises(SchemaMismatch, match="table_prefix"):
+        SQLAlchemyStorage(url).check()
+
+
+def test_two_prefixes_share_a_database(url: str) -> None:
+    one, two = SQLAlchemyStorage(url), SQLAlchemyStorage(url, table_prefix="second_")
+
+    assert one.claim(an_attempt()) is None
+    assert two.claim(an_attempt()) is None
+    assert {table.name for table in two.metadata.tables.values()} == {
+        "second_attempts",
+        "second_connections",
+    }

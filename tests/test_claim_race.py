@@ -1,0 +1,58 @@
+"""The race for a claim: what is released, and what a process remembers of it."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from finch_middleware import (
+    Failed,
+    duplicates,
+)
+from finch_middleware.duplicates import (
+    ClaimRace,
+)
+from tests.faulty_storage import FaultyStorage
+from tests.test_duplicates import VISIT, Desk, desk
+
+__all__ = ["desk"]
+
+
+def test_the_outcome_is_remembered_before_the_claim_is_released(desk: Desk) -> None:
+    failed = VISIT.failed("throttled", retry_after=4)
+    seen: list[Failed | None] = []
+    storage = FaultyStorage(desk.storage)
+    race = ClaimRace(storage=storage, events=desk.log)
+    storage.before("release", lambda: seen.append(race.released(desk.claimed)))
+
+    race.release(desk.claimed, failed)
+
+    assert seen == [failed]
+    assert race.released(desk.an_attempt(attempt_id="other")) is None
+    assert desk.storage.attempt(desk.claimed.code_hash) is None
+    assert desk.told == []
+
+
+def test_a_claim_that_cannot_be_released_is_reported(desk: Desk) -> None:
+    storage = FaultyStorage(desk.storage)
+    storage.down("release")
+
+    ClaimRace(storage=storage, events=desk.log).release(desk.claimed, VISIT.failed("throttled"))
+
+    assert [each[:2] for each in desk.told] == [("finch.claim.not_released", logging.ERROR)]
+
+
+def test_a_bounded_number_of_released_claims_is_remembered(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(duplicates, "RELEASED_LIMIT", 2)
+    race = desk.duplicates.race
+    attempts = [desk.an_attempt(attempt_id=f"attempt-{number}") for number in range(3)]
+
+    found = []
+    for each in attempts:
+        race.release(each, VISIT.failed("unreachable"))
+        found.append([race.released(attempt) is not None for attempt in attempts])
+
+    assert found == [[True, False, False], [True, True, False], [False, False, True]]
