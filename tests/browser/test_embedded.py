@@ -253,30 +253,24 @@ def answers(page: playwright.Page, *, count: int) -> list[dict[str, str]]:
     return list(page.evaluate("window.answers"))
 
 
-def test_an_sdk_mounted_twice_hands_the_code_over_twice_and_connects_once(
-    page: playwright.Page, fake: FakeFinch, own_page: Callable[..., str]
-) -> None:
-    page.goto(own_page('<script src="/sdk.js"></script><script src="/twice.js"></script>'))
-
-    choose(page, "Allow")
-
-    first, second = answers(page, count=2)
-    assert first == second
-    assert first["outcome"] == "connected"
-    assert fake.ledger.calls("token") == 1
+def scripts(*names: str) -> str:
+    return "".join(f'<script src="/{name}.js"></script>' for name in names)
 
 
-@pytest.mark.parametrize("way", ["hooks", "strict"], ids=["two hooks", "StrictMode"])
-def test_react_hands_the_code_over_twice_and_connects_once(
+IMPORTS = '<script type="importmap">{"imports": {"react": "/react-module.js"}}</script>'
+REACT_PAGE = f"""<main></main>{IMPORTS}{scripts("react", "react-dom", "sdk")}
+<script type="module" src="/page.js"></script>"""
+
+
+@pytest.mark.parametrize("way", ["twice", "hooks", "strict"], ids=["plain", "two hooks", "Strict"])
+def test_a_page_that_hands_the_code_over_twice_connects_once(
     page: playwright.Page, fake: FakeFinch, own_page: Callable[..., str], way: str
 ) -> None:
-    imports = '<script type="importmap">{"imports": {"react": "/react-module.js"}}</script>'
-    scripts = [f'<script src="/{name}.js"></script>' for name in ("react", "react-dom", "sdk")]
-    module = '<script type="module" src="/page.js"></script>'
-    address = own_page(f"<main></main>{imports}{''.join(scripts)}{module}")
-    page.goto(f"{address}/#{way}")
-
-    page.get_by_role("button", name="Connect payroll").first.click()
+    if way == "twice":
+        page.goto(own_page(scripts("sdk", "twice")))
+    else:
+        page.goto(f"{own_page(REACT_PAGE)}/#{way}")
+        page.get_by_role("button", name="Connect payroll").first.click()
     choose(page, "Allow")
 
     first, second = answers(page, count=2)
@@ -334,95 +328,3 @@ def test_a_page_under_a_strict_policy_connects_without_a_violation(
     page.wait_for_url("**/?finch=connected")
     assert fake.ledger.calls("token") == 1
     assert said == []
-
-
-def says(code: str, state: str) -> dict[str, str]:
-    """What Finch Connect says to the page when the employer has consented."""
-    return {"name": "finch-auth-message-v2", "kind": "success", "code": code, "state": state}
-
-
-def test_t26_a_foreign_windows_message_is_not_even_listened_to(
-    new_context: Callable[..., playwright.BrowserContext],
-    fake: FakeFinch,
-    own_page: Callable[..., str],
-    tls: tuple[Path, Path],
-) -> None:
-    storage, files = MemoryStorage(), Files()
-    address = own_page(PAGE, storage=storage, spool=None)
-    files.pages = {"/": f"<script>const other = () => open('{address}')</script>"}
-    with served(files, host="app.evil.test", tls=tls) as stranger:
-        attacker = new_context().new_page()
-        attacker.goto(stranger)
-        with attacker.expect_popup() as opened:
-            attacker.evaluate("window.victim = other(), undefined")
-        page = opened.value
-        handed = []
-        page.on("request", lambda r: handed.append(r.url) if CALLBACK in r.url else None)
-        with page.expect_response(f"**{BEGIN}") as begun:
-            press(page)
-        expect(page.locator(FRAME)).to_be_visible()
-        page.evaluate("addEventListener('message', e => { window.came = e.origin; })")
-
-        # Even with the state of the flow, which a stranger cannot know.
-        message = says(fake.issue_code(customer_id="acme"), begun.value.json()["state"])
-        attacker.evaluate("message => victim.postMessage(message, '*')", message)
-        page.wait_for_function("window.came")
-
-        assert page.evaluate("window.came") == stranger
-        expect(page.locator(FRAME)).to_be_visible()
-    assert handed == []
-    assert fake.ledger.calls("token") == 0
-    assert storage.for_customer("acme") == []
-
-
-def test_t26_a_message_that_the_sdk_lets_pass_spends_no_code(
-    page: playwright.Page, fake: FakeFinch, own_page: Callable[..., str]
-) -> None:
-    storage = MemoryStorage()
-    page.goto(own_page(PAGE, storage=storage, spool=None))
-    code = fake.issue_code(customer_id="acme")
-    press(page)
-    expect(page.locator(FRAME)).to_be_visible()
-
-    # The SDK compares the beginning of an origin alone. A script cannot choose its origin.
-    with page.expect_response(f"**{CALLBACK}") as response:
-        page.evaluate(
-            "([data, origin]) => dispatchEvent(new MessageEvent('message', {data, origin}))",
-            [says(code, "forged"), fake.connect_origin + "9.evil.test"],
-        )
-
-    assert response.value.status == 400
-    assert response.value.json()["reason"] == "state_mismatch"
-    assert fake.ledger.calls("token") == 0
-    assert storage.for_customer("acme") == []
-
-
-@pytest.mark.parametrize("named", [True, False], ids=["named", "not named"])
-def test_t26_a_page_on_another_origin_of_the_site_connects_only_where_it_is_named(
-    page: playwright.Page, fake: FakeFinch, tls: tuple[Path, Path], sdk: Path, named: bool
-) -> None:
-    files, late = Files(), Latecomer()
-    with (
-        served(files, host="app.example.test", tls=tls) as app,
-        served(late, host="api.example.test", tls=tls) as server,
-    ):
-        policy = f"default-src 'none'; script-src 'self'; connect-src {server}; frame-src http:"
-        files.policy = policy
-        files.pages = {
-            "/": PAGE.replace("{server}", server),
-            "/sdk.js": sdk,
-            "/connect.js": SCRIPT,
-        }
-        origins = {"spa_origins": [app], "return_to": f"{app}/"} if named else {}
-        late.app = connected(fake, server, Files(), **origins)
-        page.goto(app)
-
-        press(page)
-        if named:
-            choose(page, "Allow")
-            page.wait_for_url(f"{app}/?finch=connected")
-        else:
-            expect(page.locator("output")).to_contain_text("We could not reach the server")
-
-        assert fake.ledger.calls("sessions") == fake.ledger.calls("token") == int(named)
-        assert len(page.context.cookies(server)) == int(named)
