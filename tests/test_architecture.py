@@ -226,7 +226,7 @@ def test_importing_the_package_loads_no_library() -> None:
 
 
 @pytest.mark.parametrize("name", finch_middleware.__all__)
-def test_every_public_name_loads_and_says_what_it_is(name: str) -> None:
+def test_every_public_name_loads_and_has_a_docstring(name: str) -> None:
     value = getattr(finch_middleware, name)
 
     # A union, as Outcome is, has no docstring of its own: its members have.

@@ -215,7 +215,7 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("reason", "case"), REFUSED, ids=range(len(REFUSED)))
-def test_what_is_bound_to_nobody_is_refused(
+def test_a_callback_without_a_binding_is_refused(
     clock: Clock, reason: str, case: dict[str, Any]
 ) -> None:
     case = dict(case)

@@ -18,7 +18,7 @@ def desk() -> Desk:
     return Desk()
 
 
-def test_the_hook_is_given_the_connection_as_it_stands(desk: Desk) -> None:
+def test_the_hook_is_given_the_stored_connection(desk: Desk) -> None:
     desk.redeem()
 
     [connection] = desk.told
@@ -35,7 +35,7 @@ def owed(desk: Desk, **changes: Any) -> Attempt:
     return desk.standing.settled(AttemptState.STORED, at=desk.standing.settled_at, **values)
 
 
-def test_a_hook_that_is_owed_is_run_and_noted(desk: Desk) -> None:
+def test_a_pending_hook_is_run_and_noted(desk: Desk) -> None:
     attempt = owed(desk)
     desk.clock.move(timedelta(minutes=5))
 
@@ -47,7 +47,7 @@ def test_a_hook_that_is_owed_is_run_and_noted(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("changes", [{"notified": True}, {"connection_id": None}])
-def test_a_hook_that_is_not_owed_is_not_run(desk: Desk, changes: dict[str, Any]) -> None:
+def test_a_hook_that_is_not_pending_is_not_run(desk: Desk, changes: dict[str, Any]) -> None:
     attempt = owed(desk, **changes)
 
     assert desk.connected.run(attempt) is False
@@ -55,7 +55,7 @@ def test_a_hook_that_is_not_owed_is_not_run(desk: Desk, changes: dict[str, Any])
     assert desk.told == []
 
 
-def test_without_a_hook_nothing_is_owed() -> None:
+def test_without_a_hook_nothing_is_pending() -> None:
     desk = Desk(hook=False)
 
     assert desk.connected.run(owed(desk)) is False
@@ -63,7 +63,7 @@ def test_without_a_hook_nothing_is_owed() -> None:
     assert desk.heard() == [STORED]
 
 
-def test_a_connection_that_is_gone_is_told_of_to_nobody_and_is_not_owed(desk: Desk) -> None:
+def test_a_deleted_connection_runs_no_hook_and_leaves_none_pending(desk: Desk) -> None:
     attempt = owed(desk)
     stored = desk.storage.get("connection")
     assert stored is not None
@@ -80,7 +80,7 @@ def _raise(connection: Connection) -> None:
     raise ZeroDivisionError("the application's own")
 
 
-def test_a_hook_that_raises_stays_owed(desk: Desk) -> None:
+def test_a_hook_that_raises_stays_pending(desk: Desk) -> None:
     attempt = owed(desk)
     desk.connected._hook = _raise
     desk.events.clear()

@@ -148,7 +148,7 @@ def test_a_row_that_was_moved_to_another_customer_is_listed_but_does_not_open(
         found.details()
 
 
-def test_a_storage_that_is_away_says_so(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unavailable_storage_is_an_error(caplog: pytest.LogCaptureFixture) -> None:
     storage = FaultyStorage(MemoryStorage())
     storage.down("get")
     caplog.set_level(logging.DEBUG)

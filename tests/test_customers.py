@@ -35,7 +35,7 @@ ACME = Customer(id="acme", name="Acme Inc.", email="payroll@acme.example")
     ],
     ids=steady,
 )
-def test_one_customer_several_or_nobody_become_their_ids(answer: Any, ids: set[str]) -> None:
+def test_one_customer_several_or_none_become_their_ids(answer: Any, ids: set[str]) -> None:
     assert customer_ids(answer) == ids
 
 

@@ -150,7 +150,7 @@ def test_a_code_is_claimed_at_the_first_place_that_is_free(desk: Desk) -> None:
     assert desk.storage.attempt(key_of("code 3")) is None
 
 
-def test_a_code_of_somebody_else_is_refused(desk: Desk) -> None:
+def test_the_code_of_another_flow_is_refused(desk: Desk) -> None:
     assert desk.answer(bound_to=(key_of("other"),)) == REFUSED
 
     assert desk.told == [rejected("already_used")]
@@ -250,7 +250,9 @@ def test_without_the_option_the_name_of_the_thread_decides(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("request_id", [None, "finch-1"])
-def test_whoever_waited_gets_what_the_first_got(desk: Desk, request_id: str | None) -> None:
+def test_a_duplicate_that_waited_gets_the_outcome_of_the_first(
+    desk: Desk, request_id: str | None
+) -> None:
     desk.awake = lambda: desk.settle(
         AttemptState.STORED,
         return_to="/settings",
@@ -275,7 +277,7 @@ def test_whoever_waited_gets_what_the_first_got(desk: Desk, request_id: str | No
     assert desk.notified == []
 
 
-def test_what_was_released_is_told_as_the_first_was(desk: Desk) -> None:
+def test_what_was_released_is_repeated(desk: Desk) -> None:
     first = Failed(reference="FIRST", return_to="/", reason="throttled", retry_after=4)
     desk.awake = lambda: desk.duplicates.race.release(desk.claimed, first)
 
@@ -301,7 +303,7 @@ def test_an_attempt_is_interrupted_once_its_lease_is_over(desk: Desk, seconds: i
     )
 
 
-def test_an_end_that_was_forgotten_meanwhile_is_told_all_the_same(desk: Desk) -> None:
+def test_an_end_that_was_forgotten_meanwhile_is_still_returned(desk: Desk) -> None:
     desk.clock.move(timedelta(seconds=61))
     desk.storage.release(desk.claimed)
     desk.storage.settle = lambda *record: True  # type: ignore[method-assign]  # keeps nothing
@@ -311,7 +313,7 @@ def test_an_end_that_was_forgotten_meanwhile_is_told_all_the_same(desk: Desk) ->
     )
 
 
-def test_an_owner_that_came_back_in_that_moment_is_believed(desk: Desk) -> None:
+def test_an_owner_that_settles_at_that_moment_decides_the_outcome(desk: Desk) -> None:
     standing = desk.claimed
     desk.clock.move(timedelta(seconds=61))
     desk.settle(AttemptState.STORED, connection_id="connection", customer_id="acme")
@@ -319,7 +321,7 @@ def test_an_owner_that_came_back_in_that_moment_is_believed(desk: Desk) -> None:
     assert isinstance(desk.answer(standing).first, Connected)
 
 
-def test_what_settling_gave_to_another_customer_is_told_to_nobody_else(desk: Desk) -> None:
+def test_what_settling_gave_to_another_customer_is_refused(desk: Desk) -> None:
     desk.awake = lambda: desk.settle(AttemptState.STORED, bound_to=(key_of("other"),))
 
     assert desk.answer() == REFUSED
@@ -334,7 +336,7 @@ def test_what_settling_gave_to_another_customer_is_told_to_nobody_else(desk: Des
         (AttemptState.AMBIGUOUS, None, "ambiguous"),
     ],
 )
-def test_a_failure_is_told_again(
+def test_a_failure_is_repeated(
     desk: Desk, state: AttemptState, reason: str | None, told: str
 ) -> None:
     standing = desk.settle(state, reason=reason, request_id="finch-1")
@@ -351,7 +353,7 @@ def test_a_failure_is_told_again(
     assert answer.first.request_id == "finch-1"
 
 
-def test_a_quarantined_token_is_told_as_the_first_time(desk: Desk) -> None:
+def test_a_quarantined_token_is_repeated_as_the_first_time(desk: Desk) -> None:
     standing = desk.settle(AttemptState.QUARANTINED, reason="other_customer", request_id="finch-1")
 
     answer = desk.answer(standing)
@@ -368,7 +370,7 @@ def test_a_quarantined_token_is_told_as_the_first_time(desk: Desk) -> None:
 
 @pytest.mark.parametrize("late", [timedelta(0), timedelta(microseconds=1)])
 @pytest.mark.parametrize("settled", [True, False])
-def test_a_connection_is_told_of_until_its_window_ends(
+def test_a_connection_is_repeated_until_its_window_ends(
     desk: Desk, late: timedelta, settled: bool
 ) -> None:
     standing = desk.settle(AttemptState.STORED, customer_id=None, connection_id=None)
@@ -390,9 +392,7 @@ def test_a_connection_is_told_of_until_its_window_ends(
 
 
 @pytest.mark.parametrize(("seconds", "hooks"), [(60, 0), (61, 1)])
-def test_a_hook_that_is_still_owed_runs_once_the_lease_is_over(
-    desk: Desk, seconds: int, hooks: int
-) -> None:
+def test_a_pending_hook_runs_once_the_lease_is_over(desk: Desk, seconds: int, hooks: int) -> None:
     standing = desk.settle(AttemptState.STORED, connection_id="connection", customer_id="acme")
     desk.clock.move(timedelta(seconds=seconds))
 

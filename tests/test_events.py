@@ -44,7 +44,7 @@ def test_the_hook_gets_the_event_that_was_logged() -> None:
     ]
 
 
-def test_the_hook_is_told_what_the_log_level_hides() -> None:
+def test_the_hook_gets_what_the_log_level_hides() -> None:
     told: list[Event] = []
     logging.getLogger("finch_middleware").setLevel(logging.CRITICAL)
     try:
@@ -55,7 +55,7 @@ def test_the_hook_is_told_what_the_log_level_hides() -> None:
     assert [event.name for event in told] == ["finch.x"]
 
 
-def test_a_hook_that_raises_costs_nobody_anything_and_its_words_are_not_logged(
+def test_a_hook_that_raises_does_not_stop_the_event_and_its_text_is_not_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def hook(event: Event) -> None:
@@ -97,7 +97,7 @@ def _refuse(events: Events, *, times: int, reason: str = "malformed", **more: ob
         events.report("finch.callback.rejected", logging.WARNING, reason=reason, **more)
 
 
-def test_a_flood_of_refused_requests_writes_few_lines_and_says_how_many_it_left_out(
+def test_a_flood_of_refused_requests_writes_few_lines_and_counts_the_others(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     seconds = 59.0

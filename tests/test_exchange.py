@@ -63,7 +63,7 @@ def test_a_token_ends_its_flow(hook: bool) -> None:
     )
 
 
-def test_a_token_without_a_flow_goes_where_the_binding_says(desk: Desk) -> None:
+def test_a_token_without_a_flow_returns_to_the_place_of_the_binding(desk: Desk) -> None:
     outcome = desk.redeem()
 
     assert outcome.return_to == "/of-the-binding"
@@ -71,7 +71,7 @@ def test_a_token_without_a_flow_goes_where_the_binding_says(desk: Desk) -> None:
     assert (desk.standing.return_to, desk.standing.flow_hash) == ("/of-the-binding", None)
 
 
-def test_the_row_holds_all_that_finch_said_and_the_token_only_sealed(desk: Desk) -> None:
+def test_the_row_holds_all_that_finch_returned_and_the_token_only_sealed(desk: Desk) -> None:
     desk.redeem()
 
     row = desk.connection
@@ -99,7 +99,7 @@ def test_the_row_holds_all_that_finch_said_and_the_token_only_sealed(desk: Desk)
         (("company",), [("finch.products.fewer", logging.WARNING, None, "finch-1")]),
     ],
 )
-def test_fewer_products_than_were_asked_for_are_told_of(
+def test_fewer_products_than_were_asked_for_are_reported(
     desk: Desk, products: tuple[str, ...], said: list[object]
 ) -> None:
     desk.answer = a_grant(products=products)
@@ -116,7 +116,7 @@ def test_fewer_products_than_were_asked_for_are_told_of(
         ("connection", [("finch.token.replaced", logging.INFO, None, "finch-1")]),
     ],
 )
-def test_a_token_in_the_place_of_an_older_one_is_told_of(
+def test_a_token_that_replaces_an_older_one_is_reported(
     desk: Desk, known: str, said: list[object]
 ) -> None:
     before = a_connection(known, obtained_at=desk.clock() - timedelta(days=1))
@@ -129,7 +129,7 @@ def test_a_token_in_the_place_of_an_older_one_is_told_of(
 
 
 @pytest.mark.parametrize("ahead", [timedelta(0), timedelta(hours=2)])
-def test_a_clock_that_is_behind_does_not_bury_the_new_token(desk: Desk, ahead: timedelta) -> None:
+def test_a_clock_that_is_behind_does_not_hide_the_new_token(desk: Desk, ahead: timedelta) -> None:
     older = a_connection("other", obtained_at=desk.clock() - timedelta(days=1))
     newest = a_connection("another", obtained_at=desk.clock() + ahead)
 
@@ -199,7 +199,7 @@ def test_a_spent_code_has_its_end(
     ],
 )
 @pytest.mark.parametrize("hook", [True, False])
-def test_a_token_of_nobody_waits_for_an_operator(
+def test_a_token_of_no_expected_customer_is_quarantined(
     changes: dict[str, str | None], reason: str, hook: bool
 ) -> None:
     desk = Desk(hook=hook)
@@ -255,7 +255,7 @@ def test_a_spooled_token_ends_its_flow_as_well(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize("customer_id", ["acme", "initech"])
-def test_a_lost_token_is_said_to_be_lost(desk: Desk, customer_id: str) -> None:
+def test_a_lost_token_is_reported_as_lost(desk: Desk, customer_id: str) -> None:
     desk.storage.down("settle")
     desk.answer = a_grant(customer_id=customer_id)
 

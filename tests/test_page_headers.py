@@ -176,7 +176,7 @@ ANSWERS = [
 
 class TestEveryAnswer:
     @pytest.mark.parametrize(("outcome", "request_"), ANSWERS)
-    def test_is_kept_by_no_cache_framed_by_nobody_and_well_formed(
+    def test_is_not_cached_not_framed_and_well_formed(
         self, outcome: Outcome, request_: CallbackRequest
     ) -> None:
         response = with_cookies(Pages().respond(outcome, request_), [COOKIE])
@@ -184,7 +184,7 @@ class TestEveryAnswer:
         sent = guarded(response, method=request_.method)
         assert sent["Vary"] == "Cookie, Accept, Content-Type, Sec-Fetch-Mode"
 
-    def test_with_a_button_to_begin_lets_it_lead_to_connect_and_tells_no_address(self) -> None:
+    def test_with_a_button_to_begin_lets_it_lead_to_connect_and_hides_the_address(self) -> None:
         pages = Pages(begin_path="/connect", connect_origin="https://connect.test")
 
         anew, away = (pages.respond(each, browser()) for each in (UNTRUSTED, UNREACHABLE))

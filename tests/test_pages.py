@@ -74,7 +74,7 @@ class TestBrowser:
         ],
         ids=named,
     )
-    def test_goes_on_to_return_to_with_the_outcome_and_the_reference(
+    def test_continues_to_return_to_with_the_outcome_and_the_reference(
         self, outcome: Outcome, word: str
     ) -> None:
         response = Pages().respond(outcome, browser())
@@ -286,7 +286,7 @@ class TestMethods:
         assert response.headers["Allow"] == self.ALLOW
 
     @pytest.mark.parametrize("mode", ["navigate", "cors"])
-    def test_any_other_is_refused_and_told_the_methods(self, mode: str) -> None:
+    def test_any_other_is_refused_with_the_allowed_methods(self, mode: str) -> None:
         request = browser("PUT", **{"Sec-Fetch-Mode": mode})
 
         response = Pages().respond(self.REFUSED, request)
@@ -303,7 +303,7 @@ class TestMethods:
 class TestWaiting:
     @pytest.mark.parametrize("request_", [browser(), script()], ids=["browser", "script"])
     @pytest.mark.parametrize("outcome", [*INVALID, *FAILED], ids=named)
-    def test_what_is_away_for_a_while_says_when_to_come_back(
+    def test_what_is_unavailable_for_a_while_has_a_retry_after(
         self, outcome: Invalid | Failed, request_: CallbackRequest
     ) -> None:
         response = Pages().respond(outcome, request_)
@@ -311,7 +311,9 @@ class TestWaiting:
         assert response.headers.get("Retry-After") == ("5" if outcome.status == 503 else None)
 
     @pytest.mark.parametrize(("seconds", "said"), [(0, "0"), (42, "42"), (-1, "0")])
-    def test_an_outcome_that_knows_how_long_says_so(self, seconds: int, said: str) -> None:
+    def test_an_outcome_that_knows_how_long_has_that_retry_after(
+        self, seconds: int, said: str
+    ) -> None:
         outcome = Failed(reason="unreachable", retry_after=seconds, **COMMON)
 
         response = Pages().respond(outcome, browser())

@@ -115,7 +115,7 @@ def test_a_state_of_another_shape_is_foreign(state: str, way: str) -> None:
         ("Code=x&code[]=y&error_description=canary", "closed"),
     ],
 )
-def test_a_return_without_a_code_says_why_in_a_fixed_word(query: str, declined: str) -> None:
+def test_a_callback_without_a_code_has_one_of_three_reasons(query: str, declined: str) -> None:
     returned = parse_callback(got(query))
 
     assert returned.code is None

@@ -101,7 +101,7 @@ def test_anything_but_a_row_is_refused(line: str) -> None:
 
 
 @given(_texts)
-def test_keys_are_32_bytes_and_told_apart_by_purpose(text: str) -> None:
+def test_keys_are_32_bytes_and_differ_by_purpose(text: str) -> None:
     assert len(connection_hash(text)) == len(customer_hash(text)) == 32
     assert connection_hash(text) != customer_hash(text)
 
@@ -130,11 +130,11 @@ def test_sealed_token_names_its_key_or_none(text: str, key_id: str) -> None:
         (AttemptState.AMBIGUOUS, False),
     ],
 )
-def test_states_say_whether_they_hold_a_token(state: AttemptState, holds: bool) -> None:
+def test_each_state_holds_a_token_or_not(state: AttemptState, holds: bool) -> None:
     assert state.holds_token is holds
 
 
-def test_settled_attempt_keeps_who_claimed_it() -> None:
+def test_settled_attempt_keeps_its_id() -> None:
     later = NOON + timedelta(seconds=2)
 
     done = an_attempt().settled(AttemptState.FAILED, at=later, reason="code_rejected")
@@ -183,7 +183,7 @@ def test_details_of_a_connection_hold_everything_but_the_token() -> None:
     assert details == {"entity_ids": ["1"], "tomorrow": {"a": None}}
 
 
-def test_connection_says_what_its_row_says() -> None:
+def test_connection_has_the_values_of_its_row() -> None:
     stored, connection = a_connection(status="pending"), _connection([])
 
     names = {each.name for each in dataclasses.fields(connection)} - {"access_token", "_opened"}

@@ -78,7 +78,7 @@ def test_of_two_sweeps_at_once_one_lists_the_attempt(
     assert len(here.events) + len(there.events) == 1
 
 
-def test_an_owner_that_comes_back_during_the_sweep_is_not_listed(
+def test_an_attempt_that_settles_during_the_sweep_is_not_listed(
     fake: FakeFinch, site: Site, faulty: FaultyStorage, clock: Clock
 ) -> None:
     code = left_behind(fake, site, faulty)
@@ -252,7 +252,7 @@ def test_a_newer_token_stays_when_an_older_one_is_completed(
     assert tokens_of(site, "acme") == [fake.ledger.tokens[1]]
 
 
-def test_a_token_of_somebody_else_is_never_completed(fake: FakeFinch, site: Site) -> None:
+def test_a_token_of_another_customer_is_never_completed(fake: FakeFinch, site: Site) -> None:
     stolen = fake.issue_code(customer_id="victim", redirect_uri=site.origin + "/finch/callback")
     browser = Browser(site)
     state = browser.location().partition("&state=")[2]

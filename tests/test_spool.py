@@ -176,9 +176,7 @@ def test_a_folder_that_others_may_write_is_refused(spool: Spool, folder: Path, m
 
 
 @pytest.mark.parametrize("mode", [0o700, 0o755, 0o750])
-def test_a_folder_that_others_may_only_look_at_is_taken(
-    spool: Spool, folder: Path, mode: int
-) -> None:
+def test_a_folder_that_others_may_only_read_is_taken(spool: Spool, folder: Path, mode: int) -> None:
     folder.mkdir(parents=True)
     folder.chmod(mode)
 
@@ -295,7 +293,7 @@ def test_without_a_folder_nothing_is_taken_and_nothing_waits() -> None:
     assert list(spool.drain(down_after(0), client_id=OURS)) == []
 
 
-def test_a_folder_that_may_not_be_looked_into_has_no_entries(
+def test_a_folder_that_may_not_be_read_has_no_entries(
     spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spool.put(stored(), None)

@@ -141,7 +141,7 @@ def test_an_entry_of_a_later_version_is_left_where_it_is(
     assert file.exists()
 
 
-def test_draining_brings_every_entry_home_once(spool: Spool, folder: Path) -> None:
+def test_draining_stores_every_entry_once(spool: Spool, folder: Path) -> None:
     storage = MemoryStorage()
     for number in range(3):
         spool.put(stored(str(number)), a_connection(f"c-{number}"))
@@ -193,7 +193,7 @@ def test_a_newer_token_is_never_replaced_by_a_spooled_one(spool: Spool) -> None:
     assert storage.attempt(key_of("code")) == stored()
 
 
-def test_what_the_storage_does_not_take_goes_on_waiting(spool: Spool, folder: Path) -> None:
+def test_what_the_storage_does_not_take_stays_in_the_spool(spool: Spool, folder: Path) -> None:
     for number in range(3):
         spool.put(stored(str(number)), a_connection(f"c-{number}"))
 
@@ -221,7 +221,7 @@ CORRUPT = {
 
 
 @pytest.mark.parametrize("content", CORRUPT.values(), ids=CORRUPT)
-def test_a_corrupt_file_stays_where_it_is_is_reported_once_and_stops_nobody(
+def test_a_corrupt_file_is_kept_and_reported_once_and_stops_no_other(
     spool: Spool, folder: Path, content: bytes | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     spool.put(stored("whole"), a_connection("c-1"))

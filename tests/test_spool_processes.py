@@ -121,7 +121,7 @@ def test_an_entry_whose_folder_is_gone_before_it_has_its_name_was_not_put(
 
 
 @pytest.mark.parametrize("old", [False, True])
-def test_half_an_entry_is_none_and_is_reported_once_nobody_can_be_writing_it(
+def test_half_an_entry_is_reported_once_no_process_can_be_writing_it(
     spool: Spool, folder: Path, caplog: pytest.LogCaptureFixture, old: bool
 ) -> None:
     spool.prove()

@@ -47,7 +47,7 @@ class TestTexts:
         assert re.search(r"[Pp]lease|Open the page|You can start", body)
 
     @pytest.mark.parametrize("reason", ["payment_required", "client_rejected"])
-    def test_blame_nobody_for_what_operators_must_mend(self, reason: str) -> None:
+    def test_do_not_blame_the_person_for_what_operators_must_fix(self, reason: str) -> None:
         body = TEXTS[f"failed.{reason}"]["body"]
 
         assert "You did nothing wrong" in body

@@ -26,7 +26,7 @@ def rotated() -> tuple[Tickets, Tickets, Reversing]:
     return before, Tickets(vault=vault, secure=True), provider
 
 
-def test_a_stale_cookie_under_a_key_that_is_away_does_not_hide_a_good_ticket(
+def test_a_stale_cookie_under_an_unavailable_key_does_not_hide_a_good_ticket(
     rotated: tuple[Tickets, Tickets, Reversing],
 ) -> None:
     before, after, _ = rotated
@@ -41,7 +41,7 @@ def test_a_stale_cookie_under_a_key_that_is_away_does_not_hide_a_good_ticket(
     assert [ids(each) for each in found] == [[good.flow_id]] * 2
 
 
-def test_a_key_that_is_away_is_told_where_no_ticket_opens(
+def test_an_unavailable_key_is_an_error_where_no_ticket_opens(
     rotated: tuple[Tickets, Tickets, Reversing],
 ) -> None:
     before, after, _ = rotated
@@ -53,7 +53,7 @@ def test_a_key_that_is_away_is_told_where_no_ticket_opens(
     assert refusal.value.key_id == "old"
 
 
-def test_a_cookie_under_a_key_that_is_away_is_the_first_to_make_room(
+def test_a_cookie_under_an_unavailable_key_is_the_first_to_make_room(
     rotated: tuple[Tickets, Tickets, Reversing],
 ) -> None:
     before, after, _ = rotated

@@ -137,7 +137,7 @@ def test_without_the_sdk_the_same_button_begins_the_redirect_flow(
     assert fake.ledger.sessions[0].redirect_uri == f"{address}{CALLBACK}"
 
 
-def test_a_finch_that_is_busy_is_waited_for_as_long_as_it_says(
+def test_a_busy_finch_is_waited_for_as_long_as_it_asks(
     signed_in: playwright.Page, fake: FakeFinch
 ) -> None:
     page = signed_in
@@ -299,7 +299,7 @@ def test_the_manuals_lines_for_a_page_connect(
         ("Deny", "The connection was not completed."),
     ],
 )
-def test_the_manuals_lines_say_what_happened(
+def test_the_manuals_lines_show_what_happened(
     page: playwright.Page, fake: FakeFinch, own_page: Callable[..., str], decision: str, words: str
 ) -> None:
     page.goto(own_page(manuals_page()))

@@ -142,7 +142,7 @@ def test_the_manuals_form_begins_without_a_view(
 
 # An application with a login of its own loses that one first; here nothing else needs a cookie.
 @pytest.mark.parametrize("address", ["https", "http"], indirect=True)
-def test_a_browser_that_takes_no_cookies_is_told_so_and_spends_no_code(
+def test_a_browser_that_takes_no_cookies_reads_so_and_spends_no_code(
     without_cookies: playwright.Page, fake: FakeFinch, address: str
 ) -> None:
     page = without_cookies

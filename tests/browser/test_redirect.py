@@ -98,7 +98,7 @@ def test_an_employer_connects_over_another_site_and_comes_back(
 
 
 @pytest.mark.parametrize("decision", ["Deny", "Close"])
-def test_an_employer_who_declines_comes_back_to_words(
+def test_an_employer_who_declines_reads_that_nothing_was_connected(
     page: playwright.Page, fake: FakeFinch, address: str, decision: str
 ) -> None:
     sign_in(page, address)

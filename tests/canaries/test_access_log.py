@@ -47,7 +47,7 @@ def werkzeug_log() -> Iterator[_Lines]:
 
 
 @pytest.mark.parametrize("storage_options", ["memory"], indirect=True)
-def test_werkzeugs_access_log_tells_the_path_and_no_code(
+def test_werkzeugs_access_log_has_the_path_and_no_code(
     fake: FakeFinch, site: Site, browser: Browser, werkzeug_log: _Lines
 ) -> None:
     server = make_server("127.0.0.1", 0, site.app, threaded=True)
@@ -68,7 +68,7 @@ def test_werkzeugs_access_log_tells_the_path_and_no_code(
 
 
 @pytest.mark.full
-def test_gunicorns_access_log_tells_the_path_and_no_code(tmp_path: Path) -> None:
+def test_gunicorns_access_log_has_the_path_and_no_code(tmp_path: Path) -> None:
     log = tmp_path / "access"
     arguments = ["-w", "1", "--access-logfile", str(log), "--access-logformat", _FORMAT]
     with secure_fake() as fake, workers(fake, tmp_path, arguments=arguments) as running:

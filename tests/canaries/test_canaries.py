@@ -61,7 +61,7 @@ def test_t17_no_public_object_shows_what_it_holds(name: str, scene: Scene) -> No
     assert scene.leaks() == []
 
 
-def test_t17_every_public_name_was_looked_into_or_says_why_not() -> None:
+def test_t17_every_public_name_was_searched_or_has_a_reason() -> None:
     assert sorted([*PUBLIC, *BY_NATURE]) == sorted(finch_middleware.__all__)
 
 

@@ -69,7 +69,7 @@ def test_t17_no_secret_reaches_a_server_or_the_log_of_its_driver(name: str, scen
     assert scene.leaks() == []
 
 
-def test_t17_what_a_server_writes_holds_what_it_was_told(scene: Scene) -> None:
+def test_t17_what_a_server_writes_holds_what_it_received(scene: Scene) -> None:
     scene.codes.append(SECRET)
     scene.returned("acme")
     [row] = scene.storage.real.for_customer("acme")

@@ -30,7 +30,7 @@ def test_list_has_each_connection_of_ours_on_a_line(deployment: Deployment) -> N
     assert [row[:2] for row in rows] == [["one", "acme"], ["three", "globex"], ["two", "acme"]]
 
 
-def test_list_goes_on_behind_the_first_batch(
+def test_list_continues_after_the_first_batch(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("finch_middleware.cli.connections._BATCH", 1)
@@ -102,7 +102,7 @@ def test_export_has_every_column_but_the_sealed_token(deployment: Deployment) ->
 
 
 @pytest.mark.parametrize("as_json", [True, False])
-def test_show_says_whether_the_token_opens_and_not_what_it_is(
+def test_show_reports_whether_the_token_opens_and_never_the_token(
     deployment: Deployment, as_json: bool
 ) -> None:
     result = deployment.run("connections", "show", "one", *["--json"] * as_json)
@@ -112,7 +112,7 @@ def test_show_says_whether_the_token_opens_and_not_what_it_is(
     assert CANARY not in result.output
 
 
-def test_show_says_that_a_token_does_not_open_any_more(deployment: Deployment) -> None:
+def test_show_reports_a_token_that_cannot_be_decrypted(deployment: Deployment) -> None:
     result = deployment.with_keys("k1:" + "A" * 43 + "=").run(
         "connections", "show", "one", "--json"
     )
@@ -139,7 +139,7 @@ def test_delete_does_not_ask_with_yes(deployment: Deployment) -> None:
     assert deployment.tokens() == {"two"}
 
 
-def test_delete_tells_a_program_what_it_did(deployment: Deployment) -> None:
+def test_delete_reports_its_result_as_json(deployment: Deployment) -> None:
     result = deployment.run("connections", "delete", "--yes", "--json", "one")
 
     assert json.loads(result.stdout) == {"connection_id": "one", "deleted": True}

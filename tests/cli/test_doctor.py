@@ -65,7 +65,7 @@ def test_a_storage_that_does_not_describe_itself_is_named(tmp_path: Path) -> Non
     assert "memory:// can be read and written\n" in result.output
 
 
-def test_a_storage_that_goes_away_while_it_describes_itself_is_wrong(
+def test_a_storage_that_becomes_unavailable_while_it_is_described_fails(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(_: object) -> None:
@@ -94,7 +94,7 @@ def test_a_person_reads_one_line_for_each_finding(deployment: Deployment) -> Non
     assert {line.split()[0] for line in result.stdout.splitlines()} == {"ok"}
 
 
-def test_a_key_that_still_opens_rows_is_named_with_the_mend(deployment: Deployment) -> None:
+def test_a_key_that_still_opens_rows_is_named_with_the_fix(deployment: Deployment) -> None:
     deployment.connect("one")
     deployment.quarantine("held")
 
@@ -237,7 +237,7 @@ def test_a_spool_that_is_not_there_yet_is_not_made_by_an_operator(deployment: De
     assert not list(deployment.folder.glob("*spool*"))
 
 
-def test_a_storage_that_is_away_is_wrong_and_ends_it(deployment: Deployment) -> None:
+def test_an_unavailable_storage_fails_and_ends_the_checks(deployment: Deployment) -> None:
     deployment.connect("one")
     with closing(sqlite3.connect(deployment.folder / "finch.db")) as connection:
         connection.execute("DROP TABLE finch_connections")
@@ -270,7 +270,7 @@ def _run(environ: dict[str, str]) -> Any:
     return CliRunner(env=environ).invoke(main, ["doctor"])
 
 
-def test_a_count_that_stopped_says_so(
+def test_a_count_that_stopped_is_marked(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("finch_middleware.cli.doctor._COUNT_LIMIT", 2)

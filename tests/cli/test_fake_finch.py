@@ -52,7 +52,7 @@ def test_an_application_with_the_printed_variables_reaches_its_connect_page() ->
 
 
 @pytest.mark.parametrize(("option", "echoed"), [("--echo-state", True), ("--no-echo-state", False)])
-def test_the_state_is_returned_only_when_the_option_says_so(option: str, echoed: bool) -> None:
+def test_the_state_is_returned_only_with_the_option(option: str, echoed: bool) -> None:
     with running("fake-finch", "--port", "0", option) as this, Browser() as browser:
         this.wait_for(_READY)
         page = browser.open(begun(printed_variables(this.output)))

@@ -28,7 +28,7 @@ def test_the_key_is_one_that_finch_connect_takes() -> None:
     assert finch.callback_path == "/finch/callback"
 
 
-def test_a_pipe_gets_the_key_and_not_a_word_more() -> None:
+def test_a_pipe_gets_the_key_alone() -> None:
     result = run("keygen", "--id", "k2")
 
     assert result.stdout.startswith("k2:")

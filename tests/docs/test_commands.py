@@ -170,7 +170,7 @@ def printed(process: subprocess.Popen[str], beginning: str, *, count: int) -> li
     return found
 
 
-def test_the_first_connection_is_made_by_what_its_page_says_to_type(
+def test_the_commands_of_the_page_make_the_first_connection(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in [name for name in os.environ if name.startswith("FINCH_")]:

@@ -78,7 +78,7 @@ def test_every_picture_is_shown() -> None:
 @pytest.mark.parametrize(
     ("outcome", "reasons"), [("invalid", INVALID_REASONS), ("failed", FAILED_REASONS)]
 )
-def test_each_reason_stands_there_with_what_its_page_does(
+def test_the_manual_lists_each_reason_with_what_its_page_does(
     outcome: str, reasons: dict[str, tuple[int, Retry]]
 ) -> None:
     listed = entries("errors", outcome)
@@ -95,7 +95,7 @@ def _promised(outcome: str, reason: str, reasons: dict[str, tuple[int, Retry]]) 
 
 
 @pytest.mark.parametrize("name", ["connected", "finishing.spooled", "declined"])
-def test_what_goes_on_into_the_application_is_told_in_its_own_words(name: str) -> None:
+def test_the_manual_has_the_texts_of_outcomes_that_continue_into_the_application(name: str) -> None:
     table = rows(page("errors").split("### The application, with a hint")[1])
 
     assert TEXTS[name]["title"] in [cells[2] for cells in table]
@@ -112,7 +112,7 @@ def listed_errors() -> set[tuple[str, str, str]]:
     return found
 
 
-def test_the_tree_of_errors_is_the_one_that_stands_there() -> None:
+def test_the_manual_has_the_tree_of_errors() -> None:
     classes = [each for each in vars(errors).values() if isinstance(each, type)]
     ours = [each for each in classes if issubclass(each, errors.FinchError)]
 
@@ -149,7 +149,7 @@ def events() -> dict[str, str]:
     return dict(re.findall(r"^- `([a-z._]+)` \(([A-Z, ]+)\): ", part, re.MULTILINE))
 
 
-def test_every_event_stands_there_and_no_other() -> None:
+def test_the_manual_lists_every_event_and_no_other() -> None:
     table = events()
 
     missing = {name: levels for name, levels in reported().items() if name not in table}
@@ -158,7 +158,7 @@ def test_every_event_stands_there_and_no_other() -> None:
     assert (missing, gone) == ({}, set())
 
 
-def test_an_event_has_the_level_that_stands_there() -> None:
+def test_an_event_has_the_level_of_the_manual() -> None:
     table = events()
 
     other = {n: lv for n, lv in reported().items() if not lv <= set(table[n].split(", "))}
@@ -170,7 +170,7 @@ def test_the_threads_of_the_asgi_middleware_are_as_many_as_stand_there() -> None
     assert f"at most {THREADS} threads of its own" in page("deployment")
 
 
-def test_every_placeholder_of_a_page_stands_there() -> None:
+def test_the_manual_lists_every_placeholder_of_a_page() -> None:
     section = page("pages_and_hooks").split("## Your page")[1].split("\n## ")[0]
 
     told = {name for cells in rows(section) for name in re.findall(r"`\$(\w+)`", cells[0])}
@@ -185,7 +185,7 @@ def test_every_command_has_a_section_in_its_order() -> None:
     assert re.findall(r"^### (.+)$", section, flags=re.MULTILINE) == list(COMMANDS)
 
 
-def test_every_behaviour_of_the_fake_stands_there() -> None:
+def test_the_manual_lists_every_behaviour_of_the_fake() -> None:
     made = {name for name, each in vars(Behaviour).items() if isinstance(each, classmethod)}
     section = page("testing").split("## When Finch misbehaves")[1].split("\n## ")[0]
 

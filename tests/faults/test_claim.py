@@ -138,7 +138,7 @@ def test_claim_storage_hangs_and_its_late_claim_does_not_bar_the_reload(
     assert fake.ledger.presented(code_of(callback)) == 1
 
 
-def test_claim_storage_hangs_and_nobody_else_frees_its_late_claim(
+def test_claim_storage_hangs_and_another_browser_does_not_release_its_late_claim(
     fake: FakeFinch, site: Site, browser: Browser, callback: str, faulty: FaultyStorage
 ) -> None:
     thief = Browser(site)

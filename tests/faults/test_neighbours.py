@@ -14,7 +14,7 @@ pytestmark = pytest.mark.full
 
 
 @pytest.mark.parametrize("storage", sorted(load.GOODBYES))
-def test_a_database_that_comes_and_goes_costs_no_code_and_no_token(storage: str) -> None:
+def test_a_database_that_stops_and_starts_loses_no_code_and_no_token(storage: str) -> None:
     try:
         figures = load.measured(storage, seconds=6, rate=10)
     except Missing as missing:

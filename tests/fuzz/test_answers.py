@@ -88,7 +88,7 @@ def test_t21_no_hostile_answer_raises_or_is_stored(fake: FakeFinch) -> None:
     assert set(ended) == _STATUSES
 
 
-def test_t21_fields_that_nobody_knows_yet_are_kept_and_sealed(fake: FakeFinch) -> None:
+def test_t21_unknown_fields_are_kept_and_sealed(fake: FakeFinch) -> None:
     desk = _Desk(fake)
     new = {"employer": {"name": "Acme", "sizes": [1, 2.5, None]}, "expires_in": 10**20}
     answer = honest("acme", token="t-1", connection_id="c-1") | new

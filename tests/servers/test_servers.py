@@ -186,7 +186,7 @@ def test_a_ticket_in_a_second_cookie_field_is_found_where_a_login_is_asked(
 
 
 @pytest.mark.parametrize("name", MOUNTED)
-def test_a_prefix_that_the_server_takes_away_is_none_of_our_business(name: str) -> None:
+def test_both_sides_work_where_the_server_removes_the_prefix(name: str) -> None:
     try:
         with running(name, path=PREFIX + CALLBACK) as reached:
             browser = Browser(reached)  # type: ignore[arg-type]  # all that it needs of a site

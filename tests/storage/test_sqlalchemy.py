@@ -200,7 +200,7 @@ def test_older_driver_of_postgresql_gets_the_limits_and_no_option_of_the_newer()
     assert "prepare_threshold" not in given
 
 
-def test_storage_that_nobody_holds_is_collected(tmp_path: Path) -> None:
+def test_storage_without_a_reference_is_collected(tmp_path: Path) -> None:
     storage = SQLAlchemyStorage(f"sqlite:///{tmp_path}/finch.db")
     storage.check()
     storage.close()

@@ -223,7 +223,7 @@ def test_claim_behind_another_process_is_busy_and_wins_later(url: str, path: Pat
 @pytest.mark.skipif(not Path("/proc/locks").exists(), reason="this system shows no locks")
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("journal", ["WAL", "DELETE"])
-def test_claim_behind_the_view_s_own_transaction_says_so(
+def test_claim_behind_the_view_s_own_transaction_has_its_own_reason(
     engine: Engine, path: Path, journal: str
 ) -> None:
     event.listen(engine, "connect", lambda each, _: each.execute(f"PRAGMA journal_mode={journal}"))

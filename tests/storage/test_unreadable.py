@@ -135,7 +135,7 @@ def test_an_instant_that_is_none_spoils_its_own_row_only(tmp_path: Path) -> None
     storage.close()
 
 
-def test_a_scan_of_a_database_that_is_away_is_unavailable(tmp_path: Path) -> None:
+def test_a_scan_of_an_unavailable_database_is_an_error(tmp_path: Path) -> None:
     storage = SQLAlchemyStorage(f"sqlite:///{tmp_path}/finch.db")
     storage.check()
     with closing(sqlite3.connect(tmp_path / "finch.db")) as somebody, somebody:

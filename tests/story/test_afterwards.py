@@ -27,7 +27,7 @@ def connection_id(fake: FakeFinch, site: Site, browser: Browser) -> str:
     return connection.connection_id
 
 
-def test_a_refreshed_connection_has_finchs_present_word(
+def test_a_refreshed_connection_has_finchs_current_status(
     fake: FakeFinch, site: Site, connection_id: str
 ) -> None:
     fake.script("introspect", Behaviour.alter(connection_status={"status": "reauth"}))
@@ -137,7 +137,7 @@ class TestRefreshStale:
 
 
 @pytest.mark.parametrize("status", [None, "down", {"status": 3}, {"status": "<script>"}])
-def test_a_word_that_is_none_changes_nothing(
+def test_a_malformed_status_changes_nothing(
     fake: FakeFinch, site: Site, connection_id: str, status: object
 ) -> None:
     fake.script("introspect", Behaviour.alter(connection_status=status))
@@ -148,7 +148,7 @@ def test_a_word_that_is_none_changes_nothing(
     assert refreshed.status is None
 
 
-def test_a_refresh_that_meets_another_write_tries_again_on_what_stands(
+def test_a_refresh_that_meets_another_write_tries_again_on_the_current_row(
     fake: FakeFinch, site: Site, connection_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     storage, swaps = site.finch.storage, []
@@ -169,7 +169,7 @@ def test_a_refresh_that_meets_another_write_tries_again_on_what_stands(
     assert refreshed.status == "connected"
 
 
-def test_a_refresh_that_never_gets_its_turn_says_so(
+def test_a_refresh_that_never_gets_its_turn_is_an_error(
     site: Site, connection_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(site.finch.storage, "swap", lambda old, new: False)
@@ -284,7 +284,7 @@ def test_t40_only_what_was_ended_at_finch_is_removed(
     assert storage.get(connection_id) == (changed if result == "renewed" else None)
 
 
-def test_a_disconnect_that_never_gets_its_turn_says_so(
+def test_a_disconnect_that_never_gets_its_turn_is_an_error(
     site: Site, connection_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(site.finch.storage, "delete", lambda row, at: False)
@@ -341,7 +341,7 @@ def test_an_id_that_is_no_text_is_refused_before_the_storage_is_asked(
     assert not fake.ledger.requests
 
 
-def test_nobody_refreshes_or_ends_another_customers_connection(
+def test_another_customers_connection_is_neither_refreshed_nor_ended(
     fake: FakeFinch, site: Site, connection_id: str
 ) -> None:
     refreshed = site.finch.connections.refresh(connection_id, customer_id="other")

@@ -45,7 +45,7 @@ def test_every_argument_reaches_finch(fake: FakeFinch, make_site: Callable[..., 
     }
 
 
-def test_a_connected_customer_is_an_error_for_whoever_asks_for_one(
+def test_a_connected_customer_is_an_error_if_the_caller_asks_for_it(
     fake: FakeFinch, site: Site, browser: Browser
 ) -> None:
     browser.get(fake.allow(browser.location()))
@@ -81,7 +81,7 @@ def test_a_connection_that_finch_does_not_name_cannot_be_renewed(
     ],
     ids=str,
 )
-def test_an_impossible_argument_is_an_error_and_asks_nobody(
+def test_an_impossible_argument_is_an_error_before_any_call(
     fake: FakeFinch, faulty_site: Site, faulty: FaultyStorage, wrong: dict[str, Any]
 ) -> None:
     with pytest.raises(UsageError):
@@ -102,7 +102,7 @@ FINCH_AWAY = {
 
 
 @pytest.mark.parametrize("name", FINCH_AWAY)
-def test_nobody_is_sent_to_a_finch_that_is_away(
+def test_no_person_is_sent_to_an_unavailable_finch(
     fake: FakeFinch, site: Site, browser: Browser, name: str
 ) -> None:
     behaviour, status, reason = FINCH_AWAY[name]
@@ -139,7 +139,7 @@ def test_a_product_that_finch_does_not_publish_is_refused_unless_the_option_allo
         site.finch.begin(customer_id="acme", customer_name="Acme Inc.", products=["directry"])
 
 
-def test_a_script_is_told_in_json_that_finch_is_away(
+def test_a_script_reads_in_json_that_finch_is_unavailable(
     fake: FakeFinch, site: Site, browser: Browser
 ) -> None:
     fake.stop()
@@ -152,7 +152,7 @@ def test_a_script_is_told_in_json_that_finch_is_away(
     assert answer.json["retry"] == "reload"
 
 
-def test_nobody_is_sent_anywhere_while_the_storage_is_away(
+def test_no_person_is_sent_to_finch_while_the_storage_is_unavailable(
     fake: FakeFinch, faulty_site: Site, faulty: FaultyStorage
 ) -> None:
     faulty.down("check", times=1)
@@ -170,7 +170,7 @@ def test_nobody_is_sent_anywhere_while_the_storage_is_away(
     assert fake.ledger.calls("sessions") == 1
 
 
-def test_nobody_is_sent_anywhere_while_the_spool_cannot_be_written(
+def test_no_person_is_sent_to_finch_while_the_spool_cannot_be_written(
     fake: FakeFinch, make_site: Callable[..., Site], tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("not a folder")

@@ -59,7 +59,7 @@ def test_a_ticket_whose_time_is_over_spends_and_keeps_nothing(
     assert nothing_stored(site)
 
 
-def test_whoever_comes_too_late_starts_again_with_a_button(
+def test_a_person_who_is_too_late_starts_again_with_a_button(
     fake: FakeFinch, make_site: Callable[..., Site], clock: Clock
 ) -> None:
     acme = Customer(id="acme", name="Acme Inc.")

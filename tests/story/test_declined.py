@@ -51,7 +51,9 @@ def test_a_no_leads_back_and_spends_nothing(
 
 
 @both_ways
-def test_who_said_no_may_still_say_yes(fake: FakeFinch, site: Site, browser: Browser) -> None:
+def test_an_employer_who_declined_may_still_allow(
+    fake: FakeFinch, site: Site, browser: Browser
+) -> None:
     location = browser.location()
     browser.get(fake.deny(location))
 

@@ -85,7 +85,7 @@ def test_the_login_is_read_from_the_untouched_environ(
 
 
 @both_ways
-def test_nobody_who_signed_out_meanwhile_loses_the_flow(
+def test_a_flow_survives_a_sign_out_meanwhile(
     fake: FakeFinch, make_site: Callable[..., Site]
 ) -> None:
     session = Session(None)
@@ -105,7 +105,7 @@ def test_nobody_who_signed_out_meanwhile_loses_the_flow(
 @pytest.mark.parametrize(
     ("login", "status"), [("acme", 303), (["x", "acme"], 303), (None, 400), ("umbrella", 400)]
 )
-def test_a_view_says_itself_who_is_signed_in(
+def test_a_view_passes_the_signed_in_customer(
     fake: FakeFinch, make_site: Callable[..., Site], login: Login, status: int
 ) -> None:
     session = Session("umbrella")
@@ -121,7 +121,7 @@ def test_a_view_says_itself_who_is_signed_in(
     assert len(fake.ledger.tokens) == (1 if status == 303 else 0)
 
 
-def test_a_view_without_a_word_about_the_login_goes_by_the_ticket(
+def test_a_view_without_a_login_goes_by_the_ticket(
     site: Site, browser: Browser, callback: str
 ) -> None:
     site.app = lambda environ, start: site.finch.callback(Request(environ))(environ, start)
@@ -131,7 +131,7 @@ def test_a_view_without_a_word_about_the_login_goes_by_the_ticket(
     assert "finch=connected" in answer.location
 
 
-def test_a_view_may_end_the_flow_in_its_own_words(
+def test_a_view_may_finish_and_respond_in_two_steps(
     site: Site, browser: Browser, callback: str
 ) -> None:
     seen = []

@@ -30,7 +30,7 @@ def test_an_allowed_connection_is_stored_and_read_back(
     assert connection.products == ("company", "directory")
 
 
-def test_the_log_says_once_what_the_page_refers_to(
+def test_the_log_has_one_line_with_the_reference_of_the_page(
     fake: FakeFinch, site: Site, browser: Browser, caplog: pytest.LogCaptureFixture
 ) -> None:
     location = browser.location()
@@ -70,7 +70,7 @@ def test_connecting_again_replaces_the_token_of_the_same_connection(
     assert replaced.connection_id == before.connection_id
 
 
-def test_the_session_that_is_opened_is_told_with_finchs_request_id(
+def test_an_opened_session_is_reported_with_finchs_request_id(
     fake: FakeFinch, site: Site, browser: Browser
 ) -> None:
     browser.get(fake.allow(browser.location()))

@@ -122,7 +122,7 @@ def test_a_worker_that_was_only_slow_still_stores_its_token(
 
 
 @pytest.mark.parametrize("echo_state", [False], ids=["no-state"])
-def test_a_duplicate_of_another_customer_learns_nothing_in_the_end(
+def test_a_duplicate_of_another_customer_is_refused_in_the_end(
     fake: FakeFinch, site: Site, browser: Browser
 ) -> None:
     browser.location("umbrella")

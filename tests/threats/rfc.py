@@ -76,7 +76,7 @@ REQUIREMENTS = (
     _r(
         "6749 §10.4",
         "MUST keep refresh tokens confidential",
-        "test_t21_fields_that_nobody_knows",
+        "test_t21_unknown_fields",
         argument="Finch has none. If one came, it would be sealed with the rest of the response.",
     ),
     _r("6749 §10.5", "SHOULD require TLS for its redirection endpoint", "test_codes_secrets"),

@@ -159,7 +159,7 @@ EVENTS = {
 
 @without_state
 @pytest.mark.parametrize(("mode", "event", "end"), _modes())
-def test_t36_each_way_to_bind_a_callback_withstands_what_the_manual_says(
+def test_t36_each_way_to_bind_a_callback_withstands_what_the_manual_states(
     fake: FakeFinch, mode: str, event: str, end: str
 ) -> None:
     [(ticket, login, customer_id)] = [of for name, of in EVENTS.items() if event.startswith(name)]

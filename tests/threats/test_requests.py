@@ -70,7 +70,7 @@ def test_t09_the_flows_cookie_is_found_among_any_neighbours(fake: FakeFinch) -> 
     assert fake.ledger.calls("token") == 0
 
 
-def test_t09_a_tossed_cookie_alone_is_nobodys_ticket(fake: FakeFinch) -> None:
+def test_t09_a_tossed_cookie_alone_is_no_ticket(fake: FakeFinch) -> None:
     finch = component(fake)
     app = FinchMiddleware(_application, finch)
     held = begun(finch, fake)

@@ -25,7 +25,7 @@ def test_codes_secrets_and_tokens_travel_over_tls_alone(fake: FakeFinch, option:
     assert "https://" in fault
 
 
-def test_a_state_is_128_random_bits_and_tells_nothing(fake: FakeFinch) -> None:
+def test_a_state_is_128_random_bits_and_holds_no_data(fake: FakeFinch) -> None:
     finch = component(fake)
 
     states = [begun(finch, fake, customer_id="acme").state for _ in range(200)]

@@ -64,7 +64,7 @@ def _on_cluster(url: str) -> Storage:
     return storage
 
 
-def test_a_storage_that_nobody_holds_any_more_closes_its_connections(url: str) -> None:
+def test_a_storage_without_a_reference_closes_its_connections(url: str) -> None:
     with Redis.from_url(url) as client:
         before = len(client.client_list())
         storage = RedisStorage(url)
@@ -152,7 +152,7 @@ def test_client_of_the_application_stays_open_when_the_storage_is_closed(url: st
         assert client.connection_pool._available_connections
 
 
-def test_server_tells_an_operator_how_it_is_set_up(storage: RedisStorage, client: Client) -> None:
+def test_server_is_described_by_its_settings(storage: RedisStorage, client: Client) -> None:
     told = storage.describe()
 
     assert list(told) == [
@@ -185,7 +185,7 @@ def test_wrong_url_is_refused_without_its_password(url: str) -> None:
     assert refused.value.__context__ is None
 
 
-def test_every_key_lies_in_the_slot_of_the_prefix(storage: RedisStorage, client: Client) -> None:
+def test_every_key_is_in_the_slot_of_the_prefix(storage: RedisStorage, client: Client) -> None:
     _fill(storage)
 
     keys = client.keys()
@@ -259,7 +259,7 @@ def test_plan_that_always_comes_too_late_is_given_up(
         assert refused.value.reason == "busy"
 
 
-def test_forget_leaves_what_owes_again_by_the_time_it_looks(
+def test_forget_leaves_an_attempt_that_is_pending_again_meanwhile(
     storage: RedisStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     storage.claim(an_attempt())
@@ -282,7 +282,7 @@ def test_attempt_that_goes_between_the_looks_at_index_and_record_is_left_out(
     assert list(found) == [an_attempt("stays")]
 
 
-def test_scan_goes_on_behind_a_batch_that_was_deleted_meanwhile(
+def test_scan_continues_after_a_batch_that_was_deleted_meanwhile(
     storage: RedisStorage, client: Client
 ) -> None:
     for i in range(6):

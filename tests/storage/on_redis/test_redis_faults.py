@@ -68,7 +68,7 @@ def test_url_may_say_that_a_loss_is_accepted(url: str, client: Client, query: st
     storage.close()
 
 
-def test_url_that_says_no_to_a_loss_is_as_careful_as_one_that_says_nothing(
+def test_url_that_refuses_a_loss_is_checked_like_one_without_the_option(
     url: str, client: Client
 ) -> None:
     storage = RedisStorage(f"{url}?accept_data_loss=false")
@@ -87,7 +87,7 @@ def test_url_whose_option_is_neither_true_nor_false_is_refused(url: str) -> None
         RedisStorage(f"{url}?accept_data_loss=yes")
 
 
-def test_server_that_does_not_say_how_it_is_set_up_is_refused(
+def test_server_that_hides_its_settings_is_refused(
     restricted: Callable[..., RedisStorage],
 ) -> None:
     storage = restricted("+@all", "-config")

@@ -44,7 +44,7 @@ from tests.storage.servers import Server
         ),
     ],
 )
-def test_t38_user_who_lacks_a_right_is_refused_before_anybody_is_sent_to_finch(
+def test_t38_user_who_lacks_a_right_is_refused_before_any_person_is_sent_to_finch(
     restricted: Callable[..., RedisStorage], client: Client, rights: str
 ) -> None:
     client.script_flush()
@@ -91,7 +91,7 @@ def test_user_with_the_rights_of_the_manual_can_do_everything(
 
 
 @pytest.mark.parametrize("index", INDEXES)
-def test_t38_key_of_somebody_else_under_our_prefix_is_named_by_the_check(
+def test_t38_foreign_key_under_our_prefix_is_named_by_the_check(
     storage: RedisStorage, client: Client, index: str
 ) -> None:
     client.set(f"{{finch}}:{index}", "theirs")
@@ -105,7 +105,7 @@ def test_t38_key_of_somebody_else_under_our_prefix_is_named_by_the_check(
             client.rpush(f"{{finch}}:{index}", "theirs")
 
 
-def test_plain_client_of_a_cluster_is_told_to_use_the_clusters(
+def test_plain_client_of_a_cluster_is_refused_with_the_clusters_name(
     cluster_of_two: tuple[Server, Server],
 ) -> None:
     owner: Client

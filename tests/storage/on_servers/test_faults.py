@@ -24,7 +24,7 @@ from tests.storage.servers import Server
 
 
 @pytest.mark.usefixtures("impatient")
-def test_server_that_stands_still_is_given_up(
+def test_server_that_stops_responding_is_given_up(
     mysql: Server, make_empty: Callable[[str], str]
 ) -> None:
     if mysql._process is None:

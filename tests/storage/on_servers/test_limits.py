@@ -26,7 +26,7 @@ from tests.storage.on_servers.conftest import on
 from tests.storage.servers import Server
 
 
-def test_server_tells_an_operator_what_it_is(url: str) -> None:
+def test_server_is_described_by_its_version_and_settings(url: str) -> None:
     storage = SQLAlchemyStorage(url)
 
     told = storage.describe()

@@ -145,7 +145,7 @@ def test_tables_may_live_in_a_schema_of_their_own(
 
 
 @pytest.mark.usefixtures("impatient")
-def test_making_tables_behind_somebody_who_makes_them_is_busy(url: str, operator: Engine) -> None:
+def test_making_tables_while_another_process_makes_them_is_busy(url: str, operator: Engine) -> None:
     lock = {
         "postgresql": f"SELECT pg_advisory_lock({0x66696E63685F6D69})",
         "mysql": "SELECT GET_LOCK('finch_middleware', 0)",
