@@ -130,7 +130,6 @@ PARTS = {
             "tests/test_duplicates.py",
             "tests/test_claim_race.py",
             "tests/story/test_waiting.py",
-            "tests/threats/test_deployments.py",
             *_STORY,
         ),
         selection=_MEMORY_ALONE,

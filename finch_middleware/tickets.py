@@ -199,7 +199,7 @@ class Tickets:
             redirect_uri=redirect_uri or None,
             issued_at=issued_at,
             expires_at=issued_at + timedelta(seconds=int(life, 16)),
-            spent=bool(spent),
+            spent=spent == "s",
         )
 
 
@@ -226,7 +226,8 @@ def _written(ticket: Ticket) -> Secret:
         ticket.return_to,
         ticket.redirect_uri or "",
         f"{(ticket.issued_at - _EPOCH) // timedelta(microseconds=1):x}",
-        f"{life:x}",
-        "s" if ticket.spent else "",
+        # As long for a spent ticket: a flow that ends takes no more room than it had.
+        f"{life:06x}",
+        "s" if ticket.spent else "l",
     )
     return Secret("\x00".join(parts))

@@ -13,12 +13,7 @@ from finch_middleware.binding import SKEW, expired, with_state
 from finch_middleware.errors import UsageError
 from finch_middleware.outcomes import SetCookie
 from finch_middleware.secret import Secret
-from finch_middleware.tickets import (
-    CUSTOMER_ID_LIMIT_BYTES,
-    REPLAY_WINDOW,
-    Ticket,
-    Tickets,
-)
+from finch_middleware.tickets import CUSTOMER_ID_LIMIT_BYTES, REPLAY_WINDOW, Ticket, Tickets
 from tests.keys import a_vault
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)
@@ -132,7 +127,8 @@ def test_a_spent_ticket_recognises_a_reload_for_the_replay_window() -> None:
 
     (found,) = TICKETS.found([pair(cookie)])
     assert cookie.max_age == REPLAY_WINDOW.total_seconds()
-    assert cookie.name == TICKETS.cookie(ticket, at=NOW).name
+    (name, value), live = pair(cookie), pair(TICKETS.cookie(ticket, at=NOW))
+    assert (name, len(value)) == (live[0], len(live[1]))
     assert found.spent
     assert not expired(found, at=later + REPLAY_WINDOW)
     assert expired(found, at=later + REPLAY_WINDOW + SKEW + timedelta(microseconds=1))
@@ -179,7 +175,7 @@ def test_a_ticket_of_another_configuration_is_passed_over(other: Tickets) -> Non
 
 
 def test_a_value_that_was_sealed_for_another_purpose_is_no_ticket() -> None:
-    parts = ["s" * 22, "a", "/", URI, "f" * 13, "e10", ""]
+    parts = ["s" * 22, "a", "/", URI, "f" * 13, "e10", "l"]
     sealed = VAULT.seal(Secret("\x00".join(parts)), purpose="canary")
     genuine = VAULT.seal(Secret("\x00".join(parts)), purpose="ticket")
     of_another_version = VAULT.seal(Secret("\x00".join([*parts, "new"])), purpose="ticket")
@@ -237,8 +233,6 @@ def test_a_state_is_compared_with_every_ticket_in_constant_time(
 LONGEST = {
     "letters": "a" * 255,
     "emoji": "\U0001f600" * 63 + "abc",
-    "quotes": '"' * 255,
-    "backslashes": "\\" * 255,
     "line separators": "\u2028" * 85,
 }
 
