@@ -14,7 +14,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
-from finch_middleware.config.customers import Customer, customer_ids, signed_in_customer
+from finch_middleware.config.customers import (
+    Customer,
+    customer_ids,
+    require_text,
+    signed_in_customer,
+)
 from finch_middleware.config.readers import fault_of_products
 from finch_middleware.config.settings import FlowKind, Settings
 from finch_middleware.config.urls import check_return_to, parts_at
@@ -82,6 +87,8 @@ class Opening:
                 the connect_url of *session* must lead to Finch Connect.
         """
         name = self.customer_name
+        if self.connection_id is not None:
+            require_text(connection_id=self.connection_id)
         if self.connection_id is not None and (self.session or self.provider):
             raise UsageError("connection_id names the connection: leave out session and provider")
         if self.connection_id is None and not (

@@ -321,6 +321,7 @@ def test_an_id_that_is_no_text_is_refused_before_the_storage_is_asked(
     asked: list[Callable[[], object]] = [
         partial(connections.for_customer, given),
         partial(faulty_site.finch.begin, customer_id=given, customer_name="Acme"),
+        partial(faulty_site.finch.begin, customer_id="acme", connection_id=given or 5),
         *(
             partial(call, *ids, customer_id=customer)
             for call in (
