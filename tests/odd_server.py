@@ -186,6 +186,19 @@ def _copy(source: socket.socket, sink: socket.socket) -> None:
         sink.shutdown(socket.SHUT_RDWR)
 
 
+_SIGNS_CERTIFICATES = x509.KeyUsage(
+    digital_signature=True,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+
+
 class Authority:
     """A certificate authority of the test's own; its certificate is in the file `bundle`."""
 
@@ -194,8 +207,9 @@ class Authority:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "a test's CA")])
         ca = x509.BasicConstraints(ca=True, path_length=None)
-        certificate = _certificate(self._name, self._key.public_key(), -1, 1)
-        certificate = certificate.issuer_name(self._name).add_extension(ca, critical=True)
+        certificate = self._certificate(self._name, self._key.public_key(), -1, 1)
+        certificate = certificate.add_extension(ca, critical=True)
+        certificate = certificate.add_extension(_SIGNS_CERTIFICATES, critical=True)
         self.bundle = folder / "ca.pem"
         signed = certificate.sign(self._key, hashes.SHA256())
         self.bundle.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
@@ -210,7 +224,7 @@ class Authority:
         """A file with such a certificate and its key."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-        certificate = _certificate(subject, key.public_key(), *days).issuer_name(self._name)
+        certificate = self._certificate(subject, key.public_key(), *days)
         names = x509.SubjectAlternativeName([_general_name(name)])
         signed = certificate.add_extension(names, critical=False).sign(self._key, hashes.SHA256())
         file = self._folder / f"{signed.serial_number}.pem"
@@ -219,6 +233,20 @@ class Authority:
         file.write_bytes(signed.public_bytes(encoding) + key.private_bytes(encoding, form, plain))
         return file
 
+    def _certificate(
+        self, subject: x509.Name, key: ec.EllipticCurvePublicKey, first_day: int, last_day: int
+    ) -> x509.CertificateBuilder:
+        now = datetime.datetime.now(datetime.UTC)
+        # From Python 3.13 on, a certificate without these two ids is refused.
+        ours = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        builder = x509.CertificateBuilder().subject_name(subject).issuer_name(self._name)
+        builder = builder.public_key(key).serial_number(x509.random_serial_number())
+        builder = builder.not_valid_before(now + datetime.timedelta(days=first_day))
+        builder = builder.not_valid_after(now + datetime.timedelta(days=last_day))
+        builder = builder.add_extension(ours, critical=False)
+        own = x509.SubjectKeyIdentifier.from_public_key(key)
+        return builder.add_extension(own, critical=False)
+
 
 @functools.cache
 def authority() -> Authority:
@@ -226,16 +254,6 @@ def authority() -> Authority:
     folder = tempfile.mkdtemp()
     atexit.register(shutil.rmtree, folder)
     return Authority(Path(folder))
-
-
-def _certificate(
-    subject: x509.Name, key: ec.EllipticCurvePublicKey, first_day: int, last_day: int
-) -> x509.CertificateBuilder:
-    now = datetime.datetime.now(datetime.UTC)
-    builder = x509.CertificateBuilder().subject_name(subject).public_key(key)
-    builder = builder.serial_number(x509.random_serial_number())
-    builder = builder.not_valid_before(now + datetime.timedelta(days=first_day))
-    return builder.not_valid_after(now + datetime.timedelta(days=last_day))
 
 
 def _general_name(name: str) -> x509.GeneralName:

@@ -128,11 +128,10 @@ def token_of(body: bytes, *, customer_id: str) -> str | None:
 def _read(body: bytes) -> dict[str, Any] | None:
     try:
         answer = json.loads(body.decode(), object_pairs_hook=_once, parse_constant=_refused)
+        usable = isinstance(answer, dict) and _finite(answer) and _depth(answer) <= _DEPTH
     except (ValueError, RecursionError):
         return None
-    if not isinstance(answer, dict) or not _finite(answer) or _depth(answer) > _DEPTH:
-        return None
-    return answer
+    return answer if usable else None
 
 
 def _documented(answer: dict[str, Any]) -> bool:
