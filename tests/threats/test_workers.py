@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,6 +20,7 @@ import pytest
 
 from finch_middleware import FinchConnect
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
+from tests.required import absent
 from tests.site import Answer, Browser, Site
 from tests.storages import ServerOf, emptied
 from tests.threats.sizes import CALLBACKS, KILLS
@@ -26,8 +28,14 @@ from tests.threats.workers import Workers, secure_fake, workers
 
 pytestmark = pytest.mark.full
 
-_FORKED = ["--preload", "-w", "4", "--threads", "8"]
+#: Four processes, forked after the application and its storage were used.
+_FORKED = {
+    "gunicorn": ["--preload", "-w", "4", "--threads", "8"],
+    "uwsgi": ["--processes", "4", "--threads", "8"],
+}
 _CLIENTS = 16
+#: What is reported of a flow in which nothing goes wrong.
+_GOOD_NEWS = {"finch.session.opened", "finch.connection.stored"}
 _ENOUGH_KILLS = 100
 
 
@@ -37,22 +45,12 @@ def fake() -> Iterator[FakeFinch]:
         yield fake
 
 
-@pytest.fixture
-def forked(fake: FakeFinch, tmp_path: Path) -> Iterator[Workers]:
-    with workers(fake, tmp_path, arguments=_FORKED) as running:
-        yield running
-
-
-@pytest.fixture(params=["postgresql", "mysql", "redis"])
-def forked_on_server(
-    request: pytest.FixtureRequest,
-    fake: FakeFinch,
-    tmp_path: Path,
-    server_of: ServerOf,
-) -> Iterator[Workers]:
-    url = emptied(server_of(request.param).url)
-    with workers(fake, tmp_path, arguments=_FORKED, url=url) as running:
-        yield running
+@pytest.fixture(params=_FORKED)
+def server(request: pytest.FixtureRequest) -> str:
+    """A server that is installed here."""
+    if request.param == "uwsgi" and find_spec("uwsgidecorators") is None:
+        absent("servers", "uwsgi is not installed; pip install uwsgi")
+    return str(request.param)
 
 
 def _browser(running: Workers) -> Browser:
@@ -60,9 +58,12 @@ def _browser(running: Workers) -> Browser:
     return Browser(cast(Site, running), cookies={})
 
 
-def _one_callback(fake: FakeFinch, running: Workers, customer_id: str) -> Answer:
+def _callback_and_reload(
+    fake: FakeFinch, running: Workers, customer_id: str
+) -> tuple[Answer, Answer]:
     browser = _browser(running)
-    return browser.get(fake.allow(browser.location(customer_id)))
+    callback = fake.allow(browser.location(customer_id))
+    return browser.get(callback), browser.get(callback)
 
 
 def _token_of(finch: FinchConnect, customer_id: str) -> str:
@@ -70,37 +71,27 @@ def _token_of(finch: FinchConnect, customer_id: str) -> str:
     return connection.access_token.reveal()
 
 
-def test_t29_workers_forked_after_first_use_share_no_socket_and_mix_no_answer(
-    fake: FakeFinch, forked: Workers
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql", "mysql", "redis"])
+def test_t29_workers_forked_after_first_use_share_no_connection_and_mix_no_response(
+    fake: FakeFinch, tmp_path: Path, server_of: ServerOf, server: str, kind: str
 ) -> None:
     customers = [f"customer-{number}" for number in range(CALLBACKS())]
+    url = None if kind == "sqlite" else emptied(server_of(kind).url)
+    with (
+        workers(fake, tmp_path, arguments=_FORKED[server], url=url, server=server) as forked,
+        ThreadPoolExecutor(_CLIENTS) as pool,
+    ):
+        answers = [*pool.map(lambda each: _callback_and_reload(fake, forked, each), customers)]
 
-    with ThreadPoolExecutor(_CLIENTS) as pool:
-        answers = list(pool.map(lambda each: _one_callback(fake, forked, each), customers))
-
-    assert {answer.status for answer in answers} == {303}
-    assert fake.ledger.calls("token") == len(fake.ledger.tokens) == len(customers)
-    owner = {issued.minted: issued.customer_id for issued in fake.ledger.codes}
-    for customer in customers:
-        assert owner[(_token_of(forked.finch, customer),)] == customer
-    assert forked.complaints() == []
-
-
-def test_t29_workers_forked_on_a_server_share_no_connection_to_it(
-    fake: FakeFinch, forked_on_server: Workers
-) -> None:
-    customers = [f"customer-{number}" for number in range(_CLIENTS * 2)]
-
-    with ThreadPoolExecutor(_CLIENTS) as pool:
-        answers = list(
-            pool.map(lambda each: _one_callback(fake, forked_on_server, each), customers)
-        )
-
-    assert {answer.status for answer in answers} == {303}
-    owner = {issued.minted: issued.customer_id for issued in fake.ledger.codes}
-    for customer in customers:
-        assert owner[(_token_of(forked_on_server.finch, customer),)] == customer
-    assert forked_on_server.complaints() == []
+        # Three requests each: begin, callback, reload.
+        assert {first.status for first, _ in answers} == {303}
+        assert {first.location == reload.location for first, reload in answers} == {True}
+        assert fake.ledger.calls("token") == len(fake.ledger.tokens) == len(customers)
+        owner = {issued.minted: issued.customer_id for issued in fake.ledger.codes}
+        for customer in customers:
+            assert owner[(_token_of(forked.finch, customer),)] == customer
+        assert forked.complaints() == []
+        assert {each["name"] for each in forked.events()} <= _GOOD_NEWS
 
 
 def _killed_at_work(fake: FakeFinch, running: Workers, customer_id: str, *, after: float) -> Any:

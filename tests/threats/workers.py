@@ -27,7 +27,7 @@ _PATIENCE_SECONDS = 60
 @dataclass(frozen=True, kw_only=True)
 class Workers:
     """
-    A running gunicorn.
+    A running server.
 
     Attributes:
         origin: Where a browser finds it.
@@ -55,7 +55,7 @@ class Workers:
         (self.folder / "ahead").write_text(str(seconds))
 
     def complaints(self) -> list[str]:
-        """Lines of gunicorn's error log that tell of an error."""
+        """Lines of the server's error log that report an error."""
         lines = (self.folder / "errors").read_text().splitlines()
         return [line for line in lines if "Traceback" in line or "[ERROR]" in line]
 
@@ -68,11 +68,24 @@ def secure_fake() -> Iterator[FakeFinch]:
         yield fake
 
 
+_APP = "tests.threats.forked_app:app"
+#: How each server is started; its address follows. uWSGI forks without Python's hooks.
+_SERVERS = {
+    "gunicorn": f"-m gunicorn {_APP} --worker-tmp-dir {{folder}} --bind",
+    "uwsgi": f"--module {_APP} --need-app --master --die-on-term --http-socket",
+}
+
+
 @contextlib.contextmanager
 def workers(
-    fake: FakeFinch, folder: Path, *, arguments: list[str], url: str | None = None
+    fake: FakeFinch,
+    folder: Path,
+    *,
+    arguments: list[str],
+    url: str | None = None,
+    server: str = "gunicorn",
 ) -> Iterator[Workers]:
-    """Gunicorn with *arguments*, on a free port, until the block ends; on SQLite, or on *url*."""
+    """*server* with *arguments*, on a free port, until the block ends; on SQLite, or on *url*."""
     port = free_port()
     origin = f"http://localhost:{port}"
     url = url or f"sqlite:///{folder}/finch.db"
@@ -83,13 +96,14 @@ def workers(
         "THREATS_CA": str(authority().bundle),
         "THREATS_FOLDER": str(folder),
     }
-    command = [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}", *arguments]
-    command += ["--worker-tmp-dir", str(folder), "tests.threats.forked_app:app"]
+    python = Path(sys.executable)
+    command = [str(python.with_name("uwsgi") if server == "uwsgi" else python)]
+    command += [*_SERVERS[server].format(folder=folder).split(), f"127.0.0.1:{port}", *arguments]
     with (
         open(folder / "errors", "wb") as log,
         started(command, env=environment, log=log) as process,
     ):
-        assert answers(port, process), "gunicorn does not answer"
+        assert answers(port, process), f"{server} does not answer"
         finch = FinchConnect.from_env(environment)
         yield Workers(origin=origin, folder=folder, finch=finch, process=process)
         getattr(finch.storage, "close", lambda: None)()
