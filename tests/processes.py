@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import signal
 import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from random import SystemRandom
@@ -52,13 +53,21 @@ def started(
 @contextmanager
 def listening(
     command: Sequence[str], *, port: int, env: Mapping[str, str], cwd: Path = ROOT
-) -> Iterator[None]:
-    """*command* as a process that accepts connections on *port*, until the block ends."""
+) -> Iterator[Callable[[], str]]:
+    """
+    *command* as a process that accepts connections on *port*, until the block ends.
+
+    What is yielded returns the text that the process has written so far.
+    """
     with tempfile.TemporaryFile() as log, started(command, env=env, log=log, cwd=cwd) as process:
+
+        def written() -> str:
+            # Not by seek, which would move the place where the process writes.
+            return os.pread(log.fileno(), 1 << 20, 0).decode()
+
         if not answers(port, process):
-            log.seek(0)
-            raise AssertionError(f"{command} did not start:\n{log.read().decode()}")
-        yield
+            raise AssertionError(f"{command} did not start:\n{written()}")
+        yield written
 
 
 def answers(port: int, process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> bool:

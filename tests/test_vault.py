@@ -1,7 +1,11 @@
 from __future__ import annotations
 
 import base64
+import importlib.abc
 import os
+import re
+import runpy
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,6 +14,7 @@ from cryptography.exceptions import InvalidTag
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from finch_middleware.crypto import vault as vault_module
 from finch_middleware.crypto.keys import Key
 from finch_middleware.crypto.vault import KeyedHash, Vault, pack
 from finch_middleware.errors import CannotOpen, KeyUnavailable
@@ -333,3 +338,34 @@ def test_a_keyed_hash_stays_as_it_is_over_versions_and_rotations() -> None:
     expected = "5d9c84ba1191844f52e72a8c9693960d99ca7ef8527fff4b61a60bf48af7573c"
 
     assert a_hash()("code", "a-code").hex() == expected
+
+
+class _Refusing(importlib.abc.MetaPathFinder):
+    """Fails to load cryptography, as a second interpreter does."""
+
+    def __init__(self, message: str) -> None:
+        self.message = message
+
+    def find_spec(self, name: str, path: object, target: object = None) -> None:
+        if name == "cryptography.exceptions":
+            raise ImportError(self.message)
+
+
+@pytest.mark.parametrize(
+    ("message", "reported"),
+    [
+        (
+            "PyO3 modules do not yet support subinterpreters",
+            "start uWSGI with --single-interpreter",
+        ),
+        ("libssl.so.3: cannot open shared object file", "libssl.so.3"),
+    ],
+)
+def test_cryptography_that_cannot_be_loaded_names_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, message: str, reported: str
+) -> None:
+    monkeypatch.delitem(sys.modules, "cryptography.exceptions")
+    monkeypatch.setattr(sys, "meta_path", [_Refusing(message), *sys.meta_path])
+
+    with pytest.raises(ImportError, match=re.escape(reported)):
+        runpy.run_path(vault_module.__file__)

@@ -18,10 +18,18 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+try:
+    from cryptography.exceptions import InvalidTag
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+except ImportError as error:
+    if "interpreter" not in str(error):
+        raise
+    raise ImportError(
+        "cryptography loads in one interpreter of a process only: start uWSGI with "
+        "--single-interpreter, and set WSGIApplicationGroup %{GLOBAL} for mod_wsgi"
+    ) from error
 
 from finch_middleware.crypto.keys import KEY_BYTES, Key, KeyProvider
 from finch_middleware.errors import CannotOpen, KeyUnavailable

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -56,16 +56,31 @@ MOUNTED: dict[str, tuple[str, Sequence[str]]] = {
     ),
 }
 
+#: Two applications in one process, each in an interpreter of its own unless told otherwise.
+INTERPRETERS: dict[str, tuple[str, Sequence[str]]] = {
+    name: (
+        "uwsgidecorators",
+        ["uwsgi", "--http-socket", "127.0.0.1:{port}", "--mount", f"/a={WSGI}", *_MOUNT, *more],
+    )
+    for name, more in {"uwsgi-two": [], "uwsgi-two-in-one": ["--single-interpreter"]}.items()
+}
+
 #: Built from its source, so `dev` does not ask a newcomer's machine for it.
 _APART = {"uwsgidecorators": "uwsgi"}
 
 
 @dataclass
 class Reached:
-    """Where a browser finds the application, and the Finch that it talks to."""
+    """
+    Where a browser finds the application, and the Finch that it talks to.
+
+    Attributes:
+        log: Returns what the server has written so far.
+    """
 
     origin: str
     fake: FakeFinch
+    log: Callable[[], str] = str
     secrets: set[str] = field(default_factory=set)
 
 
@@ -81,7 +96,7 @@ def running(name: str, *, origin: str | None = None, path: str = CALLBACK) -> It
     *origin*, with a ``{port}``, and *path* say where browsers come from outside, such as
     through a proxy.
     """
-    module, command = {**SERVERS, **MOUNTED}[name]
+    module, command = {**SERVERS, **MOUNTED, **INTERPRETERS}[name]
     if find_spec(module) is None:
         source = _APART.get(module, "'.[dev-full]'")
         raise Absent(f"{name} is not installed; pip install {source}")
@@ -89,8 +104,8 @@ def running(name: str, *, origin: str | None = None, path: str = CALLBACK) -> It
     outside = (origin or "http://localhost:{port}").format(port=port)
     with FakeFinch() as fake:
         env = {**os.environ, **_environment(fake, redirect_uri=outside + path)}
-        with listening(_command(command, port=port), port=port, env=env):
-            yield Reached(f"http://localhost:{port}", fake)
+        with listening(_command(command, port=port), port=port, env=env) as log:
+            yield Reached(f"http://localhost:{port}", fake, log)
 
 
 def _command(command: Sequence[str], *, port: int) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -183,6 +184,22 @@ def test_a_ticket_in_a_second_cookie_field_is_found_where_a_login_is_asked(
 
     assert response.status == 303
     assert "finch=connected" in response.headers["Location"]
+
+
+def test_a_second_interpreter_that_cannot_load_cryptography_names_the_option(
+    started: Callable[[str], Reached],
+) -> None:
+    apart, in_one = started("uwsgi-two"), started("uwsgi-two-in-one")
+
+    pages = [
+        Browser(reached).get(f"{path}{CALLBACK}")  # type: ignore[arg-type]  # all that it needs
+        for reached in (apart, in_one)
+        for path in ("/a", PREFIX)
+    ]
+
+    assert "start uWSGI with --single-interpreter" in apart.log()
+    assert "ImportError" not in in_one.log()
+    assert [page.status for page in pages[2:]] == [400, 400]
 
 
 @pytest.mark.parametrize("name", MOUNTED)
