@@ -95,6 +95,7 @@ class ConnectionPromises:
     ) -> None:
         self._keep(storage, a_connection())
         storage.delete(a_connection(), at=_END)
+        storage.forget(settled_before=_END + timedelta(days=1000))
         waited = a_connection(obtained_at=obtained_at, attempt_id=attempt_id)
 
         self._keep(storage, waited)

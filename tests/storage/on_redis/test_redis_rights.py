@@ -127,18 +127,22 @@ def test_server_that_cannot_write_to_its_disk_is_refused_by_the_check(
         pytest.skip("not our server's folder")
     storage.check()
     [folder] = redis.writes
+
+    def saved() -> str:
+        client.bgsave()
+        wait_until(lambda: not client.info("persistence")["rdb_bgsave_in_progress"])
+        return str(client.info("persistence")["rdb_last_bgsave_status"])
+
     with setting(client, "save", "3600 1"):
         folder.chmod(0o500)
-        client.set("somebody's", "write")
-        client.bgsave()
-        wait_until(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err")
+        try:
+            wait_until(lambda: saved() == "err")
+            with pytest.raises(StorageUnavailable) as refused:
+                storage.check()
+        finally:
+            folder.chmod(0o700)
+            wait_until(lambda: saved() == "ok")
 
-        with pytest.raises(StorageUnavailable) as refused:
-            storage.check()
-
-        folder.chmod(0o700)
-        client.bgsave()
-        wait_until(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "ok")
     assert refused.value.reason == "io_error"
 
 
