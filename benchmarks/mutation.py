@@ -102,7 +102,14 @@ PARTS = {
     "urls": Part(
         file="config/urls.py", tests=("tests/test_return_to.py", "tests/test_addresses.py")
     ),
-    "binding": Part(file="binding.py", tests=("tests/test_binding.py", "tests/test_exchange.py")),
+    "binding": Part(
+        file="binding.py",
+        tests=(
+            "tests/test_binding.py",
+            "tests/test_binding_origins.py",
+            "tests/test_exchange.py",
+        ),
+    ),
     "callback": Part(
         file="callback.py",
         tests=(*_STORY, "tests/story/test_clocks.py"),

@@ -330,41 +330,26 @@ def test_what_settling_gave_to_another_customer_is_refused(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "reason", "told"),
+    ("state", "reason", "kind", "repeated"),
     [
-        (AttemptState.FAILED, "code_rejected", "code_rejected"),
-        (AttemptState.AMBIGUOUS, None, "ambiguous"),
+        (AttemptState.FAILED, "code_rejected", Failed, "code_rejected"),
+        (AttemptState.AMBIGUOUS, None, Failed, "ambiguous"),
+        (AttemptState.QUARANTINED, "other_customer", Invalid, "customer_unconfirmed"),
     ],
 )
-def test_a_failure_is_repeated(
-    desk: Desk, state: AttemptState, reason: str | None, told: str
+def test_an_end_without_a_connection_is_repeated(
+    desk: Desk,
+    state: AttemptState,
+    reason: str | None,
+    kind: type[Failed | Invalid],
+    repeated: str,
 ) -> None:
     standing = desk.settle(state, reason=reason, request_id="finch-1")
 
     answer = desk.answer(standing)
 
-    assert answer == Repeated(
-        first=Failed(
-            reference="REF-1",
-            return_to="/of-the-attempt",
-            reason=told,
-        )
-    )
-    assert answer.first.request_id == "finch-1"
-
-
-def test_a_quarantined_token_is_repeated_as_the_first_time(desk: Desk) -> None:
-    standing = desk.settle(AttemptState.QUARANTINED, reason="other_customer", request_id="finch-1")
-
-    answer = desk.answer(standing)
-
-    assert answer == Repeated(
-        first=Invalid(
-            reference="REF-1",
-            return_to="/of-the-attempt",
-            reason="customer_unconfirmed",
-        )
-    )
+    first = kind(reference="REF-1", return_to="/of-the-attempt", reason=repeated)
+    assert answer == Repeated(first=first)
     assert answer.first.request_id == "finch-1"
 
 
