@@ -10,15 +10,8 @@ from flask import Flask, abort, redirect, request, session
 from shared import home_page
 from werkzeug.wrappers import Response
 
-from finch_middleware import (
-    CallbackRequest,
-    Connection,
-    Customer,
-    FinchConnect,
-    FinchMiddleware,
-    FinchRefused,
-    Unavailable,
-)
+from finch_middleware import Connection, Customer, FinchConnect, FinchRefused, Unavailable
+from finch_middleware.adapters.flask import Finch
 
 #: In production your database has them, and a sign-in asks for a password.
 EMPLOYERS = {
@@ -26,22 +19,19 @@ EMPLOYERS = {
     "globex": Customer(id="globex", name="Globex Ltd."),
 }
 status_checks = ThreadPoolExecutor(thread_name_prefix="status")
+finch = Finch()
 
 
 def create_app() -> Flask:
     """The application."""
     app = Flask(__name__)
     app.config.update(SECRET_KEY=secrets.token_bytes(32), SESSION_COOKIE_SAMESITE="Lax")
-
-    def customer_of(request: CallbackRequest) -> Customer | None:
-        with app.request_context(dict(request.environ)):
-            return signed_in()
-
-    finch = FinchConnect.from_env(
-        brand="Example HR", customer_of=customer_of, begin_path="/connect"
+    finch.init_app(
+        app,
+        brand="Example HR",
+        customer_of=lambda request: signed_in(),
+        begin_path="/connect",
     )
-    app.wsgi_app = FinchMiddleware(app.wsgi_app, finch)  # type: ignore[method-assign]  # Flask's way
-    app.register_error_handler(Unavailable, lambda error: ("Try again in a minute.", 503))
 
     @app.before_request
     def refuse_forged_forms() -> None:
@@ -53,10 +43,10 @@ def create_app() -> Flask:
     @app.get("/")
     def home() -> str:
         customer = signed_in()
-        known = finch.connections.for_customer(customer.id) if customer else []
+        known = finch().connections.for_customer(customer.id) if customer else []
         return home_page(
             customer,
-            connections=[with_status(finch, each) for each in known],
+            connections=[with_status(finch(), each) for each in known],
             hint=request.args.get("finch"),
             csrf_token=session["csrf_token"],
         )

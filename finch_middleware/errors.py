@@ -142,12 +142,16 @@ class Unavailable(FinchError):
         """
         A page (or JSON, for a script) that explains what to do now, with its status.
 
-        Raises:
-            LookupError: The error was raised below `FinchConnect`, which makes the pages.
+        `begin` makes it. An error of another call, such as a look-up in `connections`, has one
+        sentence of plain text with status 503.
         """
-        if self.make_page is None:
-            raise LookupError("only errors raised by FinchConnect have a response")
-        return self.make_page()
+        if self.make_page is not None:
+            return self.make_page()
+        from werkzeug.wrappers import Response
+
+        headers = {"Cache-Control": "no-store", "Retry-After": str(self.retry_after or 5)}
+        sentence = "This is not available at the moment. Please try again in a few seconds."
+        return Response(sentence, status=503, headers=headers, mimetype="text/plain")
 
 
 class FinchFault(FinchError):

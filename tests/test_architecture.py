@@ -60,7 +60,7 @@ HOMES = {
     "flask": {"adapters.flask"},
     "starlette": {"adapters.asgi"},
     "pytest": {"testing"},
-    "werkzeug": {"web", "outcomes", "adapters", "cli", "testing"},
+    "werkzeug": {"web", "outcomes", "errors", "adapters", "cli", "testing"},
 }
 #: Who may name a storage backend: it knows every concrete class, or makes one for a test.
 KNOWS_BACKENDS = {"__init__", "storage", "cli", "testing"}
