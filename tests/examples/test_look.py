@@ -43,6 +43,10 @@ def connection(**given: Any) -> Connection:
         "status": None,
         "obtained_at": datetime(2026, 3, 1, 9, 5, tzinfo=UTC),
         "attempt_id": "a",
+        "status_message": None,
+        "synced_at": None,
+        "checked_at": None,
+        "entities": (),
     }
 
     def opened() -> Secret:
