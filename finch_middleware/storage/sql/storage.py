@@ -179,7 +179,9 @@ class SQLAlchemyStorage(Storage):
         if connection is not None:
             db.execute(self._sql.keep_newest, connection)
         current = self._current(db, self._sql.attempt_locked, of_code=attempt.code_hash)
-        attempt = self._without_flow_of_another(db, attempt, current=current)
+        # A flow_hash is unique: the row that has it already is the only one.
+        if current is None or current.flow_hash != attempt.flow_hash:
+            attempt = self._without_flow_of_another(db, attempt, current=current)
         if current is None:
             db.execute(self._sql.insert_attempt, attempt.as_row())
             return True
@@ -195,7 +197,7 @@ class SQLAlchemyStorage(Storage):
         if attempt.flow_hash is None:
             return attempt
         holder = self._current(db, self._sql.attempt_of_flow, of_flow=attempt.flow_hash)
-        if holder is None or holder.code_hash == attempt.code_hash:
+        if holder is None:
             return attempt
         return dataclasses.replace(attempt, flow_hash=current.flow_hash if current else None)
 
