@@ -50,7 +50,6 @@ class FinchConnect:
         recovery: For a timer or an operator: `sweep()`, `drain()`, `complete()`.
         rotation: For an operator: which keys are in use, and re-sealing under the current one.
         storage, spool, vault: The pieces that operators' commands inspect.
-        storage_url: The option `storage` if it is a URL, which may contain a password.
         client_id: Finch's id of this application.
         brand: The application's name on the pages; may be empty.
         callback_path: The callback's path, as WSGI's PATH_INFO has it.
@@ -77,7 +76,6 @@ class FinchConnect:
             spool=pieces.spool,
         )
         self.callback_path = settings.callback_path
-        self.storage_url = settings.storage if isinstance(settings.storage, str) else None
         self._settings = settings
         self._events = pieces.events
         self._begin = pieces.begin()

@@ -10,7 +10,6 @@ from finch_middleware.cli import CommandError
 from finch_middleware.cli.deployment import (
     app_option,
     load_component,
-    require_folder,
     without_password,
 )
 from finch_middleware.config.reading import check_option
@@ -60,7 +59,6 @@ def command(
     if not url:
         raise CommandError("no storage is given: pass --storage or --app, or set FINCH_STORAGE_URL")
     _require_known(url)
-    require_folder(url)
     _make(_storage_of(url, names), name=without_password(url))
 
 

@@ -8,7 +8,6 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Collection
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
@@ -32,19 +31,6 @@ app_option: Callable[[Any], Any] = click.option(
 
 
 def load_component(name: str | None) -> FinchConnect:
-    """
-    As `find_component`, for a command that needs the storage.
-
-    Raises:
-        CommandError: There is no such component, or its SQLite file cannot be in that folder.
-        ConfigurationError: The environment does not describe one.
-    """
-    component = find_component(name)
-    require_folder(component.storage_url)
-    return component
-
-
-def find_component(name: str | None) -> FinchConnect:
     """
     The component called *name* (``module:attribute``); None: that of the environment.
 
@@ -124,27 +110,6 @@ def without_password(url: str) -> str:
     user, _, host = parts.netloc.rpartition("@")
     shown = f"{user.partition(':')[0]}@{host}" if user else host
     return f"{scheme}://{shown}{parts.path}"
-
-
-def require_folder(url: str | None) -> None:
-    """
-    Return unless a storage URL names an SQLite file in a folder that does not exist.
-
-    Raises:
-        CommandError: It does.
-    """
-    if missing := missing_folder(url):
-        raise CommandError(f"{without_password(url or '')}: {missing}")
-
-
-def missing_folder(url: str | None) -> str | None:
-    """What is wrong with the SQLite file of a storage URL: its folder, which SQLite never makes."""
-    before, scheme, rest = (url or "").partition("sqlite:///")
-    path = rest.partition("?")[0]
-    folder = Path(path).absolute().parent
-    if before or not scheme or path.startswith("file:") or folder.is_dir():
-        return None
-    return f"the folder {folder} does not exist; create it, or correct the path"
 
 
 def unopened_key(why: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,8 +16,7 @@ import click
 from finch_middleware.attempts import AttemptState
 from finch_middleware.cli.deployment import (
     app_option,
-    find_component,
-    missing_folder,
+    load_component,
     unopened_key,
     unreadable_rows,
     without_password,
@@ -58,8 +58,9 @@ def command(as_json: bool, everything: bool, application: str | None) -> None:
     tables, as the first use of a storage does. It changes nothing else, and sends no request
     to Finch.
     """
-    finch = find_component(application)
-    found = list(findings(finch, limit=None if everything else _COUNT_LIMIT))
+    finch = load_component(application)
+    url = None if application else os.environ.get("FINCH_STORAGE_URL")
+    found = list(findings(finch, url=url, limit=None if everything else _COUNT_LIMIT))
     # The environment has no variable for it, so only the application's own component knows.
     if application and not finch.brand:
         text = 'the pages say "the application"; pass its name as the option brand'
@@ -73,11 +74,11 @@ def command(as_json: bool, everything: bool, application: str | None) -> None:
         sys.exit(1)
 
 
-def findings(finch: FinchConnect, *, limit: int | None) -> Iterator[Finding]:
+def findings(finch: FinchConnect, *, url: str | None, limit: int | None) -> Iterator[Finding]:
     """Every result, in the order in which a callback needs the parts."""
     yield _of_key(finch)
     yield from _of_spool(finch)
-    storage = _of_storage(finch)
+    storage = _of_storage(finch, url=url)
     yield storage
     if storage.verdict == "fail":
         return
@@ -105,11 +106,8 @@ def _of_spool(finch: FinchConnect) -> Iterator[Finding]:
         yield Finding(verdict="fail", about="spool", text=str(error))
 
 
-def _of_storage(finch: FinchConnect) -> Finding:
-    url = finch.storage_url
+def _of_storage(finch: FinchConnect, *, url: str | None) -> Finding:
     name = without_password(url) if url else type(finch.storage).__name__
-    if missing := missing_folder(url):
-        return Finding(verdict="fail", about="storage", text=f"{name}: {missing}")
     try:
         finch.storage.check()
     except StorageFault as fault:

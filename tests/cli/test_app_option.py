@@ -10,7 +10,7 @@ import pytest
 
 from finch_middleware import FinchConnect
 from finch_middleware.cli import CommandError
-from finch_middleware.cli.deployment import find_component
+from finch_middleware.cli.deployment import load_component
 
 SHOP = """
 from flask import Flask
@@ -62,7 +62,7 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     "name", ["", ":finch", ":middleware", ":asgi", ":app", ":create_app", ":create_app()"]
 )
 def test_a_component_is_found_in_what_holds_or_makes_it(name: str) -> None:
-    found = find_component(f"shop{name}")
+    found = load_component(f"shop{name}")
 
     assert isinstance(found, FinchConnect)
     assert found is sys.modules["shop"].finch
@@ -80,7 +80,7 @@ def test_a_component_is_found_in_what_holds_or_makes_it(name: str) -> None:
 )
 def test_what_was_found_instead_is_named(name: str, said: str) -> None:
     with pytest.raises(CommandError) as caught:
-        find_component(f"shop:{name}")
+        load_component(f"shop:{name}")
 
     assert str(caught.value).startswith(f"--app: shop:{name} {said}")
     assert "cannot be loaded" in said or str(caught.value).endswith(", such as shop:finch")
@@ -88,4 +88,4 @@ def test_what_was_found_instead_is_named(name: str, said: str) -> None:
 
 def test_a_mistake_of_the_application_keeps_its_traceback() -> None:
     with pytest.raises(AttributeError, match="a mistake of the application"):
-        find_component("shop:broken")
+        load_component("shop:broken")

@@ -145,7 +145,9 @@ def test_memory_needs_no_tables() -> None:
     [
         pytest.param("", "FINCH_STORAGE_URL", id="no storage named"),
         pytest.param("oracle://scott:tiger@db/x", "unknown scheme 'oracle'", id="unknown"),
-        pytest.param("sqlite:////no/such/tiger.db", "folder /no/such does not", id="no folder"),
+        pytest.param(
+            "sqlite:////no/such/tiger.db", "the folder /no/such does not exist", id="no folder"
+        ),
         pytest.param("sqlite://", "memory://", id="nothing kept"),
     ],
 )

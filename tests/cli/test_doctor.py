@@ -161,7 +161,7 @@ def test_an_sqlite_folder_that_does_not_exist_is_named(
     result = missing.run(*arguments, *url)
 
     assert result.exit_code == (1 if arguments == ["doctor"] else 2)
-    assert f"the folder {tmp_path}/no-such-folder does not exist; create it" in result.output
+    assert f"the folder {tmp_path}/no-such-folder does not exist: create it" in result.output
 
 
 def test_a_mix_of_client_types_is_reported(deployment: Deployment) -> None:

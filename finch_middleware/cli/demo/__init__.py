@@ -19,7 +19,7 @@ from finch_middleware import FinchConnect, FinchMiddleware
 from finch_middleware.cli.demo.app import DemoApp
 from finch_middleware.cli.demo.browser import DemoFailed
 from finch_middleware.cli.demo.tour import Tour
-from finch_middleware.cli.deployment import require_folder, without_password
+from finch_middleware.cli.deployment import without_password
 from finch_middleware.cli.serving import listen, serve, until_interrupted, wait_for_interrupt
 from finch_middleware.crypto.keys import new_key
 from finch_middleware.testing.fake_finch import FakeFinch
@@ -157,7 +157,6 @@ def _run_application(
         finch = FinchConnect.from_env(
             settings, redirect_uri=address + _PATH, callback_path=_PATH, brand="Finch demo"
         )
-        require_folder(finch.storage_url)
         finch.storage.check()
         with serve(FinchMiddleware(DemoApp(finch, notice=notice).wsgi_app, finch), listening):
             click.secho(f"{notice}\n", bold=True)

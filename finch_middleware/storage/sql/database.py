@@ -110,7 +110,7 @@ class Database:
         except Exception as error:  # a driver raises anything, if a server sends rubbish
             fault = self.dialect.fault(error)
         # Not inside the except block: the error beneath holds the bound parameters.
-        raise StorageUnavailable(fault.reason)
+        raise StorageUnavailable(fault.reason, fix=fault.fix)
 
     def transact(self, work: Callable[[Connection], T]) -> T:
         """`write`, also before the tables are known to exist."""
@@ -128,7 +128,7 @@ class Database:
             if fault.reason == "read_only":
                 # Every session of the pool may be one with a primary that is none any more.
                 self.close()
-        raise StorageUnavailable(fault.reason)
+        raise StorageUnavailable(fault.reason, fix=fault.fix)
 
     def close(self) -> None:
         """Close the pooled connections of our own engine; the next use opens new ones."""

@@ -35,10 +35,12 @@ class Fault:
     Attributes:
         reason: The word of `StorageUnavailable`.
         passing: The database rolled back the transaction; a second try may succeed.
+        fix: As that of `StorageUnavailable`.
     """
 
     reason: str
     passing: bool = False
+    fix: str = ""
 
 
 UNKNOWN = Fault("unavailable")

@@ -52,6 +52,7 @@ class SQLite(Dialect):
         13: "full",
         26: "corrupt",
     }
+    _CANNOT_OPEN = 14
     _FULL = 2
     _NO_JOURNAL = ("off", "memory")
 
@@ -175,6 +176,10 @@ class SQLite(Dialect):
     def driver_fault(self, error: BaseException | None) -> Fault:
         # The low byte is SQLite's primary result code, the rest a detail of it.
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        folder = os.path.dirname(os.path.realpath(self._path))
+        if code == self._CANNOT_OPEN and not os.path.isdir(folder):
+            fix = f"the folder {folder} does not exist: create it, or correct the path"
+            return Fault("unavailable", fix=fix)
         return Fault(self._REASONS.get(code, "unavailable"))
 
 
