@@ -1,10 +1,11 @@
 """
 For the tests of an application that uses this library, and of a storage written for it.
 
-`FakeFinch` is a fake Finch server, `make_finch` makes a component that uses it, `Clock` is a clock
-that the test moves, `add_connection` stores a connection without a flow, and `StorageContract` is
-a test class with the promises of a storage. `finch_middleware.testing.django.use_fake_finch` is
-for Django. The pytest plugin provides the fixtures `fake_finch`, `finch` and `django_finch`.
+`FakeFinch` is a fake Finch server, `make_finch` makes a component that uses it, `fake_options`
+returns the options that lead to it, `Clock` is a clock that the test moves, `add_connection`
+stores a connection without a flow, and `StorageContract` is a test class with the promises of a
+storage. `finch_middleware.testing.django.use_fake_finch` is for Django. The pytest plugin
+provides the fixtures `fake_finch`, `finch` and `django_finch`.
 """
 
 from __future__ import annotations
@@ -14,12 +15,20 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from finch_middleware.testing.clock import Clock
-    from finch_middleware.testing.component import make_finch
+    from finch_middleware.testing.component import fake_options, make_finch
     from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
     from finch_middleware.testing.rows import add_connection
     from finch_middleware.testing.storage_contract import StorageContract
 
-__all__ = ["Behaviour", "Clock", "FakeFinch", "StorageContract", "add_connection", "make_finch"]
+__all__ = [
+    "Behaviour",
+    "Clock",
+    "FakeFinch",
+    "StorageContract",
+    "add_connection",
+    "fake_options",
+    "make_finch",
+]
 
 # StorageContract needs pytest, which a demo or a development server may not have.
 _HOMES = {
@@ -28,6 +37,7 @@ _HOMES = {
     "FakeFinch": "fake_finch",
     "StorageContract": "storage_contract",
     "add_connection": "rows",
+    "fake_options": "component",
     "make_finch": "component",
 }
 
