@@ -24,7 +24,7 @@ from finch_middleware.errors import (
 )
 from finch_middleware.forks import PerProcess
 from finch_middleware.storage.sql import dialects
-from finch_middleware.storage.sql.dialects import Fault, dialect_of
+from finch_middleware.storage.sql.dialects import Dialect, Fault, dialect_of
 from finch_middleware.storage.sql.pools import await_room
 
 T = TypeVar("T")
@@ -59,7 +59,9 @@ class Database:
             self.dialect.listen(engine)
         self._engine = engine
         self._preparation = preparation
-        self._process = PerProcess(partial(_enter_process, engine, parent=os.getpid()))
+        self._process = PerProcess(
+            partial(_enter_process, engine, self.dialect, parent=os.getpid())
+        )
         if not self._shared:
             # An engine of ours ends with this object; the application ends its own.
             weakref.finalize(self, _dispose, engine, self._process)
@@ -92,8 +94,7 @@ class Database:
         Raises:
             StorageUnavailable: The commit was not confirmed.
         """
-        self._require_prepared()
-        return self.transact(work)
+        return self._transact(self._prepared(), work)
 
     def read(self, statement: Executable, **values: Any) -> list[dict[str, Any]]:
         """
@@ -102,7 +103,7 @@ class Database:
         Raises:
             StorageUnavailable: There was no answer.
         """
-        self._require_prepared()
+        self._prepared()
         try:
             return self._with_live_session(lambda: self._rows(statement, values))
         except StorageFault:
@@ -114,12 +115,15 @@ class Database:
 
     def transact(self, work: Callable[[Connection], T]) -> T:
         """`write`, also before the tables are known to exist."""
+        return self._transact(self._process.get(), work)
+
+    def _transact(self, process: _Process, work: Callable[[Connection], T]) -> T:
         fault = Fault("unavailable", passing=True)
         tries = 0
         while fault.passing and tries < _TRIES:
             tries += 1
             try:
-                with self.dialect.writing(), self._transaction() as connection:
+                with _turn(process.writer), self._transaction() as connection:
                     return work(connection)
             except StorageFault:
                 raise
@@ -135,11 +139,17 @@ class Database:
         if not self._shared:
             _dispose(self._engine, self._process)
 
-    def _require_prepared(self) -> None:
+    def _prepared(self) -> _Process:
+        """This process, in which the preparation was run."""
+        process = self._process.get()
+        if process.prepared == (self.dialect.place(),):
+            return process
         try:
-            return self.prepare()
+            self.prepare()
         except SchemaMismatch:
             pass
+        else:
+            return process
         raise StorageUnavailable("schema_mismatch")
 
     def _rows(self, statement: Executable, values: dict[str, Any]) -> list[dict[str, Any]]:
@@ -161,7 +171,6 @@ class Database:
     @contextmanager
     def _connection(self) -> Iterator[Connection]:
         """A connection in autocommit; a shared one is restored before the pool gets it back."""
-        self._process.get()
         if self._shared:
             await_room(self._engine.pool)
         with self._engine.connect() as connection:
@@ -232,23 +241,39 @@ def _engine(url: URL, options: dict[str, Any]) -> Engine:
     )
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class _Process:
     """What one process knows of the database."""
 
     #: The place for which the preparation was run, in a tuple; None before.
     prepared: tuple[object] | None = None
     preparing: threading.Lock = field(default_factory=threading.Lock)
+    #: Held by the one thread that may write; None where any number may.
+    writer: threading.Lock | None
 
 
-def _enter_process(engine: Engine, *, parent: int) -> _Process:
+def _enter_process(engine: Engine, dialect: Dialect, *, parent: int) -> _Process:
     """In a forked child, leave the parent's connections to the parent, without closing them."""
     if os.getpid() != parent:
         # A connection closed here would say goodbye on the parent's socket, and SQLite would
         # remove locks and files that the parent uses: the list keeps them from being collected.
         _POOLS_OF_PARENTS.append(engine.pool)
         engine.dispose(close=False)
-    return _Process()
+    return _Process(writer=dialect.writer_lock())
+
+
+@contextmanager
+def _turn(lock: threading.Lock | None) -> Iterator[None]:
+    """Wait until this thread may write."""
+    if lock is None:
+        yield
+        return
+    if not lock.acquire(timeout=dialects.PATIENCE_SECONDS):
+        raise StorageUnavailable("busy")
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _dispose(engine: Engine, process: PerProcess[_Process]) -> None:

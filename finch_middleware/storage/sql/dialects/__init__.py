@@ -6,6 +6,7 @@ The databases that `SQLAlchemyStorage` knows, one file each.
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -93,9 +94,9 @@ class Dialect(ABC):
         """Set what a session of the application needs for ours; restore it afterwards."""
         return nullcontext()
 
-    def writing(self) -> AbstractContextManager[None]:
-        """A lock that a writer holds around its transaction, besides the database's own."""
-        return nullcontext()
+    def writer_lock(self) -> threading.Lock | None:
+        """The lock that a writer of this process holds, besides the database's own."""
+        return None
 
     @abstractmethod
     def begin(self, connection: Connection) -> None:

@@ -113,15 +113,8 @@ class SQLite(Dialect):
             if not connection.invalidated:
                 driver.execute(f"PRAGMA busy_timeout = {before}")
 
-    @contextmanager
-    def writing(self) -> Iterator[None]:
-        lock = _WRITERS.get().setdefault(self._writers_key, threading.Lock())
-        if not lock.acquire(timeout=dialects.PATIENCE_SECONDS):
-            raise StorageUnavailable("busy")
-        try:
-            yield
-        finally:
-            lock.release()
+    def writer_lock(self) -> threading.Lock:
+        return _WRITERS.get().setdefault(self._writers_key, threading.Lock())
 
     def begin(self, connection: Connection) -> None:
         connection.begin()
