@@ -62,7 +62,7 @@ def test_t32_twenty_codes_at_once_to_four_processes_have_five_places(
     browser = Browser(site)
     browser.location()
 
-    with workers_of(fake, site, storage_options, count=4, log=tmp_path / "log") as workers:
+    with workers_of(fake, site, storage_options, *[{}] * 4, log=tmp_path / "log") as workers:
         visits = [
             partial(
                 Browser(workers[n % 4], dict(browser.cookies)).get, f"{CALLBACK}?code=invented-{n}"
