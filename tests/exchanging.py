@@ -88,15 +88,18 @@ class Desk:
             connected=self.connected,
             events=events,
         )
-        now = self.clock()
-        self.attempt = an_attempt(
-            claimed_at=now,
-            leased_until=now + timedelta(seconds=60),
+        self.attempt = self._claimed()
+        self.clock.move(timedelta(seconds=1))
+
+    def _claimed(self) -> Attempt:
+        attempt = an_attempt(
+            claimed_at=self.clock(),
+            leased_until=self.clock() + timedelta(seconds=60),
             customer_ids=("acme", "umbrella"),
             bound_to=(key_of("ticket"), key_of("other")),
         )
-        assert self.storage.claim(self.attempt) is None
-        self.clock.move(timedelta(seconds=1))
+        assert self.storage.claim(attempt) is None
+        return attempt
 
     def redeem(
         self, binding: Binding | None = None, *, known: tuple[StoredConnection, ...] = ()

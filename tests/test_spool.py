@@ -274,9 +274,10 @@ def test_what_is_not_durable_is_not_taken_and_leaves_no_half_file(
     spool.prove()
     unwritable(call, 5, monkeypatch)
 
-    with pytest.raises(SpoolUnavailable):
+    with pytest.raises(SpoolUnavailable) as refused:
         spool.put(stored(), a_connection())
 
+    assert refused.value.reason == "unwritable"
     assert names(folder) == []
 
 
@@ -293,15 +294,15 @@ def test_without_a_folder_nothing_is_taken_and_nothing_waits() -> None:
     assert list(spool.drain(down_after(0), client_id=OURS)) == []
 
 
+@pytest.mark.parametrize("call", ["stat", "scandir"])
 def test_a_folder_that_may_not_be_read_has_no_entries(
-    spool: Spool, monkeypatch: pytest.MonkeyPatch
+    spool: Spool, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     spool.put(stored(), None)
 
     def refused(*given: Any, **named: Any) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(os, "stat", refused)
-    monkeypatch.setattr(os, "scandir", refused)
+    monkeypatch.setattr(os, call, refused)
 
     assert list(spool.entries()) == []
