@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal, Unpack, cast
 
 from finch_middleware.config.customers import require_text
+from finch_middleware.config.options import Options
+from finch_middleware.config.reading import options_from_env, read_some
 from finch_middleware.crypto.vault import Vault
 from finch_middleware.errors import (
     CannotOpen,
@@ -20,14 +24,24 @@ from finch_middleware.errors import (
 )
 from finch_middleware.finch.client import FinchClient
 from finch_middleware.finch.responses import read_state
+from finch_middleware.finch.sdk import FinchAuth, async_sdk_client, sdk_client
 from finch_middleware.records import Connection, StoredConnection
 from finch_middleware.secret import Secret
+from finch_middleware.storage.open import open_storage
 from finch_middleware.storage.protocol import Storage
+
+if TYPE_CHECKING:
+    import finch
 
 DEADLINE = timedelta(seconds=10)
 # A row that changes during each of these tries is being rewritten in a loop elsewhere.
 _TRIES = 5
 _BATCH = 500
+#: The options of `Connections.from_env`.
+_OF_A_WORKER = (
+    *("client_id", "storage", "key", "accepted_keys", "key_provider"),
+    *("api_url", "proxy", "ca_bundle", "clock"),
+)
 # Finch's limit is 1,000 requests in 300 seconds.
 _MOST_PER_SECOND = 3.0
 
@@ -73,6 +87,32 @@ class Connections:
         self._client = client
         self._clock = clock
 
+    @classmethod
+    def from_env(
+        cls, environ: Mapping[str, str] | None = None, **overrides: Unpack[Options]
+    ) -> Connections:
+        """
+        The connections for a worker, from the ``FINCH_…`` variables; *overrides* come first.
+
+        Needs the client_id, the storage and the keys, and no client secret.
+
+        Raises:
+            ConfigurationError: Lists everything that is wrong, and how to fix it.
+        """
+        options = cast("Options", {**options_from_env(environ), **overrides})
+        settings = read_some(options, _OF_A_WORKER)
+        client_id = settings["client_id"]
+        keys = {name: settings[name] for name in ("key", "accepted_keys", "key_provider")}
+        http = {name: settings[name] for name in ("api_url", "proxy", "ca_bundle")}
+        return cls(
+            client_id=client_id,
+            storage=open_storage(settings["storage"]),
+            vault=Vault(client_id=client_id, **keys),
+            # Only sessions and exchanges need the client secret.
+            client=FinchClient(client_id=client_id, client_secret=Secret(""), **http),
+            clock=settings["clock"],
+        )
+
     def for_customer(self, customer_id: str) -> list[Connection]:
         """
         A customer's connections, the most recently connected first.
@@ -95,6 +135,36 @@ class Connections:
         """
         row = self._row(connection_id, customer_id)
         return self._connection(row) if row is not None else None
+
+    def client(self, connection: Connection, *, entity: str | None = None) -> finch.Finch:
+        """
+        Finch's own SDK with the token; it needs ``finch-middleware[sdk]``. Close it after use.
+
+        *entity* is the one that its data calls name, where they name none: of a connection with
+        several entities, one of its `entity_ids`. The client follows no redirect and uses no
+        proxy of the environment. Where Finch responds that a person has to sign in again, the
+        connection's status becomes ``reauth``.
+
+        Raises:
+            UsageError: The connection has no such entity.
+            CannotOpen, KeyUnavailable: As `AccessToken.reveal`.
+            ImportError: The SDK is not installed.
+        """
+        return sdk_client(**self._of_sdk(connection, entity))
+
+    def async_client(
+        self, connection: Connection, *, entity: str | None = None
+    ) -> finch.AsyncFinch:
+        """`client` for ``await``; the token is opened in the calling thread."""
+        return async_sdk_client(**self._of_sdk(connection, entity))
+
+    def auth(self, connection: Connection) -> FinchAuth:
+        """
+        The ``auth=`` of a call of `requests` or `httpx` to Finch's API.
+
+        It opens the token for each request, and refuses to add it to a request elsewhere.
+        """
+        return FinchAuth(connection.access_token.reveal, api_url=self._client.api_url)
 
     def refresh(self, connection_id: str, *, customer_id: str) -> Connection | None:
         """
@@ -142,6 +212,24 @@ class Connections:
         if not 0 < per_second <= _MOST_PER_SECOND:
             raise UsageError(f"per_second must be above 0 and at most {_MOST_PER_SECOND}")
         return self._refreshes(self._clock() - older_than, pause=1 / per_second)
+
+    def _of_sdk(self, connection: Connection, entity: str | None) -> dict[str, Any]:
+        if entity is not None and entity not in connection.entity_ids:
+            raise UsageError("entity: must be one of the connection's entity_ids")
+        return {
+            "token": connection.access_token.reveal(),
+            "api_url": self._client.api_url,
+            "entity_id": entity,
+            "on_reauth": functools.partial(self._needs_login, connection),
+        }
+
+    def _needs_login(self, connection: Connection) -> None:
+        """Store what Finch has just responded, unless another token was stored meanwhile."""
+        with suppress(StorageUnavailable):
+            row = self._storage.get(connection.connection_id)
+            if row is not None and row.attempt_id == connection.attempt_id:
+                now = self._clock()
+                self._storage.swap(row, dataclasses.replace(row, status="reauth", checked_at=now))
 
     def _refreshes(self, stale_before: datetime, *, pause: float) -> Iterator[RefreshedSoFar]:
         so_far = RefreshedSoFar()

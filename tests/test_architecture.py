@@ -55,6 +55,7 @@ HOMES = {
     "sqlalchemy": {"storage.sql"},
     "psycopg": {"storage.sql"},
     "redis": {"storage.redis"},
+    "finch": {"finch.sdk"},
     "click": {"cli"},
     "django": {"adapters.django", "testing.django"},
     "flask": {"adapters.flask"},

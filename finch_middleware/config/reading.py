@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, cast
 
 from finch_middleware.config.options import OPTIONS, Option, Options
@@ -64,12 +64,28 @@ def read_settings(options: Options, *, checks: Checks) -> Settings:
     raise ConfigurationError(faults)
 
 
-def _read(options: Options) -> tuple[dict[str, Any], list[str]]:
+def read_some(options: Options, names: Collection[str]) -> dict[str, Any]:
+    """
+    The settings of these options alone; the others may be missing or wrong.
+
+    Raises:
+        ConfigurationError: Lists everything that is wrong with these.
+    """
+    settings, faults = _read(options, names)
+    if not faults:
+        return settings
+    del settings, options
+    raise ConfigurationError(faults)
+
+
+def _read(options: Options, names: Collection[str] = OPTIONS) -> tuple[dict[str, Any], list[str]]:
     """The settings that could be read, and what is wrong with the other options."""
     given = cast("dict[str, Any]", dict(options))
     faults = [_fault_of_unknown(name) for name in sorted(given.keys() - OPTIONS.keys())]
     settings: dict[str, Any] = {}
     for name, option in OPTIONS.items():
+        if name not in names:
+            continue
         try:
             settings[name] = given[name] = _setting(option, given.get(name, option.default), given)
         except Wrong as wrong:

@@ -45,7 +45,7 @@ from finch_middleware.finch.transport import Deadline, FinchResponse, NoResponse
 from finch_middleware.records import Grant
 from finch_middleware.secret import Secret
 
-_API_VERSION = "2020-09-17"
+API_VERSION = "2020-09-17"
 
 #: The first errors of every application, by a word of Finch's undocumented message.
 _ADVICE = {
@@ -70,6 +70,9 @@ class FinchClient:
     times: if none of its bytes left this machine, or if the response is a 429 with a Retry-After
     that leaves enough time, by which Finch states that it did nothing. A 503 is retried likewise,
     except for an exchange: a proxy may send it after Finch issued a token.
+
+    Attributes:
+        api_url: Without a slash at the end.
     """
 
     def __init__(
@@ -97,7 +100,7 @@ class FinchClient:
             )
         self._client_id = client_id
         self._client_secret = client_secret
-        self._api_url = api_url.rstrip("/")
+        self.api_url = api_url.rstrip("/")
         self._transport = Transport(proxy=proxy, ca_bundle=ca_bundle)
 
     def create_session(self, fields: Mapping[str, object], *, within: timedelta) -> ConnectSession:
@@ -207,7 +210,7 @@ class FinchClient:
         headers = {
             "Accept": "application/json",
             "Accept-Encoding": "identity",
-            "Finch-API-Version": _API_VERSION,
+            "Finch-API-Version": API_VERSION,
             "User-Agent": _user_agent(),
         }
         if authorization is not None:
@@ -216,7 +219,7 @@ class FinchClient:
         if fields is not None:
             headers["Content-Type"] = "application/json"
             body = json.dumps(dict(fields)).encode()
-        return Request(method=method, url=self._api_url + path, headers=headers, body=body)
+        return Request(method=method, url=self.api_url + path, headers=headers, body=body)
 
     def _session_request(self, path: str, fields: Mapping[str, object]) -> Request:
         pair = f"{self._client_id}:{self._client_secret.reveal()}"
