@@ -152,5 +152,5 @@ def warn_of_prefix(prefix: str, *, callback_path: str) -> None:
     warnings.warn(
         f"this application is mounted under {prefix!r}, so a FinchMiddleware in it receives the "
         f"callback as {below!r}, and forwards it: pass callback_path={below!r}",
-        stacklevel=3,  # the view that has called `FinchConnect.begin`
+        stacklevel=4,  # the view that has called `FinchConnect.begin`
     )
