@@ -9,7 +9,7 @@ import pytest
 
 from finch_middleware.connections import Connections
 from finch_middleware.crypto.vault import Vault
-from finch_middleware.errors import CannotOpen, StorageUnavailable
+from finch_middleware.errors import StorageUnavailable
 from finch_middleware.finch.client import FinchClient
 from finch_middleware.records import Connection, StoredConnection
 from finch_middleware.secret import Secret
@@ -133,19 +133,6 @@ def test_each_connection_opens_its_own_token(
         "1": "1",
         "2": "2",
     }
-
-
-def test_a_row_that_was_moved_to_another_customer_is_listed_but_does_not_open(
-    storage: MemoryStorage, connections: Connections
-) -> None:
-    keep(storage, a_connection("c-1", customer_id="evil", sealed=sealed_row("c-1").sealed))
-
-    (found,) = connections.for_customer("evil")
-
-    with pytest.raises(CannotOpen):
-        found.access_token.reveal()
-    with pytest.raises(CannotOpen):
-        found.details()
 
 
 def test_an_unavailable_storage_is_an_error(caplog: pytest.LogCaptureFixture) -> None:

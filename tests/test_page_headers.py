@@ -95,18 +95,6 @@ class TestOpened:
 
         assert response.headers["Location"] == "/"
 
-    def test_embedded_flow_gets_what_the_sdk_needs(self) -> None:
-        response = self.opened(location=None)
-
-        assert response.status_code == 200
-        assert response.get_json() == {
-            "session_id": "5e55",
-            "state": "5tate",
-            "connect_url": SESSION.connect_url,
-            "connect_origin": "https://connect.example.com",
-        }
-        assert response.headers.getlist("Set-Cookie") != []
-
 
 class TestCookies:
     @pytest.mark.parametrize(

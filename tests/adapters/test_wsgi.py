@@ -99,29 +99,6 @@ def test_an_encoded_path_is_matched_in_the_form_of_wsgi(path: str) -> None:
     assert not is_ours(unquote_to_bytes(path).decode(), finch=finch) or received.isascii()
 
 
-def test_a_mounted_application_matches_the_path_below_its_mount_point() -> None:
-    finch = a_finch("/mounted/finch/callback", callback_path=PATH)
-
-    assert is_ours(PATH, finch=finch, script_name="/mounted")
-    assert not is_ours("/mounted" + PATH, finch=finch)
-
-
-@pytest.mark.parametrize(
-    "method", ["GET", "HEAD", "POST", "OPTIONS", "PUT", "PATCH", "DELETE", "TRACE"]
-)
-def test_every_method_of_our_path_is_handled_here(method: str) -> None:
-    app = Application()
-
-    _, status, _ = run_wsgi_app(
-        validator(FinchMiddleware(app, FINCH)),
-        an_environ(PATH, REQUEST_METHOD=method, SERVER_PROTOCOL="HTTP/1.1"),
-        buffered=True,
-    )
-
-    assert app.calls == []
-    assert 200 <= int(status.split()[0]) < 500
-
-
 def generated(environ: Environ, start_response: Any) -> Any:
     start_response("200 OK", [("Content-Type", "text/plain")])
     yield b"gene"
@@ -214,17 +191,6 @@ def test_the_component_is_an_attribute_and_no_other_can_be_set() -> None:
     assert middleware.finch is FINCH
     with pytest.raises(AttributeError):
         middleware.extra = 1  # type: ignore[attr-defined]  # the very subject
-
-
-def test_an_error_of_the_application_passes_through_as_it_is() -> None:
-    problem = RuntimeError("theirs")
-
-    def app(environ: Environ, start_response: Any) -> Any:
-        raise problem
-
-    with pytest.raises(RuntimeError) as raised:
-        FinchMiddleware(app, FINCH)(an_environ("/theirs"), start)
-    assert raised.value is problem
 
 
 @pytest.mark.parametrize("middleware", [FinchMiddleware, FinchASGIMiddleware])

@@ -10,13 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from threading import Event
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from finch_middleware.crypto.keys import new_key
-from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
+from finch_middleware.testing.fake_finch import FakeFinch
 from tests.browser.kit import sync_api
 from tests.browser.serving import example
 
@@ -161,29 +160,6 @@ def test_two_tabs_each_end_their_own_flow(
     expect(first.get_by_role("status")).to_have_text(CONNECTED)
     expect(first.get_by_role("listitem")).to_have_count(2)
     assert fake.ledger.calls("token") == 2
-
-
-def test_a_slow_finch_is_waited_for_and_a_second_tab_waits_along(
-    new_context: Callable[..., playwright.BrowserContext], fake: FakeFinch, address: str
-) -> None:
-    context, awake = new_context(), Event()
-    page, other = context.new_page(), context.new_page()
-    sign_in(page, address)
-    other.goto(address)
-    fake.script("token", Behaviour.hold(awake))
-    open_connect(page, fake)
-
-    with page.expect_request(re.compile(CALLBACK)) as returned:
-        page.get_by_role("button", name="Allow").click(no_wait_after=True)
-    fake.ledger.wait_for_calls("token")
-    with other.expect_request(re.compile(CALLBACK)):
-        other.evaluate("address => { location.href = address }", returned.value.url)
-    other.wait_for_timeout(300)
-    awake.set()
-
-    expect(other.get_by_role("status")).to_have_text(CONNECTED)
-    expect(page.get_by_role("status")).to_have_text(CONNECTED)
-    assert fake.ledger.calls("token") == 1
 
 
 def test_a_link_from_another_site_connects_nothing(

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import random
 import re
 from typing import Any
 from wsgiref.validate import validator
-
-import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from finch_middleware import FinchMiddleware
 from finch_middleware.testing.fake_finch import FakeFinch
@@ -77,23 +72,3 @@ def test_no_hostile_request_raises_reflects_or_calls_finch(fake: FakeFinch) -> N
     assert fake.ledger.requests == ()
     # The grammar reaches every way to end but the happy one.
     assert seen == {*_EXPECTED, 404, 503}
-
-
-@pytest.fixture(scope="module")
-def target() -> Any:
-    with FakeFinch() as fake:
-        yield _Target(fake)
-
-
-@settings(
-    max_examples=max(50, FUZZ() // 20), deadline=None, suppress_health_check=list(HealthCheck)
-)
-@given(draw=st.randoms(use_true_random=False))
-def test_no_request_that_hypothesis_finds_raises_reflects_or_calls_finch(
-    target: _Target, draw: random.Random
-) -> None:
-    request = hostile(draw, target.tickets)
-
-    target.check(request, validate=request.valid)
-
-    assert target.fake.ledger.requests == ()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -13,7 +12,6 @@ from tests.site import NAVIGATION, Browser, Site
 from tests.story.oracle import (
     attempt_of,
     code_of,
-    nothing_stored,
     tokens_of,
 )
 from tests.story.ways import allowed, connected, every_way
@@ -38,25 +36,6 @@ def test_another_browser_cannot_finish_a_flow(
     assert fake.ledger.calls("token") == 0
     assert attempt_of(site, fake, comeback.code) is None
     assert connected(comeback.brought_by(browser))
-
-
-@every_way
-def test_a_ticket_whose_time_is_over_spends_and_keeps_nothing(
-    fake: FakeFinch, site: Site, browser: Browser, clock: Clock, flow: str
-) -> None:
-    comeback = allowed(fake, browser, flow=flow)
-    clock.move(timedelta(minutes=61, seconds=1))
-
-    answer = comeback.brought_by(browser)
-
-    assert answer.status == 400
-    assert "This took too long" in answer.text
-    [event] = site.named("finch.callback.rejected")
-    assert (event.level, event.reason) == (logging.WARNING, "expired")
-    assert str(event.reference) in answer.text
-    assert fake.ledger.calls("token") == 0
-    assert attempt_of(site, fake, comeback.code) is None
-    assert nothing_stored(site)
 
 
 def test_a_person_who_is_too_late_starts_again_with_a_button(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import secrets
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -11,7 +10,6 @@ import pytest
 
 from finch_middleware.testing.fake_finch import FakeFinch
 from tests.site import CALLBACK, Answer, Browser, Site
-from tests.story.oracle import code_of, state_of
 
 ORIGINS: dict[str, dict[str, str | None]] = {
     "null": {"Origin": "null"},
@@ -161,27 +159,3 @@ def test_t31_no_flag_of_a_request_changes_what_finch_is_sent(
     if flow == "redirect":
         expected["redirect_uri"] = site.origin + CALLBACK
     assert sent.body == json.dumps(expected).encode()
-
-
-@pytest.mark.parametrize(
-    ("flow", "method"), list(itertools.product(["redirect", "embedded"], ["GET", "POST"]))
-)
-def test_t31_the_method_does_not_decide_about_redirect_uri(
-    fake: FakeFinch, site: Site, browser: Browser, flow: str, method: str
-) -> None:
-    if flow == "embedded":
-        fields = _embedded(fake, site, browser)
-    else:
-        callback = fake.allow(browser.location("acme"))
-        fields = {"code": code_of(callback), "state": state_of(callback)}
-
-    _handed_over(
-        browser,
-        fields,
-        form="query" if method == "GET" else "json",
-        **_sent({"Origin": "{origin}"}, site=site),
-    )
-
-    [sent] = [each for each in fake.ledger.requests if each.endpoint == "token"]
-    assert ("redirect_uri" in json.loads(sent.body)) == (flow == "redirect")
-    assert len(fake.ledger.tokens) == 1

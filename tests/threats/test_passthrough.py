@@ -103,34 +103,6 @@ def test_t28_with_and_without_us_an_application_behaves_the_same(fake: FakeFinch
     assert len(kinds) == 2
 
 
-def test_t28_an_applications_generator_is_closed_by_the_server_alone(fake: FakeFinch) -> None:
-    closed: list[bool] = []
-
-    class _Body:
-        def __iter__(self) -> Iterator[bytes]:
-            raise AssertionError("iterated by the middleware")
-
-        def close(self) -> None:
-            closed.append(True)
-
-    body = _Body()
-    app: Any = FinchMiddleware(lambda environ, start: body, component(fake))
-
-    answered = app(environ_of("/"), lambda *given: None)
-
-    assert answered is body
-    assert closed == []
-
-
-def test_t28_nothing_of_an_upload_is_read_by_us(fake: FakeFinch) -> None:
-    app: Any = FinchMiddleware(lambda environ, start: [b"unread"], component(fake))
-    environ = environ_of("/upload", method="POST")
-    environ["wsgi.input"] = _Untouchable()
-    environ["CONTENT_LENGTH"] = str(UPLOAD() * _MEBIBYTE)
-
-    assert app(environ, lambda *given: None) == [b"unread"]
-
-
 def test_t28_an_upload_arrives_whole_over_http(fake: FakeFinch) -> None:
     received: list[int] = []
 
