@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, Executable, Pool, create_engine
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from finch_middleware.errors import (
     ConfigurationError,
@@ -170,7 +170,12 @@ class Database:
 
     @contextmanager
     def _connection(self) -> Iterator[Connection]:
-        """A connection in autocommit; a shared one is restored before the pool gets it back."""
+        """
+        A connection in autocommit; a shared one is restored before the pool gets it back.
+
+        After an error it is closed instead: the database then rolls back, whatever its state,
+        and nobody else reads the rest of a response.
+        """
         if self._shared:
             await_room(self._engine.pool)
         with self._engine.connect() as connection:
@@ -183,10 +188,7 @@ class Database:
                 self._set_autocommit(connection)
                 with self.dialect.borrowing(connection):
                     yield connection
-            except (SQLAlchemyError, StorageFault):
-                raise
-            except BaseException:
-                # The rest of a response may still be on its way: nobody else shall read it.
+            except BaseException:  # raised again
                 connection.invalidate()
                 raise
 
@@ -202,26 +204,16 @@ class Database:
     def _transaction(self) -> Iterator[Connection]:
         opened, connection = self._with_live_session(self._begun)
         with opened:
-            try:
-                yield connection
-                connection.exec_driver_sql("COMMIT")
-                if not self.dialect.current(connection):
-                    raise StorageUnavailable("replaced")
-            except BaseException:  # raised again below
-                # The database rolls back when the connection is closed, whatever its state, and
-                # the pool never hands out a connection inside a transaction.
-                connection.invalidate()
-                raise
+            yield connection
+            connection.exec_driver_sql("COMMIT")
+            if not self.dialect.current(connection):
+                raise StorageUnavailable("replaced")
 
     def _begun(self) -> tuple[ExitStack, Connection]:
         """A connection in a transaction that will write, and what closes it."""
         with ExitStack() as opened:
             connection = opened.enter_context(self._connection())
-            try:
-                self.dialect.begin(connection)
-            except BaseException:
-                connection.invalidate()
-                raise
+            self.dialect.begin(connection)
             return opened.pop_all(), connection
 
 

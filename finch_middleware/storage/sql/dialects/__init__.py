@@ -91,7 +91,7 @@ class Dialect(ABC):
         return True
 
     def borrowing(self, connection: Connection) -> AbstractContextManager[None]:
-        """Set what a session of the application needs for ours; restore it afterwards."""
+        """Set what we need in a session of the application; after no error, restore it."""
         return nullcontext()
 
     def writer_lock(self) -> threading.Lock | None:

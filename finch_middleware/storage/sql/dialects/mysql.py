@@ -80,12 +80,8 @@ class MySQL(Dialect):
         # One round trip before and two with it: the application must find its session unchanged.
         before = connection.exec_driver_sql(_IN_FORCE).one()
         connection.exec_driver_sql(_pin())
-        try:
-            yield
-        finally:
-            # A transaction that failed has closed its session.
-            if not connection.invalidated:
-                _restore(connection, list(before))
+        yield
+        _restore(connection, list(before))
 
     def begin(self, connection: Connection) -> None:
         connection.exec_driver_sql("START TRANSACTION")

@@ -106,12 +106,8 @@ class SQLite(Dialect):
         driver: Any = connection.connection.dbapi_connection
         before = _busy_timeout(driver)
         driver.execute(f"PRAGMA busy_timeout = {math.ceil(dialects.PATIENCE_SECONDS * 1000)}")
-        try:
-            yield
-        finally:
-            # A transaction that failed has closed its connection.
-            if not connection.invalidated:
-                driver.execute(f"PRAGMA busy_timeout = {before}")
+        yield
+        driver.execute(f"PRAGMA busy_timeout = {before}")
 
     def writer_lock(self) -> threading.Lock:
         return _WRITERS.get().setdefault(self._writers_key, threading.Lock())
