@@ -16,7 +16,6 @@ from finch_middleware import errors
 from finch_middleware.adapters.asgi import THREADS
 from finch_middleware.cli import COMMANDS
 from finch_middleware.outcomes import FAILED_REASONS, INVALID_REASONS, Retry
-from finch_middleware.storage.redis.server import RIGHTS
 from finch_middleware.testing import Behaviour
 from finch_middleware.web.html import PLACEHOLDERS
 from finch_middleware.web.texts import TEXTS
@@ -120,12 +119,6 @@ def test_the_manual_has_the_tree_of_errors() -> None:
     tree = {(cls.__name__, cls.__bases__[0].__name__, cls.code) for cls in ours}
 
     assert listed_errors() == tree - {("FinchError", "Exception", "finch_error")}
-
-
-def test_the_rights_of_a_redis_user_are_those_that_the_storage_needs() -> None:
-    [listed] = snippets(page("storage"), "text")
-
-    assert listed.text.split() == RIGHTS.split()
 
 
 def reported() -> dict[str, set[str]]:

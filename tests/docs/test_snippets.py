@@ -36,7 +36,6 @@ ELSEWHERE = {
     ("pages_and_hooks.md", "html"): "tests/docs/test_snippets.py",
     ("security.md", "console"): "tests/docs/test_commands.py",
     ("storage.md", "py"): "tests/docs/test_snippets.py",
-    ("storage.md", "text"): "tests/docs/test_manual.py",
     ("storage.md", "text"): "tests/storage/on_redis/test_redis_rights.py",
     ("testing.md", "py"): "tests/docs/test_manual.py",
 }
