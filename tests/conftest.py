@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import FakeFinch
@@ -23,6 +24,10 @@ __all__ = [
     "short_wait",
     "storage_options",
 ]
+
+# A busy machine takes longer for an example than Hypothesis allows by default.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 # A shell starts what runs in the background without SIGINT, and children would inherit that;
 # tests send it to them.

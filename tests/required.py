@@ -1,4 +1,4 @@
-"""What a machine has not: a skip with the reason, or a failure where it is required."""
+"""Programs that this machine lacks: a skip with the reason, or a failure if required."""
 
 from __future__ import annotations
 

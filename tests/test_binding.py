@@ -1,4 +1,4 @@
-"""Whose return it is: the table of tickets, states, logins and origins (T1, T4, T26, T31)."""
+"""Which customer a callback belongs to: the table of tickets, states and logins (T1, T4, T31)."""
 
 from __future__ import annotations
 

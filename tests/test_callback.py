@@ -1,4 +1,4 @@
-"""How a return ends where nothing is exchanged: the outcome itself, its report and its claim."""
+"""How a callback ends without an exchange: the outcome, its report and its claim."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The application's `on_connected`: at least once for a stored token, and then owed no more."""
+"""The application's `on_connected` runs at least once for each stored token."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an application says of its login, understood."""
+"""The customer ids in what an application returns as its login."""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""Events: one log line each, and the application's `on_event`."""
+
 from __future__ import annotations
 
 import logging

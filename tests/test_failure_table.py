@@ -1,4 +1,4 @@
-"""The manual's table of failures: every way to end has a row, and the row is true."""
+"""The manual's table of failures has a row for every outcome, and each row is true."""
 
 from __future__ import annotations
 

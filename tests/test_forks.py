@@ -1,4 +1,4 @@
-"""What a forked child makes anew. Needs no hook of Python."""
+"""What a forked child creates anew, without a hook of Python."""
 
 from __future__ import annotations
 

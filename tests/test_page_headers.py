@@ -1,4 +1,4 @@
-"""Cookies and guards: what every answer carries, and what none may ever hold."""
+"""Cookies and security headers: what every response carries, and what none may hold."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page itself: safe, self-contained, readable by everybody, and the application's own."""
+"""The page itself: safe, self-contained, accessible, and replaceable by the application."""
 
 from __future__ import annotations
 

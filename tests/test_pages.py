@@ -1,4 +1,4 @@
-"""What a person or a script is answered when a callback ends."""
+"""What a person or a script gets when a callback ends."""
 
 from __future__ import annotations
 

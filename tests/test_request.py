@@ -1,4 +1,4 @@
-"""The callback request as every framework hands it over, read before and after us."""
+"""The callback request of every framework, read before and after us."""
 
 from __future__ import annotations
 

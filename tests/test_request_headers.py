@@ -1,4 +1,4 @@
-"""What the headers of a callback request say: who asks, from where, with which cookies."""
+"""What the headers of a callback request mean: the sender, its origin, its cookies."""
 
 from __future__ import annotations
 

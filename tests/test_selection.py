@@ -1,4 +1,4 @@
-"""The lists of files that no program would miss: each name on them is a file that exists."""
+"""Lists of files that would go stale unnoticed: each name on them exists."""
 
 from __future__ import annotations
 

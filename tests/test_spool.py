@@ -1,4 +1,4 @@
-"""How an entry gets onto the disk, and when it may not."""
+"""How an entry is written to the disk, and when that is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How what waits in the spool comes home, and what must not stop it."""
+"""How spooled entries reach the storage, and what must not stop that."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The words: plain, complete, and replaceable one by one."""
+"""The texts of the pages: plain, complete, and replaceable one by one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One try of a request: whether it had begun, and what of a response is read."""
+"""One try of a request: whether it began, and what of a response is read."""
 
 from __future__ import annotations
 

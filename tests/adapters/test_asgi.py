@@ -1,4 +1,4 @@
-"""The ASGI middleware: its own paths, everything else unchanged, and what WSGI would read."""
+"""The ASGI middleware: its own paths, every other scope unchanged, and its WSGI environ."""
 
 from __future__ import annotations
 

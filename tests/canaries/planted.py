@@ -1,4 +1,4 @@
-"""A secret that only one of the ways to look would show, for each way: the positive control."""
+"""For each way to look, a secret that this way alone shows: the control of the search."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""More than fifty ways in which a flow may go, each on a watched scene."""
+"""More than seventy courses of a flow, each on a watched scene."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""T17: six secrets, fourteen spellings, more than seventy scenarios, and nowhere a trace."""
+"""T17: six secrets, fourteen spellings, more than seventy scenarios, and no trace anywhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The documents, and what stands between their fences."""
+"""The documents, and the code between their fences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The manual: it builds, its tables say what the code does, its larger examples work."""
+"""The manual builds, its tables match the code, and its larger examples work."""
 
 from __future__ import annotations
 

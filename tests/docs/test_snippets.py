@@ -1,4 +1,4 @@
-"""Every snippet of the documents is run as it stands, against the fake Finch."""
+"""Every snippet of the documents runs unchanged against the fake Finch."""
 
 from __future__ import annotations
 

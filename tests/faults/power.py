@@ -1,4 +1,4 @@
-"""What a disk holds when the power goes: of each file, what it was when it was last synced."""
+"""What a disk holds after a power loss: each file as it was at its last sync."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real servers, in real trouble for the length of a block."""
+"""Real servers with a fault for the length of a block."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Another run every time, and the same one again where somebody names its seed."""
+"""A new random seed in every run; FINCH_SEED repeats one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""T21: a hundred thousand answers of a token endpoint that is broken, or somebody else's."""
+"""T21: a hundred thousand responses of a token endpoint that is broken or hostile."""
 
 from __future__ import annotations
 

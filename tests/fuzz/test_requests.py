@@ -1,4 +1,4 @@
-"""Hostile callback requests by the thousand: nothing raised, nothing reflected, nobody called."""
+"""Hostile callback requests by the thousand: no error, no reflection, no call to Finch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The application below a prefix, by the lines of the manual as they stand there."""
+"""The application below a prefix, by the unchanged lines of the manual."""
 
 from __future__ import annotations
 

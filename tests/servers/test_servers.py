@@ -1,4 +1,4 @@
-"""The same flows under every server: what differs between them is not ours to trip over."""
+"""The same flows under every server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An application's engine that tells every statement with its parameters: none is a secret."""
+"""An application's engine that logs every statement with its parameters: none is a secret."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows that a later version wrote, or somebody altered: the others are found all the same."""
+"""Rows that a later version wrote, or that were altered: the others are still found."""
 
 from __future__ import annotations
 

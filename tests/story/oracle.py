@@ -1,4 +1,4 @@
-"""What really happened: by Finch's own ledger, and by the rows that stand in the storage."""
+"""What really happened, by Finch's own ledger and by the rows in the storage."""
 
 from __future__ import annotations
 

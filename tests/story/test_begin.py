@@ -1,4 +1,4 @@
-"""Beginning: what reaches Finch, what the browser gets, and when nobody is sent anywhere."""
+"""Beginning: what reaches Finch, what the browser gets, and when no person is sent to Finch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose return it is: another browser, another flow, another customer, another client."""
+"""A callback of another browser, flow, customer or client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The employer says no, or nothing: the person goes on, and nothing is spent."""
+"""The employer declines or leaves: the person returns to the application, and no code is spent."""
 
 from __future__ import annotations
 

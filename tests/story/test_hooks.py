@@ -1,4 +1,4 @@
-"""The application's own code in the story: its render, its on_connected, its on_event."""
+"""The application's own functions: render, on_connected, on_event."""
 
 from __future__ import annotations
 

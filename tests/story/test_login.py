@@ -1,4 +1,4 @@
-"""Whose return it is by the signed-in customer, with a ticket or, where configured, without."""
+"""The signed-in customer decides about a callback, with a ticket or, by option, without."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the callback is, and that everything else is the application's."""
+"""Where the callback is; every other path is the application's."""
 
 from __future__ import annotations
 

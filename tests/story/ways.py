@@ -1,4 +1,4 @@
-"""The ways in which a code comes back, so that one story can be told of each."""
+"""The ways in which a code comes back, for stories that run with each of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The threats T1 to T41: who does what, and what then happens. The tests carry the numbers."""
+"""The threats T1 to T41: who does what, and what then happens. The tests have the numbers."""
 
 from __future__ import annotations
 

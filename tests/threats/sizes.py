@@ -1,4 +1,4 @@
-"""How much each campaign does: little by default, all of it with ``FINCH_FULL=1``."""
+"""The size of each campaign: small by default, full with ``FINCH_FULL=1``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""T14 to T16: forged hosts, look-alike paths, and what an address or a page gives away."""
+"""T14 to T16: forged hosts, look-alike paths, and what an address or a page reveals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""T5 to T8: the same return twice, by people, tabs and bots."""
+"""T5 to T8: the same callback twice, by people, tabs and bots."""
 
 from __future__ import annotations
 

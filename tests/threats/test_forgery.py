@@ -1,4 +1,4 @@
-"""T1 to T4: returns that somebody else made."""
+"""T1 to T4: callbacks that another person made."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""T26, T31: codes that a page's script hands over, and flags that would bend a flow."""
+"""T26, T31: codes that a page's script hands over, and parameters that would change a flow."""
 
 from __future__ import annotations
 

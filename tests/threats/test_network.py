@@ -1,4 +1,4 @@
-"""T18 to T20: a token endpoint, a network or an environment that works against us."""
+"""T18 to T20: a hostile token endpoint, network or environment."""
 
 from __future__ import annotations
 

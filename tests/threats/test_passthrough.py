@@ -1,4 +1,4 @@
-"""T28: what is not ours reaches the application as if we were not there."""
+"""T28: every other request reaches the application unchanged."""
 
 from __future__ import annotations
 

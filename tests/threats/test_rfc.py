@@ -1,4 +1,4 @@
-"""What RFC 6749 and RFC 9700 want of a client, where no threat's test shows it already."""
+"""What RFC 6749 and RFC 9700 require of a client, where no threat's test shows it."""
 
 from __future__ import annotations
 

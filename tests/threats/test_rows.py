@@ -1,4 +1,4 @@
-"""Every threat and every requirement has its test, and the document says so."""
+"""Every threat and every requirement has its test, and the document lists them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A WSGI server's part, played in this process: fast enough for a million requests."""
+"""A WSGI server in this process, fast enough for a million requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the storage in Redis does when its server is away, full, or set up badly."""
+"""The storage in Redis while its server is unavailable, full, or set up badly."""
 
 from __future__ import annotations
 

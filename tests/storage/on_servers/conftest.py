@@ -1,4 +1,4 @@
-"""PostgreSQL and MariaDB in turn, and somebody else in the same database."""
+"""PostgreSQL and MariaDB in turn, and another client of the same database."""
 
 from __future__ import annotations
 

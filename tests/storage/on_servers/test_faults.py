@@ -1,4 +1,4 @@
-"""What the SQL storage does when a database server is away, slow or read-only."""
+"""The SQL storage while a database server is unavailable, slow or read-only."""
 
 from __future__ import annotations
 

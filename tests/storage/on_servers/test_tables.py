@@ -1,4 +1,4 @@
-"""Tables on a server: made by a command, judged by what they hold."""
+"""Tables on a server: a command creates them, and the check reads their columns and indexes."""
 
 from __future__ import annotations
 
