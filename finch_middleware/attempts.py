@@ -14,7 +14,7 @@ from typing import Any
 
 from finch_middleware.errors import StorageUnavailable
 from finch_middleware.outcomes import Connected, Failed, Finishing, Invalid
-from finch_middleware.records import UNREADABLE, Row, SealedToken, require_texts
+from finch_middleware.records import UNREADABLE, Row, SealedToken
 
 #: How long a claim's owner may take; longer than any server lets a request run.
 LEASE = timedelta(seconds=60)
@@ -24,6 +24,7 @@ LEASE = timedelta(seconds=60)
 CODES_PER_FLOW = 5
 
 _HASH_BYTES = 32
+_TEXTS = ("attempt_id", "client_id", "reference")
 _INSTANTS = ("claimed_at", "leased_until", "settled_at")
 
 
@@ -154,7 +155,8 @@ class Attempt:
     @classmethod
     def _from_row(cls, row: Mapping[str, Any]) -> Attempt:
         values = {f.name: row[f.name] for f in dataclasses.fields(cls)}
-        require_texts(values, "attempt_id", "client_id", "reference")
+        # Raises unless each is a text that can be encoded.
+        "".join(values[name] for name in _TEXTS).encode()
         bound_to = bytes(row["bound_to"])
         values["code_hash"] = bytes(row["code_hash"])
         values["flow_hash"] = None if row["flow_hash"] is None else bytes(row["flow_hash"])

@@ -218,7 +218,8 @@ class StoredConnection:
     @classmethod
     def _from_row(cls, row: Mapping[str, Any]) -> StoredConnection:
         values = {f.name: row[f.name] for f in dataclasses.fields(cls)}
-        require_texts(values, *_TEXTS)
+        # Raises unless each is a text that can be encoded.
+        "".join(values[name] for name in _TEXTS).encode()
         values["products"] = tuple(json.loads(row["products"]))
         values["sealed"] = SealedToken(text=row["sealed"])
         values["entities"] = tuple(
@@ -338,11 +339,6 @@ _TEXTS = (
     *("connection_id", "customer_id", "client_id", "provider_id", "client_type"),
     *("connection_type", "sealed", "attempt_id"),
 )
-
-
-def require_texts(values: Mapping[str, Any], *names: str) -> None:
-    """Raise TypeError or ValueError unless each of these is a text that can be encoded."""
-    "".join(values[name] for name in names).encode()
 
 
 def row_to_json(row: Row) -> str:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, Executable, MetaData
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import IntegrityError
 
 from finch_middleware.attempts import Attempt
 from finch_middleware.errors import SchemaMismatch, StorageUnavailable
@@ -168,8 +169,12 @@ class SQLAlchemyStorage(Storage):
 
     def _claim(self, db: Connection, attempt: Attempt) -> tuple[bool, Attempt | None]:
         """Whether the claim was inserted, or else the attempt that prevents it."""
-        if self._database.dialect.insert_once(db, self._sql.claim, row=attempt.as_row()):
-            return True, None
+        try:
+            if db.execute(self._sql.claim, attempt.as_row()).rowcount == 1:
+                return True, None
+        except IntegrityError as error:
+            if not self._database.dialect.is_taken(error):
+                raise
         current = self._current(db, self._sql.attempt, of_code=attempt.code_hash)
         if current is None and attempt.flow_hash is not None:
             current = self._current(db, self._sql.attempt_of_flow, of_flow=attempt.flow_hash)

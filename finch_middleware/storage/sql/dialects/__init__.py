@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from sqlalchemy import Connection, Engine, Table, event, or_
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import DataError, DBAPIError, StatementError, TimeoutError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError, TimeoutError
 from sqlalchemy.sql.dml import Insert
 
 from finch_middleware.errors import ConfigurationError
-from finch_middleware.records import Row
 
 #: How long a claim may wait for a lock, a free connection or a statement's end.
 PATIENCE_SECONDS = 3
@@ -102,9 +101,8 @@ class Dialect(ABC):
     def begin(self, connection: Connection) -> None:
         """Begin a transaction that will write."""
 
-    def reading(self, connection: Connection) -> AbstractContextManager[None]:
-        """The transaction around a read, on a connection in autocommit."""
-        return nullcontext()
+    #: The transaction around a read, on a connection in autocommit.
+    reading: Callable[[Connection], AbstractContextManager[Any]] = nullcontext
 
     @abstractmethod
     def alone(self, connection: Connection) -> AbstractContextManager[None]:
@@ -124,11 +122,15 @@ class Dialect(ABC):
 
     @abstractmethod
     def insertion(self, table: Table) -> Insert:
-        """The statement that `insert_once` runs."""
+        """
+        The statement that inserts a row unless one of its unique keys is taken.
 
-    def insert_once(self, connection: Connection, insertion: Insert, *, row: Row) -> bool:
-        """Insert the row unless one of its unique keys is taken. Whether it was inserted."""
-        return connection.execute(insertion, row).rowcount == 1
+        Where it raises an error instead, `is_taken` recognises that.
+        """
+
+    def is_taken(self, error: IntegrityError) -> bool:
+        """Whether the insertion failed because one of the row's unique keys is taken."""
+        return False
 
     @abstractmethod
     def newest(self, table: Table) -> Insert:

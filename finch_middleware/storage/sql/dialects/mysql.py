@@ -13,7 +13,6 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql.dml import Insert
 
 from finch_middleware.errors import StorageUnavailable
-from finch_middleware.records import Row
 from finch_middleware.storage.sql import dialects
 from finch_middleware.storage.sql.dialects import Dialect, Fault
 
@@ -108,17 +107,11 @@ class MySQL(Dialect):
         return None
 
     def insertion(self, table: Table) -> Insert:
+        # INSERT IGNORE would also ignore what is wrong with the row.
         return insert(table)
 
-    def insert_once(self, connection: Connection, insertion: Insert, *, row: Row) -> bool:
-        # INSERT IGNORE would also ignore what is wrong with the row.
-        try:
-            connection.execute(insertion, row)
-        except IntegrityError as error:
-            if _number(error.orig) != self._DUPLICATE:
-                raise
-            return False
-        return True
+    def is_taken(self, error: IntegrityError) -> bool:
+        return _number(error.orig) == self._DUPLICATE
 
     def newest(self, table: Table) -> Insert:
         """The upsert of `StoredConnection.replaces`; what it compares is assigned last."""
