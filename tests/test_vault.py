@@ -18,9 +18,9 @@ from finch_middleware.crypto import vault as vault_module
 from finch_middleware.crypto.keys import Key
 from finch_middleware.crypto.vault import KeyedHash, Vault, pack
 from finch_middleware.errors import CannotOpen, KeyUnavailable
-from finch_middleware.records import SealedToken
+from finch_middleware.records import SealedToken, StoredConnection
 from finch_middleware.secret import Secret
-from finch_middleware.testing.sample_records import NOON, a_connection, an_attempt
+from finch_middleware.testing.sample_records import NOON, an_attempt
 from tests.exchanging import a_grant
 from tests.keys import a_key
 
@@ -235,10 +235,21 @@ def test_a_grant_is_sealed_into_the_row_of_its_attempt() -> None:
 
     row = VAULT.seal_connection(a_grant(), attempt=attempt, at=NOON)
 
-    expected = {"client_type": "sandbox", "connection_type": "provider", "provider_id": "gusto"}
-    assert row == a_connection(
-        "c", sealed=row.sealed, attempt_id=attempt.attempt_id, obtained_at=NOON, **expected
+    expected = StoredConnection(
+        connection_id="c",
+        customer_id="acme",
+        client_id=attempt.client_id,
+        provider_id="gusto",
+        products=("company", "directory"),
+        client_type="sandbox",
+        connection_type="provider",
+        entities=row.entities,
+        sealed=row.sealed,
+        obtained_at=NOON,
+        attempt_id=attempt.attempt_id,
     )
+    assert row == expected
+    assert tuple(each.id for each in row.entities) == tuple(a_grant().entity_ids)
     assert VAULT.open_grant(row) == a_grant().document
 
 
