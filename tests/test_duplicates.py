@@ -224,7 +224,7 @@ def test_in_a_forked_child_every_place_is_free(monkeypatch: pytest.MonkeyPatch) 
         (threading.main_thread().name, 0, 0),
     ],
 )
-def test_by_default_a_quarter_of_a_known_pool_may_wait(
+def test_t43_by_default_a_quarter_of_a_known_pool_may_wait(
     pool: str, threads: int, may_wait: int
 ) -> None:
     ended = threading.Event()

@@ -144,7 +144,7 @@ def test_a_page_that_drips_its_body_is_answered_before_it_ends(
     ],
     ids=["no ticket", "cross-site", "foreign origin"],
 )
-def test_a_strangers_post_is_refused_before_a_byte_of_its_body_is_read(
+def test_t42_a_strangers_post_is_refused_before_a_byte_of_its_body_is_read(
     site: Site, browser: Browser, reason: str, changes: dict[str, str | None]
 ) -> None:
     browser.location()

@@ -53,7 +53,7 @@ def half_bodies(reached: Reached, *headers: str, count: int) -> Iterator[list[so
 
 # Cheroot itself waits ten seconds for the rest of a body that an application left unread.
 @pytest.mark.parametrize("name", [name for name in SERVERS if name != "cheroot"])
-def test_half_bodies_without_a_ticket_keep_no_page_waiting(reached: Reached) -> None:
+def test_t42_half_bodies_without_a_ticket_keep_no_page_waiting(reached: Reached) -> None:
     visitor(reached).get(CALLBACK)  # The first one loads modules.
 
     with half_bodies(reached, _OWN_PAGE, "Content-Length: 400", count=_CONNECTIONS):
@@ -66,7 +66,7 @@ def test_half_bodies_without_a_ticket_keep_no_page_waiting(reached: Reached) -> 
     ("declared", "status", "seconds"), [("400", 400, 5), ("99999999999999999999", 413, 2)]
 )
 @pytest.mark.parametrize("name", ["gunicorn-sync", "gunicorn-gthread", "uvicorn"])
-def test_half_a_body_with_a_ticket_is_given_up(
+def test_t42_half_a_body_with_a_ticket_is_given_up(
     reached: Reached, declared: str, status: int, seconds: int
 ) -> None:
     browser = visitor(reached)
@@ -84,7 +84,7 @@ def test_half_a_body_with_a_ticket_is_given_up(
 
 # Gunicorn's sync worker has one thread, which asks Finch.
 @pytest.mark.parametrize("name", [name for name in SERVERS if name != "gunicorn-sync"])
-def test_five_loads_of_one_return_leave_threads_for_the_other_pages(reached: Reached) -> None:
+def test_t43_five_loads_of_one_return_leave_threads_for_the_other_pages(reached: Reached) -> None:
     browser = visitor(reached)
     pressed = {**NAVIGATION, "Sec-Fetch-Site": "same-origin"}
     callback = reached.fake.allow(

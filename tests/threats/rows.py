@@ -1,4 +1,4 @@
-"""The threats T1 to T41: who does what, and what then happens. The tests have the numbers."""
+"""The threats T1 to T43: who does what, and what then happens. The tests have the numbers."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ ROWS = tuple(
             (
                 "Processes share sockets, locks or random state after a fork.",
                 "Connections, pools and TLS contexts belong to one process id and are made "
-                "anew after a fork.",
+                "anew after a fork, also where the server runs none of Python's hooks (uWSGI).",
             ),
             (
                 "A worker is killed during a callback.",
@@ -248,6 +248,16 @@ ROWS = tuple(
                 "A worker is killed before it has named the file of a spooled token.",
                 "The file is drained like the others. Of many processes that drain, one reports "
                 "the token.",
+            ),
+            (
+                "Clients hold back half of a body, so that the threads of the server wait for it.",
+                "A POST without a ticket, or of a foreign page, is refused before its body is "
+                "read. Any other body has three seconds, and its declared length is judged first.",
+            ),
+            (
+                "One person's reloads of a return take every thread while Finch is slow.",
+                "By default at most a quarter of the server's threads wait for another request. "
+                "All others get the page that reloads itself at once.",
             ),
         ),
         start=1,

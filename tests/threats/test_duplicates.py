@@ -57,8 +57,9 @@ def test_t05_sixty_four_identical_requests_to_four_processes_make_one_call(
     callback = fake.allow(browser.location())
     fake.script("token", Behaviour.delay(0.2))
     log = tmp_path / "workers.log"
+    patient = {"waiting_duplicates": 8}  # each process has a thread for every request
 
-    with workers_of(fake, site, storage_options, *[{}] * 4, log=log) as places:
+    with workers_of(fake, site, storage_options, *[patient] * 4, log=log) as places:
         visits = [
             partial(Browser(places[number % 4], dict(browser.cookies)).get, callback)
             for number in range(_DUPLICATES)
