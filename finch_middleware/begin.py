@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from finch_middleware.config.customers import (
     Customer,
@@ -23,7 +23,6 @@ from finch_middleware.config.customers import (
 from finch_middleware.config.readers import fault_of_products
 from finch_middleware.config.settings import FlowKind, Settings
 from finch_middleware.config.urls import check_return_to, parts_at
-from finch_middleware.connections import Connections
 from finch_middleware.errors import (
     AlreadyConnected,
     FinchError,
@@ -35,16 +34,19 @@ from finch_middleware.errors import (
     UnknownConnection,
     UsageError,
 )
-from finch_middleware.finch.client import FinchClient
 from finch_middleware.finch.responses import ConnectSession
 from finch_middleware.hooks import Events
-from finch_middleware.operations.recovery import Recovery
 from finch_middleware.outcomes import Response, SetCookie, Visit
-from finch_middleware.records import Connection
 from finch_middleware.secret import Secret
 from finch_middleware.tickets import Tickets
 from finch_middleware.web.pages import Pages
 from finch_middleware.web.request import CallbackRequest
+
+if TYPE_CHECKING:
+    from finch_middleware.connections import Connections
+    from finch_middleware.finch.client import FinchClient
+    from finch_middleware.operations.recovery import Recovery
+    from finch_middleware.records import Connection
 
 SESSION_DEADLINE = timedelta(seconds=10)
 NAME_LIMIT = 255

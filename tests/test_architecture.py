@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,26 +21,21 @@ ROOT = PACKAGE.parent
 LAYERS = """
     __main__
     cli
-    testing
-    __init__
+    testing | __init__
     adapters
     middleware
     connect
     assembly
-    callback | begin
-    duplicates
-    exchange | operations
-    binding | connections
-    tickets | hooks
-    web
-    finch | storage
-    config | forks
-    crypto
+    callback
+    begin | duplicates | binding
+    connections | exchange | operations | web
+    finch | tickets
+    config | hooks
+    crypto | storage
     attempts
-    outcomes
     records
-    errors
-    secret
+    errors | outcomes
+    secret | forks
 """
 LEVEL = {
     name.strip(): depth
@@ -151,6 +147,34 @@ def test_imports_lead_downward_only() -> None:
 
     assert len(OURS) > 100
     assert upward == []
+
+
+@functools.cache
+def loaded_by(module: str) -> set[str]:
+    """Our modules that the module loads when it is imported."""
+    statements = [n for n in TREES[module].body if isinstance(n, (ast.Import, ast.ImportFrom))]
+    names = {name for name, _ in imports_of(ast.Module(statements, []))}
+    ours = {n.removeprefix(PACKAGE.name).lstrip(".") for n in names if within(n, PACKAGE.name)}
+    return ours & set(FILES) - {module}
+
+
+@functools.cache
+def chain_from(module: str) -> list[str]:
+    """The longest chain of imports that begins with the module."""
+    chains = [chain_from(name) for name in loaded_by(module)]
+    return [module, *max(chains, key=len, default=[])]
+
+
+def test_no_chain_of_imports_has_more_than_ten_files() -> None:
+    chains = [chain for module in FILES if len(chain := chain_from(module)) > 10]
+
+    assert chains == []
+
+
+def test_no_file_loads_more_than_fourteen_of_ours() -> None:
+    many = {module: n for module in FILES if (n := len(loaded_by(module))) > 14}
+
+    assert many == {}
 
 
 @pytest.mark.parametrize("folder", FAMILIES)

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from werkzeug.wrappers import Request
 
 from finch_middleware.testing.fake_finch.fields import Field, check
-from finch_middleware.testing.fake_finch.ledger import Ledger
-from finch_middleware.testing.fake_finch.records import IssuedCode
 from finch_middleware.testing.fake_finch.responses import (
     Refused,
     error_response,
     json_object,
     malformed,
 )
-from finch_middleware.testing.fake_finch.rules import Rules
+
+if TYPE_CHECKING:
+    from finch_middleware.testing.fake_finch.ledger import Ledger
+    from finch_middleware.testing.fake_finch.records import IssuedCode
+    from finch_middleware.testing.fake_finch.rules import Rules
 
 
 class Access:

@@ -5,21 +5,23 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 
 from werkzeug.wrappers import Request, Response
 
-from finch_middleware.testing.fake_finch.access import Access
 from finch_middleware.testing.fake_finch.fields import (
     PRODUCTS,
     SANDBOX_ACCOUNT_FIELDS,
     SANDBOX_CONNECTION_FIELDS,
     SANDBOX_STATUS_FIELDS,
 )
-from finch_middleware.testing.fake_finch.ledger import Ledger
 from finch_middleware.testing.fake_finch.records import IssuedCode
 from finch_middleware.testing.fake_finch.responses import json_object, json_response, malformed
+
+if TYPE_CHECKING:
+    from finch_middleware.testing.fake_finch.access import Access
+    from finch_middleware.testing.fake_finch.ledger import Ledger
 
 
 class Sandbox:
