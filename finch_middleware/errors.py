@@ -28,7 +28,7 @@ No message contains a secret::
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, ClassVar, NoReturn
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from werkzeug.wrappers import Response
@@ -353,19 +353,6 @@ class CannotOpen(FinchError):
     def __init__(self, *, key_id: str | None) -> None:
         self.key_id = key_id
         super().__init__("a sealed value does not open with the available keys")
-
-
-def raise_without_context(error: FinchError) -> NoReturn:
-    """
-    Raise *error* from an except block, without the exception that is being handled.
-
-    That exception, its text and the locals of its frames may hold a secret; ``from None`` only
-    hides it.
-    """
-    try:
-        raise error
-    finally:
-        error.__context__ = None
 
 
 def _restore(kind: type[FinchError], args: tuple[object, ...]) -> FinchError:

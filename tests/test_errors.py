@@ -26,7 +26,6 @@ from finch_middleware.errors import (
     SpoolUnavailable,
     StorageUnavailable,
     UsageError,
-    raise_without_context,
 )
 from finch_middleware.outcomes import FAILED_REASONS, INVALID_REASONS, Response
 
@@ -171,16 +170,3 @@ PAGES = {
 def test_an_error_names_the_page_that_it_leads_to(error: FinchError, reason: str) -> None:
     assert error.page_reason == reason
     assert reason in {**INVALID_REASONS, **FAILED_REASONS}
-
-
-def test_an_error_raised_without_context_holds_nothing_of_the_one_being_handled() -> None:
-    def fail() -> None:
-        try:
-            int("a secret")
-        except ValueError:
-            raise_without_context(StorageUnavailable("unreadable"))
-
-    with pytest.raises(StorageUnavailable) as caught:
-        fail()
-
-    assert (caught.value.__cause__, caught.value.__context__) == (None, None)
