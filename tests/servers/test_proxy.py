@@ -7,7 +7,9 @@ import re
 import shutil
 import ssl
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing
 from http.client import HTTPSConnection
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from tests.processes import answers, end_with_parent, free_port
 from tests.required import absent
 from tests.servers.application import BEGIN, CALLBACK
 from tests.servers.running import PREFIX, Reached, running
+from tests.servers.test_slow_clients import QUICK_SECONDS
 from tests.site import NAVIGATION, SAME_ORIGIN_FETCH, Answer, Browser
 
 MANUAL = Path(__file__).parents[2] / "docs" / "deployment.md"
@@ -58,6 +61,13 @@ def manual(*, port: int, upstream: str, folder: Path) -> str:
     return lines
 
 
+def tls_line(host: str) -> HTTPSConnection:
+    """A connection to this machine that accepts any certificate."""
+    trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+    return HTTPSConnection(host.replace("localhost", "127.0.0.1"), context=trusting, timeout=60)
+
+
 class TlsBrowser(Browser):
     """A browser that comes over TLS, and trusts whom it finds."""
 
@@ -69,11 +79,9 @@ class TlsBrowser(Browser):
         headers: Mapping[str, str] | None = None,
         body: Any = None,
     ) -> Answer:
-        trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
         host, _, path = address.removeprefix("https://").partition("/")
         host = host if address.startswith("https://") else self.site.origin.split("//")[1]
-        line = HTTPSConnection(host.replace("localhost", "127.0.0.1"), context=trusting, timeout=60)
+        line = tls_line(host)
         sent = {"Cookie": "; ".join(f"{k}={v}" for k, v in self.cookies.items()), **(headers or {})}
         try:
             line.request(method, f"/{path}", body=body, headers=sent)
@@ -137,3 +145,25 @@ def test_both_flows_work_behind_the_manuals_proxy(folder_and_site: tuple[Path, R
     logged = (folder / "app.log").read_text()
     assert f'"GET {PREFIX}{CALLBACK}" 303' in logged
     assert not [issued for issued in site.fake.ledger.codes if issued.code in logged]
+
+
+def test_t42_half_bodies_with_a_ticket_wait_at_the_manuals_proxy(
+    folder_and_site: tuple[Path, Reached],
+) -> None:
+    _, site = folder_and_site
+    browser = TlsBrowser(site)  # type: ignore[arg-type]  # all that it needs of a site
+    browser.request("POST", PREFIX + BEGIN, headers=SAME_ORIGIN_FETCH, body=b"")
+    cookies = "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
+    head = {**SAME_ORIGIN_FETCH, "Cookie": cookies, "Content-Length": "400"}
+
+    with ExitStack() as stack:
+        # The server behind has four threads, and would give each of these three seconds.
+        for _ in range(12):
+            line = stack.enter_context(closing(tls_line(site.origin.split("//")[1])))
+            line.request("POST", PREFIX + CALLBACK, body=b'{"code": "', headers=head)
+        began = time.monotonic()
+        page = browser.get(f"{PREFIX}/")
+        took = time.monotonic() - began
+
+    assert page.status == 200
+    assert took < QUICK_SECONDS
