@@ -129,9 +129,9 @@ class Database:
                 raise
             except Exception as error:  # as in `read`
                 fault = self.dialect.fault(error)
-            if fault.reason == "read_only":
-                # Every session of the pool may be one with a primary that is none any more.
-                self.close()
+            if fault.passing and fault.reason == "read_only":
+                # Every idle session may be one with a former primary, the application's too.
+                self._engine.dispose()
         raise StorageUnavailable(fault.reason, fix=fault.fix)
 
     def close(self) -> None:

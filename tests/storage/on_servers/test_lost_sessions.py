@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import random
-import socket
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine, create_engine
-from sqlalchemy.engine import make_url
 
 from finch_middleware.errors import StorageUnavailable
 from finch_middleware.storage.sql.storage import SQLAlchemyStorage
@@ -19,6 +14,7 @@ from finch_middleware.testing.fake_finch import FakeFinch
 from finch_middleware.testing.sample_records import an_attempt, key_of
 from tests.fuzz.seeds import seeded
 from tests.site import Browser, Site
+from tests.storage.on_servers.relay import Relay
 
 
 @pytest.fixture
@@ -89,71 +85,15 @@ def test_session_that_ends_after_begin_is_not_tried_again(
     assert len(tries) == 1
 
 
-class Garbler:
-    """A line to a database server, whose responses are random once it is told so."""
-
-    def __init__(self, url: str, chance: random.Random) -> None:
-        query = make_url(url).query
-        self._path = query.get("unix_socket") or f"{query['host']}/.s.PGSQL.5432"
-        self._random = chance
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self.garbles = False
-        host, port = self._listening.getsockname()
-        given = make_url(url).difference_update_query(["unix_socket", "host"])
-        self.url = given.set(host=host, port=port)
-        self._threads: list[threading.Thread] = []
-        self._start(self._accept)
-
-    def close(self) -> None:
-        """End it, once the storage has closed its connections."""
-        self._listening.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads:
-            thread.join()
-        self._listening.close()
-
-    def _start(self, work: Callable[..., None], *given: Any) -> None:
-        self._threads.append(threading.Thread(target=work, args=given, daemon=True))
-        self._threads[-1].start()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = self._listening.accept()
-                server = socket.socket(socket.AF_UNIX)
-                server.connect(str(self._path))
-                self._start(self._forward, client, server, False)
-                self._start(self._forward, server, client, True)
-
-    def _forward(self, source: socket.socket, target: socket.socket, changes: bool) -> None:
-        with contextlib.suppress(OSError):
-            while sent := source.recv(65536):
-                target.sendall(self._garbled(sent) if changes and self.garbles else sent)
-        for line in (target, source):
-            with contextlib.suppress(OSError):
-                line.shutdown(socket.SHUT_RDWR)
-        # The other direction closes the other one.
-        source.close()
-
-    def _garbled(self, sent: bytes) -> bytes:
-        kind = self._random.randrange(3)
-        if kind == 0:
-            return self._random.randbytes(self._random.randrange(1, 200))
-        at = self._random.randrange(len(sent))
-        if kind == 1:
-            # One byte is another.
-            return sent[:at] + self._random.randbytes(1) + sent[at + 1 :]
-        return sent[:at] + self._random.randbytes(len(sent) - at)
-
-
 @pytest.mark.usefixtures("impatient")
 def test_nothing_but_our_own_error_leaves_a_storage_whose_server_sends_rubbish(url: str) -> None:
-    garbler = Garbler(url, seeded())
-    storage = SQLAlchemyStorage(garbler.url)
+    relay = Relay(url, chance=seeded())
+    storage = SQLAlchemyStorage(relay.url)
     storage.claim(an_attempt())
     other: list[BaseException] = []
 
     for i in range(15):
-        garbler.garbles = True
+        relay.garbles = True
         for call in (
             storage.check,
             lambda: storage.attempt(key_of("code")),
@@ -165,10 +105,10 @@ def test_nothing_but_our_own_error_leaves_a_storage_whose_server_sends_rubbish(u
                 other += [fault.__context__] if fault.__context__ else []
             except BaseException as error:
                 other.append(error)
-        garbler.garbles = False
+        relay.garbles = False
         # Nobody else reads what was left of a response.
         assert storage.attempt(key_of("code")) == an_attempt()
 
     assert other == []
     storage.close()
-    garbler.close()
+    relay.close()

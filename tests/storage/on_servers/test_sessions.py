@@ -19,7 +19,7 @@ from tests.storage.servers import Server
 _CUSTOMER = "Zoë 漢字 😀 \\'\""
 
 
-def _works(storage: SQLAlchemyStorage) -> None:
+def works(storage: SQLAlchemyStorage) -> None:
     """A callback finds what it has written."""
     storage.check()
     claimed = an_attempt(flow_hash=key_of("flow"), customer_ids=(_CUSTOMER,))
@@ -37,7 +37,7 @@ def _works(storage: SQLAlchemyStorage) -> None:
 
 
 @contextmanager
-def _set(operator: Engine, *, bad: str, good: str) -> Iterator[None]:
+def changed(operator: Engine, *, bad: str, good: str) -> Iterator[None]:
     with operator.connect() as connection:
         connection.execute(text(bad))
         try:
@@ -72,9 +72,11 @@ def test_setting_of_a_postgresql_role_changes_nothing(
     operator = create_engine(url, isolation_level="AUTOCOMMIT")
     operator.connect().close()
 
-    with _set(operator, bad=f"ALTER ROLE finch SET {setting}", good="ALTER ROLE finch RESET ALL"):
+    with changed(
+        operator, bad=f"ALTER ROLE finch SET {setting}", good="ALTER ROLE finch RESET ALL"
+    ):
         engine = create_engine(url, pool_size=1)
-        _works(SQLAlchemyStorage(engine if shared else url))
+        works(SQLAlchemyStorage(engine if shared else url))
 
         name = setting.split()[0]
         asked = engine if shared else operator
@@ -121,11 +123,11 @@ def test_setting_of_a_mysql_server_changes_nothing(
         before = connection.execute(text(f"SELECT @@global.{name}")).scalar_one()
     good = f"SET GLOBAL {name} = {before!r}"
 
-    with _set(operator, bad=f"SET GLOBAL {setting}", good=good):
+    with changed(operator, bad=f"SET GLOBAL {setting}", good=good):
         engine = create_engine(url, pool_size=1)
         with engine.connect() as connection:
             own = connection.execute(text(f"SELECT @@{name}")).scalar_one()
-        _works(SQLAlchemyStorage(engine if shared else url))
+        works(SQLAlchemyStorage(engine if shared else url))
 
         with engine.connect() as connection:
             assert connection.execute(text(f"SELECT @@{name}")).scalar_one() == own
@@ -140,7 +142,7 @@ def test_three_byte_characters_of_a_url_are_raised_to_four(
     url = f"{make_empty(mysql.url)}&charset=utf8"
     engine = create_engine(url)
 
-    _works(SQLAlchemyStorage(engine if shared else url))
+    works(SQLAlchemyStorage(engine if shared else url))
 
     engine.dispose()
 
@@ -165,7 +167,7 @@ def test_postgresql_database_of_another_encoding_is_refused(
     name = f"in_{encoding.lower()}"
     make = f"CREATE DATABASE {name} ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0"
 
-    with _set(operator, bad=make, good=f"DROP DATABASE {name} WITH (FORCE)"):
+    with changed(operator, bad=make, good=f"DROP DATABASE {name} WITH (FORCE)"):
         storage = SQLAlchemyStorage(make_url(postgresql.url).set(database=name))
         with pytest.raises(SchemaMismatch, match=f"encoding {encoding}.*ENCODING 'UTF8'"):
             getattr(storage, call)()
@@ -194,8 +196,8 @@ def test_user_who_lacks_a_right_is_refused(
     who = "guest" if operator.name == "postgresql" else "guest@localhost"
 
     with (
-        _set(operator, bad="CREATE DATABASE rights", good="DROP DATABASE rights"),
-        _set(operator, bad=make, good=drop),
+        changed(operator, bad="CREATE DATABASE rights", good="DROP DATABASE rights"),
+        changed(operator, bad=make, good=drop),
     ):
         maker = SQLAlchemyStorage(database)
         maker.create_tables()
