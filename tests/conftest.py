@@ -13,17 +13,10 @@ from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import FakeFinch
 from tests import selection
 from tests.internals import hasty, impatient, remembers_one, short_wait
-from tests.site import Browser, Site
+from tests.site import Browser, MakeSite, Site
 from tests.storages import server_of, storage_options
 
-__all__ = [
-    "hasty",
-    "impatient",
-    "remembers_one",
-    "server_of",
-    "short_wait",
-    "storage_options",
-]
+__all__ = ["hasty", "impatient", "remembers_one", "server_of", "short_wait", "storage_options"]
 
 # A busy machine takes longer for an example than Hypothesis allows by default.
 settings.register_profile("any machine", deadline=None)
@@ -85,7 +78,7 @@ def make_site(
 
 
 @pytest.fixture
-def site(make_site: Callable[..., Site]) -> Site:
+def site(make_site: MakeSite) -> Site:
     return make_site()
 
 

@@ -6,7 +6,7 @@ import http.client
 import json
 import logging
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Unpack
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -139,6 +139,9 @@ class Site:
             )
         except Unavailable as away:
             return away.response()
+
+
+MakeSite = Callable[..., Site]
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,12 @@ from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
 from finch_middleware.storage.memory import MemoryStorage
+from finch_middleware.storage.protocol import Storage
 from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 from tests.storage import servers
 
 ServerOf = Callable[[str], servers.Server]
+StorageOn = Callable[..., Storage]
 
 SERVERS = ["postgresql", "mysql", "redis"]
 #: For tests of what the storage decides; the others run on memory.

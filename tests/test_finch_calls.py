@@ -36,15 +36,7 @@ from tests.asking import (
     first,
     json_answer,
 )
-from tests.odd_server import (
-    Behaviour,
-    OddServer,
-    answering,
-    once,
-    parsed,
-    raw_answer,
-    stall,
-)
+from tests.odd_server import Behaviour, OddServer, answering, once, parsed, raw_answer, stall
 
 SESSION = {"session_id": "s-1", "connect_url": "https://connect.tryfinch.com/authorize?session=s-1"}
 FIELDS: dict[str, object] = {"customer_id": "acme", "products": ["company"]}
@@ -129,11 +121,7 @@ def make(call: str, api: FinchClient, *, within: timedelta = 5 * SECOND) -> obje
         (finch_error("500 Oops", "server_error"), FinchUnavailable, "server_error"),
         (raw_answer(b"", "Retry-After: 99", status="503 Busy"), FinchUnavailable, "throttled"),
         (raw_answer(b"", "Retry-After: soon", status="503 Busy"), FinchUnavailable, "server_error"),
-        (
-            raw_answer(b"", "Location: /x", status="302 Found"),
-            FinchUnavailable,
-            "bad_response",
-        ),
+        (raw_answer(b"", "Location: /x", status="302 Found"), FinchUnavailable, "bad_response"),
         (raw_answer(b"<html>", status="404 Lost"), FinchUnavailable, "bad_response"),
         (raw_answer(b"<html>"), FinchUnavailable, "bad_response"),
         (raw_answer(b"[]"), FinchUnavailable, "bad_response"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import FakeFinch
 from tests.faulty_storage import FaultyStorage
 from tests.left_behind import left_behind, quarantined, spooled, standing
-from tests.site import Browser, Site
+from tests.site import Browser, MakeSite, Site
 from tests.storages import options_of
 from tests.story.oracle import attempt_of, code_hash, code_of, tokens_of
 
@@ -64,7 +64,7 @@ def test_an_interrupted_attempt_is_reported_once_with_customer_time_and_referenc
 
 
 def test_of_two_sweeps_at_once_one_lists_the_attempt(
-    fake: FakeFinch, make_site: Callable[..., Site], faulty: FaultyStorage, clock: Clock
+    fake: FakeFinch, make_site: MakeSite, faulty: FaultyStorage, clock: Clock
 ) -> None:
     here, there = make_site(), make_site(clock=lambda: clock() + timedelta(seconds=1))
     left_behind(fake, here, faulty)
@@ -111,7 +111,7 @@ def test_a_sweep_stores_every_spooled_token(
 
 
 def test_another_client_of_the_same_spool_leaves_its_tokens(
-    fake: FakeFinch, site: Site, make_site: Callable[..., Site], faulty: FaultyStorage
+    fake: FakeFinch, site: Site, make_site: MakeSite, faulty: FaultyStorage
 ) -> None:
     spooled(fake, site, faulty, "acme")
     told: list[Connection] = []
@@ -137,7 +137,7 @@ def test_a_sweep_does_not_call_interrupted_what_waits_in_the_spool(
 
 
 def test_an_on_connected_that_a_crash_prevented_runs_in_the_sweep(
-    fake: FakeFinch, make_site: Callable[..., Site], clock: Clock
+    fake: FakeFinch, make_site: MakeSite, clock: Clock
 ) -> None:
     told: list[Connection] = []
     site = make_site(on_connected=told.append)
@@ -155,7 +155,7 @@ def test_an_on_connected_that_a_crash_prevented_runs_in_the_sweep(
 
 
 def test_a_pending_hook_ends_with_its_connection(
-    fake: FakeFinch, make_site: Callable[..., Site], clock: Clock
+    fake: FakeFinch, make_site: MakeSite, clock: Clock
 ) -> None:
     site = make_site(on_connected=lambda connection: 1 / 0)
     browser = Browser(site)
@@ -217,7 +217,7 @@ def test_attempts_are_forgotten_in_passing_a_batch_an_hour_until_none_is_left(
 
 
 def test_a_token_that_finch_confirms_is_completed_as_of_when_it_was_obtained(
-    fake: FakeFinch, make_site: Callable[..., Site], clock: Clock
+    fake: FakeFinch, make_site: MakeSite, clock: Clock
 ) -> None:
     told: list[Connection] = []
     site = make_site(on_connected=told.append)
@@ -268,7 +268,7 @@ def test_a_token_of_another_customer_is_never_completed(fake: FakeFinch, site: S
 
 
 def test_a_hook_stays_pending_when_a_process_without_it_completes(
-    fake: FakeFinch, make_site: Callable[..., Site], clock: Clock
+    fake: FakeFinch, make_site: MakeSite, clock: Clock
 ) -> None:
     told: list[Connection] = []
     application, operator = make_site(on_connected=told.append), make_site()
@@ -285,7 +285,7 @@ def test_a_hook_stays_pending_when_a_process_without_it_completes(
 
 
 def test_another_clients_attempts_are_left_to_it(
-    fake: FakeFinch, make_site: Callable[..., Site], faulty: FaultyStorage, clock: Clock
+    fake: FakeFinch, make_site: MakeSite, faulty: FaultyStorage, clock: Clock
 ) -> None:
     site = make_site()
     left_behind(fake, site, faulty)

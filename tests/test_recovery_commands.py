@@ -18,7 +18,7 @@ from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.faulty_storage import FaultyStorage
 from tests.left_behind import left_behind, quarantined, spooled, standing
-from tests.site import KEY, Site, environment_for
+from tests.site import KEY, MakeSite, Site, environment_for
 from tests.story.oracle import tokens_of
 
 NO_COMPONENT = "a text"
@@ -120,7 +120,7 @@ def test_recover_names_the_missing_key(
 
 def test_a_sweep_of_the_applications_own_component_calls_its_hook(
     fake: FakeFinch,
-    make_site: Callable[..., Site],
+    make_site: MakeSite,
     faulty: FaultyStorage,
     command_line: Callable[..., Result],
     monkeypatch: pytest.MonkeyPatch,

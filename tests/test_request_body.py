@@ -14,7 +14,7 @@ import pytest
 from finch_middleware.errors import ReturnFault
 from finch_middleware.web import request as request_module
 from finch_middleware.web.request import BODY_LIMIT_BYTES, CallbackRequest
-from tests.site import CALLBACK, Browser, Site
+from tests.site import CALLBACK, Browser, MakeSite, Site
 from tests.test_request import (
     FORM,
     JSON,
@@ -159,7 +159,7 @@ def test_t42_a_strangers_post_is_refused_before_a_byte_of_its_body_is_read(
 
 
 def test_the_body_is_read_for_a_login_that_opened_connect_without_a_ticket(
-    make_site: Callable[..., Site],
+    make_site: MakeSite,
 ) -> None:
     site = make_site(opened_by="application", customer_of=lambda request: "acme")
     environ = form(HTTP_SEC_FETCH_SITE="same-origin")

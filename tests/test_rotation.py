@@ -6,7 +6,6 @@ import dataclasses
 import json
 import threading
 import tracemalloc
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ from finch_middleware.testing.fake_finch import FakeFinch
 from finch_middleware.testing.rows import add_connection
 from finch_middleware.testing.sample_records import NOON, a_connection, an_attempt
 from tests.faulty_storage import FaultyStorage
-from tests.site import CALLBACK, Browser, Site
+from tests.site import CALLBACK, Browser, MakeSite
 from tests.storages import SERVERS, options_of
 from tests.worker_processes import workers_of
 
@@ -245,10 +244,7 @@ def _peak(rows: int) -> int:
     before = connect(MemoryStorage(), key=OLD).vault
     after = connect(MemoryStorage(), key=NEW, accepted_keys=(OLD,)).vault
     rotation = Rotation(
-        client_id="client",
-        vault=after,
-        storage=Endless(before, rows=rows),
-        spool=Spool(None),
+        client_id="client", vault=after, storage=Endless(before, rows=rows), spool=Spool(None)
     )
     tracemalloc.start()
     for rotated in rotation.run():
@@ -271,7 +267,7 @@ SECOND_DEPLOY = ({"key": OLD, "accepted_keys": [NEW]}, {"key": NEW, "accepted_ke
 @pytest.mark.parametrize("deploy", [FIRST_DEPLOY, SECOND_DEPLOY], ids=["first", "second"])
 def test_workers_of_both_settings_finish_what_the_other_began(
     fake: FakeFinch,
-    make_site: Callable[..., Site],
+    make_site: MakeSite,
     storage_options: dict[str, Any],
     tmp_path: Path,
     deploy: tuple[dict[str, Any], ...],

@@ -12,13 +12,7 @@ import pytest
 
 from finch_middleware.finch import transport
 from finch_middleware.finch.transport import FinchResponse, Transport
-from tests.asking import (
-    SECOND,
-    StillClock,
-    answered,
-    ask,
-    trusting,
-)
+from tests.asking import SECOND, StillClock, answered, ask, trusting
 from tests.odd_server import Line, OddServer, answering, authority, once, raw_answer
 
 SCHEMES = pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])

@@ -16,14 +16,7 @@ from finch_middleware.finch import transport
 from finch_middleware.finch.client import FinchClient
 from finch_middleware.finch.transport import Transport
 from finch_middleware.secret import Secret
-from tests.asking import (
-    DISTRUSTED,
-    SECOND,
-    UNREACHABLE,
-    answered,
-    ask,
-    trusting,
-)
+from tests.asking import DISTRUSTED, SECOND, UNREACHABLE, answered, ask, trusting
 from tests.odd_server import OddServer, answering, authority, connect_proxy, raw_answer
 from tests.test_finch_secrets import shown_by
 

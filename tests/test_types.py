@@ -10,10 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-CHECKERS = {
-    "mypy": ["mypy", "--strict"],
-    "pyright": ["pyright", "--pythonpath", sys.executable],
-}
+CHECKERS = {"mypy": ["mypy", "--strict"], "pyright": ["pyright", "--pythonpath", sys.executable]}
 
 
 @pytest.mark.full

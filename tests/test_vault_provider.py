@@ -38,10 +38,7 @@ def test_a_provider_unwraps_each_key_once_when_it_is_first_needed() -> None:
     before = Vault(client_id="client", key=K0).seal(PLAIN, purpose="ticket")
     provider = Reversing()
     vault = Vault(
-        client_id="client",
-        key=wrapped(K1),
-        accepted_keys=[wrapped(K0)],
-        key_provider=provider,
+        client_id="client", key=wrapped(K1), accepted_keys=[wrapped(K0)], key_provider=provider
     )
     asked = [provider.asked]
 

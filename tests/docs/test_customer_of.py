@@ -124,11 +124,7 @@ def wsgi() -> Names:
         start_response("200 OK", [])
         return []
 
-    return {
-        "app": app,
-        "COOKIE_KEY": b"for tests",
-        "SignedSessions": SignedSessions,
-    }
+    return {"app": app, "COOKIE_KEY": b"for tests", "SignedSessions": SignedSessions}
 
 
 def starlette() -> Names:
@@ -166,11 +162,7 @@ def names(request: pytest.FixtureRequest, options: Names) -> Names:
     module, site = SITES[request.param]
     pytest.importorskip(module)
     names = site()
-    names |= {
-        "FinchConnect": FinchConnect,
-        "FinchMiddleware": FinchMiddleware,
-        "options": options,
-    }
+    names |= {"FinchConnect": FinchConnect, "FinchMiddleware": FinchMiddleware, "options": options}
     recipe, *more = recipes(f"## {request.param}")
     wiring = [each.text for each in snippets(PAGE.split("\n## ")[0], "python")]
     for code in [recipe, *wiring, *(each for each in more if "application" in each)]:

@@ -250,8 +250,7 @@ def test_the_session_cookie_is_hidden_from_scripts_and_other_sites(example: Runn
 
 
 @pytest.mark.parametrize(
-    ("status", "words"),
-    [("reauth", "has to be connected again"), ("disconnected", "disconnected")],
+    ("status", "words"), [("reauth", "has to be connected again"), ("disconnected", "disconnected")]
 )
 def test_a_status_that_needs_attention_is_shown(example: Running, status: str, words: str) -> None:
     at_finch(example, ACME).press("Allow")

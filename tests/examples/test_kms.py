@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -19,7 +19,7 @@ from werkzeug.wrappers import Request, Response
 from finch_middleware.crypto.keys import wrapped_key
 from finch_middleware.testing.fake_finch import FakeFinch
 from tests.examples.running import EXAMPLES
-from tests.site import CALLBACK, Browser, Site
+from tests.site import CALLBACK, Browser, MakeSite, Site
 
 TOKEN = "the-token-of-the-key-service"
 NONCE = b"\x00" * 12
@@ -90,7 +90,7 @@ def wrapped(provider: Any) -> str:
 
 
 @pytest.fixture
-def site(make_site: Callable[..., Site], provider: Any, wrapped: str, service: KeyService) -> Site:
+def site(make_site: MakeSite, provider: Any, wrapped: str, service: KeyService) -> Site:
     """A site whose key is wrapped; making it has asked the service nothing."""
     service.asked.clear()
     site = make_site(key=wrapped, key_provider=provider)
@@ -113,7 +113,7 @@ def test_an_employer_is_connected_and_the_key_is_asked_for_once(
 @pytest.mark.parametrize("trouble", ["unavailable", "short"])
 def test_a_code_stays_unspent_until_the_key_is_unwrapped(
     fake: FakeFinch,
-    make_site: Callable[..., Site],
+    make_site: MakeSite,
     site: Site,
     browser: Browser,
     provider: Any,
@@ -138,7 +138,7 @@ def test_a_code_stays_unspent_until_the_key_is_unwrapped(
 
 
 def test_the_example_prints_a_key_that_works(
-    fake: FakeFinch, make_site: Callable[..., Site], provider: Any, service: KeyService
+    fake: FakeFinch, make_site: MakeSite, provider: Any, service: KeyService
 ) -> None:
     made = subprocess.run(
         [sys.executable, EXAMPLES / "kms.py", "k7"],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,12 +10,11 @@ import pytest
 from benchmarks.crash_campaign import Campaign
 from finch_middleware.attempts import AttemptState
 from finch_middleware.errors import StorageUnavailable
-from finch_middleware.storage.protocol import Storage
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.faults import troubles
 from tests.faulty_storage import FaultyStorage
-from tests.site import CALLBACK, Answer, Browser, Site
-from tests.storages import ServerOf
+from tests.site import CALLBACK, Answer, Browser, MakeSite, Site
+from tests.storages import ServerOf, StorageOn
 from tests.story.oracle import attempt_of, code_of, same, tokens_of
 from tests.story.ways import another, both_ways, wait_for
 
@@ -34,12 +32,7 @@ def refused_at_the_claim(answer: Answer, site: Site) -> bool:
 @both_ways
 @pytest.mark.parametrize("method", ["claim", "for_customer"])
 def test_claim_storage_down_leaves_the_code_unspent_and_a_reload_connects(
-    fake: FakeFinch,
-    site: Site,
-    browser: Browser,
-    callback: str,
-    faulty: FaultyStorage,
-    method: str,
+    fake: FakeFinch, site: Site, browser: Browser, callback: str, faulty: FaultyStorage, method: str
 ) -> None:
     faulty.down(method, times=1)
 
@@ -97,8 +90,8 @@ def test_claim_storage_down_for_an_unreadable_attempt_spends_nothing(
 @pytest.mark.usefixtures("impatient")
 def test_claim_storage_down_or_hanging_on_a_server_spends_nothing_and_a_reload_connects(
     fake: FakeFinch,
-    make_site: Callable[..., Site],
-    storage_on: Callable[..., Storage],
+    make_site: MakeSite,
+    storage_on: StorageOn,
     server_of: ServerOf,
     tmp_path: Path,
     kind: str,

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from benchmarks.crash_campaign import SCENARIOS, Campaign, at_every_call, at_random, running
 from finch_middleware import FinchConnect
-from finch_middleware.storage.protocol import Storage
 from finch_middleware.testing.fake_finch import FakeFinch
 from tests.faults.power import Disk, standing_still_at_each_sync
-from tests.storages import SERVERS, ServerOf
+from tests.storages import SERVERS, ServerOf, StorageOn
 
 pytestmark = pytest.mark.full
 
@@ -28,7 +26,7 @@ def test_persist_killed_at_any_system_call_loses_nothing_unseen(scenario: str) -
 @pytest.mark.parametrize("scenario", ["stored", "swept"])
 @pytest.mark.parametrize("kind", SERVERS)
 def test_persist_killed_on_a_server_loses_nothing_unseen(
-    server_of: ServerOf, storage_on: Callable[..., Storage], kind: str, scenario: str
+    server_of: ServerOf, storage_on: StorageOn, kind: str, scenario: str
 ) -> None:
     server = server_of(kind)
     storage_on(server)
@@ -77,9 +75,7 @@ def _lost(finch: FinchConnect, fake: FakeFinch) -> list[str]:
     return [] if kept else ["the person saw success, and the token is gone"]
 
 
-def test_persist_power_lost_at_any_sync_loses_nothing_that_was_sent_out(
-    tmp_path: Path,
-) -> None:
+def test_persist_power_lost_at_any_sync_loses_nothing_that_was_sent_out(tmp_path: Path) -> None:
     answer, faults = _power_losses("stored", tmp_path)
 
     assert "finch=connected" in answer

@@ -19,7 +19,7 @@ from benchmarks.crash_campaign import Campaign
 from finch_middleware.attempts import Attempt, AttemptState
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.odd_server import OddServer, authority
-from tests.site import NAVIGATION, Browser, Site
+from tests.site import NAVIGATION, Browser, MakeSite, Site
 from tests.story.oracle import Overheard, attempt_of, code_of, nothing_stored, tokens_of
 from tests.story.ways import by_script, wait_for_event
 
@@ -29,7 +29,7 @@ TOLERANCE_SECONDS = 5
 
 
 @pytest.fixture
-def site(make_site: Callable[..., Site]) -> Site:
+def site(make_site: MakeSite) -> Site:
     return make_site()
 
 
@@ -68,12 +68,7 @@ UNREACHABLE: dict[str, Callable[[], AbstractContextManager[str]]] = {
 
 @pytest.mark.parametrize("name", UNREACHABLE)
 def test_exchange_unreachable_releases_the_claim_and_a_reload_connects(
-    fake: FakeFinch,
-    site: Site,
-    make_site: Callable[..., Site],
-    browser: Browser,
-    callback: str,
-    name: str,
+    fake: FakeFinch, site: Site, make_site: MakeSite, browser: Browser, callback: str, name: str
 ) -> None:
     with UNREACHABLE[name]() as api_url:
         cut_off = make_site(api_url=api_url, exchange_deadline=DEADLINE)

@@ -17,7 +17,6 @@ from finch_middleware.attempts import AttemptState
 from finch_middleware.crypto.keys import wrapped_key
 from finch_middleware.records import StoredConnection
 from finch_middleware.storage.open import open_storage
-from finch_middleware.storage.protocol import Storage
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from finch_middleware.testing.sample_records import NOON
@@ -26,8 +25,8 @@ from tests.faults.cutting_proxy import CuttingProxy
 from tests.faults.disks import filled
 from tests.faulty_storage import FaultyStorage
 from tests.internals import key_service_is_asked_again_at_once
-from tests.site import CALLBACK, Browser, Site
-from tests.storages import SERVERS, ServerOf
+from tests.site import CALLBACK, Browser, MakeSite, Site
+from tests.storages import SERVERS, ServerOf, StorageOn
 from tests.story.oracle import attempt_of, code_hash, code_of, nothing_stored, same, tokens_of
 from tests.story.ways import at_once, both_ways, by_script, while_finch_is_asked
 
@@ -139,11 +138,7 @@ def test_persist_storage_down_for_good_and_the_next_visit_recovers_the_token(
 @pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize("foreign", [False, True], ids=["expected", "quarantined"])
 def test_persist_storage_down_for_good_reports_nothing_before_the_token_is_on_a_disk(
-    fake: FakeFinch,
-    make_site: Callable[..., Site],
-    faulty: FaultyStorage,
-    tmp_path: Path,
-    foreign: bool,
+    fake: FakeFinch, make_site: MakeSite, faulty: FaultyStorage, tmp_path: Path, foreign: bool
 ) -> None:
     spool, waiting = tmp_path / "spool", []
     site = make_site(
@@ -169,8 +164,8 @@ def test_persist_storage_down_for_good_reports_nothing_before_the_token_is_on_a_
 @pytest.mark.parametrize("kind", ["mysql", "redis"])
 def test_persist_storage_down_for_good_on_a_server_spools_and_a_reload_recovers(
     fake: FakeFinch,
-    make_site: Callable[..., Site],
-    storage_on: Callable[..., Storage],
+    make_site: MakeSite,
+    storage_on: StorageOn,
     server_of: ServerOf,
     tmp_path: Path,
     kind: str,
@@ -209,7 +204,7 @@ def test_persist_storage_down_for_good_spools_durably(worker: Campaign) -> None:
 @pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize("customer_id", ["acme", "umbrella"], ids=["expected", "quarantined"])
 def test_persist_storage_and_spool_fail_and_the_loss_is_reported(
-    fake: FakeFinch, make_site: Callable[..., Site], faulty: FaultyStorage, customer_id: str
+    fake: FakeFinch, make_site: MakeSite, faulty: FaultyStorage, customer_id: str
 ) -> None:
     site = make_site(storage=faulty, spool=None)
     browser = Browser(site)
@@ -242,7 +237,7 @@ def test_persist_storage_and_spool_fail_by_system_calls_and_the_loss_is_reported
 
 
 def test_persist_storage_and_spool_fail_but_a_full_spool_refuses_beforehand(
-    fake: FakeFinch, make_site: Callable[..., Site], small_disk: Path
+    fake: FakeFinch, make_site: MakeSite, small_disk: Path
 ) -> None:
     site = make_site(spool=small_disk / "spool")
     browser = Browser(site)
@@ -261,8 +256,8 @@ def test_persist_storage_and_spool_fail_but_a_full_spool_refuses_beforehand(
 @pytest.mark.parametrize("forwarded", [True, False], ids=["landed", "lost"])
 def test_persist_commit_unknown_leaves_exactly_one_row(
     fake: FakeFinch,
-    make_site: Callable[..., Site],
-    storage_on: Callable[..., Storage],
+    make_site: MakeSite,
+    storage_on: StorageOn,
     server_of: ServerOf,
     proxy: CuttingProxy,
     forwarded: bool,
@@ -286,8 +281,8 @@ _ROUNDS = 20
 @pytest.mark.parametrize("kind", ["memory", "sqlite", *SERVERS])
 def test_persist_same_connection_twice_in_parallel_keeps_the_newest(
     fake: FakeFinch,
-    make_site: Callable[..., Site],
-    storage_on: Callable[..., Storage],
+    make_site: MakeSite,
+    storage_on: StorageOn,
     server_of: ServerOf,
     tmp_path: Path,
     kind: str,
@@ -367,7 +362,7 @@ class FailingKeyService:
 
 
 def test_persist_sealing_fails_at_the_callback_and_the_code_stays_unspent(
-    fake: FakeFinch, make_site: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
+    fake: FakeFinch, make_site: MakeSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key_service_is_asked_again_at_once(monkeypatch)
     service = FailingKeyService()

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from finch_middleware.attempts import AttemptState
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
-from tests.site import Browser, Site
+from tests.site import Browser, MakeSite, Site
 from tests.story.oracle import Overheard, attempt_of, code_of, nothing_stored, tokens_of
 from tests.story.ways import by_script
 
@@ -115,7 +114,7 @@ def test_validate_other_customer_is_recovered_once_finch_confirms_the_expected_o
     ids=["4 KiB", "every character", "padded", "hostile"],
 )
 def test_validate_odd_token_comes_back_byte_for_byte(
-    fake: FakeFinch, make_site: Callable[..., Site], token: str
+    fake: FakeFinch, make_site: MakeSite, token: str
 ) -> None:
     site = make_site()
     browser = Browser(site)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import pytest
 from finch_middleware.storage.open import open_storage
 from finch_middleware.testing.fake_finch import FakeFinch
 from tests.faulty_storage import FaultyStorage
-from tests.site import KEY, Browser, Site, log_text
+from tests.site import KEY, Browser, MakeSite, Site, log_text
 from tests.story.oracle import unaccounted
 
 
@@ -27,7 +27,7 @@ def faulty(storage_options: dict[str, Any]) -> FaultyStorage:
 
 
 @pytest.fixture
-def faulty_site(make_site: Callable[..., Site], faulty: FaultyStorage, tmp_path: Path) -> Site:
+def faulty_site(make_site: MakeSite, faulty: FaultyStorage, tmp_path: Path) -> Site:
     """A site on the faulty storage, with a spool."""
     return make_site(storage=faulty, spool=tmp_path / "spool")
 

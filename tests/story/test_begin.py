@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from finch_middleware import (
-    AlreadyConnected,
-    FinchRefused,
-    UsageError,
-)
+from finch_middleware import AlreadyConnected, FinchRefused, UsageError
 from finch_middleware.errors import Unavailable
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.faulty_storage import FaultyStorage
-from tests.site import CALLBACK, SAME_ORIGIN_FETCH, Browser, Site
+from tests.site import CALLBACK, SAME_ORIGIN_FETCH, Browser, MakeSite, Site
 
 
-def test_every_argument_reaches_finch(fake: FakeFinch, make_site: Callable[..., Site]) -> None:
+def test_every_argument_reaches_finch(fake: FakeFinch, make_site: MakeSite) -> None:
     site = make_site(sandbox="finch")
     site.opening.update(
         products=["payment"],
@@ -171,7 +166,7 @@ def test_no_person_is_sent_to_finch_while_the_storage_is_unavailable(
 
 
 def test_no_person_is_sent_to_finch_while_the_spool_cannot_be_written(
-    fake: FakeFinch, make_site: Callable[..., Site], tmp_path: Path
+    fake: FakeFinch, make_site: MakeSite, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("not a folder")
     site = make_site(spool=tmp_path / "file" / "spool")

@@ -14,7 +14,7 @@ from finch_middleware import Customer, UsageError
 from finch_middleware.errors import SchemaMismatch
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.faulty_storage import FaultyStorage
-from tests.site import NAVIGATION, SAME_ORIGIN_FETCH, Answer, Browser, Site
+from tests.site import NAVIGATION, SAME_ORIGIN_FETCH, Answer, Browser, MakeSite, Site
 from tests.story.oracle import tokens_of
 
 BEGIN = "/connect-payroll"
@@ -24,7 +24,7 @@ POSTED = {"REQUEST_METHOD": "POST", "HTTP_SEC_FETCH_SITE": "same-origin"}
 
 
 @pytest.fixture
-def begin_site(make_site: Callable[..., Site]) -> Callable[..., Site]:
+def begin_site(make_site: MakeSite) -> Callable[..., Site]:
     """Opens a site whose begin path asks for *customer*."""
 
     def make(customer: Any = ACME, **options: Any) -> Site:
@@ -144,11 +144,7 @@ def test_other_methods_begin_nothing(
     ids=["throttled", "unknown product"],
 )
 def test_a_finch_that_is_unavailable_or_refuses_is_a_page_with_a_reference(
-    fake: FakeFinch,
-    begin_site: Callable[..., Site],
-    behaviour: Behaviour,
-    status: int,
-    reason: str,
+    fake: FakeFinch, begin_site: Callable[..., Site], behaviour: Behaviour, status: int, reason: str
 ) -> None:
     site = begin_site()
     fake.script("sessions", behaviour, times=None)

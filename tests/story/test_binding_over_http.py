@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import timedelta
 
 from finch_middleware import Customer
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import FakeFinch
-from tests.site import NAVIGATION, Browser, Site
-from tests.story.oracle import (
-    attempt_of,
-    code_of,
-    tokens_of,
-)
+from tests.site import NAVIGATION, Browser, MakeSite, Site
+from tests.story.oracle import attempt_of, code_of, tokens_of
 from tests.story.ways import allowed, connected, every_way
 
 
@@ -39,7 +34,7 @@ def test_another_browser_cannot_finish_a_flow(
 
 
 def test_a_person_who_is_too_late_starts_again_with_a_button(
-    fake: FakeFinch, make_site: Callable[..., Site], clock: Clock
+    fake: FakeFinch, make_site: MakeSite, clock: Clock
 ) -> None:
     acme = Customer(id="acme", name="Acme Inc.")
     site = make_site(begin_path="/connect-payroll", customer_of=lambda request: acme)
@@ -58,7 +53,7 @@ def test_a_person_who_is_too_late_starts_again_with_a_button(
 
 
 def test_who_holds_several_flows_gets_the_one_of_the_answer(
-    fake: FakeFinch, make_site: Callable[..., Site], clock: Clock
+    fake: FakeFinch, make_site: MakeSite, clock: Clock
 ) -> None:
     fake_callbacks = {}
     site = make_site()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from sqlalchemy.pool import NullPool
 
 from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
-from tests.site import Browser, Site
+from tests.site import Browser, MakeSite, Site
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def commits(statements: list[str]) -> int:
 @pytest.mark.parametrize("echo_state", [True, False], ids=["state", "no-state"])
 def test_a_callback_costs_two_commits_and_a_hook_one_more(
     fake: FakeFinch,
-    make_site: Callable[..., Site],
+    make_site: MakeSite,
     statements: list[str],
     options: dict[str, Any],
     expected: int,

@@ -8,12 +8,12 @@ from urllib.parse import urlencode
 import pytest
 
 from finch_middleware.testing.fake_finch import FakeFinch
-from tests.site import CALLBACK, NAVIGATION, SAME_ORIGIN_FETCH, Answer, Browser, Site
+from tests.site import CALLBACK, NAVIGATION, SAME_ORIGIN_FETCH, Answer, Browser, MakeSite, Site
 from tests.story.oracle import exchanges, tokens_of
 
 
 @pytest.fixture
-def site(make_site: Callable[..., Site]) -> Site:
+def site(make_site: MakeSite) -> Site:
     site = make_site()
     site.opening["flow"] = "embedded"
     return site
@@ -74,11 +74,7 @@ def test_a_code_handed_over_by_the_page_is_stored(
     }
     assert tokens_of(site, "acme") == list(fake.ledger.tokens)
     assert exchanges(fake) == [
-        {
-            "client_id": fake.client_id,
-            "client_secret": fake.client_secret,
-            "code": handed["code"],
-        }
+        {"client_id": fake.client_id, "client_secret": fake.client_secret, "code": handed["code"]}
     ]
 
 

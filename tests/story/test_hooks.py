@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from finch_middleware import (
-    CallbackRequest,
-    Connected,
-    Connection,
-    Outcome,
-    Repeated,
-    Response,
-)
+from finch_middleware import CallbackRequest, Connected, Connection, Outcome, Repeated, Response
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import FakeFinch
 from tests.faulty_storage import FaultyStorage
-from tests.site import Browser, Site
+from tests.site import Browser, MakeSite
 from tests.story.oracle import attempt_of, code_of
 from tests.story.ways import both_ways
 
@@ -38,7 +30,7 @@ class Noted:
 
 
 def test_on_connected_gets_the_connection_once(
-    fake: FakeFinch, make_site: Callable[..., Site], clock: Clock
+    fake: FakeFinch, make_site: MakeSite, clock: Clock
 ) -> None:
     noted = Noted()
     site = make_site(on_connected=noted)
@@ -60,7 +52,7 @@ def test_on_connected_gets_the_connection_once(
 
 @both_ways
 def test_an_on_connected_that_raises_is_called_again_after_the_lease(
-    fake: FakeFinch, make_site: Callable[..., Site], clock: Clock
+    fake: FakeFinch, make_site: MakeSite, clock: Clock
 ) -> None:
     noted = Noted(failures=1)
     site = make_site(on_connected=noted)
@@ -83,7 +75,7 @@ def test_an_on_connected_that_raises_is_called_again_after_the_lease(
 
 def test_on_connected_runs_for_a_token_recovered_from_the_spool(
     fake: FakeFinch,
-    make_site: Callable[..., Site],
+    make_site: MakeSite,
     faulty: FaultyStorage,
     tmp_path: Any,
     monkeypatch: pytest.MonkeyPatch,
@@ -104,7 +96,7 @@ def test_on_connected_runs_for_a_token_recovered_from_the_spool(
 
 @both_ways
 def test_a_response_of_the_application_keeps_our_cookie(
-    fake: FakeFinch, make_site: Callable[..., Site]
+    fake: FakeFinch, make_site: MakeSite
 ) -> None:
     seen: list[Outcome] = []
 
@@ -140,7 +132,7 @@ def _raise(outcome: Outcome, request: CallbackRequest) -> Response:
     ids=["None", "no response", "raises"],
 )
 def test_a_render_that_returns_no_response_leaves_the_page_to_us(
-    fake: FakeFinch, make_site: Callable[..., Site], render: Any, failures: int
+    fake: FakeFinch, make_site: MakeSite, render: Any, failures: int
 ) -> None:
     site = make_site(render=render)
     browser = Browser(site)
@@ -155,7 +147,7 @@ def test_a_render_that_returns_no_response_leaves_the_page_to_us(
     assert len(first.headers.get_all("Set-Cookie") or []) == 1
 
 
-def test_render_gets_failures_too(fake: FakeFinch, make_site: Callable[..., Site]) -> None:
+def test_render_gets_failures_too(fake: FakeFinch, make_site: MakeSite) -> None:
     def render(outcome: Outcome, request: CallbackRequest) -> Response:
         return Response(type(outcome).__name__)
 

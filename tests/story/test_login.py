@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from datetime import timedelta
 from typing import Any
 
@@ -13,7 +13,7 @@ from finch_middleware import Connected, FinchConnect
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import FakeFinch
 from finch_middleware.web.texts import TEXTS
-from tests.site import CALLBACK, NAVIGATION, Answer, Browser, Site
+from tests.site import CALLBACK, NAVIGATION, Answer, Browser, MakeSite, Site
 from tests.story.oracle import attempt_of, code_of, exchanges, tokens_of
 from tests.story.ways import allowed, both_ways, connected, every_way
 
@@ -50,7 +50,7 @@ class Session:
     ids=repr,
 )
 def test_the_ticket_must_be_of_a_customer_of_this_login(
-    fake: FakeFinch, make_site: Callable[..., Site], flow: str, login: Login, reason: str | None
+    fake: FakeFinch, make_site: MakeSite, flow: str, login: Login, reason: str | None
 ) -> None:
     site = make_site(customer_of=Session(login))
     browser = Browser(site)
@@ -70,9 +70,7 @@ def test_the_ticket_must_be_of_a_customer_of_this_login(
         assert attempt_of(site, fake, comeback.code) is None
 
 
-def test_the_login_is_read_from_the_untouched_environ(
-    fake: FakeFinch, make_site: Callable[..., Site]
-) -> None:
+def test_the_login_is_read_from_the_untouched_environ(fake: FakeFinch, make_site: MakeSite) -> None:
     session = Session("acme")
     site = make_site(customer_of=session)
     browser = Browser(site)
@@ -85,9 +83,7 @@ def test_the_login_is_read_from_the_untouched_environ(
 
 
 @both_ways
-def test_a_flow_survives_a_sign_out_meanwhile(
-    fake: FakeFinch, make_site: Callable[..., Site]
-) -> None:
+def test_a_flow_survives_a_sign_out_meanwhile(fake: FakeFinch, make_site: MakeSite) -> None:
     session = Session(None)
     site = make_site(customer_of=session)
     browser = Browser(site)
@@ -106,7 +102,7 @@ def test_a_flow_survives_a_sign_out_meanwhile(
     ("login", "status"), [("acme", 303), (["x", "acme"], 303), (None, 400), ("umbrella", 400)]
 )
 def test_a_view_passes_the_signed_in_customer(
-    fake: FakeFinch, make_site: Callable[..., Site], login: Login, status: int
+    fake: FakeFinch, make_site: MakeSite, login: Login, status: int
 ) -> None:
     session = Session("umbrella")
     site = make_site(customer_of=session)
@@ -171,7 +167,7 @@ flows = pytest.mark.parametrize("flow", ["redirect", "embedded"])
 @flows
 @pytest.mark.parametrize("state", ["", "of-the-application"])
 def test_the_login_alone_decides_where_the_application_opens_connect(
-    fake: FakeFinch, make_site: Callable[..., Site], flow: str, state: str
+    fake: FakeFinch, make_site: MakeSite, flow: str, state: str
 ) -> None:
     site = make_site(opened_by="application", flow=flow, customer_of=Session("acme"))
     browser = Browser(site)
@@ -193,7 +189,7 @@ def test_the_login_alone_decides_where_the_application_opens_connect(
 
 @flows
 def test_a_login_with_several_employers_gets_the_one_of_the_answer(
-    fake: FakeFinch, make_site: Callable[..., Site], flow: str
+    fake: FakeFinch, make_site: MakeSite, flow: str
 ) -> None:
     session = Session(["acme", "umbrella", 12])
     site = make_site(opened_by="application", flow=flow, customer_of=session)
@@ -209,7 +205,7 @@ def test_a_login_with_several_employers_gets_the_one_of_the_answer(
 
 @both_ways
 def test_a_ticket_still_counts_where_the_application_opens_connect(
-    fake: FakeFinch, make_site: Callable[..., Site]
+    fake: FakeFinch, make_site: MakeSite
 ) -> None:
     site = make_site(opened_by="application", flow="redirect", customer_of=Session("acme"))
     browser = Browser(site)
@@ -233,7 +229,7 @@ def test_a_ticket_still_counts_where_the_application_opens_connect(
 )
 def test_a_ticket_that_does_not_fit_is_left_alone(
     fake: FakeFinch,
-    make_site: Callable[..., Site],
+    make_site: MakeSite,
     clock: Clock,
     customer_id: str,
     flow: str,
@@ -254,7 +250,7 @@ def test_a_ticket_that_does_not_fit_is_left_alone(
 
 
 def test_a_login_that_cannot_be_read_is_the_applications_error(
-    fake: FakeFinch, make_site: Callable[..., Site]
+    fake: FakeFinch, make_site: MakeSite
 ) -> None:
     def broken(request: Any) -> str:
         raise RuntimeError("no session store")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 
 import pytest
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
@@ -12,7 +11,7 @@ from werkzeug.wrappers import Response
 
 from finch_middleware import FinchMiddleware
 from finch_middleware.testing.fake_finch import FakeFinch
-from tests.site import CALLBACK, Browser, Site
+from tests.site import CALLBACK, Browser, MakeSite
 from tests.story.oracle import exchanges, tokens_of
 from tests.story.ways import both_ways
 
@@ -20,7 +19,7 @@ from tests.story.ways import both_ways
 @both_ways
 @pytest.mark.parametrize("mount", ["/app", "/app/of/finch", "/%C3%A9"])
 def test_a_mounted_application_finishes_its_flows(
-    fake: FakeFinch, make_site: Callable[..., Site], mount: str
+    fake: FakeFinch, make_site: MakeSite, mount: str
 ) -> None:
     site = make_site(path=mount + CALLBACK, callback_path=CALLBACK)
     browser = Browser(site)
@@ -38,9 +37,7 @@ def test_a_mounted_application_finishes_its_flows(
 
 @both_ways
 @pytest.mark.parametrize("path", ["/zur%C3%BCck", "/%E6%88%BB%E3%82%8B/finch", "/a%20b%2Bc"])
-def test_a_path_may_have_any_letters(
-    fake: FakeFinch, make_site: Callable[..., Site], path: str
-) -> None:
+def test_a_path_may_have_any_letters(fake: FakeFinch, make_site: MakeSite, path: str) -> None:
     site = make_site(path=path)
     browser = Browser(site)
 
@@ -50,7 +47,7 @@ def test_a_path_may_have_any_letters(
     assert exchanges(fake)[0]["redirect_uri"] == site.origin + path
 
 
-def test_two_clients_live_side_by_side(fake: FakeFinch, make_site: Callable[..., Site]) -> None:
+def test_two_clients_live_side_by_side(fake: FakeFinch, make_site: MakeSite) -> None:
     outer = make_site(path="/one/callback")
     inner = make_site(path="/two/callback", redirect_uri=outer.origin + "/two/callback")
     outer.app = FinchMiddleware(outer.app, inner.finch)
@@ -82,7 +79,7 @@ def test_two_clients_live_side_by_side(fake: FakeFinch, make_site: Callable[...,
     ids=["forgotten", "given", "no prefix", "a slash alone", "another prefix"],
 )
 def test_a_mount_without_callback_path_warns_at_begin_before_anybody_signs_in(
-    make_site: Callable[..., Site], mount: str, options: dict[str, str], warned: list[str]
+    make_site: MakeSite, mount: str, options: dict[str, str], warned: list[str]
 ) -> None:
     finch = make_site(path="/app" + CALLBACK, **options).finch
     environ = EnvironBuilder(path="/connect", base_url=f"http://localhost{mount}").get_environ()

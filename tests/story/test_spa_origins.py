@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from finch_middleware import Customer, Response
 from finch_middleware.testing.fake_finch import FakeFinch
-from tests.site import CALLBACK, NAVIGATION, Answer, Browser, Site
+from tests.site import CALLBACK, NAVIGATION, Answer, Browser, MakeSite
 from tests.story.oracle import tokens_of
 
 APP = "https://app.example.com"
@@ -34,7 +33,7 @@ def begun(browser: Browser, origin: str = APP) -> Answer:
 
 
 def test_a_page_of_a_named_origin_connects_and_may_read_the_answers(
-    fake: FakeFinch, make_site: Callable[..., Site]
+    fake: FakeFinch, make_site: MakeSite
 ) -> None:
     site = make_site(**options())
     browser = Browser(site)
@@ -53,9 +52,7 @@ def test_a_page_of_a_named_origin_connects_and_may_read_the_answers(
         assert "Origin" in (each.headers["Vary"] or "")
 
 
-def test_a_redirect_returns_to_a_named_origin(
-    fake: FakeFinch, make_site: Callable[..., Site]
-) -> None:
+def test_a_redirect_returns_to_a_named_origin(fake: FakeFinch, make_site: MakeSite) -> None:
     site = make_site(**options())
     browser = Browser(site)
     pressed = {**NAVIGATION, "Sec-Fetch-Site": "same-site", "Origin": APP}
@@ -68,7 +65,7 @@ def test_a_redirect_returns_to_a_named_origin(
 
 
 def test_a_flow_begun_before_an_origin_was_taken_back_returns_to_the_root(
-    fake: FakeFinch, make_site: Callable[..., Site]
+    fake: FakeFinch, make_site: MakeSite
 ) -> None:
     before, after = (
         make_site(**options()),
@@ -86,7 +83,7 @@ def test_a_flow_begun_before_an_origin_was_taken_back_returns_to_the_root(
 
 
 def test_the_applications_own_answer_may_be_read_there_too(
-    fake: FakeFinch, make_site: Callable[..., Site]
+    fake: FakeFinch, make_site: MakeSite
 ) -> None:
     site = make_site(**options(render=lambda outcome, request: Response("own")))
     browser = Browser(site)

@@ -37,10 +37,7 @@ def connected(fake: FakeFinch, *, products: list[str] = EVERY, **consent: Any) -
 def reauthenticated(fake: FakeFinch, connection_id: str) -> dict[str, Any]:
     fields = {"connection_id": connection_id, "redirect_uri": REDIRECT_URI, "products": None}
     opened = post(
-        fake,
-        "/connect/sessions/reauthenticate",
-        fields,
-        auth=(fake.client_id, fake.client_secret),
+        fake, "/connect/sessions/reauthenticate", fields, auth=(fake.client_id, fake.client_secret)
     )
     return granted(fake, opened.json()["connect_url"])
 

@@ -12,7 +12,7 @@ from werkzeug.wrappers import Response
 from finch_middleware import Customer, FinchMiddleware
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.sample_outcomes import Page
-from tests.site import CALLBACK, NAVIGATION, Answer, Browser, Site
+from tests.site import CALLBACK, NAVIGATION, Answer, Browser, MakeSite, Site
 from tests.story.ways import another, while_finch_is_asked
 from tests.threats.desk import component
 from tests.threats.wsgi import call, environ_of
@@ -163,7 +163,7 @@ _BEGIN = "/connect-payroll"
 
 @pytest.mark.usefixtures("short_wait")
 def test_t16_no_answer_is_kept_refers_or_loads_anything(
-    fake: FakeFinch, make_site: Callable[..., Site]
+    fake: FakeFinch, make_site: MakeSite
 ) -> None:
     acme = Customer(id="acme", name="Acme Inc.")
     beginning = Browser(make_site(begin_path=_BEGIN, customer_of=lambda request: acme))

@@ -9,14 +9,14 @@ import pytest
 
 from finch_middleware import Customer
 from finch_middleware.testing.fake_finch import FakeFinch
-from tests.site import CALLBACK, NAVIGATION, Browser, Site
+from tests.site import CALLBACK, NAVIGATION, Browser, MakeSite, Site
 
 _BEGIN = "/finch/connect"
 _SPA = "https://spa.test"
 
 
 @pytest.fixture
-def open_site(make_site: Callable[..., Site]) -> Callable[..., Site]:
+def open_site(make_site: MakeSite) -> Callable[..., Site]:
     """Opens a site with a begin path, for whoever asks."""
 
     def make(**options: Any) -> Site:
@@ -28,7 +28,7 @@ def open_site(make_site: Callable[..., Site]) -> Callable[..., Site]:
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_t02_looking_at_the_begin_path_begins_nothing(
-    fake: FakeFinch, open_site: Callable[..., Site], method: str
+    fake: FakeFinch, open_site: MakeSite, method: str
 ) -> None:
     browser = Browser(open_site())
 
@@ -55,9 +55,7 @@ FOREIGN: dict[str, dict[str, str]] = {
 }
 
 
-def test_t02_a_post_of_another_origin_begins_nothing(
-    fake: FakeFinch, open_site: Callable[..., Site]
-) -> None:
+def test_t02_a_post_of_another_origin_begins_nothing(fake: FakeFinch, open_site: MakeSite) -> None:
     browser = Browser(open_site(spa_origins=[_SPA]))
 
     answers = {
@@ -70,7 +68,7 @@ def test_t02_a_post_of_another_origin_begins_nothing(
 
 
 def test_t26_no_origin_but_the_named_one_may_read_or_hand_over(
-    fake: FakeFinch, open_site: Callable[..., Site]
+    fake: FakeFinch, open_site: MakeSite
 ) -> None:
     site = open_site(spa_origins=[_SPA])
     site.opening["flow"] = "embedded"
@@ -93,9 +91,7 @@ def test_t26_no_origin_but_the_named_one_may_read_or_hand_over(
     assert taken.headers["Access-Control-Allow-Origin"] == _SPA
 
 
-def test_t26_a_preflight_is_granted_to_the_named_origin_alone(
-    open_site: Callable[..., Site],
-) -> None:
+def test_t26_a_preflight_is_granted_to_the_named_origin_alone(open_site: MakeSite) -> None:
     browser = Browser(open_site(spa_origins=[_SPA]))
 
     named = browser.request("OPTIONS", CALLBACK, headers={"Origin": _SPA})

@@ -7,7 +7,7 @@ import json
 import random
 import re
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.canaries.harvest import files_of
 from tests.canaries.spellings import hits
 from tests.faulty_storage import FaultyStorage
-from tests.site import KEY, Browser, Site
+from tests.site import KEY, Browser, MakeSite, Site
 from tests.storages import every_storage
 from tests.threats.desk import begun, component
 from tests.threats.sizes import ROWS, STARTS, SWAPS
@@ -208,7 +208,7 @@ def _odd_spellings(value: str) -> Sequence[str]:
 
 @every_storage
 def test_t24_no_storage_takes_an_odd_spelling_for_the_state_or_the_code(
-    fake: FakeFinch, make_site: Callable[..., Site]
+    fake: FakeFinch, make_site: MakeSite
 ) -> None:
     site = make_site(require_state=True)
     browser = Browser(site)

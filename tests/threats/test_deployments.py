@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
@@ -18,7 +17,7 @@ from finch_middleware import FinchMiddleware
 from finch_middleware.attempts import CODES_PER_FLOW
 from finch_middleware.storage.memory import MemoryStorage
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
-from tests.site import CALLBACK, Browser, Site
+from tests.site import CALLBACK, Browser, MakeSite, Site
 from tests.storages import SERVERS, every_storage
 from tests.story.oracle import code_of, state_of, tokens_of
 from tests.story.ways import at_once, both_ways, connected, wait_for
@@ -53,10 +52,7 @@ def test_t32_a_ticket_presents_five_codes_and_the_sixth_is_refused_unwritten(
 @pytest.mark.parametrize("storage_options", ["sqlite", *SERVERS], indirect=True)
 @pytest.mark.full
 def test_t32_twenty_codes_at_once_to_four_processes_have_five_places(
-    fake: FakeFinch,
-    make_site: Callable[..., Site],
-    storage_options: dict[str, Any],
-    tmp_path: Path,
+    fake: FakeFinch, make_site: MakeSite, storage_options: dict[str, Any], tmp_path: Path
 ) -> None:
     site = make_site(clock=lambda: datetime.now(UTC))  # the time that all processes share
     browser = Browser(site)

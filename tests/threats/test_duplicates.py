@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -15,7 +14,7 @@ import pytest
 from finch_middleware import ConnectSession
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
-from tests.site import NAVIGATION, Browser, Site
+from tests.site import NAVIGATION, Browser, MakeSite, Site
 from tests.storages import SERVERS, every_storage
 from tests.story.oracle import code_of, same, tokens_of
 from tests.story.ways import allowed, another, at_once, both_ways, connected, every_way
@@ -47,10 +46,7 @@ def test_t05_sixty_four_identical_requests_at_once_make_one_call_and_get_one_ans
 @pytest.mark.full
 @pytest.mark.parametrize("storage_options", ["sqlite", *SERVERS], indirect=True)
 def test_t05_sixty_four_identical_requests_to_four_processes_make_one_call(
-    fake: FakeFinch,
-    make_site: Callable[..., Site],
-    storage_options: dict[str, Any],
-    tmp_path: Path,
+    fake: FakeFinch, make_site: MakeSite, storage_options: dict[str, Any], tmp_path: Path
 ) -> None:
     site = make_site(clock=lambda: datetime.now(UTC))  # the time that all processes share
     browser = Browser(site)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlencode
@@ -14,7 +13,7 @@ import pytest
 from finch_middleware import ConnectSession
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
-from tests.site import CALLBACK, NAVIGATION, Browser, Site
+from tests.site import CALLBACK, NAVIGATION, Browser, MakeSite, Site
 from tests.story.oracle import code_of, state_of
 
 
@@ -27,13 +26,7 @@ class _Scene:
     """A victim's browser, an attacker's, and a second configuration with the same key."""
 
     def __init__(
-        self,
-        fake: FakeFinch,
-        *,
-        make_site: Callable[..., Site],
-        clock: Clock,
-        own_flow: bool,
-        login: bool,
+        self, fake: FakeFinch, *, make_site: MakeSite, clock: Clock, own_flow: bool, login: bool
     ) -> None:
         options: dict[str, Any] = {"customer_of": lambda request: "victim"} if login else {}
         self.fake, self.clock = fake, clock
@@ -97,23 +90,10 @@ def _session(fake: FakeFinch) -> ConnectSession:
 @pytest.mark.parametrize("login", [False, True], ids=["by ticket", "with login"])
 @pytest.mark.parametrize("own_flow", [False, True], ids=["no flow", "own flow"])
 @pytest.mark.parametrize(
-    "kind",
-    [
-        "wrong",
-        "other browser's",
-        "other configuration's",
-        "other user's",
-        "expired",
-        "used",
-    ],
+    "kind", ["wrong", "other browser's", "other configuration's", "other user's", "expired", "used"]
 )
 def test_t01_a_code_with_a_state_that_is_not_this_browsers_makes_no_call(
-    fake: FakeFinch,
-    make_site: Callable[..., Site],
-    clock: Clock,
-    kind: str,
-    own_flow: bool,
-    login: bool,
+    fake: FakeFinch, make_site: MakeSite, clock: Clock, kind: str, own_flow: bool, login: bool
 ) -> None:
     scene = _Scene(fake, make_site=make_site, clock=clock, own_flow=own_flow, login=login)
     state = scene.state(kind)
@@ -134,7 +114,7 @@ def test_t01_a_code_with_a_state_that_is_not_this_browsers_makes_no_call(
 
 @pytest.mark.parametrize("login", [False, True], ids=["by ticket", "with login"])
 def test_t01_a_code_without_state_makes_no_call_where_no_flow_was_begun(
-    fake: FakeFinch, make_site: Callable[..., Site], clock: Clock, login: bool
+    fake: FakeFinch, make_site: MakeSite, clock: Clock, login: bool
 ) -> None:
     scene = _Scene(fake, make_site=make_site, clock=clock, own_flow=False, login=login)
 
@@ -146,7 +126,7 @@ def test_t01_a_code_without_state_makes_no_call_where_no_flow_was_begun(
 
 @pytest.mark.parametrize("login", [False, True], ids=["by ticket", "with login"])
 def test_t01_stripping_the_state_stores_nothing_and_leaves_the_victims_flow_usable(
-    fake: FakeFinch, make_site: Callable[..., Site], clock: Clock, login: bool
+    fake: FakeFinch, make_site: MakeSite, clock: Clock, login: bool
 ) -> None:
     scene = _Scene(fake, make_site=make_site, clock=clock, own_flow=True, login=login)
     assert scene.own is not None
@@ -163,7 +143,7 @@ def test_t01_stripping_the_state_stores_nothing_and_leaves_the_victims_flow_usab
 
 
 def test_t01_with_require_state_a_link_without_state_makes_no_call(
-    fake: FakeFinch, make_site: Callable[..., Site]
+    fake: FakeFinch, make_site: MakeSite
 ) -> None:
     browser = Browser(make_site(require_state=True))
     callback = fake.allow(browser.location("victim"))
@@ -258,7 +238,7 @@ def test_t03_a_number_equals_the_same_number_as_text(
 
 @pytest.mark.parametrize("swapped", ["cookies", "path", "cookies and path"])
 def test_t04_nothing_of_one_client_is_taken_by_another(
-    fake: FakeFinch, make_site: Callable[..., Site], swapped: str
+    fake: FakeFinch, make_site: MakeSite, swapped: str
 ) -> None:
     with FakeFinch(client_id="client-sandbox") as sandbox:
         production = make_site()
