@@ -101,6 +101,8 @@ def callback(
             return to_django(connect.callback(request))
         return to_django(connect.callback(request, customer_id=customer_of(request)))
 
+    # Django's LoginRequiredMiddleware would redirect to the login page, with the code in ?next=.
+    cast("Any", finch_callback).login_required = False
     return finch_callback
 
 

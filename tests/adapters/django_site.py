@@ -22,7 +22,11 @@ def set_up() -> None:
         ALLOWED_HOSTS=["localhost"],
         ROOT_URLCONF=__name__,
         USE_TZ=True,
-        INSTALLED_APPS=["finch_middleware.adapters.django.FinchConfig"],
+        INSTALLED_APPS=[
+            "django.contrib.auth",
+            "django.contrib.contenttypes",
+            "finch_middleware.adapters.django.FinchConfig",
+        ],
         MIDDLEWARE=[
             "django.contrib.sessions.middleware.SessionMiddleware",
             "django.middleware.csrf.CsrfViewMiddleware",

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from importlib import import_module
 from threading import Barrier, Thread
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,6 +18,7 @@ from finch_middleware.testing.fake_finch import FakeFinch
 
 pytest.importorskip("django")
 
+from django.http import HttpResponse
 from django.test import Client, RequestFactory, override_settings
 
 from finch_middleware.adapters import django as adapter
@@ -100,6 +103,20 @@ def test_customer_of_gets_djangos_request(
 
     assert response.status_code == status
     assert fake.ledger.calls("token") == (1 if status == 303 else 0)
+
+
+def test_djangos_login_middleware_redirects_the_begin_path_and_no_code(
+    with_begin_path: dict[str, Any],
+) -> None:
+    # Its module needs the installed applications.
+    middleware = import_module("django.contrib.auth.middleware")
+    component = FinchConnect(**with_begin_path)
+    request: Any = RequestFactory(SERVER_NAME="localhost").get("/finch/callback?code=c0de")
+    request.user = SimpleNamespace(is_authenticated=False)
+    check = middleware.LoginRequiredMiddleware(lambda request: HttpResponse()).process_view
+
+    assert check(request, callback(component), (), {}) is None
+    assert check(request, begin(component), (), {}) is not None
 
 
 def test_the_callback_view_accepts_a_component(options: dict[str, Any]) -> None:
