@@ -52,13 +52,6 @@ class Transition(NamedTuple):
     file: str
 
 
-class Group(NamedTuple):
-    """A part of the package: its meaning, and its files and folders with a word about each."""
-
-    title: str
-    members: dict[str, str]
-
-
 BROWSER, APPLICATION, STORAGE, FINCH = "Browser", "Your application", "Storage", "Finch"
 PARTICIPANTS = (BROWSER, APPLICATION, STORAGE, FINCH)
 
@@ -113,23 +106,44 @@ TRANSITIONS: dict[str, tuple[Transition, ...]] = {
 }
 RELEASED = "no record: Finch did nothing, so the code may be presented again"
 
-#: From the top down; imports lead downward only.
-GROUPS = (
-    Group("Tools", {"cli": "commands", "testing": "fake Finch", "adapters": "Django, Flask, ASGI"}),
-    Group("Entrance", {"middleware": "WSGI", "connect": "FinchConnect", "assembly": "the pieces"}),
-    Group("The story", {"begin": "opens Connect", "callback": "finishes", "duplicates": "repeats"}),
-    Group(
-        "Its steps",
-        {"exchange": "code to token", "operations": "sweep, rotate", "binding": "which customer"},
-    ),
-    Group("", {"connections": "for your code", "tickets": "cookie of a flow", "hooks": "events"}),
-    Group(
-        "Outside", {"web": "requests, pages", "finch": "HTTPS to Finch", "storage": "your database"}
-    ),
-    Group("Basis", {"config": "options", "forks": "processes", "crypto": "keys, sealing"}),
-    Group("", {"attempts": "states", "outcomes": "how it ends", "records": "rows"}),
-    Group("", {"errors": "one tree", "secret": "hides itself"}),
-)
+#: A word about each file and folder of the package.
+MEANINGS = {
+    "cli": "commands",
+    "testing": "fake Finch",
+    "adapters": "Django, Flask, ASGI",
+    "middleware": "WSGI",
+    "connect": "FinchConnect",
+    "assembly": "makes the pieces",
+    "callback": "finishes a flow",
+    "begin": "opens Connect",
+    "duplicates": "repeats",
+    "binding": "which customer",
+    "connections": "for your code",
+    "exchange": "code to token",
+    "operations": "sweep, rotate",
+    "web": "requests, pages",
+    "finch": "HTTPS to Finch",
+    "tickets": "cookie of a flow",
+    "config": "options",
+    "hooks": "events",
+    "crypto": "keys, sealing",
+    "storage": "your database",
+    "attempts": "states",
+    "records": "rows",
+    "errors": "one tree",
+    "outcomes": "how it ends",
+    "secret": "hides itself",
+    "forks": "processes",
+}
+
+
+def layers() -> list[list[str]]:
+    """The lines of LAYERS in the architecture test, which imports obey."""
+    text = (Path(__file__).parents[1] / "tests/test_architecture.py").read_text(encoding="utf-8")
+    lines = text.split('LAYERS = """\n')[1].split('"""')[0].splitlines()
+    named = [[each.strip() for each in line.split("|")] for line in lines]
+    rows = [[name for name in names if not name.startswith("__")] for names in named]
+    return [names for names in rows if names]
 
 
 def sequence(steps: Sequence[Step]) -> str:
@@ -192,16 +206,15 @@ def states() -> str:
 def architecture() -> str:
     """The files and folders of the package, in layers."""
     parts: list[str] = []
-    for row, group in enumerate(GROUPS):
-        y = 16 + row * 62
-        parts.append(_text(20, y + 29, group.title, kind="title", anchor="start"))
-        for number, (name, meaning) in enumerate(group.members.items()):
-            x = 110 + number * 186
-            parts += [_box(x, y, 172, 46), _text(x + 86, y + 20, name, kind="title")]
-            parts.append(_text(x + 86, y + 37, meaning, kind="soft"))
-    bottom = 16 + len(GROUPS) * 62
-    parts.append(_line(92, 16, 92, bottom - 16, kind="arrow"))
-    return _svg(680, bottom, parts)
+    rows = layers()
+    for row, names in enumerate(rows):
+        for number, name in enumerate(names):
+            x, y = 44 + number * 164, 16 + row * 54
+            parts += [_box(x, y, 152, 42), _text(x + 76, y + 18, name, kind="title")]
+            parts.append(_text(x + 76, y + 34, MEANINGS[name], kind="soft"))
+    bottom = 16 + len(rows) * 54
+    parts.append(_line(24, 16, 24, bottom - 14, kind="arrow"))
+    return _svg(44 + 164 * max(map(len, rows)), bottom, parts)
 
 
 def _svg(width: int, height: int, parts: Sequence[str]) -> str:

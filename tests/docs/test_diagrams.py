@@ -49,12 +49,11 @@ def test_the_states_of_an_attempt_change_where_the_diagram_states() -> None:
     assert shown == found
 
 
-def test_the_layers_of_the_package_are_those_of_the_architecture_test() -> None:
-    members = [name for group in DIAGRAMS["GROUPS"] for name in group.members]
+def test_the_diagram_of_the_package_has_every_file_and_folder() -> None:
+    named = [name for names in DIAGRAMS["layers"]() for name in names]
 
-    depths = [LEVEL[name] for name in members]
-    assert set(members) == set(LEVEL) - {"__init__", "__main__"}
-    assert depths == sorted(depths)
+    assert sorted(named) == sorted(set(LEVEL) - {"__init__", "__main__"})
+    assert set(DIAGRAMS["MEANINGS"]) == set(named)
 
 
 @pytest.mark.parametrize("suffix", ["", "-dark"], ids=["light", "dark"])
