@@ -273,3 +273,10 @@ def test_a_refusal_does_not_repeat_the_customer_id() -> None:
         a_ticket(customer_id="canary\x00")
 
     assert "canary" not in str(refusal.value)
+
+
+def test_a_value_that_is_too_short_for_a_ticket_is_not_opened() -> None:
+    issued = a_ticket()
+    short = [(f"__Host-finch-{number:08}", "x" * 99) for number in range(5)]
+
+    assert ids(TICKETS.found([*short, *cookies_of([issued])])) == [issued.flow_id]

@@ -359,3 +359,13 @@ def test_engine_is_given_back_as_it_was(url: str) -> None:
 
     assert storage.attempt(key_of("code")) == an_attempt()
     engine.dispose()
+
+
+def test_a_claim_that_breaks_another_rule_of_the_table_is_an_error(url: str) -> None:
+    storage = SQLAlchemyStorage(url)
+    wrong: Any = None
+
+    with pytest.raises(StorageUnavailable):
+        storage.claim(an_attempt(client_id=wrong))
+
+    assert storage.claim(an_attempt()) is None
