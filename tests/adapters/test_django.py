@@ -23,6 +23,7 @@ from django.test import Client, RequestFactory, override_settings
 
 from finch_middleware.adapters import django as adapter
 from finch_middleware.adapters.django import begin, callback, finch
+from finch_middleware.testing.django import use_fake_finch
 from tests.adapters import django_site
 from tests.adapters.django_site import ORIGIN
 
@@ -249,3 +250,23 @@ def test_a_subclass_of_the_app_config_computes_options_below_the_settings(
 
     assert component.brand == "of the settings"
     assert 'href="/of-the-subclass"' in page
+
+
+def test_a_project_under_test_keeps_its_options_and_uses_the_fake(
+    options: dict[str, Any], fake: FakeFinch, client: Client
+) -> None:
+    of_production = {"storage": "postgresql://nowhere.invalid/production", "brand": "Acme Payroll"}
+
+    with (
+        override_settings(FINCH={**options, **of_production}),
+        use_fake_finch(fake, return_to="/of-the-test") as component,
+    ):
+        query = returned(client, fake)
+        response = client.get(f"/finch/callback?{query}")
+        found = finch().connections.for_customer("acme")
+
+    assert component.brand == "Acme Payroll"
+    assert response.headers["Location"].startswith("/?finch=connected&")
+    assert [each.connection_id for each in component.connections.for_customer("acme")] == [
+        each.connection_id for each in found
+    ]
