@@ -64,13 +64,19 @@ CALLS: dict[str, Callable[[RedisStorage], object]] = {
 
 
 class Rubbish(socketserver.ThreadingTCPServer):
-    """Sends the next reply to whatever it receives, and hangs up."""
+    """
+    Sends the next reply to whatever it receives.
+
+    Attributes:
+        hangs_up: Whether it does so after each reply, because one may be incomplete.
+    """
 
     daemon_threads = True
     allow_reuse_address = True
 
     def __init__(self) -> None:
         self.next_reply: Callable[[], bytes] = bytes
+        self.hangs_up = True
         super().__init__(("127.0.0.1", 0), _Handler)
 
     @property
@@ -90,11 +96,13 @@ class _Handler(socketserver.BaseRequestHandler):
         server = self.server
         assert isinstance(server, Rubbish)
         with suppress(OSError):
-            if self.request.recv(65536):
+            while self.request.recv(65536):
                 self.request.sendall(server.next_reply())
+                if server.hangs_up:
+                    return
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def rubbish() -> Iterator[Rubbish]:
     with Rubbish() as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
@@ -134,13 +142,14 @@ def test_check_refuses_a_server_that_answers_without_doing_the_work(
     rubbish: Rubbish, replies: bytes, match: str
 ) -> None:
     each = [reply.replace(b"|", b"\r\n") + b"\r\n" for reply in replies.split()]
-    rubbish.next_reply = iter(each).__next__
+    rubbish.next_reply, rubbish.hangs_up = iter(each).__next__, False
     with rubbish.client as client, pytest.raises(StorageFault, match=match):
         RedisStorage(client, accept_data_loss=True).check()
 
 
 def test_list_without_the_values_that_its_index_names_is_unavailable(rubbish: Rubbish) -> None:
-    rubbish.next_reply = iter([b"*1\r\n$1\r\na\r\n", b"*0\r\n"]).__next__
+    replies = iter([b"*1\r\n$1\r\na\r\n", b"*0\r\n"])
+    rubbish.next_reply, rubbish.hangs_up = replies.__next__, False
     with rubbish.client as client, pytest.raises(StorageUnavailable) as fault:
         RedisStorage(client).quarantined()
 

@@ -61,6 +61,7 @@ class Server:
         # The client's methods are typed for both its synchronous and its asynchronous use.
         self._client = client
         self._names = names
+        self._rights = f"~{names.index('*')} {RIGHTS}"
         self._trusted = trusted
         self._tried = False
         self._script = client.register_script(COMPARE_AND_WRITE)
@@ -101,7 +102,7 @@ class Server:
                 return bool(result)
             case [int(place), (bytes() | str()) as error] if 0 < place <= len(plan.rehearsal):
                 command, key = plan.rehearsed(place)
-                raise _refusal(_text(error), command=command, key=key)
+                raise _refusal(_text(error), command=command, key=key, rights=self._rights)
         raise StorageUnavailable("unavailable")
 
     def get(self, key: str) -> str | None:
@@ -210,7 +211,7 @@ class Server:
         try:
             return question()
         except Exception as error:  # a server may reply with anything, and the driver raise it
-            fault = _fault(error)
+            fault = _fault(error, rights=self._rights)
         # Not inside the except block: the driver's error may repeat the command.
         raise fault
 
@@ -254,11 +255,12 @@ def _texts(values: Iterable[object]) -> list[str]:
     return [_text(each) for each in values]
 
 
-def _fault(error: Exception) -> StorageUnavailable:
+def _fault(error: Exception, *, rights: str) -> StorageUnavailable:
     if isinstance(error, (exceptions.MovedError, exceptions.AskError)):
         return StorageUnavailable("unavailable", fix=_CLUSTER)
     if isinstance(error, exceptions.NoPermissionError):
-        return StorageUnavailable("denied", fix=_rights("every command"))
+        fix = f"this Redis user lacks a right: grant it {rights}"
+        return StorageUnavailable("denied", fix=fix)
     for kind, reason in _REASONS:
         if isinstance(error, kind):
             return StorageUnavailable(reason)
@@ -266,7 +268,7 @@ def _fault(error: Exception) -> StorageUnavailable:
     return StorageUnavailable(_REASONS_BY_WORD.get(word, "unavailable"))
 
 
-def _refusal(text: str, *, command: str, key: str) -> StorageUnavailable:
+def _refusal(text: str, *, command: str, key: str, rights: str) -> StorageUnavailable:
     """What it means that *command* failed, without an effect yet, on *key*."""
     word = text.lstrip("-").partition(" ")[0]
     if word == "WRONGTYPE":
@@ -274,8 +276,5 @@ def _refusal(text: str, *, command: str, key: str) -> StorageUnavailable:
         return StorageUnavailable("schema_mismatch", fix=fix)
     if word in _REASONS_BY_WORD:
         return StorageUnavailable(_REASONS_BY_WORD[word])
-    return StorageUnavailable("denied", fix=_rights(command))
-
-
-def _rights(command: str) -> str:
-    return f"this Redis does not run {command} for us: grant its user ~<prefix>* {RIGHTS}"
+    fix = f"this Redis does not run {command} for us: grant its user {rights}"
+    return StorageUnavailable("denied", fix=fix)
