@@ -234,6 +234,7 @@ def test_a_grant_is_sealed_into_the_row_of_its_attempt() -> None:
     attempt = an_attempt(connection_id="c", customer_id="acme")
 
     row = VAULT.seal_connection(a_grant(), attempt=attempt, at=NOON)
+    without_ids = VAULT.seal_connection(a_grant(), attempt=an_attempt(), at=NOON)
 
     expected = StoredConnection(
         connection_id="c",
@@ -251,6 +252,7 @@ def test_a_grant_is_sealed_into_the_row_of_its_attempt() -> None:
     assert row == expected
     assert tuple(each.id for each in row.entities) == tuple(a_grant().entity_ids)
     assert VAULT.open_grant(row) == a_grant().document
+    assert (without_ids.connection_id, without_ids.customer_id) == ("", "")
 
 
 def test_each_purpose_has_a_key_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,6 +58,18 @@ def make_empty() -> Iterator[object]:
         engine.dispose()
 
 
+@pytest.fixture
+def postgresql_url(postgresql: servers.Server, make_empty: Callable[[str], str]) -> str:
+    """The PostgreSQL database with our tables, empty."""
+    return make_empty(postgresql.url)
+
+
+@pytest.fixture
+def mysql_url(mysql: servers.Server, make_empty: Callable[[str], str]) -> str:
+    """The MariaDB database with our tables, empty."""
+    return make_empty(mysql.url)
+
+
 _END = {
     "postgresql": "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
     " WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -109,10 +109,8 @@ def test_tables_that_a_migration_made_are_tables_of_ours(engine: Engine) -> None
     assert differences(engine, storage.metadata) == []
 
 
-def test_a_schema_of_their_own_shows_no_difference(
-    postgresql: Server, make_empty: Callable[[str], str]
-) -> None:
-    engine = create_engine(make_empty(postgresql.url), poolclass=NullPool)
+def test_a_schema_of_their_own_shows_no_difference(postgresql_url: str) -> None:
+    engine = create_engine(postgresql_url, poolclass=NullPool)
     storage = storage_on(engine, schema="of_alembic")
     with engine.begin() as connection:
         connection.execute(text("CREATE SCHEMA of_alembic"))

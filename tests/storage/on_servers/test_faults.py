@@ -13,12 +13,7 @@ from sqlalchemy.exc import OperationalError
 
 from finch_middleware.errors import StorageUnavailable
 from finch_middleware.storage.sql.storage import SQLAlchemyStorage
-from finch_middleware.testing.sample_records import (
-    a_connection,
-    all_at_once,
-    an_attempt,
-    key_of,
-)
+from finch_middleware.testing.sample_records import a_connection, all_at_once, an_attempt, key_of
 from tests.storage.on_servers.conftest import on
 from tests.storage.servers import Server
 
@@ -125,10 +120,8 @@ def test_server_that_went_away_is_unavailable_until_it_is_back(url: str, server:
     assert storage.claim(an_attempt("other")) is None
 
 
-def test_text_that_the_database_refuses_is_a_storage_fault(
-    postgresql: Server, make_empty: Callable[[str], str]
-) -> None:
-    storage = SQLAlchemyStorage(make_empty(postgresql.url))
+def test_text_that_the_database_refuses_is_a_storage_fault(postgresql_url: str) -> None:
+    storage = SQLAlchemyStorage(postgresql_url)
 
     with pytest.raises(StorageUnavailable) as refused:
         storage.settle(an_attempt(), a_connection(status="NUL \x00 canary"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
@@ -15,15 +15,9 @@ from sqlalchemy.pool import NullPool
 from finch_middleware.attempts import AttemptState
 from finch_middleware.errors import SchemaMismatch, StorageUnavailable
 from finch_middleware.storage.sql.storage import SQLAlchemyStorage
-from finch_middleware.testing.sample_records import (
-    NOON,
-    a_connection,
-    an_attempt,
-    key_of,
-)
+from finch_middleware.testing.sample_records import NOON, a_connection, an_attempt, key_of
 from tests.storage import servers
 from tests.storage.on_servers.conftest import on
-from tests.storage.servers import Server
 
 
 def test_server_is_described_by_its_version_and_settings(url: str) -> None:
@@ -134,10 +128,8 @@ def test_binary_log_that_is_not_synced_is_refused() -> None:
         storage.close()
 
 
-def test_commits_are_waited_for_where_the_server_does_not(
-    postgresql: Server, make_empty: Callable[[str], str]
-) -> None:
-    url = make_empty(postgresql.url) + "&options=-csynchronous_commit%3Doff"
+def test_commits_are_waited_for_where_the_server_does_not(postgresql_url: str) -> None:
+    url = postgresql_url + "&options=-csynchronous_commit%3Doff"
     storage = SQLAlchemyStorage(url)
 
     inside = storage._database.write(
@@ -147,10 +139,8 @@ def test_commits_are_waited_for_where_the_server_does_not(
     assert inside == "on"
 
 
-def test_limits_end_with_the_transaction(
-    postgresql: Server, make_empty: Callable[[str], str]
-) -> None:
-    engine = create_engine(make_empty(postgresql.url), pool_size=1, max_overflow=0)
+def test_limits_end_with_the_transaction(postgresql_url: str) -> None:
+    engine = create_engine(postgresql_url, pool_size=1, max_overflow=0)
     storage = SQLAlchemyStorage(engine)
     storage.claim(an_attempt())
     storage.attempt(key_of("code"))
@@ -165,15 +155,15 @@ def test_limits_end_with_the_transaction(
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("call", ["claim", "attempt"])
 def test_engine_of_an_application_waits_no_longer_and_keeps_its_own_patience(
-    mysql: Server, make_empty: Callable[[str], str], call: str
+    mysql_url: str, call: str
 ) -> None:
-    engine = create_engine(make_empty(mysql.url), pool_size=1, max_overflow=0)
+    engine = create_engine(mysql_url, pool_size=1, max_overflow=0)
     patient = "SET SESSION innodb_lock_wait_timeout=77, lock_wait_timeout=78, max_statement_time=79"
     with engine.connect() as connection:
         connection.execute(text(patient))
     storage = SQLAlchemyStorage(engine)
     storage.check()
-    other = create_engine(mysql.url, poolclass=NullPool)
+    other = create_engine(mysql_url, poolclass=NullPool)
     began = time.monotonic()
 
     with other.connect() as holder:
@@ -195,9 +185,9 @@ def _limits_of(engine: Engine) -> tuple[float, ...]:
 
 
 def test_limits_of_an_application_s_session_are_given_back_after_a_transaction(
-    mysql: Server, make_empty: Callable[[str], str]
+    mysql_url: str,
 ) -> None:
-    engine = create_engine(make_empty(mysql.url), pool_size=1, max_overflow=0)
+    engine = create_engine(mysql_url, pool_size=1, max_overflow=0)
     before = _limits_of(engine)
     storage = SQLAlchemyStorage(engine)
 
@@ -213,9 +203,9 @@ def test_limits_of_an_application_s_session_are_given_back_after_a_transaction(
 
 
 def test_session_that_ends_when_it_is_given_back_does_not_take_the_answer_with_it(
-    mysql: Server, make_empty: Callable[[str], str]
+    mysql_url: str,
 ) -> None:
-    engine = create_engine(make_empty(mysql.url), pool_size=1)
+    engine = create_engine(mysql_url, pool_size=1)
     storage = SQLAlchemyStorage(engine)
     storage.check()
     before = _session_of(engine)
@@ -239,9 +229,9 @@ def _session_of(engine: Engine) -> int:
 
 
 def test_nothing_is_prepared_in_a_session_that_a_proxy_may_lend_to_others(
-    postgresql: Server, make_empty: Callable[[str], str]
+    postgresql_url: str,
 ) -> None:
-    storage = SQLAlchemyStorage(make_empty(postgresql.url))
+    storage = SQLAlchemyStorage(postgresql_url)
 
     for i in range(12):
         storage.claim(an_attempt(f"{i}"))
@@ -253,10 +243,8 @@ def test_nothing_is_prepared_in_a_session_that_a_proxy_may_lend_to_others(
     storage.close()
 
 
-def test_a_vanished_host_is_noticed_by_what_it_does_not_acknowledge(
-    postgresql: Server, make_empty: Callable[[str], str]
-) -> None:
-    storage = SQLAlchemyStorage(make_empty(postgresql.url))
+def test_a_vanished_host_is_noticed_by_what_it_does_not_acknowledge(postgresql_url: str) -> None:
+    storage = SQLAlchemyStorage(postgresql_url)
     storage.check()
 
     with storage._database._engine.connect() as connection:
@@ -266,9 +254,7 @@ def test_a_vanished_host_is_noticed_by_what_it_does_not_acknowledge(
     storage.close()
 
 
-def test_pool_of_an_application_stays_open_when_the_storage_is_closed(
-    url: str,
-) -> None:
+def test_pool_of_an_application_stays_open_when_the_storage_is_closed(url: str) -> None:
     engine = create_engine(url, pool_size=1)
     storage = SQLAlchemyStorage(engine)
     storage.check()

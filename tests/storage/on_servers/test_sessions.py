@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -66,17 +66,16 @@ _ROLES = [
 @pytest.mark.parametrize("shared", [False, True], ids=["url", "engine"])
 @pytest.mark.parametrize("setting", _ROLES)
 def test_setting_of_a_postgresql_role_changes_nothing(
-    postgresql: Server, make_empty: Callable[[str], str], setting: str, shared: bool
+    postgresql_url: str, setting: str, shared: bool
 ) -> None:
-    url = make_empty(postgresql.url)
-    operator = create_engine(url, isolation_level="AUTOCOMMIT")
+    operator = create_engine(postgresql_url, isolation_level="AUTOCOMMIT")
     operator.connect().close()
 
     with changed(
         operator, bad=f"ALTER ROLE finch SET {setting}", good="ALTER ROLE finch RESET ALL"
     ):
-        engine = create_engine(url, pool_size=1)
-        works(SQLAlchemyStorage(engine if shared else url))
+        engine = create_engine(postgresql_url, pool_size=1)
+        works(SQLAlchemyStorage(engine if shared else postgresql_url))
 
         name = setting.split()[0]
         asked = engine if shared else operator
@@ -114,20 +113,19 @@ def test_setting_of_a_postgresql_role_changes_nothing(
     ],
 )
 def test_setting_of_a_mysql_server_changes_nothing(
-    mysql: Server, make_empty: Callable[[str], str], setting: str, shared: bool
+    mysql_url: str, setting: str, shared: bool
 ) -> None:
-    url = make_empty(mysql.url)
-    operator = create_engine(url, isolation_level="AUTOCOMMIT")
+    operator = create_engine(mysql_url, isolation_level="AUTOCOMMIT")
     name = setting.split()[0]
     with operator.connect() as connection:
         before = connection.execute(text(f"SELECT @@global.{name}")).scalar_one()
     good = f"SET GLOBAL {name} = {before!r}"
 
     with changed(operator, bad=f"SET GLOBAL {setting}", good=good):
-        engine = create_engine(url, pool_size=1)
+        engine = create_engine(mysql_url, pool_size=1)
         with engine.connect() as connection:
             own = connection.execute(text(f"SELECT @@{name}")).scalar_one()
-        works(SQLAlchemyStorage(engine if shared else url))
+        works(SQLAlchemyStorage(engine if shared else mysql_url))
 
         with engine.connect() as connection:
             assert connection.execute(text(f"SELECT @@{name}")).scalar_one() == own
@@ -136,10 +134,8 @@ def test_setting_of_a_mysql_server_changes_nothing(
 
 
 @pytest.mark.parametrize("shared", [False, True], ids=["url", "engine"])
-def test_three_byte_characters_of_a_url_are_raised_to_four(
-    mysql: Server, make_empty: Callable[[str], str], shared: bool
-) -> None:
-    url = f"{make_empty(mysql.url)}&charset=utf8"
+def test_three_byte_characters_of_a_url_are_raised_to_four(mysql_url: str, shared: bool) -> None:
+    url = f"{mysql_url}&charset=utf8"
     engine = create_engine(url)
 
     works(SQLAlchemyStorage(engine if shared else url))
@@ -147,10 +143,8 @@ def test_three_byte_characters_of_a_url_are_raised_to_four(
     engine.dispose()
 
 
-def test_engine_that_cannot_send_every_text_is_refused(
-    mysql: Server, make_empty: Callable[[str], str]
-) -> None:
-    engine = create_engine(f"{make_empty(mysql.url)}&charset=latin1")
+def test_engine_that_cannot_send_every_text_is_refused(mysql_url: str) -> None:
+    engine = create_engine(f"{mysql_url}&charset=latin1")
 
     with pytest.raises(StorageFault, match="utf8mb4"):
         SQLAlchemyStorage(engine).check()
@@ -227,16 +221,16 @@ def test_user_who_lacks_a_right_is_refused(
     ids=["none", "only inserts", "no changes"],
 )
 def test_row_level_security_that_hides_our_rows_is_refused(
-    postgresql: Server, make_empty: Callable[[str], str], policies: list[str], fault: str
+    postgresql_url: str, policies: list[str], fault: str
 ) -> None:
-    operator = create_engine(make_empty(postgresql.url), isolation_level="AUTOCOMMIT")
+    operator = create_engine(postgresql_url, isolation_level="AUTOCOMMIT")
     with operator.connect() as connection:
         connection.execute(text("CREATE ROLE guest LOGIN"))
         connection.execute(text("GRANT ALL ON finch_attempts, finch_connections TO guest"))
         connection.execute(text("ALTER TABLE finch_attempts ENABLE ROW LEVEL SECURITY"))
         for i, policy in enumerate(policies):
             connection.execute(text(f"CREATE POLICY p{i} ON finch_attempts {policy}"))
-    storage = SQLAlchemyStorage(make_url(postgresql.url).set(username="guest"))
+    storage = SQLAlchemyStorage(make_url(postgresql_url).set(username="guest"))
 
     try:
         with pytest.raises(StorageFault, match=fault):

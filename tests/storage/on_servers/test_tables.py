@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.pool import NullPool
 
 from finch_middleware.errors import SchemaMismatch, StorageUnavailable
 from finch_middleware.storage.sql.storage import SQLAlchemyStorage
-from finch_middleware.testing.sample_records import (
-    all_at_once,
-    an_attempt,
-    key_of,
-)
+from finch_middleware.testing.sample_records import all_at_once, an_attempt, key_of
 from tests.storage.on_servers.conftest import on
-from tests.storage.servers import Server
 
 
 def test_missing_tables_are_reported_with_the_command(url: str, prefix: str) -> None:
@@ -88,10 +81,7 @@ def test_index_that_only_makes_a_search_fast_is_not_asked_for(
 
 def test_table_without_its_primary_key_is_refused(url: str, prefix: str, operator: Engine) -> None:
     SQLAlchemyStorage(url, table_prefix=prefix).create_tables()
-    drop = {
-        "postgresql": f"DROP CONSTRAINT {prefix}attempts_pkey",
-        "mysql": "DROP PRIMARY KEY",
-    }
+    drop = {"postgresql": f"DROP CONSTRAINT {prefix}attempts_pkey", "mysql": "DROP PRIMARY KEY"}
     with operator.connect() as connection:
         connection.execute(text(f"ALTER TABLE {prefix}attempts {on(url, drop)}"))
     storage = SQLAlchemyStorage(url, table_prefix=prefix)
@@ -102,12 +92,10 @@ def test_table_without_its_primary_key_is_refused(url: str, prefix: str, operato
     storage.close()
 
 
-def test_table_without_transactions_is_refused(
-    mysql: Server, make_empty: Callable[[str], str]
-) -> None:
-    storage = SQLAlchemyStorage(make_empty(mysql.url), table_prefix="myisam_")
+def test_table_without_transactions_is_refused(mysql_url: str) -> None:
+    storage = SQLAlchemyStorage(mysql_url, table_prefix="myisam_")
     storage.create_tables()
-    engine = create_engine(mysql.url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    engine = create_engine(mysql_url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         connection.execute(text("ALTER TABLE myisam_connections ENGINE=Aria"))
 
@@ -126,12 +114,9 @@ def test_table_of_another_program_is_refused(url: str, prefix: str, operator: En
         SQLAlchemyStorage(url, table_prefix=prefix).create_tables()
 
 
-def test_tables_may_live_in_a_schema_of_their_own(
-    postgresql: Server, make_empty: Callable[[str], str]
-) -> None:
-    url = make_empty(postgresql.url)
-    engine = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
-    storage = SQLAlchemyStorage(url, schema="payroll")
+def test_tables_may_live_in_a_schema_of_their_own(postgresql_url: str) -> None:
+    engine = create_engine(postgresql_url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    storage = SQLAlchemyStorage(postgresql_url, schema="payroll")
     with engine.connect() as connection:
         connection.execute(text("CREATE SCHEMA payroll"))
 
@@ -139,7 +124,7 @@ def test_tables_may_live_in_a_schema_of_their_own(
     won = storage.claim(an_attempt()) is None
 
     assert won
-    assert SQLAlchemyStorage(url).attempt(key_of("code")) is None
+    assert SQLAlchemyStorage(postgresql_url).attempt(key_of("code")) is None
     with engine.connect() as connection:
         connection.execute(text("DROP SCHEMA payroll CASCADE"))
 
