@@ -145,6 +145,7 @@ class StorageContract(SettlePromises, SweepPromises, ConnectionPromises, Trouble
         assert storage.claim(an_attempt(attempt_id="second")) == done
 
     def test_of_many_racing_claims_exactly_one_wins(self, storage: Storage) -> None:
+        storage.check()  # no claim has to wait until another has prepared the storage
         for turn in range(_ROUNDS):
             racing = [an_attempt(f"code {turn}", attempt_id=f"{i}") for i in range(_THREADS)]
 
@@ -155,6 +156,7 @@ class StorageContract(SettlePromises, SweepPromises, ConnectionPromises, Trouble
             assert storage.attempt(winner.code_hash) == winner
 
     def test_of_many_codes_racing_for_a_flow_exactly_one_wins(self, storage: Storage) -> None:
+        storage.check()
         for turn in range(_ROUNDS):
             flow = key_of(f"flow {turn}")
             racing = [an_attempt(f"{turn} {i}", flow_hash=flow) for i in range(_THREADS)]
@@ -176,6 +178,8 @@ class StorageContract(SettlePromises, SweepPromises, ConnectionPromises, Trouble
 
     def _race_for_places(self, handles: Sequence[Storage], *, codes: int) -> None:
         racing = [an_attempt(f"{i}", flow_hash=key_of("flow")) for i in range(codes)]
+        for each in handles:
+            each.check()
 
         won = all_at_once(
             lambda i: any(
@@ -202,6 +206,8 @@ class StorageContract(SettlePromises, SweepPromises, ConnectionPromises, Trouble
     ) -> None:
         handles = [storage, reopen(), reopen(), reopen()]
         racing = [(handles[i % 4], an_attempt(attempt_id=f"{i}")) for i in range(16)]
+        for each in handles:
+            each.check()
 
         results = all_at_once(lambda pair: pair[0].claim(pair[1]), racing)
 
