@@ -107,6 +107,8 @@ PARTS = {
         tests=(
             "tests/test_binding.py",
             "tests/test_binding_origins.py",
+            # How states and expiry are compared.
+            "tests/test_tickets.py",
             "tests/test_exchange.py",
         ),
     ),
