@@ -194,10 +194,13 @@ def test_driver_that_we_do_not_know_gets_no_options_of_another(drivername: str) 
 def test_older_driver_of_postgresql_gets_the_limits_and_no_option_of_the_newer() -> None:
     url = make_url("postgresql+psycopg2://user@host/db")
 
-    given = dialect_of("postgresql", url=url).engine_options()["connect_args"]
+    dialect = dialect_of("postgresql", url=url)
+    given = dialect.engine_options()["connect_args"]
 
     assert given["tcp_user_timeout"] == 3000
     assert "prepare_threshold" not in given
+    assert dialect.connect([], given) is None
+    assert "client_encoding" not in dialect._settings()  # type: ignore[attr-defined]  # its own
 
 
 def test_storage_without_a_reference_is_collected(tmp_path: Path) -> None:

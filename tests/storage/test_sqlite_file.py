@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sqlite3
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import pytest
 from sqlalchemy import Connection, Engine
 
 from finch_middleware.errors import SchemaMismatch, StorageUnavailable
+from finch_middleware.storage.sql.dialects import sqlite
 from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 from finch_middleware.testing.sample_records import (
     all_at_once,
@@ -85,6 +87,19 @@ def test_commit_into_a_file_that_was_changed_is_not_confirmed(
     assert SQLAlchemyStorage(url).attempt(key_of("code")) == an_attempt()
 
 
+def test_file_whose_inode_never_stays_the_same_is_refused(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = SQLAlchemyStorage(url)
+    numbers = itertools.count()
+    monkeypatch.setattr(sqlite, "_identity", lambda _: (0, next(numbers)))
+
+    with pytest.raises(StorageUnavailable) as refused:
+        storage.check()
+
+    assert refused.value.reason == "replaced"
+
+
 def test_read_after_the_file_was_removed_sees_no_row_of_it(url: str, path: Path) -> None:
     storage = SQLAlchemyStorage(url)
     storage.claim(an_attempt())
@@ -94,11 +109,15 @@ def test_read_after_the_file_was_removed_sees_no_row_of_it(url: str, path: Path)
     assert storage.attempt(key_of("code")) is None
 
 
-@pytest.mark.parametrize("uri", [False, True])
-def test_file_of_ours_is_for_its_owner_only(url: str, path: Path, uri: bool) -> None:
+@pytest.mark.parametrize("way", ["plain", "uri", "no mknod"])
+def test_file_of_ours_is_for_its_owner_only(
+    url: str, path: Path, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if way == "no mknod":
+        monkeypatch.delattr(os, "mknod")
     before = os.umask(0)
     try:
-        storage = SQLAlchemyStorage(f"sqlite:///file:{path}?uri=true" if uri else url)
+        storage = SQLAlchemyStorage(f"sqlite:///file:{path}?uri=true" if way == "uri" else url)
         storage.claim(an_attempt())
         modes = {each.name: each.stat().st_mode & 0o777 for each in path.parent.iterdir()}
     finally:
@@ -113,6 +132,28 @@ def test_tables_are_made_once_by_many_threads_and_handles(url: str) -> None:
     all_at_once(lambda storage: storage.check(), storages)
 
     assert storages[0].claim(an_attempt()) is None
+
+
+TRIGGERS = {
+    "changes what is written to reference": "AFTER INSERT ON finch_attempts BEGIN "
+    "UPDATE finch_attempts SET reference = 'another'; END",
+    "changes what is written to its columns": "AFTER INSERT ON finch_attempts BEGIN "
+    "UPDATE finch_attempts SET customer_ids = 'no list'; END",
+    "does not give back": "AFTER INSERT ON finch_attempts BEGIN DELETE FROM finch_attempts; END",
+    "does not remove a row": "BEFORE DELETE ON finch_connections BEGIN SELECT RAISE(IGNORE); END",
+}
+
+
+@pytest.mark.parametrize(("fault", "trigger"), TRIGGERS.items(), ids=TRIGGERS)
+def test_table_that_does_not_keep_what_is_written_is_refused(
+    url: str, path: Path, fault: str, trigger: str
+) -> None:
+    SQLAlchemyStorage(url).create_tables()
+    with closing(sqlite3.connect(path)) as operator:
+        operator.execute(f"CREATE TRIGGER theirs {trigger}")
+
+    with pytest.raises(SchemaMismatch, match=fault):
+        SQLAlchemyStorage(url).check()
 
 
 LOST = {

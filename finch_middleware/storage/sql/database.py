@@ -32,6 +32,9 @@ T = TypeVar("T")
 #: Tries of a transaction that the database rolls back: a deadlock, a lost race.
 _TRIES = 4
 
+#: Connections of one pool to a file that was replaced.
+_STALE = 100
+
 
 class Database:
     """
@@ -180,8 +183,7 @@ class Database:
             await_room(self._engine.pool)
         with self._engine.connect() as connection:
             try:
-                while not self.dialect.current(connection):
-                    connection.invalidate()
+                self._make_current(connection)
                 if not self._shared:
                     yield connection
                     return
@@ -191,6 +193,14 @@ class Database:
             except BaseException:  # raised again
                 connection.invalidate()
                 raise
+
+    def _make_current(self, connection: Connection) -> None:
+        for _ in range(_STALE):
+            if self.dialect.current(connection):
+                return
+            # The next one that the pool gives may be as old.
+            connection.invalidate()
+        raise StorageUnavailable("replaced")
 
     def _set_autocommit(self, connection: Connection) -> None:
         try:

@@ -230,9 +230,11 @@ class SQLAlchemyStorage(Storage):
         probe(db, claim=self._claim, settle=self._settle, sql=self._sql, tables=self._tables)
 
     def _require_durability(self, db: Connection) -> None:
+        if self._loss_accepted:
+            return
         tables = self._tables.metadata.sorted_tables
         fix = self._database.dialect.volatile(db, tables=tables)
-        if fix and not self._loss_accepted:
+        if fix:
             raise SchemaMismatch(
                 f"this database may lose a committed token: {fix}; or accept it with "
                 "?accept_data_loss=true in the URL, or SQLAlchemyStorage(..., "

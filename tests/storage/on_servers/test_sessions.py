@@ -143,6 +143,18 @@ def test_three_byte_characters_of_a_url_are_raised_to_four(mysql_url: str, share
     engine.dispose()
 
 
+def test_results_that_the_application_does_not_convert_stay_so(mysql_url: str) -> None:
+    engine = create_engine(mysql_url, pool_size=1)
+    with engine.connect() as connection:
+        connection.execute(text("SET SESSION character_set_results = NULL"))
+
+    works(SQLAlchemyStorage(engine))
+
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT @@character_set_results")).scalar_one() is None
+    engine.dispose()
+
+
 def test_engine_that_cannot_send_every_text_is_refused(mysql_url: str) -> None:
     engine = create_engine(f"{mysql_url}&charset=latin1")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import stat
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -80,9 +81,7 @@ class SQLite(Dialect):
 
     def connect(self, arguments: Any, options: dict[str, Any]) -> Any:
         if self._makes_file:
-            # SQLite would let everybody read it. Its log and index get the same permissions.
-            with suppress(OSError):
-                os.close(os.open(self._path, os.O_CREAT | os.O_EXCL, 0o600))
+            _make_private(self._path)
 
     def opened(self, driver_connection: Any) -> None:
         with suppress(driver_connection.OperationalError):
@@ -177,6 +176,18 @@ def _plain_path(database: str) -> str:
     if not database.startswith("file:"):
         return database
     return unquote(urlsplit(database).path)
+
+
+def _make_private(path: str) -> None:
+    """Make the file unless it exists: SQLite would let everybody read it, its log and its index."""
+    # What prevents it, SQLite reports.
+    with suppress(OSError):
+        try:
+            # Without opening it: closing a file ends all locks that the process has on it.
+            os.mknod(path, 0o600 | stat.S_IFREG)
+        except (PermissionError, AttributeError):
+            # On macOS and Windows.
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def _identity(path: str) -> tuple[int, int] | None:
