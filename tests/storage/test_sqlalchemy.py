@@ -10,7 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError, TimeoutError
 
@@ -228,3 +228,17 @@ def test_instants_do_not_follow_the_machine_s_time_zone(
     monkeypatch.undo()
     time.tzset()
     assert back == an_attempt()
+
+
+def test_error_before_the_first_statement_is_a_storage_fault(tmp_path: Path) -> None:
+    engine = create_engine(f"sqlite:///{tmp_path}/finch.db")
+
+    @event.listens_for(engine, "set_connection_execution_options")
+    def refuse(*_: object) -> None:
+        raise NotImplementedError
+
+    with pytest.raises(StorageUnavailable) as refused:
+        SQLAlchemyStorage(engine).check()
+
+    assert refused.value.__context__ is None
+    engine.dispose()
