@@ -9,7 +9,7 @@ import pytest
 
 from finch_middleware import callback, duplicates, exchange
 from finch_middleware.crypto import vault
-from finch_middleware.storage.redis import storage as redis_storage
+from finch_middleware.storage.redis import server as redis_server
 from finch_middleware.storage.sql import dialects
 from tests.site import Site
 
@@ -40,7 +40,7 @@ def short_wait(monkeypatch: pytest.MonkeyPatch) -> None:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A storage made from now on waits for its database half a second."""
     monkeypatch.setattr(dialects, "PATIENCE_SECONDS", 0.5)
-    monkeypatch.setattr(redis_storage, "_PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(redis_server, "_PATIENCE_SECONDS", 0.5)
 
 
 @pytest.fixture
