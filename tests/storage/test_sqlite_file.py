@@ -49,7 +49,7 @@ CHANGES = [_remove, _restore_a_backup, _remove_the_log]
 
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("shared", [False, True], ids=["url", "engine"])
-def test_what_is_written_after_the_file_was_changed_is_found_by_others(
+def test_t45_what_is_written_after_the_file_was_changed_is_found_by_others(
     url: str, path: Path, engine: Engine, shared: bool, change: Callable[[Path], None]
 ) -> None:
     with closing(sqlite3.connect(path)) as operator:
@@ -69,7 +69,7 @@ def test_what_is_written_after_the_file_was_changed_is_found_by_others(
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_commit_into_a_file_that_was_changed_is_not_confirmed(
+def test_t45_commit_into_a_file_that_was_changed_is_not_confirmed(
     url: str, path: Path, change: Callable[[Path], None]
 ) -> None:
     storage = SQLAlchemyStorage(url)

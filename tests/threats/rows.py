@@ -1,4 +1,4 @@
-"""The threats T1 to T43: who does what, and what then happens. The tests have the numbers."""
+"""The threats T1 to T46: who does what, and what then happens. The tests have the numbers."""
 
 from __future__ import annotations
 
@@ -54,7 +54,8 @@ ROWS = tuple(
             (
                 "The thief of a code completes it in a session of their own, with a valid state.",
                 "Finch's response must name the customer of the ticket (compared as text; null "
-                "equals nothing). Otherwise the token is quarantined and reported at CRITICAL. "
+                "is accepted only for a connection that this customer has already). Otherwise the "
+                "token is quarantined and reported at CRITICAL. "
                 "`/disconnect` is never called.",
             ),
             (
@@ -258,6 +259,23 @@ ROWS = tuple(
                 "One person's reloads of a return take every thread while Finch is slow.",
                 "By default at most a quarter of the server's threads wait for another request. "
                 "All others get the page that reloads itself at once.",
+            ),
+            (
+                "A role, server or `Engine` sets a date style, SQL mode or character set under "
+                "which a row cannot be read back.",
+                "Each transaction sets what matters. `check` reads back every column type, with "
+                "text that a wrong setting changes, and an encoding other than UTF-8 is refused.",
+            ),
+            (
+                "The SQLite file is removed or replaced under a running server.",
+                "The open file is compared with the path before each use and after each commit. "
+                "A commit into the old file is not confirmed.",
+            ),
+            (
+                "Sessions end overnight, a primary is demoted, or a server sends rubbish.",
+                "Where nothing but BEGIN was sent, a new session is tried once. A refusal as "
+                "read only closes all idle sessions. Any error of a driver is a "
+                "`StorageUnavailable`, and its session is closed.",
             ),
         ),
         start=1,

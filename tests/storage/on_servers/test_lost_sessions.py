@@ -52,7 +52,7 @@ def test_first_call_after_the_sessions_ended_overnight_succeeds(
     storage.close()
 
 
-def test_first_employer_of_the_day_is_connected(
+def test_t46_first_employer_of_the_day_is_connected(
     engine: Engine, cut_connections: Callable[[], None], fake: FakeFinch, tmp_path: Any
 ) -> None:
     storage = SQLAlchemyStorage(engine)
@@ -67,7 +67,7 @@ def test_first_employer_of_the_day_is_connected(
         assert "finch=connected" in browser.get(callback).location
 
 
-def test_session_that_ends_after_begin_is_not_tried_again(
+def test_t46_session_that_ends_after_begin_is_not_tried_again(
     engine: Engine, operator: Engine, cut_connections: Callable[[], None]
 ) -> None:
     storage = SQLAlchemyStorage(engine)
@@ -86,7 +86,9 @@ def test_session_that_ends_after_begin_is_not_tried_again(
 
 
 @pytest.mark.usefixtures("impatient")
-def test_nothing_but_our_own_error_leaves_a_storage_whose_server_sends_rubbish(url: str) -> None:
+def test_t46_nothing_but_our_own_error_leaves_a_storage_whose_server_sends_rubbish(
+    url: str,
+) -> None:
     relay = Relay(url, chance=seeded())
     storage = SQLAlchemyStorage(relay.url)
     storage.claim(an_attempt())

@@ -178,7 +178,7 @@ def demote(
 
 
 @pytest.mark.parametrize("shared", [False, True], ids=["url", "engine"])
-def test_first_write_to_a_former_primary_leaves_it(
+def test_t46_first_write_to_a_former_primary_leaves_it(
     demote: tuple[Relay, Callable[[], None]], shared: bool
 ) -> None:
     relay, demoted = demote

@@ -65,7 +65,7 @@ _ROLES = [
 
 @pytest.mark.parametrize("shared", [False, True], ids=["url", "engine"])
 @pytest.mark.parametrize("setting", _ROLES)
-def test_setting_of_a_postgresql_role_changes_nothing(
+def test_t44_setting_of_a_postgresql_role_changes_nothing(
     postgresql_url: str, setting: str, shared: bool
 ) -> None:
     operator = create_engine(postgresql_url, isolation_level="AUTOCOMMIT")
@@ -112,7 +112,7 @@ def test_setting_of_a_postgresql_role_changes_nothing(
         "autocommit = 0",
     ],
 )
-def test_setting_of_a_mysql_server_changes_nothing(
+def test_t44_setting_of_a_mysql_server_changes_nothing(
     mysql_url: str, setting: str, shared: bool
 ) -> None:
     operator = create_engine(mysql_url, isolation_level="AUTOCOMMIT")
@@ -166,7 +166,7 @@ def test_engine_that_cannot_send_every_text_is_refused(mysql_url: str) -> None:
 
 @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
 @pytest.mark.parametrize("call", ["check", "create_tables"])
-def test_postgresql_database_of_another_encoding_is_refused(
+def test_t44_postgresql_database_of_another_encoding_is_refused(
     postgresql: Server, encoding: str, call: str
 ) -> None:
     operator = create_engine(postgresql.url, isolation_level="AUTOCOMMIT")
