@@ -194,6 +194,43 @@ def redis_cluster_of_two() -> Iterator[tuple[Server, Server]]:
         yield one, other
 
 
+@contextmanager
+def redis_sentinel(name: str) -> Iterator[Server]:
+    """A sentinel that watches over a master, called *name*, and its replica."""
+    durable = ("--appendonly", "yes", "--appendfsync", "always", "--save", "")
+    with _redis_on_a_port(*durable) as master:
+        follows = ("--replicaof", f"127.0.0.1 {_port_of(master)}")
+        settings = (
+            f"monitor {name} 127.0.0.1 {_port_of(master)} 1",
+            f"down-after-milliseconds {name} 500",
+            f"failover-timeout {name} 5000",
+        )
+        with (
+            _redis_on_a_port(*durable, *follows),
+            _redis_on_a_port(watched=[f"sentinel {each}" for each in settings]) as sentinel,
+        ):
+            yield sentinel
+
+
+@contextmanager
+def _redis_on_a_port(*options: str, watched: Sequence[str] = ()) -> Iterator[Server]:
+    """A Redis; with the settings *watched*, a sentinel, which rewrites the file of its settings."""
+    if not shutil.which("redis-server"):
+        raise Missing("no redis-server on the PATH (Debian: redis-server)")
+    with _folder() as folder:
+        port, file = free_port(), folder / "settings"
+        file.write_text("\n".join(["bind 127.0.0.1", f"port {port}", f"dir {folder}", *watched]))
+        file.chmod(0o666)
+        mode = ["--sentinel"] if watched else []
+        server = Server(
+            url=f"redis://127.0.0.1:{port}",
+            command=["redis-server", str(file), *mode, *options],
+            answers=lambda: _answers("redis", host="127.0.0.1", port=port),
+        )
+        with _running(server):
+            yield server
+
+
 _BUS: dict[int, int] = {}
 
 
