@@ -73,8 +73,8 @@ class Grant:
         connection_id: Finch's stable id of the connection. None if the response has none or if
             another field is malformed; such a grant stays in quarantine until an introspection
             completes it.
-        customer_id: The id that our server set when it created the session, as text; None if it
-            is neither text nor a whole number.
+        customer_id: The id that our server set when it created the session, as text; None if the
+            response has none. If it is malformed, connection_id is None as well.
         entity_ids: The employers of record that it covers; empty if the response names none.
     """
 

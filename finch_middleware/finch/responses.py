@@ -173,11 +173,12 @@ def _grant_of(document: object, *, text: str, request_id: str | None) -> Grant |
     texts = {name: _text(fields.get(name)) for name in _TEXTS}
     products = _products(fields.get("products"))
     bearer = (texts["token_type"] or "bearer").lower() == "bearer"
-    malformed = None in texts.values() or products is None or not bearer
+    customer_id = _customer_id(fields.get("customer_id"))
+    malformed = None in (*texts.values(), products, customer_id) or not bearer
     return Grant(
         document=Secret(text),
         connection_id=None if malformed else _text(fields.get("connection_id")) or None,
-        customer_id=_customer_id(fields.get("customer_id")) or None,
+        customer_id=customer_id or None,
         provider_id=texts["provider_id"] or "",
         products=products or (),
         client_type=texts["client_type"] or "",

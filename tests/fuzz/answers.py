@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Collection
 from random import Random
 from typing import Any
 
@@ -110,15 +111,17 @@ def token_in(body: bytes) -> str | None:
     return token if isinstance(token, str) and _PRINTABLE.fullmatch(token) else None
 
 
-def token_of(body: bytes, *, customer_id: str) -> str | None:
+def token_of(body: bytes, *, customer_id: str, connected: Collection[str]) -> str | None:
     """
-    The token, if *body* may be stored for that customer.
+    The token, if *body* may be stored for that customer, who has the connections *connected*.
 
     It says less than the reader under test: None means that storing it would be wrong.
     """
     answer = _read(body) or {}
     given = answer.get("customer_id")
-    if isinstance(given, bool) or not isinstance(given, str | int) or str(given) != customer_id:
+    renewed = given in (None, "") and answer.get("connection_id") in connected
+    named = isinstance(given, str | int) and not isinstance(given, bool)
+    if not renewed and not (named and str(given) == customer_id):
         return None
     if not isinstance(answer.get("connection_id"), str) or not _documented(answer):
         return None
@@ -126,6 +129,9 @@ def token_of(body: bytes, *, customer_id: str) -> str | None:
 
 
 def _read(body: bytes) -> dict[str, Any] | None:
+    if body.count(b"[") > 1000:
+        # So deep in the stack, a finalizer that the collector runs would fail.
+        return None
     try:
         answer = json.loads(body.decode(), object_pairs_hook=_once, parse_constant=_refused)
         usable = isinstance(answer, dict) and _finite(answer) and _depth(answer) <= _DEPTH
