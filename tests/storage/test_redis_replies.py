@@ -156,6 +156,17 @@ def test_list_without_the_values_that_its_index_names_is_unavailable(rubbish: Ru
     assert fault.value.reason == "unavailable"
 
 
+def test_server_that_repeats_itself_does_not_make_a_scan_endless(rubbish: Rubbish) -> None:
+    member = b"*1\r\n$1\r\na\r\n"
+    replies = iter([member, b"*1\r\n$-1\r\n", member])
+    rubbish.next_reply, rubbish.hangs_up = replies.__next__, False
+    with rubbish.client as client, pytest.raises(StorageUnavailable) as fault:
+        RedisStorage(client).scan(after=None, limit=1)
+
+    assert fault.value.reason == "unavailable"
+    assert list(replies) == []
+
+
 @pytest.mark.full
 def test_only_a_storage_fault_leaves_the_storage_whatever_is_sent(rubbish: Rubbish) -> None:
     numbers = seeded()
