@@ -264,6 +264,10 @@ class _Timed:
         if self._line is not None:
             self._line.settimeout(seconds)
 
+    def seekable(self) -> bool:
+        """No: what was read is gone. Django asks from version 6.1 on."""
+        return False
+
     def close(self) -> None:
         self._stream.close()
 
