@@ -131,9 +131,8 @@ class Transport:
         outer = _CALL.set(call)
         try:
             return self._respond(request, call)
-        # Every exception of the libraries holds the request, and so a secret. After the first
-        # byte each of them means that the response was not received.
-        except Exception:  # as stated above
+        # After the first byte each of them means that the response was not received.
+        except Exception:  # whatever the libraries raise holds the request, and so a secret
             return call.no_response()
         finally:
             _CALL.reset(outer)
@@ -159,8 +158,7 @@ def _read(response: requests.Response, call: _Call) -> FinchResponse:
         return FinchResponse(status=status, headers=headers, fault="encoded")
     try:
         body = _body(response)
-    # As in `Transport.send`, but the status is known.
-    except Exception:  # as stated above
+    except Exception:  # as in `Transport.send` it holds a secret; here the status is known
         return FinchResponse(status=status, headers=headers, fault=call.no_response().reason)
     if body is None:
         return FinchResponse(status=status, headers=headers, fault="too_large")
@@ -269,7 +267,7 @@ class _StrictResponse(http.client.HTTPResponse):
         # RFC 9110, 15.2: a client passes over interim responses. http.client does so for 100
         # only, and begin() returns at once while there are headers. 101 changes the protocol.
         while 101 < self.status < 200:
-            self.headers = self.msg = None  # type: ignore[assignment]  # as in its __init__
+            self.headers = self.msg = None  # type: ignore[assignment]  # its __init__ does so
             super().begin()
         if self.status < 200:
             raise http.client.HTTPException("no final response")

@@ -252,9 +252,7 @@ class Spool:
 
 
 def _sync_folder(folder: Path) -> None:
-    if (
-        os.name == "nt"
-    ):  # pragma: no cover - Windows cannot open folders, and syncs them automatically
+    if os.name == "nt":  # pragma: no cover - Windows syncs folders, and cannot open them
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:

@@ -130,7 +130,7 @@ class Database:
                     return work(connection)
             except StorageFault:
                 raise
-            except Exception as error:  # as in `read`
+            except Exception as error:  # a driver raises anything, if a server sends rubbish
                 fault = self.dialect.fault(error)
             if fault.passing and fault.reason == "read_only":
                 # Every idle session may be one with a former primary, the application's too.
@@ -177,7 +177,7 @@ class Database:
         A connection in autocommit; a shared one is restored before the pool gets it back.
 
         After an error it is closed instead: the database then rolls back, whatever its state,
-        and nobody else reads the rest of a response.
+        and no other user reads the rest of a response.
         """
         if self._shared:
             await_room(self._engine.pool)

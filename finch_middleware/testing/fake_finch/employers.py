@@ -85,21 +85,27 @@ def _company(entity_id: str, chance: random.Random) -> Fields:
 
 
 def _person(entity_id: str, number: int, chance: random.Random) -> Person:
-    person_id = derived_id(entity_id, f"individual {number}")
     name = {
+        "id": derived_id(entity_id, f"individual {number}"),
         "first_name": _FIRST_NAMES[number % len(_FIRST_NAMES)],
         "middle_name": None,
         "last_name": chance.choice(_LAST_NAMES),
     }
     # The first person manages the others.
-    work: Fields = {
+    listed: Fields = {
+        **name,
         "department": {"name": chance.choice(_DEPARTMENTS)},
         "manager": {"id": derived_id(entity_id, "individual 0")} if number else None,
         "is_active": number % 10 != 9,
     }
-    individual: Fields = {
-        "id": person_id,
-        **name,
+    return Person(
+        listed, name | _private(number, chance), listed | _employment(listed, number, chance)
+    )
+
+
+def _private(number: int, chance: random.Random) -> Fields:
+    """What ``/employer/individual`` has besides the name."""
+    return {
         "preferred_name": None,
         "dob": f"19{70 + number % 30}-0{1 + number % 9}-15",
         "gender": "decline_to_specify",
@@ -112,15 +118,17 @@ def _person(entity_id: str, number: int, chance: random.Random) -> Person:
         "ssn": f"9{chance.randrange(10**8):08}",
         "encrypted_ssn": None,
     }
-    employment: Fields = {
-        "id": person_id,
-        **name,
-        **work,
+
+
+def _employment(listed: Fields, number: int, chance: random.Random) -> Fields:
+    """What ``/employer/employment`` has besides the row of the directory."""
+    active = listed["is_active"]
+    return {
         "title": chance.choice(_TITLES),
         "employment": {"type": "employee", "subtype": "full_time"},
-        "employment_status": "active" if work["is_active"] else "terminated",
+        "employment_status": "active" if active else "terminated",
         "start_date": f"20{15 + number % 10}-03-01",
-        "end_date": None if work["is_active"] else "2026-06-30",
+        "end_date": None if active else "2026-06-30",
         "location": _location(),
         "income": _income(number),
         "income_history": None,
@@ -128,7 +136,6 @@ def _person(entity_id: str, number: int, chance: random.Random) -> Person:
         "source_id": f"{number + 1}",
         "class_code": None,
     }
-    return Person({"id": person_id, **name, **work}, individual, employment)
 
 
 def _payroll(entity_id: str, number: int, people: tuple[Person, ...]) -> Payroll:

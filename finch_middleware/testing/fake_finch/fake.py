@@ -95,14 +95,8 @@ class FakeFinch:
         self._webhooks = WebhookSender(
             webhook_url, secrets=webhook_secrets, clock=clock, record=self.ledger.record_delivery
         )
-        api = Api(
-            rules,
-            ledger=self.ledger,
-            connect_origin=lambda: self.connect_origin,
-            entity_disconnected=self._entity_disconnected,
-        )
         self._page = ConnectPage(rules, ledger=self.ledger)
-        self._dispatch = Dispatch(self.ledger, api=api, page=self._page, clock=clock)
+        self._dispatch = Dispatch(self.ledger, api=self._api(rules), page=self._page, clock=clock)
 
     def __repr__(self) -> str:
         return f"<FakeFinch on port {self._port}, {'running' if self._server else 'stopped'}>"
@@ -314,6 +308,14 @@ class FakeFinch:
                 sandbox=False,
                 issued_at=self._clock(),
             )
+        )
+
+    def _api(self, rules: Rules) -> Api:
+        return Api(
+            rules,
+            ledger=self.ledger,
+            connect_origin=lambda: self.connect_origin,
+            entity_disconnected=self._entity_disconnected,
         )
 
     def _go(
