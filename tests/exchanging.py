@@ -53,7 +53,7 @@ class Desk:
 
     Attributes:
         asked: The arguments of each exchange.
-        told: What `on_connected` was given.
+        hook_calls: What `on_connected` was given.
     """
 
     def __init__(self, *, spool: Path | None = None, hook: bool = True) -> None:
@@ -61,7 +61,7 @@ class Desk:
         self.storage = FaultyStorage(MemoryStorage())
         self.events: list[Event] = []
         self.asked: list[tuple[Secret, str | None, timedelta]] = []
-        self.told: list[Connection] = []
+        self.hook_calls: list[Connection] = []
         self.answer: Grant | FinchFault = a_grant()
         self.vault = a_vault()
         self.tickets = Tickets(vault=self.vault, secure=True)
@@ -71,7 +71,7 @@ class Desk:
             products=("company", "directory"),
             return_to="/of-the-settings",
             clock=self.clock,
-            on_connected=self.told.append if hook else None,
+            on_connected=self.hook_calls.append if hook else None,
         )
         client: Any = SimpleNamespace(exchange=self._exchange)
         events = Events(client_id="client", on_event=self.events.append)

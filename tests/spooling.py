@@ -43,7 +43,7 @@ def names(folder: Path) -> list[str]:
     return sorted(each.name for each in folder.iterdir())
 
 
-def told(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
+def reported(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
     """The name and file of each report, which its line and its fields say alike."""
     reports = [(each.finch["name"], each.finch["file"]) for each in caplog.records]  # type: ignore[attr-defined]  # our own
     lines = [each.getMessage() for each in caplog.records]

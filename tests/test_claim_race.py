@@ -31,7 +31,7 @@ def test_the_outcome_is_remembered_before_the_claim_is_released(desk: Desk) -> N
     assert seen == [failed]
     assert race.released(desk.an_attempt(attempt_id="other")) is None
     assert desk.storage.attempt(desk.claimed.code_hash) is None
-    assert desk.told == []
+    assert desk.reported == []
 
 
 def test_a_claim_that_cannot_be_released_is_reported(desk: Desk) -> None:
@@ -40,7 +40,7 @@ def test_a_claim_that_cannot_be_released_is_reported(desk: Desk) -> None:
 
     ClaimRace(storage=storage, events=desk.log).release(desk.claimed, VISIT.failed("throttled"))
 
-    assert [each[:2] for each in desk.told] == [("finch.claim.not_released", logging.ERROR)]
+    assert [each[:2] for each in desk.reported] == [("finch.claim.not_released", logging.ERROR)]
 
 
 def test_a_bounded_number_of_released_claims_is_remembered(

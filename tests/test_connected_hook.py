@@ -21,7 +21,7 @@ def desk() -> Desk:
 def test_the_hook_is_given_the_stored_connection(desk: Desk) -> None:
     desk.redeem()
 
-    [connection] = desk.told
+    [connection] = desk.hook_calls
     assert (connection.connection_id, connection.customer_id) == ("connection", "acme")
     assert connection.access_token.reveal() == "the-token"
 
@@ -29,7 +29,7 @@ def test_the_hook_is_given_the_stored_connection(desk: Desk) -> None:
 def owed(desk: Desk, **changes: Any) -> Attempt:
     """An attempt whose hook is still to be run, with its connection in the storage."""
     desk.redeem()
-    desk.told.clear()
+    desk.hook_calls.clear()
     assert desk.standing is not None
     values = {"notified": False, **changes}
     return desk.standing.settled(AttemptState.STORED, at=desk.standing.settled_at, **values)
@@ -41,7 +41,7 @@ def test_a_pending_hook_is_run_and_noted(desk: Desk) -> None:
 
     assert desk.connected.run(attempt) is True
 
-    assert [each.connection_id for each in desk.told] == ["connection"]
+    assert [each.connection_id for each in desk.hook_calls] == ["connection"]
     assert desk.standing is not None
     assert (desk.standing.notified, desk.standing.settled_at) == (True, attempt.settled_at)
 
@@ -52,7 +52,7 @@ def test_a_hook_that_is_not_pending_is_not_run(desk: Desk, changes: dict[str, An
 
     assert desk.connected.run(attempt) is False
 
-    assert desk.told == []
+    assert desk.hook_calls == []
 
 
 def test_without_a_hook_nothing_is_pending() -> None:
@@ -71,7 +71,7 @@ def test_a_deleted_connection_runs_no_hook_and_leaves_none_pending(desk: Desk) -
 
     assert desk.connected.run(attempt) is False
 
-    assert desk.told == []
+    assert desk.hook_calls == []
     assert desk.standing is not None
     assert desk.standing.notified is True
 
@@ -98,7 +98,7 @@ def test_a_hook_whose_run_cannot_be_noted_may_run_again(desk: Desk) -> None:
     assert desk.connected.run(attempt) is False
     assert desk.connected.run(attempt) is True
 
-    assert len(desk.told) == 2
+    assert len(desk.hook_calls) == 2
     [(name, level, reason, request_id)] = desk.heard()
     assert (name, level, request_id) == ("finch.storage.unavailable", logging.ERROR, "finch-1")
     assert reason.startswith("Storage")

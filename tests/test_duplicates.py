@@ -94,7 +94,7 @@ class Desk:
         return self.duplicates.outcome(standing or self.claimed, mine=mine, visit=VISIT)
 
     @property
-    def told(self) -> list[tuple[str, int, str | None, str | None, str | None]]:
+    def reported(self) -> list[tuple[str, int, str | None, str | None, str | None]]:
         return [
             (each.name, each.level, each.reason, each.reference, each.attempt_id)
             for each in self.events
@@ -117,7 +117,7 @@ def desk(monkeypatch: pytest.MonkeyPatch) -> Desk:
 
 
 def rejected(reason: str) -> tuple[str, int, str, str, str]:
-    """What is told of a request that is refused."""
+    """What is reported of a request that is refused."""
     return ("finch.callback.rejected", logging.WARNING, reason, "VISIT", "attempt-code")
 
 
@@ -129,7 +129,7 @@ def test_a_second_code_of_a_flow_is_refused(desk: Desk) -> None:
     answer = desk.answer(code_hash=key_of("second"))
 
     assert answer == Invalid(reference="VISIT", return_to="/of-the-visit", reason="code_mismatch")
-    assert desk.told == [rejected("code_mismatch")]
+    assert desk.reported == [rejected("code_mismatch")]
     assert desk.slept == []
 
 
@@ -153,7 +153,7 @@ def test_a_code_is_claimed_at_the_first_place_that_is_free(desk: Desk) -> None:
 def test_the_code_of_another_flow_is_refused(desk: Desk) -> None:
     assert desk.answer(bound_to=(key_of("other"),)) == REFUSED
 
-    assert desk.told == [rejected("already_used")]
+    assert desk.reported == [rejected("already_used")]
     assert desk.slept == []
 
 
@@ -161,7 +161,7 @@ def test_the_answer_is_asked_for_ever_more_slowly_until_the_wait_is_over(desk: D
     answer = desk.answer()
 
     assert answer == Finishing(reference="REF-1", return_to="/of-the-attempt", spooled=False)
-    assert desk.told == [JOINED]
+    assert desk.reported == [JOINED]
     assert desk.slept[:6] == pytest.approx([0.05, 0.075, 0.1125, 0.16875, 0.25, 0.25])
     assert WAIT_SECONDS <= sum(desk.slept) < WAIT_SECONDS + 0.25
 
@@ -326,7 +326,7 @@ def test_what_settling_gave_to_another_customer_is_refused(desk: Desk) -> None:
 
     assert desk.answer() == REFUSED
 
-    assert desk.told == [JOINED, rejected("already_used")]
+    assert desk.reported == [JOINED, rejected("already_used")]
 
 
 @pytest.mark.parametrize(
@@ -367,7 +367,7 @@ def test_a_connection_is_repeated_until_its_window_ends(
 
     if late:
         assert answer == REFUSED
-        assert desk.told == [rejected("already_used")]
+        assert desk.reported == [rejected("already_used")]
     else:
         assert answer == Repeated(
             first=Connected(

@@ -30,12 +30,12 @@ def test_an_event_is_one_log_line_with_its_fields_apart(caplog: pytest.LogCaptur
 
 
 def test_the_hook_gets_the_event_that_was_logged() -> None:
-    told: list[Event] = []
-    events = Events(client_id="client-1", on_event=told.append)
+    received: list[Event] = []
+    events = Events(client_id="client-1", on_event=received.append)
 
     events.report("finch.x", logging.ERROR, reason="busy", customer_ids=("acme",))
 
-    assert told == [
+    assert received == [
         Event(
             name="finch.x",
             level=logging.ERROR,
@@ -47,14 +47,14 @@ def test_the_hook_gets_the_event_that_was_logged() -> None:
 
 
 def test_the_hook_gets_what_the_log_level_hides() -> None:
-    told: list[Event] = []
+    received: list[Event] = []
     logging.getLogger("finch_middleware").setLevel(logging.CRITICAL)
     try:
-        Events(client_id="c", on_event=told.append).report("finch.x", logging.DEBUG)
+        Events(client_id="c", on_event=received.append).report("finch.x", logging.DEBUG)
     finally:
         logging.getLogger("finch_middleware").setLevel(logging.NOTSET)
 
-    assert [event.name for event in told] == ["finch.x"]
+    assert [event.name for event in received] == ["finch.x"]
 
 
 def test_a_hook_that_raises_does_not_stop_the_event_and_its_text_is_not_logged(
@@ -103,8 +103,8 @@ def test_a_flood_of_refused_requests_writes_few_lines_and_counts_the_others(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     seconds = 59.0
-    told: list[Event] = []
-    events = Events(client_id="c", on_event=told.append, monotonic=lambda: seconds)
+    received: list[Event] = []
+    events = Events(client_id="c", on_event=received.append, monotonic=lambda: seconds)
 
     _refuse(events, times=REFUSED_LINES_LIMIT + 37)
     in_the_first_minute = len(caplog.records)
@@ -116,7 +116,7 @@ def test_a_flood_of_refused_requests_writes_few_lines_and_counts_the_others(
     assert first["left_out"] == 37
     assert "left_out=37" in caplog.records[REFUSED_LINES_LIMIT].getMessage()
     assert "left_out" not in second
-    assert len(told) == REFUSED_LINES_LIMIT + 39
+    assert len(received) == REFUSED_LINES_LIMIT + 39
 
 
 def test_a_flood_for_one_reason_hides_no_line_of_another(

@@ -230,7 +230,7 @@ def test_a_token_of_no_expected_customer_is_quarantined(
         notified=not hook,
     )
     assert desk.heard() == [("finch.token.quarantined", logging.CRITICAL, reason, "finch-1")]
-    assert desk.told == []
+    assert desk.hook_calls == []
 
 
 @pytest.fixture
@@ -248,7 +248,7 @@ def test_a_spooled_token_ends_its_flow_as_well(tmp_path: Path) -> None:
 
     assert outcome == Finishing(reference="REF-1", return_to="/of-the-ticket", spooled=True)
     assert outcome.request_id == "finch-1"
-    assert desk.told == []
+    assert desk.hook_calls == []
     [entry] = desk.spool.entries()
     assert (entry.attempt.notified, entry.attempt.state) == (False, AttemptState.STORED)
 

@@ -155,7 +155,7 @@ ODD_IDS: list[dict[str, object]] = [
 def test_an_id_of_no_usable_form_is_none_and_the_token_is_kept(given: dict[str, object]) -> None:
     grant = granted({**GRANT, **given})
 
-    # Without a connection_id nobody gets the token before Finch was asked about it.
+    # Without a connection_id the token stays in quarantine until Finch was asked about it.
     assert grant.connection_id is None
     assert grant.customer_id == (None if "customer_id" in given else GRANT["customer_id"])
     assert (token_of(grant), grant.provider_id) == (TOKEN, "gusto")

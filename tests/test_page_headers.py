@@ -119,15 +119,15 @@ class TestCookies:
 
     def test_are_no_other_visitors_where_an_application_shares_one_response(self) -> None:
         shared = Response(iter([b"one, ", b"two"]), status=402, headers={"X-Ours": "1"})
-        told: list[str] = []
-        shared.call_on_close(lambda: told.append("closed"))
+        received: list[str] = []
+        shared.call_on_close(lambda: received.append("closed"))
 
         response = with_cookies(shared, [COOKIE])
         response.vary.add("Origin")
 
         status, headers, body = served(response)
         assert shared.headers.getlist("Set-Cookie") == shared.headers.getlist("Vary") == []
-        assert (status, body, told) == ("402 PAYMENT REQUIRED", b"one, two", ["closed"])
+        assert (status, body, received) == ("402 PAYMENT REQUIRED", b"one, two", ["closed"])
         assert dict(headers)["X-Ours"] == "1"
         assert [name for name, _ in headers].count("Set-Cookie") == 1
 

@@ -114,12 +114,14 @@ def test_another_client_of_the_same_spool_leaves_its_tokens(
     fake: FakeFinch, site: Site, make_site: MakeSite, faulty: FaultyStorage
 ) -> None:
     spooled(fake, site, faulty, "acme")
-    told: list[Connection] = []
-    other = make_site(client_id="another", storage="memory://", on_connected=told.append)
+    connections_given: list[Connection] = []
+    other = make_site(
+        client_id="another", storage="memory://", on_connected=connections_given.append
+    )
 
     drained = other.finch.recovery.drain()
 
-    assert (drained, told) == ((), [])
+    assert (drained, connections_given) == ((), [])
     assert len(site.finch.recovery.drain()) == 1
     assert tokens_of(site, "acme") == list(fake.ledger.tokens)
 
@@ -139,8 +141,8 @@ def test_a_sweep_does_not_call_interrupted_what_waits_in_the_spool(
 def test_an_on_connected_that_a_crash_prevented_runs_in_the_sweep(
     fake: FakeFinch, make_site: MakeSite, clock: Clock
 ) -> None:
-    told: list[Connection] = []
-    site = make_site(on_connected=told.append)
+    connections_given: list[Connection] = []
+    site = make_site(on_connected=connections_given.append)
     browser = Browser(site)
     callback = fake.allow(browser.location())
     browser.get(callback)
@@ -150,7 +152,7 @@ def test_an_on_connected_that_a_crash_prevented_runs_in_the_sweep(
 
     swept = [site.finch.recovery.sweep() for _ in range(2)]
 
-    assert [each.attempt_id for each in told] == [attempt.attempt_id] * 2
+    assert [each.attempt_id for each in connections_given] == [attempt.attempt_id] * 2
     assert [len(each.notified) for each in swept] == [1, 0]
 
 
@@ -219,8 +221,8 @@ def test_attempts_are_forgotten_in_passing_a_batch_an_hour_until_none_is_left(
 def test_a_token_that_finch_confirms_is_completed_as_of_when_it_was_obtained(
     fake: FakeFinch, make_site: MakeSite, clock: Clock
 ) -> None:
-    told: list[Connection] = []
-    site = make_site(on_connected=told.append)
+    connections_given: list[Connection] = []
+    site = make_site(on_connected=connections_given.append)
     code = quarantined(fake, site, customer_id=None)
     at = clock()
     clock.move(timedelta(hours=3))
@@ -232,7 +234,7 @@ def test_a_token_that_finch_confirms_is_completed_as_of_when_it_was_obtained(
     [connection] = site.finch.connections.for_customer("acme")
     assert connection.access_token.reveal() == fake.ledger.tokens[0]
     assert connection.obtained_at == at
-    assert [each.attempt_id for each in told] == [attempt.attempt_id]
+    assert [each.attempt_id for each in connections_given] == [attempt.attempt_id]
     assert standing(site, fake, code).sealed is None
     assert site.finch.recovery.quarantined() == []
     assert len(site.named("finch.quarantine.completed")) == 1
@@ -270,18 +272,18 @@ def test_a_token_of_another_customer_is_never_completed(fake: FakeFinch, site: S
 def test_a_hook_stays_pending_when_a_process_without_it_completes(
     fake: FakeFinch, make_site: MakeSite, clock: Clock
 ) -> None:
-    told: list[Connection] = []
-    application, operator = make_site(on_connected=told.append), make_site()
+    connections_given: list[Connection] = []
+    application, operator = make_site(on_connected=connections_given.append), make_site()
     quarantined(fake, application, customer_id=None)
     [attempt] = operator.finch.recovery.quarantined()
     operator.finch.recovery.complete(attempt)
-    before = len(told)
+    before = len(connections_given)
     clock.move(LEASE)
 
     application.finch.recovery.sweep()
 
     assert before == 0
-    assert [each.attempt_id for each in told] == [attempt.attempt_id]
+    assert [each.attempt_id for each in connections_given] == [attempt.attempt_id]
 
 
 def test_another_clients_attempts_are_left_to_it(

@@ -125,15 +125,15 @@ def test_a_sweep_of_the_applications_own_component_calls_its_hook(
     command_line: Callable[..., Result],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    told: list[Connection] = []
-    site = make_site(on_connected=told.append)
+    received: list[Connection] = []
+    site = make_site(on_connected=received.append)
     spooled(fake, site, faulty, "acme")
     monkeypatch.setattr(sys.modules[__name__], "an_app", site, raising=False)
 
     result = command_line(sweep.command, "--app", f"{__name__}:an_app.finch")
 
     assert result.output.startswith("Tokens recovered from the spool: 1.")
-    assert [each.customer_id for each in told] == ["acme"]
+    assert [each.customer_id for each in received] == ["acme"]
 
 
 @pytest.mark.parametrize(

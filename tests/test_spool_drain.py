@@ -15,7 +15,7 @@ from finch_middleware.storage.memory import MemoryStorage
 from finch_middleware.storage.spool import Entry, Spool
 from finch_middleware.testing.sample_records import NOON, a_connection, key_of
 from tests.faulty_storage import FaultyStorage
-from tests.spooling import OURS, down_after, folder, names, spool, stored, told
+from tests.spooling import OURS, down_after, folder, names, reported, spool, stored
 
 __all__ = ["folder", "spool"]
 
@@ -75,7 +75,7 @@ def test_in_passing_an_entry_that_was_refused_before_lets_the_next_one_by(
     [drained] = spool.drain(storage, client_id=OURS, limit=1)
 
     assert drained.attempt.code_hash == key_of(second)
-    assert told(caplog) == [("finch.spool.unstorable", f"{key_of(first).hex()}.json")]
+    assert reported(caplog) == [("finch.spool.unstorable", f"{key_of(first).hex()}.json")]
 
 
 def test_an_entry_that_another_process_removed_meanwhile_is_reported_by_that_one(
@@ -90,7 +90,7 @@ def test_an_entry_that_another_process_removed_meanwhile_is_reported_by_that_one
     ours = list(spool.drain(storage, client_id=OURS))
 
     assert (len(theirs), ours) == (1, [])
-    assert told(caplog) == []
+    assert reported(caplog) == []
 
 
 def test_an_entry_whose_file_cannot_be_removed_is_reported_once(
@@ -110,7 +110,7 @@ def test_an_entry_whose_file_cannot_be_removed_is_reported_once(
     in_passing = list(spool.drain(MemoryStorage(), client_id=OURS, limit=1))
 
     assert len(drained) == 1
-    assert told(caplog) == [("finch.spool.not_removed", f"{key_of(first).hex()}.json")]
+    assert reported(caplog) == [("finch.spool.not_removed", f"{key_of(first).hex()}.json")]
     assert [entry.attempt for entry in in_passing] == [stored(second)]
 
 
@@ -237,7 +237,7 @@ def test_a_corrupt_file_is_kept_and_reported_once_and_stops_no_other(
     assert [each.attempt for each in drained] == [stored("whole")]
     assert names(folder) == [spoilt.name]
     assert spoilt.read_bytes() == content
-    assert told(caplog) == [("finch.spool.unreadable", spoilt.name)]
+    assert reported(caplog) == [("finch.spool.unreadable", spoilt.name)]
     assert caplog.records[0].levelno == logging.ERROR
 
 
@@ -252,4 +252,4 @@ def test_a_file_under_the_name_of_another_code_is_not_drained(
 
     assert drained == []
     assert moved.exists()
-    assert told(caplog) == [("finch.spool.unreadable", moved.name)]
+    assert reported(caplog) == [("finch.spool.unreadable", moved.name)]

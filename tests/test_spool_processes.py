@@ -15,7 +15,7 @@ from finch_middleware.storage.memory import MemoryStorage
 from finch_middleware.storage.spool import Entry, Spool
 from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 from finch_middleware.testing.sample_records import a_connection, key_of
-from tests.spooling import OURS, names, stored, told
+from tests.spooling import OURS, names, reported, stored
 
 
 @pytest.fixture
@@ -133,7 +133,7 @@ def test_half_an_entry_is_reported_once_no_process_can_be_writing_it(
     waiting = [*spool.entries(), *spool.entries(), spool.entry(key_of("code"))]
 
     assert waiting == [None]
-    assert told(caplog) == ([("finch.spool.unreadable", half.name)] if old else [])
+    assert reported(caplog) == ([("finch.spool.unreadable", half.name)] if old else [])
     assert names(folder) == [half.name]
     spool.put(stored(), None)
     assert spool.entry(key_of("code")) == Entry(attempt=stored(), connection=None)
@@ -155,7 +155,7 @@ def test_half_an_entry_that_is_gone_meanwhile_is_no_fault(
     monkeypatch.setattr(Path, "stat", gone)
 
     assert list(spool.entries()) == []
-    assert told(caplog) == []
+    assert reported(caplog) == []
 
 
 def test_a_probe_that_a_killed_process_left_is_removed_when_it_is_old(
@@ -170,5 +170,5 @@ def test_a_probe_that_a_killed_process_left_is_removed_when_it_is_old(
 
     waiting = list(spool.entries())
 
-    assert (waiting, told(caplog)) == ([], [])
+    assert (waiting, reported(caplog)) == ([], [])
     assert names(folder) == [new.name, foreign.name]

@@ -89,7 +89,7 @@ def test_mistakes_with_the_extension_are_explained(options: dict[str, Any]) -> N
     with pytest.raises(UsageError, match="call init_app"), Flask("other").app_context():
         finch()
     with pytest.raises(ConfigurationError, match="customer_of"):
-        finch.init_app(Flask("third"), **options, customer_of="nobody")  # type: ignore[arg-type]
+        finch.init_app(Flask("third"), **options, customer_of="no function")  # type: ignore[arg-type]
 
 
 def make_fastapi(options: dict[str, Any]) -> FastAPI:

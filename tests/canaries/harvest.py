@@ -25,8 +25,8 @@ class Logged(logging.Handler):
         self.lines: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        told = [record.getMessage(), repr(record.__dict__), *map(str, record.__dict__.values())]
-        self.lines.append(" ".join(told))
+        facts = [record.getMessage(), repr(record.__dict__), *map(str, record.__dict__.values())]
+        self.lines.append(" ".join(facts))
         if record.exc_info and record.exc_info[1] is not None:
             self.lines.append(told_by(record.exc_info[1]))
 
@@ -72,17 +72,17 @@ _LIBRARIES = (
 def told_by(error: BaseException) -> str:
     """What a report with locals tells of *error*, its causes, and what it happened during."""
     seen: list[BaseException] = []
-    told: list[str] = []
+    facts: list[str] = []
     waiting: list[BaseException | None] = [error]
     while waiting:
         each = waiting.pop()
         if each is None or each in seen:
             continue
         seen.append(each)
-        told += ["".join(traceback.format_exception_only(each)), repr(vars(each))]
-        told += [_locals_of(frame) for frame in _frames(each.__traceback__)]
+        facts += ["".join(traceback.format_exception_only(each)), repr(vars(each))]
+        facts += [_locals_of(frame) for frame in _frames(each.__traceback__)]
         waiting += [each.__cause__, each.__context__]
-    return "\n".join(told)
+    return "\n".join(facts)
 
 
 def _frames(trace: TracebackType | None) -> Iterator[FrameType]:
@@ -111,14 +111,14 @@ def told_by_object(thing: Any) -> bytes:
 def _text(look: Callable[[Any], object]) -> Callable[[Any], bytes]:
     """What *look* makes of a thing, or how the thing refuses to be looked at so."""
 
-    def told(thing: Any) -> bytes:
+    def facts(thing: Any) -> bytes:
         try:
             seen = look(thing)
         except Exception as refusal:  # whatever a class refuses with
             seen = repr(refusal)
         return seen if isinstance(seen, bytes) else str(seen).encode("utf-8", "surrogatepass")
 
-    return told
+    return facts
 
 
 def _fields(thing: Any) -> str:

@@ -93,7 +93,7 @@ def _record(message: str, arguments: Any) -> logging.LogRecord:
 
 
 @pytest.mark.parametrize(
-    ("message", "arguments", "told"),
+    ("message", "arguments", "logged"),
     [
         ("%s", ("GET /cb?code=c0de HTTP/1.1",), "GET /cb?code=… HTTP/1.1"),
         ('"%s" %s', ("GET /cb?a=1&state=c0de&b=2", 200), '"GET /cb?a=1&state=…&b=2" 200'),
@@ -116,13 +116,13 @@ def _record(message: str, arguments: Any) -> logging.LogRecord:
         ("%s", ("/cb?code=&state=",), "/cb?code=&state="),
     ],
 )
-def test_a_line_keeps_all_but_the_values(message: str, arguments: Any, told: str | None) -> None:
+def test_a_line_keeps_all_but_the_values(message: str, arguments: Any, logged: str | None) -> None:
     record = _record(message, arguments)
 
     assert RedactCallback().filter(record)
 
     line = record.getMessage()
-    assert line == (told or "Cookie: __Host-finch-abcd_-12=…; a=b")
+    assert line == (logged or "Cookie: __Host-finch-abcd_-12=…; a=b")
 
 
 SPELLINGS = {
@@ -160,9 +160,9 @@ def test_t17_no_spelling_of_a_parameter_shows_its_value(line: str, more: str) ->
 
     RedactCallback().filter(record)
 
-    told = record.getMessage()
-    assert "c0de" not in told
-    assert told.count("…") >= 1
+    logged = record.getMessage()
+    assert "c0de" not in logged
+    assert logged.count("…") >= 1
 
 
 @pytest.mark.parametrize("part", ["code['", '"code":"', "%25", "\\", "&code%5b", "'code',", '"x'])
@@ -207,9 +207,9 @@ def test_a_mapping_of_the_application_is_left_as_it_is() -> None:
 def test_no_surrounding_text_keeps_a_code_visible(before: str, after: str, name: str) -> None:
     code = secrets.token_hex(12)
 
-    told = redacted(f"{before}{name}code={code}{after}")
+    logged = redacted(f"{before}{name}code={code}{after}")
 
-    assert code not in told
+    assert code not in logged
 
 
 def test_arguments_stay_apart_for_formatters_that_read_them() -> None:

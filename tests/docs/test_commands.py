@@ -202,7 +202,7 @@ def test_the_commands_for_connections_do_what_the_manual_states(tmp_path: Path) 
     added = add_connection(finch, customer_id="acme")
     [block] = snippets(section(page("operations"), "### connections"), "sh")
 
-    told = subprocess.run(
+    answered = subprocess.run(
         ["bash", "-ec", block.text.replace("5c8a3b0e-…", added.connection_id)],
         cwd=tmp_path,
         env=environment(),
@@ -213,6 +213,6 @@ def test_the_commands_for_connections_do_what_the_manual_states(tmp_path: Path) 
         timeout=60,
     )
 
-    assert told.stdout.count(added.connection_id) >= 2
+    assert answered.stdout.count(added.connection_id) >= 2
     assert added.connection_id in (tmp_path / "connections.jsonl").read_text(encoding="utf-8")
     assert finch.connections.for_customer("acme") == []

@@ -173,10 +173,10 @@ def test_the_threads_of_the_asgi_middleware_are_as_many_as_stand_there() -> None
 def test_the_manual_lists_every_placeholder_of_a_page() -> None:
     section = page("pages_and_hooks").split("## Your page")[1].split("\n## ")[0]
 
-    told = {name for cells in rows(section) for name in re.findall(r"`\$(\w+)`", cells[0])}
-    told |= {"nonce"}
+    in_the_manual = {name for cells in rows(section) for name in re.findall(r"`\$(\w+)`", cells[0])}
+    in_the_manual |= {"nonce"}
 
-    assert told == PLACEHOLDERS
+    assert in_the_manual == PLACEHOLDERS
 
 
 def test_every_command_has_a_section_in_its_order() -> None:
@@ -189,9 +189,9 @@ def test_the_manual_lists_every_behaviour_of_the_fake() -> None:
     made = {name for name, each in vars(Behaviour).items() if isinstance(each, classmethod)}
     section = page("testing").split("## When Finch misbehaves")[1].split("\n## ")[0]
 
-    told = set(re.findall(r"\.([a-z_]+)\(", " ".join(cells[0] for cells in rows(section))))
+    in_the_manual = set(re.findall(r"\.([a-z_]+)\(", " ".join(cells[0] for cells in rows(section))))
 
-    assert told == made - {"normal"}
+    assert in_the_manual == made - {"normal"}
 
 
 def test_the_pytest_snippets_pass_as_they_stand(pytester: pytest.Pytester) -> None:

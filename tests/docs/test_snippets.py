@@ -99,8 +99,8 @@ def test_the_embedded_view_answers_its_script_with_json_whatever_happens(
     fake.stop()
     refused = connect(request)
 
-    told = section(page("flows"), "### Embedded").split("It returns JSON: ")[1].split(".")[0]
-    assert set(re.findall(r"`(\w+)`", told)) == set(opened.json)
+    documented = section(page("flows"), "### Embedded").split("It returns JSON: ")[1].split(".")[0]
+    assert set(re.findall(r"`(\w+)`", documented)) == set(opened.json)
     assert (refused.status_code, refused.json["retry"]) == (502, "reload")
 
 
@@ -132,10 +132,10 @@ def test_a_key_provider_has_the_two_methods_that_stand_there(
     [shown] = snippets(page("keys"), "py")
 
     code = ["from typing import Protocol", shown.text]
-    told = run(code, "keys.md", monkeypatch).KeyProvider
+    documented = run(code, "keys.md", monkeypatch).KeyProvider
 
-    assert issubclass(told, Protocol)  # type: ignore[arg-type]
-    assert signatures(told) == signatures(KeyProvider)
+    assert issubclass(documented, Protocol)  # type: ignore[arg-type]
+    assert signatures(documented) == signatures(KeyProvider)
 
 
 def signatures(protocol: type) -> dict[str, list[str]]:

@@ -56,7 +56,7 @@ MOUNTED: dict[str, tuple[str, Sequence[str]]] = {
     ),
 }
 
-#: Two applications in one process, each in an interpreter of its own unless told otherwise.
+#: Two applications in one process, each in an interpreter of its own by default.
 INTERPRETERS: dict[str, tuple[str, Sequence[str]]] = {
     name: (
         "uwsgidecorators",

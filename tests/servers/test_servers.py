@@ -68,7 +68,7 @@ def chunked(browser: Browser, fields: dict[str, str]) -> tuple[int, Any]:
     return int(first.split()[1]), json.loads(found or b"{}")
 
 
-def told(name: str) -> int:
+def expected_status(name: str) -> int:
     """The status of a chunked body under that server, as the manual's table has it."""
     section = MANUAL.read_text(encoding="utf-8").split("## Servers\n")[1].split("\n## ")[0]
     lines = [line.strip("| ").split(" | ") for line in section.splitlines() if "|" in line]
@@ -112,7 +112,7 @@ def test_a_chunked_body_behaves_or_is_refused_with_its_reason(
     status, answer = chunked(browser, handed)
     again = browser.fetch(handed)
 
-    assert status == told(name)
+    assert status == expected_status(name)
     if status == 411:
         assert answer["reason"] == "length_required"
         assert answer["retry"] == "reload"

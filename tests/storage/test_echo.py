@@ -38,12 +38,12 @@ def test_an_engine_that_echoes_shows_no_secret_of_a_whole_flow(
         site.finch.connections.for_customer("acme")[0].access_token.reveal()
         site.finch.recovery.sweep()
 
-    told = log_text(caplog.records)
+    logged = log_text(caplog.records)
     secrets = {fake.client_secret, KEY.partition(":")[2], *fake.ledger.tokens, *site.secrets}
     secrets.update(issued.code for issued in fake.ledger.codes)
     assert [answer.status for answer in answers] == [303, 303]
-    assert "INSERT INTO finch_attempts" in told
-    assert "fm1.k1." in told
+    assert "INSERT INTO finch_attempts" in logged
+    assert "fm1.k1." in logged
     assert len(secrets) > 4
-    assert [secret for secret in secrets if secret in told] == []
+    assert [secret for secret in secrets if secret in logged] == []
     engine.dispose()

@@ -44,7 +44,7 @@ def test_engine_in_memory_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "told"),
+    ("url", "message"),
     [
         ("sqlite://user:hunter2@host:port/db", "cannot be parsed"),
         ("hunter2", "cannot be parsed"),
@@ -54,8 +54,8 @@ def test_engine_in_memory_is_refused() -> None:
         ("sqlite+pysqlcipher://:hunter2@/finch.db", "driver"),
     ],
 )
-def test_wrong_url_is_refused_without_its_password(url: str, told: str) -> None:
-    with pytest.raises(ConfigurationError, match=told) as refused:
+def test_wrong_url_is_refused_without_its_password(url: str, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message) as refused:
         SQLAlchemyStorage(url)
 
     assert "hunter2" not in str(refused.value)

@@ -77,8 +77,8 @@ def test_an_opened_session_is_reported_with_finchs_request_id(
 
     browser.begin()
 
-    told = [(event.name, event.customer_ids, event.connection_id) for event in site.openings]
-    assert told == [
+    reported = [(event.name, event.customer_ids, event.connection_id) for event in site.openings]
+    assert reported == [
         ("finch.session.opened", ("acme",), None),
         ("finch.session.reauthenticates", ("acme",), fake.ledger.codes[0].connection_id),
         ("finch.session.opened", ("acme",), None),

@@ -35,7 +35,7 @@ from finch_middleware.adapters.asgi import FinchASGIMiddleware, Receive, Scope, 
 
 
 class Task:
-    """As a queue's: `delay` returns what nobody reads."""
+    """As a queue's: `delay` returns a value that is not read."""
 
     def delay(self, connection_id: str) -> int:
         return len(connection_id)

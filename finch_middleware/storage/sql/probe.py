@@ -33,7 +33,7 @@ def probe(
     tables: Tables,
 ) -> None:
     """
-    Claim, settle and remove in this transaction, so that nobody else sees a row of it.
+    Claim, settle and remove in this transaction, so that no other session sees a row of it.
 
     Raises:
         SchemaMismatch: A table does not give back, or does not remove, what was written.

@@ -153,9 +153,9 @@ def test_client_of_the_application_stays_open_when_the_storage_is_closed(url: st
 
 
 def test_server_is_described_by_its_settings(storage: RedisStorage, client: Client) -> None:
-    told = storage.describe()
+    described = storage.describe()
 
-    assert list(told) == [
+    assert list(described) == [
         "appendonly yes",
         "appendfsync always",
         "maxmemory-policy noeviction",

@@ -65,7 +65,7 @@ def test_threads_at_the_first_use_do_not_queue_for_one_wait_after_the_other(
 
 def test_read_only_server_fails_the_check(url: str) -> None:
     engine = create_engine(url)
-    told = {
+    statements = {
         "postgresql": "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
         "mysql": "SET SESSION TRANSACTION READ ONLY",
     }
@@ -73,7 +73,7 @@ def test_read_only_server_fails_the_check(url: str) -> None:
     @event.listens_for(engine, "connect")
     def make_read_only(opened: object, _: object) -> None:
         with opened.cursor() as cursor:  # type: ignore[attr-defined]  # a driver's connection
-            cursor.execute(on(url, told))
+            cursor.execute(on(url, statements))
         opened.commit()  # type: ignore[attr-defined]  # a driver's connection
 
     with pytest.raises(StorageUnavailable) as refused:

@@ -23,9 +23,9 @@ from tests.storage.on_servers.conftest import on
 def test_server_is_described_by_its_version_and_settings(url: str) -> None:
     storage = SQLAlchemyStorage(url)
 
-    told = storage.describe()
+    described = storage.describe()
 
-    version, *settings = told
+    version, *settings = described
     assert version.split()[0] == on(url, {"postgresql": "PostgreSQL", "mysql": "MySQL"})
     assert (
         on(url, {"postgresql": "fsync on", "mysql": "innodb_flush_log_at_trx_commit 1"}) in settings

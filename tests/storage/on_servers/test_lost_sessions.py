@@ -1,4 +1,4 @@
-"""Sessions that ended while nobody used them, and servers that send rubbish."""
+"""Sessions that ended while they were idle, and servers that send rubbish."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_t46_nothing_but_our_own_error_leaves_a_storage_whose_server_sends_rubbi
             except BaseException as error:
                 other.append(error)
         relay.garbles = False
-        # Nobody else reads what was left of a response.
+        # No other user reads what was left of a response.
         assert storage.attempt(key_of("code")) == an_attempt()
 
     assert other == []

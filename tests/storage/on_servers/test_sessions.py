@@ -185,7 +185,7 @@ def test_t44_postgresql_database_of_another_encoding_is_refused(
 # What else `check` finds before a person is sent to a payroll login
 
 
-#: A user without rights, and a database in which nobody has rights by default.
+#: A user without rights, and a database in which no user has rights by default.
 _GUESTS = {
     "postgresql": ("CREATE ROLE guest LOGIN", "DROP OWNED BY guest; DROP ROLE guest"),
     "mysql": ("CREATE USER guest@localhost", "DROP USER guest@localhost"),
