@@ -259,7 +259,7 @@ def _pool(writers: int) -> Iterator[ProcessPoolExecutor]:
 
 def _rotated(settings: dict[str, str], *, kills: int, pause: float) -> float:
     """Run the command to its end, killed and started again; the peak of its memory in MiB."""
-    command = [sys.executable, "-m", "finch_middleware", "rotate-keys"]
+    command = [sys.executable, "-m", "finch_middleware.cli", "rotate-keys"]
     for _ in range(kills):
         process = subprocess.Popen(command, env=os.environ | settings, stdout=subprocess.DEVNULL)
         time.sleep(2 + pause)

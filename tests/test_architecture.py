@@ -19,7 +19,6 @@ ROOT = PACKAGE.parent
 #: From the top down, as a request is told: a module imports only from lines below its own. A
 #: folder is one name, and its own files may import each other.
 LAYERS = """
-    __main__
     cli
     testing | __init__
     adapters

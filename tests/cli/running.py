@@ -22,9 +22,9 @@ def environ(**given: str) -> dict[str, str]:
 
 
 def run(*arguments: str, **given: str) -> subprocess.CompletedProcess[str]:
-    """``python -m finch_middleware`` to its end."""
+    """``python -m finch_middleware.cli`` to its end."""
     return subprocess.run(
-        [sys.executable, "-m", "finch_middleware", *arguments],
+        [sys.executable, "-m", "finch_middleware.cli", *arguments],
         capture_output=True,
         text=True,
         env=environ(**given),
@@ -61,9 +61,9 @@ class Running:
 
 @contextmanager
 def running(*arguments: str, **given: str) -> Iterator[Running]:
-    """``python -m finch_middleware`` while the block runs."""
+    """``python -m finch_middleware.cli`` while the block runs."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "finch_middleware", *arguments],
+        [sys.executable, "-m", "finch_middleware.cli", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -76,7 +76,7 @@ def test_list_is_a_table_on_a_terminal_that_no_row_can_disturb(deployment: Deplo
     terminal, other_end = pty.openpty()
 
     subprocess.run(
-        [sys.executable, "-m", "finch_middleware", "connections", "list"],
+        [sys.executable, "-m", "finch_middleware.cli", "connections", "list"],
         stdout=other_end,
         check=True,
         env=environ(**deployment.environ, NO_COLOR="1"),

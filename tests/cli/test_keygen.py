@@ -47,7 +47,7 @@ def test_a_terminal_also_gets_advice() -> None:
     terminal, other_end = pty.openpty()
 
     result = subprocess.run(
-        [sys.executable, "-m", "finch_middleware", "keygen"],
+        [sys.executable, "-m", "finch_middleware.cli", "keygen"],
         stdout=other_end,
         stderr=subprocess.PIPE,
         text=True,

@@ -52,7 +52,7 @@ def test_the_states_of_an_attempt_change_where_the_diagram_states() -> None:
 def test_the_diagram_of_the_package_has_every_file_and_folder() -> None:
     named = [name for names in DIAGRAMS["layers"]() for name in names]
 
-    assert sorted(named) == sorted(set(LEVEL) - {"__init__", "__main__"})
+    assert sorted(named) == sorted(set(LEVEL) - {"__init__"})
     assert set(DIAGRAMS["MEANINGS"]) == set(named)
 
 

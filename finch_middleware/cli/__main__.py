@@ -1,4 +1,4 @@
-"""``python -m finch_middleware``: the command line, as ``finch-middleware`` has it."""
+"""``python -m finch_middleware.cli``: the command line, as ``finch-middleware`` has it."""
 
 from __future__ import annotations
 
