@@ -133,7 +133,6 @@ MEANINGS = {
     "errors": "one tree",
     "outcomes": "how it ends",
     "secret": "hides itself",
-    "forks": "processes",
 }
 
 

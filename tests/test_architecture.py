@@ -34,7 +34,7 @@ LAYERS = """
     attempts
     records
     errors | outcomes
-    secret | forks
+    secret
 """
 LEVEL = {
     name.strip(): depth
@@ -131,6 +131,12 @@ def member(module: str, folder: str) -> str | None:
         return None
     name = module.removeprefix(f"{folder}.").partition(".")[0]
     return None if name in SHARED else name
+
+
+def test_the_root_holds_at_most_eighteen_files() -> None:
+    root = [path.name for path in PACKAGE.glob("*.py")]
+
+    assert len(root) <= 18, sorted(root)
 
 
 def test_every_module_has_its_layer_and_every_layer_its_modules() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import finch_middleware
-from finch_middleware.forks import PerProcess
+from finch_middleware.storage.forks import PerProcess
 from finch_middleware.testing.sample_records import all_at_once
 
 

@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any
 
 from finch_middleware.connect import FinchConnect, require_order
 from finch_middleware.errors import ReturnFault
-from finch_middleware.forks import PerProcess
 from finch_middleware.outcomes import Response
+from finch_middleware.storage.forks import PerProcess
 from finch_middleware.web.request import BODY_SECONDS, declared_length
 from finch_middleware.web.scope import Scope as Scope
 from finch_middleware.web.scope import environ_of, path_info

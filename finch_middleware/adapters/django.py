@@ -38,7 +38,7 @@ from werkzeug.wrappers import Response
 from finch_middleware.config.options import Options
 from finch_middleware.connect import FinchConnect
 from finch_middleware.errors import ConfigurationError
-from finch_middleware.forks import PerProcess
+from finch_middleware.storage.forks import PerProcess
 
 CustomerOf = Callable[[HttpRequest], str | Collection[str] | None]
 View = Callable[[HttpRequest], HttpResponse]

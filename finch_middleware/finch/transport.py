@@ -29,8 +29,8 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from finch_middleware.config.urls import usable_proxy
 from finch_middleware.errors import ConfigurationError
-from finch_middleware.forks import PerProcess
 from finch_middleware.secret import Secret
+from finch_middleware.storage.forks import PerProcess
 
 #: Finch's responses have a few hundred bytes.
 BODY_LIMIT_BYTES = 64 * 1024

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from finch_middleware.attempts import Attempt, AttemptState
-from finch_middleware.forks import PerProcess
 from finch_middleware.records import StoredConnection, connection_hash
+from finch_middleware.storage.forks import PerProcess
 from finch_middleware.storage.protocol import Scan, Storage
 
 

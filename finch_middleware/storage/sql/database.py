@@ -22,7 +22,7 @@ from finch_middleware.errors import (
     StorageFault,
     StorageUnavailable,
 )
-from finch_middleware.forks import PerProcess
+from finch_middleware.storage.forks import PerProcess
 from finch_middleware.storage.sql import dialects
 from finch_middleware.storage.sql.dialects import Dialect, Fault, dialect_of
 from finch_middleware.storage.sql.pools import await_room

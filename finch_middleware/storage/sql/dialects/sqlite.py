@@ -18,7 +18,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.sql.dml import Insert
 
 from finch_middleware.errors import ConfigurationError, StorageUnavailable
-from finch_middleware.forks import PerProcess
+from finch_middleware.storage.forks import PerProcess
 from finch_middleware.storage.sql import dialects
 from finch_middleware.storage.sql.dialects import Dialect, Fault, upsert
 
