@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from finch_middleware.connect import FinchConnect
     from finch_middleware.connections import Connections
     from finch_middleware.crypto.keys import KeyProvider, new_key, wrapped_key
+    from finch_middleware.crypto.opened import AccessToken, Connection
     from finch_middleware.errors import (
         AlreadyConnected,
         CannotOpen,
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
         Repeated,
         Response,
     )
-    from finch_middleware.records import AccessToken, Connection, StoredConnection
+    from finch_middleware.records import StoredConnection
     from finch_middleware.secret import Secret
     from finch_middleware.storage.memory import MemoryStorage
     from finch_middleware.storage.protocol import Scan, Storage
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
 
 #: Public name: the module that has it, loaded when the name is first asked for (PEP 562).
 _HOMES = {
-    "AccessToken": "records",
+    "AccessToken": "crypto.opened",
     "AlreadyConnected": "errors",
     "Attempt": "attempts",
     "CallbackRequest": "web.request",
@@ -60,7 +61,7 @@ _HOMES = {
     "ConfigurationError": "errors",
     "ConnectSession": "finch.responses",
     "Connected": "outcomes",
-    "Connection": "records",
+    "Connection": "crypto.opened",
     "Connections": "connections",
     "Customer": "config.customers",
     "Declined": "outcomes",

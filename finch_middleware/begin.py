@@ -44,9 +44,9 @@ from finch_middleware.web.request import CallbackRequest
 
 if TYPE_CHECKING:
     from finch_middleware.connections import Connections
+    from finch_middleware.crypto.opened import Connection
     from finch_middleware.finch.client import FinchClient
     from finch_middleware.operations.recovery import Recovery
-    from finch_middleware.records import Connection
 
 SESSION_DEADLINE = timedelta(seconds=10)
 NAME_LIMIT = 255

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, cast
 from finch_middleware.config.customers import require_text
 from finch_middleware.config.options import Options
 from finch_middleware.config.reading import options_from_env, read_some
+from finch_middleware.crypto.opened import Connection
 from finch_middleware.crypto.vault import Vault
 from finch_middleware.errors import (
     CannotOpen,
@@ -25,7 +26,7 @@ from finch_middleware.errors import (
 from finch_middleware.finch.client import FinchClient
 from finch_middleware.finch.responses import read_state
 from finch_middleware.finch.sdk import FinchAuth, async_sdk_client, sdk_client
-from finch_middleware.records import Connection, StoredConnection
+from finch_middleware.records import StoredConnection
 from finch_middleware.secret import Secret
 from finch_middleware.storage.open import open_storage
 from finch_middleware.storage.protocol import Storage

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from finch_middleware.records import Connection
+from finch_middleware.crypto.opened import Connection
 
 if TYPE_CHECKING:
     from finch_middleware.attempts import Attempt

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from finch_middleware.connections import Connections
+from finch_middleware.crypto.opened import Connection
 from finch_middleware.crypto.vault import Vault
 from finch_middleware.errors import StorageUnavailable
 from finch_middleware.finch.client import FinchClient
-from finch_middleware.records import Connection, StoredConnection
+from finch_middleware.records import StoredConnection
 from finch_middleware.secret import Secret
 from finch_middleware.storage.memory import MemoryStorage
 from finch_middleware.storage.protocol import Storage

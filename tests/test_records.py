@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finch_middleware.attempts import Attempt, AttemptState
+from finch_middleware.crypto.opened import Connection
 from finch_middleware.records import (
-    Connection,
     SealedToken,
     StoredConnection,
     connection_hash,

@@ -20,10 +20,10 @@ from finch_middleware.config.readers import Reader
 from finch_middleware.config.settings import FlowKind, OpenedBy, Sandbox
 from finch_middleware.crypto.keys import KeyProvider
 from finch_middleware.outcomes import Outcome, Response
-from finch_middleware.records import Connection
 from finch_middleware.secret import Secret
 
 if TYPE_CHECKING:
+    from finch_middleware.crypto.opened import Connection
     from finch_middleware.hooks import Event
     from finch_middleware.web.request import CallbackRequest
 
@@ -372,8 +372,8 @@ class Options(TypedDict, total=False):
     ]
 
 
-# Types of higher layers, which this module must not import when it runs.
-_LATER = {"CallbackRequest": object, "Event": object}
+# Types that this module must not import when it runs: of higher layers, or of longer chains.
+_LATER = {"CallbackRequest": object, "Connection": object, "Event": object}
 
 #: Every option by its name.
 OPTIONS: dict[str, Option] = {

@@ -13,10 +13,10 @@ from finch_middleware.config.customers import Customers
 from finch_middleware.config.urls import browser_path, origin_of
 from finch_middleware.crypto.keys import Key, KeyProvider
 from finch_middleware.outcomes import Outcome, Response
-from finch_middleware.records import Connection
 from finch_middleware.secret import Secret
 
 if TYPE_CHECKING:
+    from finch_middleware.crypto.opened import Connection
     from finch_middleware.hooks import Event
     from finch_middleware.web.request import CallbackRequest
 

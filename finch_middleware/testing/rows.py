@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 
 from finch_middleware.attempts import Attempt, AttemptState
 from finch_middleware.connect import FinchConnect
-from finch_middleware.records import Connection, Grant
+from finch_middleware.crypto.opened import Connection
+from finch_middleware.records import Grant
 from finch_middleware.secret import Secret
 
 

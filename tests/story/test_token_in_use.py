@@ -13,7 +13,7 @@ import requests
 from werkzeug.wrappers import Response
 
 from finch_middleware import ConfigurationError, Connections, UsageError
-from finch_middleware.records import Connection
+from finch_middleware.crypto.opened import Connection
 from finch_middleware.testing import Behaviour, FakeFinch
 from tests.faulty_storage import FaultyStorage
 from tests.site import KEY, Browser, Site
