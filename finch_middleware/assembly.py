@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from finch_middleware.begin import Begin
+from typing import TYPE_CHECKING
+
+from finch_middleware.begin import Begin, BeginPage
 from finch_middleware.callback import Callback
-from finch_middleware.config.settings import Settings
 from finch_middleware.connections import Connections
 from finch_middleware.crypto.vault import KeyedHash, Vault
 from finch_middleware.duplicates import Duplicates
@@ -12,9 +13,17 @@ from finch_middleware.exchange import Exchange
 from finch_middleware.finch.client import FinchClient
 from finch_middleware.hooks import ConnectedHook, Events
 from finch_middleware.operations.recovery import Recovery
+from finch_middleware.operations.rotation import Rotation
 from finch_middleware.storage.open import open_storage
 from finch_middleware.storage.spool import Spool
 from finch_middleware.tickets import Tickets
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from finch_middleware.config.settings import Settings
+    from finch_middleware.outcomes import Response
+    from finch_middleware.web.pages import Pages
 
 
 class Assembly:
@@ -52,6 +61,12 @@ class Assembly:
             connected=self._connected,
             events=self.events,
         )
+        self.rotation = Rotation(
+            client_id=settings.client_id,
+            vault=self.vault,
+            storage=self.storage,
+            spool=self.spool,
+        )
 
     def begin(self) -> Begin:
         """Opens flows."""
@@ -63,6 +78,10 @@ class Assembly:
             connections=self.connections,
             events=self.events,
         )
+
+    def begin_page(self, *, pages: Pages, begin: Callable[..., Response]) -> BeginPage:
+        """Responds at the begin path."""
+        return BeginPage(settings=self._settings, pages=pages, events=self.events, begin=begin)
 
     def callback(self) -> Callback:
         """Finishes flows."""

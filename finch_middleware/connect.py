@@ -10,10 +10,8 @@ import functools
 import logging
 from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
-from typing import Literal, Unpack, cast
+from typing import TYPE_CHECKING, Literal, Unpack, cast
 
-from finch_middleware.assembly import Assembly
-from finch_middleware.begin import BeginPage, Opening
 from finch_middleware.config.customers import Customers, customer_ids
 from finch_middleware.config.options import Options
 from finch_middleware.config.reading import Checks, options_from_env, read_settings
@@ -21,11 +19,13 @@ from finch_middleware.config.settings import FlowKind, Settings
 from finch_middleware.config.urls import warn_of_prefix
 from finch_middleware.errors import FinchRefused, Unavailable, UsageError
 from finch_middleware.finch.responses import ConnectSession
-from finch_middleware.operations.rotation import Rotation
 from finch_middleware.outcomes import Failed, Outcome, Response, Visit
 from finch_middleware.storage.protocol import missing_methods
 from finch_middleware.web.pages import PAGE_CHECKS, Pages, with_cookies, with_cors
 from finch_middleware.web.request import CallbackRequest
+
+if TYPE_CHECKING:
+    from finch_middleware.begin import Opening
 
 _HOUR = timedelta(hours=1)
 CHECKS: Checks = {"storage": missing_methods, **PAGE_CHECKS}
@@ -43,7 +43,8 @@ class FinchConnect:
     Connects employers through Finch: opens Finch Connect, finishes its return, keeps the token.
 
     Make one for the life of the process, before or after a fork; it is thread-safe and never
-    closed. Construction reads nothing but the files of `templates` and `ca_bundle`.
+    closed. Construction reads nothing but the files of `templates` and `ca_bundle`. It loads
+    every module that a request needs, so a server that preloads the application has all of them.
 
     Attributes:
         connections: The stored connections: `for_customer`, `get`, `refresh`, `disconnect`.
@@ -60,6 +61,9 @@ class FinchConnect:
     """
 
     def __init__(self, **options: Unpack[Options]) -> None:
+        # Not at the top: whoever only imports this name does not wait for those libraries.
+        from finch_middleware.assembly import Assembly
+
         settings, self._pages = _configured(options)
         pieces = Assembly(settings)
         self.client_id = settings.client_id
@@ -69,20 +73,13 @@ class FinchConnect:
         self.spool = pieces.spool
         self.connections = pieces.connections
         self.recovery = pieces.recovery
-        self.rotation = Rotation(
-            client_id=settings.client_id,
-            vault=pieces.vault,
-            storage=pieces.storage,
-            spool=pieces.spool,
-        )
+        self.rotation = pieces.rotation
         self.callback_path = settings.callback_path
         self._settings = settings
         self._events = pieces.events
         self._begin = pieces.begin()
         self._callback = pieces.callback()
-        self._begin_page = BeginPage(
-            settings=settings, pages=self._pages, events=pieces.events, begin=self.begin
-        )
+        self._begin_page = pieces.begin_page(pages=self._pages, begin=self.begin)
         self.paths: Mapping[str, Callable[[object], Response]] = {
             self.callback_path: self.callback,
             **({settings.begin_path: self.begin_page} if settings.begin_path else {}),
@@ -143,6 +140,8 @@ class FinchConnect:
             FinchUnavailable, StorageUnavailable, SpoolUnavailable, KeyUnavailable: Something that
                 a connection needs is unavailable; `response()` is a page for the person.
         """
+        from finch_middleware.begin import Opening
+
         opening = Opening(
             customer_id=customer_id,
             customer_name=customer_name,

@@ -247,12 +247,37 @@ def test_no_file_is_longer_than_400_lines(folder: str) -> None:
 HEAVY = ["requests", "urllib3", "sqlalchemy", "cryptography", "werkzeug", "click", "django"]
 
 
+def loaded_after(script: str) -> set[str]:
+    """The modules in a fresh process that has run *script*."""
+    shown = f"{script}\nimport sys; print(*sys.modules)"
+    ended = subprocess.run([sys.executable, "-c", shown], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    return set(ended.stdout.split())
+
+
 def test_importing_the_package_loads_no_library() -> None:
-    script = f"import sys, finch_middleware; print([x for x in {HEAVY} if x in sys.modules])"
+    assert not loaded_after("import finch_middleware") & set(HEAVY)
 
-    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
 
-    assert loaded.stdout.strip() == "[]", loaded.stderr
+def test_the_two_names_of_every_application_load_little_beside_its_framework() -> None:
+    framework = loaded_after("import flask")
+    ours = loaded_after("import flask; from finch_middleware import FinchConnect, FinchMiddleware")
+
+    more = ours - framework
+    assert not {name.partition(".")[0] for name in more} - {"finch_middleware", "difflib"}
+    assert len(more) <= 28
+
+
+def test_construction_loads_what_a_request_needs_and_no_other_storage() -> None:
+    script = """
+from finch_middleware import FinchConnect
+FinchConnect(client_id="c", client_secret="s", redirect_uri="http://localhost/finch/callback",
+             products=["company"], storage="memory://", key="k1:" + "A" * 43 + "=", spool=None)
+"""
+    loaded = loaded_after(script)
+
+    assert loaded >= {"requests", "cryptography", "finch_middleware.callback"}
+    assert not loaded & {"sqlalchemy", "redis", "finch", "click", "asyncio"}
 
 
 @pytest.mark.parametrize("name", finch_middleware.__all__)

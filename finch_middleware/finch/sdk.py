@@ -6,7 +6,6 @@ The SDK is an extra (``finch-middleware[sdk]``), imported when it is asked for.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -82,6 +81,8 @@ def async_sdk_client(
     token: str, *, api_url: str, entity_id: str | None, on_reauth: Callable[[], None]
 ) -> finch.AsyncFinch:
     """The same for ``await``; *on_reauth* is called in a thread."""
+    import asyncio
+
     import finch
 
     async def respond(response: httpx.Response) -> None:
