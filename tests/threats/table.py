@@ -1,7 +1,8 @@
 """
-The lists of ``docs/appendix/threats.md``, made from the threats, the requirements and the tests.
+``docs/appendix/threats.md`` lists the threats; their tests have the same numbers.
 
-``python -m tests.threats.table`` writes them; a test fails where the document is out of date.
+``python -m tests.threats.table`` writes its lists of requirements and of sizes; a test fails where
+they are out of date.
 """
 
 from __future__ import annotations
@@ -15,13 +16,18 @@ from itertools import groupby
 from pathlib import Path
 
 from tests.threats.rfc import REQUIREMENTS, Requirement
-from tests.threats.rows import ROWS, Row
 from tests.threats.sizes import ALL
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "docs" / "appendix" / "threats.md"
 
 _NUMBERED = re.compile(r"test_t(\d\d)")
+
+
+def threats() -> list[int]:
+    """The numbers of the threats in the document, in its order."""
+    listed = re.findall(r"^- \*\*T(\d+)\. ", DOCUMENT.read_text(encoding="utf-8"), re.M)
+    return [int(number) for number in listed]
 
 
 @functools.cache
@@ -64,9 +70,9 @@ def _is_skip(node: ast.AST) -> bool:
     return bool(names & {"skip", "xfail"})
 
 
-def of_row(row: Row, names: Iterable[str]) -> list[str]:
-    """The tests of a row."""
-    return [n for n in names if (m := _NUMBERED.match(n)) and int(m[1]) == row.number]
+def of_threat(number: int, names: Iterable[str]) -> list[str]:
+    """The tests of a threat."""
+    return [n for n in names if (m := _NUMBERED.match(n)) and int(m[1]) == number]
 
 
 def of_requirement(requirement: Requirement, names: Iterable[str]) -> list[str]:
@@ -78,7 +84,6 @@ def document(text: str) -> str:
     """*text* with its lists as they must be."""
     known = known_tests()
     for name, lines in {
-        "threats": _threats(known),
         "requirements": _requirements(known),
         "sizes": _sizes(),
     }.items():
@@ -86,14 +91,6 @@ def document(text: str) -> str:
         _, end, after = rest.partition(f"<!-- /{name} -->")
         text = "".join([before, beginning, *(f"{line}\n" for line in lines), end, after])
     return text
-
-
-def _threats(known: Mapping[str, str]) -> Iterator[str]:
-    for row in ROWS:
-        yield from _wrapped(f"- **T{row.number}. {row.threat}**")
-        yield from _wrapped(f"  {row.does}")
-        if row.also:
-            yield from _wrapped(f"  See also {_files(row.also, known)}.")
 
 
 def _requirements(known: Mapping[str, str]) -> Iterator[str]:
@@ -119,10 +116,6 @@ def _shown_by(requirement: Requirement, known: Mapping[str, str]) -> str:
     threats = {f"T{int(m[1])}": None for name in requirement.tests if (m := _NUMBERED.match(name))}
     own = any(not _NUMBERED.match(name) for name in of_requirement(requirement, known))
     return ", ".join([*threats, *(["own test"] if own else [])])
-
-
-def _files(names: Iterable[str], known: Mapping[str, str]) -> str:
-    return ", ".join(f"`{file}`" for file in dict.fromkeys(known[name] for name in names))
 
 
 def _sizes() -> list[str]:
