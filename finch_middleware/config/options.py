@@ -9,14 +9,13 @@ manual, which `docs/options.py` writes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypedDict, get_type_hints
 
 from finch_middleware.config import readers
 from finch_middleware.config.customers import Customers
-from finch_middleware.config.readers import Reader
+from finch_middleware.config.option import Option
 from finch_middleware.config.settings import FlowKind, OpenedBy, Sandbox
 from finch_middleware.crypto.keys import KeyProvider
 from finch_middleware.outcomes import Outcome, Response
@@ -26,29 +25,6 @@ if TYPE_CHECKING:
     from finch_middleware.crypto.opened import Connection
     from finch_middleware.hooks import Event
     from finch_middleware.web.request import CallbackRequest
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Option:
-    """
-    What is known about an option besides its name and type.
-
-    Attributes:
-        meaning: Its text in the manual.
-        read: Turns what was given, or the default, into the setting.
-        must: Reported where `read` refuses a value without a sentence of its own.
-        required: Reported where it is missing: how to get it. Empty: it may be missing.
-        variable: The environment variable that sets it, if there is one.
-        heading: The manual's heading above this option and those that follow.
-    """
-
-    meaning: str
-    read: Reader
-    must: str = ""
-    required: str = ""
-    variable: str | None = None
-    default: object = None
-    heading: str = ""
 
 
 _PLAIN = "must be plain text without spaces"
