@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -295,6 +295,54 @@ class Connections:
         if not self._remove(row):
             return "renewed"
         return "ended" if ended_now else "ended_before"
+
+    def disconnect_entities(
+        self, connection_id: str, *, entity_ids: Collection[str], customer_id: str
+    ) -> Connection | None:
+        """
+        End these entities at Finch; the token and the other entities stay. None as for `get`.
+
+        Their status becomes ``disconnected``. Safe to repeat: Finch is asked about those alone
+        that are not disconnected yet. A new login in Finch Connect can add them again.
+        Source: Finch, ``POST /disconnect-entity``.
+
+        Raises:
+            UsageError: An id is not text, there is none, or one is of another connection; Finch
+                was not asked.
+            FinchRefused: Finch does not accept the token or these entities; nothing was changed.
+            FinchUnavailable: Finch may or may not have acted; call again.
+            CannotOpen: The row was altered, or its key is not available; nothing was asked.
+            StorageUnavailable: The storage did not confirm; call again, or `refresh`.
+        """
+        row = self._row(connection_id, customer_id)
+        if row is None:
+            return None
+        present = {each.id: each.status for each in row.entities}
+        if isinstance(entity_ids, str) or not entity_ids or not present.keys() >= set(entity_ids):
+            raise UsageError("entity_ids must be a list of ids of this connection's entities")
+        ended = [each for each in dict.fromkeys(entity_ids) if present[each] != "disconnected"]
+        if not ended:
+            return self._connection(row)
+        self._client.disconnect_entities(self._token(row), ended, within=DEADLINE)
+        changed = self._without(ended, row)
+        return self._connection(changed) if changed is not None else None
+
+    def _without(self, ended: Collection[str], row: StoredConnection) -> StoredConnection | None:
+        """The row as it is stored now, where these entities are disconnected."""
+        current: StoredConnection | None = row
+        for _ in range(_TRIES):
+            # A later login may have added them again: that token's entities stay as they are.
+            if current is None or current.attempt_id != row.attempt_id:
+                return current
+            entities = tuple(
+                dataclasses.replace(each, status="disconnected") if each.id in ended else each
+                for each in current.entities
+            )
+            changed = dataclasses.replace(current, entities=entities)
+            if self._storage.swap(current, changed):
+                return changed
+            current = self._storage.get(row.connection_id)
+        raise StorageUnavailable("busy")
 
     def forget(self, connection_id: str, *, customer_id: str) -> bool:
         """

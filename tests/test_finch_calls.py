@@ -100,12 +100,13 @@ def test_no_other_refusal_means_that_the_customer_is_already_connected(
 
 
 SUCCESS = json_answer({"status": "success"})
-CALLS = ["create_session", "reauthenticate", "introspect", "disconnect"]
+CALLS = ["create_session", "reauthenticate", "introspect", "disconnect", "disconnect_entities"]
 
 
 def make(call: str, api: FinchClient, *, within: timedelta = 5 * SECOND) -> object:
-    about: object = Secret(TOKEN) if call in ("introspect", "disconnect") else FIELDS
-    return getattr(api, call)(about, within=within)
+    about: list[object] = [FIELDS] if call in CALLS[:2] else [Secret(TOKEN)]
+    ended = [["e-1"]] if call == "disconnect_entities" else []
+    return getattr(api, call)(*about, *ended, within=within)
 
 
 @pytest.mark.parametrize("call", CALLS)
@@ -262,9 +263,10 @@ def test_disconnect_asks_with_the_token_and_no_body() -> None:
     assert (headers["authorization"], headers["content-length"]) == (f"Bearer {TOKEN}", "0")
 
 
-def test_a_response_without_success_is_no_disconnect() -> None:
+@pytest.mark.parametrize("call", ["disconnect", "disconnect_entities"])
+def test_a_response_without_success_is_no_disconnect(call: str) -> None:
     with OddServer(answering(json_answer({"status": "pending"}))) as server:
-        fault = fault_of(lambda: make("disconnect", api_of(server)))
+        fault = fault_of(lambda: make(call, api_of(server)))
 
     assert (type(fault), fault.reason) == (FinchUnavailable, "bad_response")
 

@@ -67,7 +67,7 @@ def show(connection_id: str, as_json: bool, application: str | None) -> None:
     if as_json:
         click.echo(json.dumps(facts))
     for name, value in () if as_json else facts.items():
-        text = ", ".join(value) if isinstance(value, list) else value
+        text = ", ".join(map(_word, value)) if isinstance(value, list) else value
         click.echo(f"{name + ':':<16} {_plain(text)}")
     if not facts["opens"]:
         sys.exit(1)
@@ -124,6 +124,7 @@ def metadata(stored: StoredConnection) -> dict[str, Any]:
         "client_type": stored.client_type,
         "connection_type": stored.connection_type,
         "status": stored.status,
+        "entities": [{"id": each.id, "status": each.status} for each in stored.entities],
         "obtained_at": stored.obtained_at.isoformat(),
         "attempt_id": stored.attempt_id,
         "key_id": stored.sealed.key_id,
@@ -195,6 +196,11 @@ def _cells(stored: StoredConnection) -> list[str]:
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
     return "  ".join(f"{c:<{w}}" for c, w in zip(cells, widths, strict=True)).rstrip()
+
+
+def _word(value: str | dict[str, str | None]) -> str:
+    """A product, or an entity with its status."""
+    return value if isinstance(value, str) else f"{value['id']} ({value['status'] or 'unknown'})"
 
 
 def _plain(value: object) -> str:

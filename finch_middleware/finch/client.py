@@ -14,7 +14,7 @@ import json
 import math
 import re
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from importlib import metadata
 from typing import Any
@@ -178,11 +178,24 @@ class FinchClient:
         result = self._send(request, within=within)
         if isinstance(result, FinchResponse) and _ended_before(result):
             return False
-        response = _accepted(result)
-        # Another server's page with status 200 does not end a connection.
-        if (read_fields(response) or {}).get("status") != "success":
-            raise FinchUnavailable("bad_response", **_evidence(response))
+        _require_success(result)
         return True
+
+    def disconnect_entities(
+        self, token: Secret, entity_ids: Sequence[str], *, within: timedelta
+    ) -> None:
+        """
+        End these entities of the token's connection, ``POST /disconnect-entity``.
+
+        Raises:
+            FinchRefused: Finch does not accept this token, or these entities.
+            FinchUnavailable: As for `disconnect`.
+        """
+        fields = {"entity_ids": list(entity_ids)}
+        request = self._request(
+            "POST", "/disconnect-entity", authorization=_bearer(token), fields=fields
+        )
+        _require_success(self._send(request, within=within))
 
     def _send(
         self, request: Request, *, within: timedelta, again: Collection[int] = (429, 503)
@@ -322,6 +335,14 @@ def _accepted(result: FinchResponse | NoResponse) -> FinchResponse:
     if not 200 <= result.status < 300:
         raise _fault(result)
     return result
+
+
+def _require_success(result: FinchResponse | NoResponse) -> None:
+    """Return if Finch states that it ended what it was asked to end."""
+    response = _accepted(result)
+    # Another server's page with status 200 ends nothing.
+    if (read_fields(response) or {}).get("status") != "success":
+        raise FinchUnavailable("bad_response", **_evidence(response))
 
 
 def _fault(response: FinchResponse) -> FinchFault:

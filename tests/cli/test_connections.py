@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pty
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from finch_middleware.records import Entity
 from tests.cli.deployment import CANARY, Deployment
 from tests.cli.running import environ
 
@@ -105,10 +107,16 @@ def test_export_has_every_column_but_the_sealed_token(deployment: Deployment) ->
 def test_show_reports_whether_the_token_opens_and_never_the_token(
     deployment: Deployment, as_json: bool
 ) -> None:
+    storage = deployment.finch.storage
+    row = storage.get("one")
+    assert row is not None
+    storage.swap(row, dataclasses.replace(row, entities=(Entity(id="e-1"),)))
+
     result = deployment.run("connections", "show", "one", *["--json"] * as_json)
 
     assert result.exit_code == 0
     assert ('"opens": true' if as_json else "opens:           True") in result.stdout
+    assert ('"id": "e-1", "status": null' if as_json else "e-1 (unknown)") in result.stdout
     assert CANARY not in result.output
 
 

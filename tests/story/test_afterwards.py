@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import pickle
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
 import pytest
 
-from finch_middleware import FinchRefused, FinchUnavailable, StorageUnavailable, UsageError
+from finch_middleware import (
+    Connection,
+    FinchRefused,
+    FinchUnavailable,
+    StorageUnavailable,
+    UsageError,
+)
 from finch_middleware.records import StoredConnection
 from finch_middleware.testing import Behaviour, FakeFinch, add_connection
 from finch_middleware.testing.sample_records import sealed
 from tests.faulty_storage import FaultyStorage
 from tests.site import Browser, Site
 from tests.storages import every_storage
+
+NOW = datetime.now(UTC)
 
 
 @pytest.fixture
@@ -329,6 +338,7 @@ def test_an_id_that_is_no_text_is_refused_before_the_storage_is_asked(
                 connections.refresh,
                 connections.disconnect,
                 connections.forget,
+                partial(connections.disconnect_entities, entity_ids=["e-1"]),
             )
             for ids, customer in [((given,), "acme"), (("c-1",), given)]
         ),
@@ -340,6 +350,107 @@ def test_an_id_that_is_no_text_is_refused_before_the_storage_is_asked(
 
     assert faulty.calls == []
     assert not fake.ledger.requests
+
+
+class TestDisconnectEntities:
+    @pytest.fixture
+    def entity_ids(self, fake: FakeFinch, site: Site, browser: Browser) -> list[str]:
+        browser.get(fake.allow(browser.location("acme"), entities=3))
+        [connection] = site.finch.connections.for_customer("acme")
+        site.finch.connections.refresh(connection.connection_id, customer_id="acme")
+        return list(connection.entity_ids)
+
+    def end(self, site: Site, ended: Any, *, customer_id: str = "acme") -> Connection | None:
+        [connection] = site.finch.connections.for_customer("acme")
+        return site.finch.connections.disconnect_entities(
+            connection.connection_id, entity_ids=ended, customer_id=customer_id
+        )
+
+    def test_only_they_are_ended_and_the_token_stays(
+        self, fake: FakeFinch, site: Site, entity_ids: list[str]
+    ) -> None:
+        [before] = site.finch.connections.for_customer("acme")
+
+        first, second = (self.end(site, entity_ids[:2]) for _ in range(2))
+        last = self.end(site, entity_ids[1:])
+
+        assert first is not None and last is not None
+        assert first == second
+        assert [e.status for e in first.entities] == ["disconnected", "disconnected", "connected"]
+        assert (first.status, first.entity_ids) == ("connected", tuple(entity_ids[2:]))
+        assert last.entity_ids == ()
+        assert last.access_token.reveal() == before.access_token.reveal()
+        bodies = [r.body for r in fake.ledger.requests if r.endpoint == "disconnect_entity"]
+        assert [json.loads(each)["entity_ids"] for each in bodies] == [
+            entity_ids[:2],
+            entity_ids[2:],
+        ]
+        assert fake.ledger.calls("disconnect") == 0
+
+    @pytest.mark.parametrize("wrong", [[], "", None, "first", ["first", "other"], [5]], ids=repr)
+    def test_an_entity_of_another_connection_is_refused_before_finch_is_asked(
+        self, fake: FakeFinch, site: Site, entity_ids: list[str], wrong: Any
+    ) -> None:
+        names = {"first": entity_ids[0]}
+        given = names.get(wrong) if isinstance(wrong, str) else wrong
+        given = [names.get(each, each) for each in given] if isinstance(given, list) else given
+
+        with pytest.raises(UsageError, match="entity_ids"):
+            self.end(site, given)
+
+        assert self.end(site, entity_ids, customer_id="other") is None
+        assert fake.ledger.calls("disconnect_entity") == 0
+
+    @pytest.mark.parametrize("code", [500, 401])
+    def test_they_stay_unless_finch_states_success(
+        self, fake: FakeFinch, site: Site, entity_ids: list[str], code: int
+    ) -> None:
+        fake.script("disconnect_entity", Behaviour.error(code, name="some_error"))
+        [before] = site.finch.connections.for_customer("acme")
+
+        with pytest.raises((FinchUnavailable, FinchRefused)):
+            self.end(site, entity_ids)
+
+        assert site.finch.connections.for_customer("acme") == [before]
+
+    @pytest.mark.parametrize(
+        ("meanwhile", "left"),
+        [
+            (lambda row: dataclasses.replace(row, products=("payroll",)), 2),
+            (lambda row: dataclasses.replace(row, attempt_id="another"), 3),
+            (lambda row: row.tombstone(at=NOW), None),
+        ],
+        ids=["refreshed", "renewed", "removed"],
+    )
+    def test_another_write_meanwhile_is_kept(
+        self,
+        site: Site,
+        entity_ids: list[str],
+        monkeypatch: pytest.MonkeyPatch,
+        meanwhile: Callable[[StoredConnection], StoredConnection],
+        left: int | None,
+    ) -> None:
+        swap, tries = site.finch.storage.swap, list[StoredConnection]()
+
+        def meets_another(old: StoredConnection, new: StoredConnection) -> bool:
+            if not tries:
+                assert swap(old, meanwhile(old))
+            tries.append(new)
+            return swap(old, new)
+
+        monkeypatch.setattr(site.finch.storage, "swap", meets_another)
+
+        ended = self.end(site, entity_ids[:1])
+
+        assert (len(ended.entity_ids) if ended else None) == left
+
+    def test_one_that_never_gets_its_turn_is_an_error(
+        self, site: Site, entity_ids: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(site.finch.storage, "swap", lambda old, new: False)
+
+        with pytest.raises(StorageUnavailable, match="busy"):
+            self.end(site, entity_ids[:1])
 
 
 def test_another_customers_connection_is_neither_refreshed_nor_ended(
