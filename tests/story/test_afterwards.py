@@ -374,7 +374,8 @@ class TestDisconnectEntities:
         first, second = (self.end(site, entity_ids[:2]) for _ in range(2))
         last = self.end(site, entity_ids[1:])
 
-        assert first is not None and last is not None
+        assert first is not None
+        assert last is not None
         assert first == second
         assert [e.status for e in first.entities] == ["disconnected", "disconnected", "connected"]
         assert (first.status, first.entity_ids) == ("connected", tuple(entity_ids[2:]))
