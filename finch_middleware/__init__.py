@@ -31,7 +31,7 @@ if TYPE_CHECKING:
         UsageError,
     )
     from finch_middleware.finch.responses import ConnectSession
-    from finch_middleware.hooks import Event
+    from finch_middleware.hooks import Event, Problem
     from finch_middleware.middleware import FinchMiddleware
     from finch_middleware.outcomes import (
         Connected,
@@ -78,6 +78,7 @@ _HOMES = {
     "KeyUnavailable": "errors",
     "MemoryStorage": "storage.memory",
     "Outcome": "outcomes",
+    "Problem": "hooks",
     "RedactCallback": "adapters.access_log",
     "RedisStorage": "storage.redis.storage",
     "Repeated": "outcomes",
@@ -123,6 +124,7 @@ __all__ = [
     "KeyUnavailable",
     "MemoryStorage",
     "Outcome",
+    "Problem",
     "RedactCallback",
     "RedisStorage",
     "Repeated",

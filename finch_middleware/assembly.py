@@ -36,7 +36,11 @@ class Assembly:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self.events = Events(client_id=settings.client_id, on_event=settings.on_event)
+        self.events = Events(
+            client_id=settings.client_id,
+            on_event=settings.on_event,
+            on_problem=settings.on_problem,
+        )
         self.vault = _vault(settings)
         self.storage = open_storage(settings.storage)
         self.spool = Spool(settings.spool)

@@ -67,8 +67,8 @@ class Attempt:
         reason: Why it failed, or why the token was quarantined.
         request_id: Finch-Request-Id of the exchange.
         sealed: The token of a quarantined attempt.
-        notified: False while the application's `on_connected`, or the report of an interruption,
-            is pending.
+        notified: False while the application's `on_connected` is pending, or the report of an
+            interruption or of an ambiguous end.
     """
 
     attempt_id: str

@@ -117,15 +117,21 @@ class Exchange:
     def _settle_without_token(self, attempt: Attempt, fault: FinchFault) -> Attempt:
         match fault:
             case CodeRejected():
-                state, reason = AttemptState.FAILED, "code_rejected"
-                self._report(fault, "finch.exchange.code_rejected", logging.WARNING, attempt)
+                state, name = AttemptState.FAILED, "finch.exchange.code_rejected"
             case BadResponse():
-                state, reason = AttemptState.FAILED, "bad_response"
-                self._report(fault, "finch.exchange.bad_response", logging.ERROR, attempt)
+                state, name = AttemptState.FAILED, "finch.exchange.bad_response"
             case _:
-                state, reason = AttemptState.AMBIGUOUS, "ambiguous"
-                self._report(fault, "finch.exchange.ambiguous", logging.ERROR, attempt)
-        settled = attempt.settled(state, at=self._now(), reason=reason, request_id=fault.request_id)
+                state, name = AttemptState.AMBIGUOUS, "finch.exchange.ambiguous"
+        level = logging.WARNING if isinstance(fault, CodeRejected) else logging.ERROR
+        # Before it is settled: a process that ends in between leaves a claim, which is reported.
+        reported = self._report(fault, name, level, attempt)
+        settled = attempt.settled(
+            state,
+            at=self._now(),
+            reason=name.rpartition(".")[2],
+            request_id=fault.request_id,
+            notified=reported or state is not AttemptState.AMBIGUOUS,
+        )
         error = self._settle(settled, None, pauses=(0.0,))
         if error:
             self._report_storage(settled, error)
@@ -238,8 +244,8 @@ class Exchange:
                 break
         return name
 
-    def _report(self, fault: FinchFault, name: str, level: int, attempt: Attempt) -> None:
-        self._events.of_attempt(
+    def _report(self, fault: FinchFault, name: str, level: int, attempt: Attempt) -> bool:
+        return self._events.of_attempt(
             name, level, attempt, reason=fault.reason, request_id=fault.request_id
         )
 

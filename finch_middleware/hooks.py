@@ -1,8 +1,8 @@
 """
 What the log and the application are informed of.
 
-`Events` reports each event once. `ConnectedHook` runs `on_connected` at least once for every
-stored connection.
+`Events` reports each event once, and `on_problem` what a person has to act on. `ConnectedHook`
+runs `on_connected` at least once for every stored connection.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from finch_middleware.crypto.opened import Connection
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from finch_middleware.attempts import Attempt
     from finch_middleware.crypto.vault import Vault
     from finch_middleware.storage.protocol import Storage
+
+T = TypeVar("T")
 
 logger = logging.getLogger("finch_middleware")
 
@@ -59,9 +61,38 @@ class Event:
     elapsed_ms: int | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """
+    An event that a person has to act on.
+
+    Attributes:
+        event: What happened.
+        action: What to do now, in one sentence without ids.
+    """
+
+    event: Event
+    action: str
+
+
+#: The events that are a `Problem`, and what to do.
+ACTIONS = {
+    "finch.exchange.ambiguous": "Look for the customer at Finch: it may hold a connection.",
+    "finch.exchange.bad_response": "Look for a proxy between this server and Finch.",
+    "finch.attempt.interrupted": "Look for the customer at Finch: it may hold a connection.",
+    "finch.token.quarantined": "Run `finch-middleware recover --quarantined`.",
+    "finch.token.spooled": "Bring the storage back, then run `finch-middleware sweep` here.",
+    "finch.token.lost": "Repair the spool's disk, and end this connection in Finch's dashboard.",
+    "finch.claim.not_released": "Check the storage; the person has to start again.",
+    "finch.key.unavailable": "Check the key service.",
+    "finch.spool.unavailable": "Make the spool's folder writable.",
+    "finch.hook.failed": "Correct the application's function that `reason` names.",
+}
+
+
 class Events:
     """
-    Writes events to the log ``finch_middleware`` and hands them to `on_event`.
+    Writes events to the log ``finch_middleware`` and hands them to `on_event` and `on_problem`.
 
     Of requests that are refused for one reason at most REFUSED_LINES_LIMIT lines a minute are
     written, and the next has the rest's number in `left_out`: a flood must not fill a disk.
@@ -73,26 +104,29 @@ class Events:
         *,
         client_id: str,
         on_event: Callable[[Event], object] | None,
+        on_problem: Callable[[Problem], object] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client_id = client_id
         self._on_event = on_event
+        self._on_problem = on_problem
         self._monotonic = monotonic
         self._minutes: dict[tuple[str, str | None], _Minute] = {}
 
-    def report(self, name: str, level: int, **fields: object) -> None:
-        """Report one event; a hook that raises does not affect the callback."""
+    def report(self, name: str, level: int, **fields: object) -> bool:
+        """
+        Report one event; a hook that raises does not affect the callback.
+
+        False: `on_problem` was to be called and raised.
+        """
         event = Event(name=name, level=level, client_id=self._client_id, **fields)  # type: ignore[arg-type]  # typed by Event
         self._write(event)
-        if self._on_event is None:
-            return
-        try:
-            self._on_event(event)
-        except Exception:  # the application's own code; its fault must not end a callback
-            logger.error("finch.hook.failed on_event raised", extra={"finch": {"name": name}})
+        if self._on_event is not None and not _called(self._on_event, event):
+            self._report_hook("on_event", of=name)
+        return self._report_problem(event)
 
-    def of_attempt(self, name: str, level: int, attempt: Attempt, **fields: object) -> None:
-        """Report how an attempt ended, with every id that an operator can search for."""
+    def of_attempt(self, name: str, level: int, attempt: Attempt, **fields: object) -> bool:
+        """`report` how an attempt ended, with every id that an operator can search for."""
         known = {
             "reference": attempt.reference,
             "attempt_id": attempt.attempt_id,
@@ -100,7 +134,27 @@ class Events:
             "customer_ids": attempt.customer_ids,
             "request_id": attempt.request_id,
         }
-        self.report(name, level, **{**known, **fields})
+        return self.report(name, level, **{**known, **fields})
+
+    def _report_problem(self, event: Event) -> bool:
+        action = ACTIONS.get(event.name)
+        if self._on_problem is None or action is None:
+            return True
+        if _called(self._on_problem, Problem(event=event, action=action)):
+            return True
+        self._report_hook("on_problem", of=event.name)
+        return False
+
+    def _report_hook(self, hook: str, *, of: str) -> None:
+        """Report that one of these two raised, to the log and to the other one."""
+        event = Event(
+            name="finch.hook.failed", level=logging.ERROR, client_id=self._client_id, reason=hook
+        )
+        logger.error("finch.hook.failed %s raised", hook, extra={"finch": {"name": of}})
+        if hook == "on_event" and self._on_problem is not None:
+            _called(self._on_problem, Problem(event=event, action=ACTIONS[event.name]))
+        elif hook == "on_problem" and self._on_event is not None:
+            _called(self._on_event, event)
 
     def _write(self, event: Event) -> None:
         # A line that the level hides does not count.
@@ -124,6 +178,15 @@ class Events:
             # few lines more.
             minute = self._minutes[kind] = _Minute(number)
         return left_out if minute.takes() else None
+
+
+def _called(hook: Callable[[T], object], given: T) -> bool:
+    """Whether the application's function returned."""
+    try:
+        hook(given)
+    except Exception:  # the application's own code; its fault must not end a callback
+        return False
+    return True
 
 
 class _Minute:

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from finch_middleware.hooks import REFUSED_LINES_LIMIT, Event, Events
+from finch_middleware.hooks import ACTIONS, REFUSED_LINES_LIMIT, Event, Events, Problem
 
 
 def test_an_event_is_one_log_line_with_its_fields_apart(caplog: pytest.LogCaptureFixture) -> None:
@@ -69,6 +69,37 @@ def test_a_hook_that_raises_does_not_stop_the_event_and_its_text_is_not_logged(
     assert names == ["finch.x", "finch.hook.failed"]
     assert "canary" not in caplog.text
     assert caplog.records[1].__dict__["finch"] == {"name": "finch.x"}
+
+
+@pytest.mark.parametrize("raising", ["", "on_event", "on_problem"])
+@pytest.mark.parametrize("name", ["finch.token.lost", "finch.connection.stored"])
+def test_only_a_problem_is_one_and_a_hook_that_raises_is_reported_to_the_other(
+    name: str, raising: str
+) -> None:
+    received: list[Event] = []
+    problems: list[Problem] = []
+
+    def on_event(event: Event) -> None:
+        received.append(event)
+        if raising == "on_event":
+            raise RuntimeError("canary")
+
+    def on_problem(problem: Problem) -> None:
+        problems.append(problem)
+        if raising == "on_problem":
+            raise RuntimeError("canary")
+
+    events = Events(client_id="c", on_event=on_event, on_problem=on_problem)
+    delivered = events.report(name, logging.INFO)
+
+    is_one = name in ACTIONS
+    failed = ["finch.hook.failed"]
+    assert delivered is not (is_one and raising == "on_problem")
+    heard = failed if is_one and raising == "on_problem" else []
+    assert [event.name for event in received] == [name, *heard]
+    heard = failed if raising == "on_event" else []
+    assert [each.event.name for each in problems] == [*heard, *([name] if is_one else [])]
+    assert all(each.action == ACTIONS[each.event.name] for each in problems)
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit, GeneratorExit])

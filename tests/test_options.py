@@ -77,6 +77,8 @@ SHORT_KEY = "must have the form '<id>:<32 random bytes in base64>'; 'finch-middl
 NO_DEADLINE = "must be a timedelta of at most 20 seconds"
 NO_SPOOL_NAMED = "missing; pass a folder on a local disk"
 A_LIST = "must be a list"
+#: The functions of the application that are informed of something.
+HOOKS = ("on_connected", "on_event", "on_problem")
 CANNOT_CALL = "must be a function"
 
 #: Option, the beginning of what is reported, values that are wrong, and what else is configured.
@@ -147,8 +149,7 @@ WRONG: list[tuple[str, str, list[Any], dict[str, Any]]] = [
     ("return_to", "is over 255 bytes", ["/" + "a" * 255], {}),
     ("customer_of", CANNOT_CALL, ["acme"], {}),
     ("render", CANNOT_CALL, [5], {}),
-    ("on_connected", CANNOT_CALL, [[]], {}),
-    ("on_event", CANNOT_CALL, ["x"], {}),
+    *((name, CANNOT_CALL, ["x"], {}) for name in HOOKS),
     ("clock", "must be a function that returns an aware datetime, as datetime.now(UTC) is",
      [5, lambda: datetime(2026, 1, 1), lambda: 1767225600.0, lambda: 1 / 0, lambda x: x], {}),  # noqa: DTZ001  # the very subject
     ("require_state", "must be True or False", ["no", None], {}),
@@ -256,7 +257,7 @@ RIGHT: list[tuple[dict[str, Any], str, object]] = [
     *(({"accepted_keys": given}, "accepted_keys", (OLDER_KEY,))
       for given in (OLDER, Secret(OLDER), [OLDER], (Secret(OLDER),))),
     *(({name: print}, name, print) for name in ("customer_of", "render")),
-    *(({name: print}, name, print) for name in ("on_connected", "on_event")),
+    *(({name: print}, name, print) for name in HOOKS),
 ]  # fmt: skip
 
 
@@ -275,7 +276,7 @@ def test_an_option_that_is_not_given_has_its_documented_default() -> None:
     assert made.exchange_deadline == timedelta(seconds=12)
     assert (made.return_to, made.flow, made.opened_by) == ("/", "redirect", "begin")
     assert (made.require_state, made.sandbox, made.spool) == (False, None, None)
-    assert (made.customer_of, made.render, made.on_connected, made.on_event) == (None,) * 4
+    assert {getattr(made, name) for name in ("customer_of", "render", *HOOKS)} == {None}
     assert (made.proxy, made.ca_bundle, made.accepted_keys) == (None, None, ())
     assert made.waiting_duplicates is None
     assert made.callback_path == "/finch/callback"
@@ -320,7 +321,7 @@ ACCEPTED: dict[str, tuple[object, ...]] = {
     **dict.fromkeys(("path_rewritten", "require_state", "unknown_products"), (True,)),
     **dict.fromkeys(
         ("key_provider", "sandbox", "callback_path", "begin_path", "customer_of", "render",
-         "on_connected", "on_event", "templates", "proxy", "ca_bundle", "connect_origin", "clock"),
+         *HOOKS, "templates", "proxy", "ca_bundle", "connect_origin", "clock"),
         (None,),
     ),
 }  # fmt: skip

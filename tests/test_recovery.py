@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from finch_middleware import Connection
+from finch_middleware import Connection, Problem
 from finch_middleware.attempts import AttemptState
 from finch_middleware.storage.open import open_storage
 from finch_middleware.testing.clock import Clock
-from finch_middleware.testing.fake_finch import FakeFinch
+from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.faulty_storage import FaultyStorage
 from tests.left_behind import left_behind, quarantined, spooled, standing
 from tests.site import Browser, MakeSite, Site
@@ -154,6 +154,39 @@ def test_an_on_connected_that_a_crash_prevented_runs_in_the_sweep(
 
     assert [each.attempt_id for each in connections_given] == [attempt.attempt_id] * 2
     assert [len(each.notified) for each in swept] == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("failures", "repeated"), [(0, "finch.exchange.ambiguous"), (1, "finch.attempt.interrupted")]
+)
+def test_an_attempt_is_reported_until_on_problem_returns(
+    fake: FakeFinch,
+    make_site: MakeSite,
+    faulty: FaultyStorage,
+    clock: Clock,
+    failures: int,
+    repeated: str,
+) -> None:
+    problems: list[str] = []
+
+    def on_problem(problem: Problem) -> None:
+        problems.append(problem.event.name)
+        if len(problems) < 3:
+            raise RuntimeError("the queue is unavailable")
+
+    site = make_site(on_problem=on_problem)
+    browser = Browser(site)
+    callback = fake.allow(browser.location())
+    fake.script("token", Behaviour.reset(processed=True))
+    faulty.down("settle", times=failures)
+    browser.get(callback)
+
+    for _ in range(4):
+        clock.move(LEASE * 2)
+        site.finch.recovery.sweep()
+
+    assert problems == ["finch.exchange.ambiguous", repeated, repeated]
+    assert standing(site, fake, code_of(callback)).notified
 
 
 def test_a_pending_hook_ends_with_its_connection(

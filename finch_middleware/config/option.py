@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from finch_middleware.config.readers import Reader
+from finch_middleware.config.readers import Reader, function
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,3 +28,8 @@ class Option:
     variable: str | None = None
     default: object = None
     heading: str = ""
+
+
+def function_option(meaning: str, *, heading: str = "") -> Option:
+    """The row of a function of the application."""
+    return Option(heading=heading, read=function, must="must be a function", meaning=meaning)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, TypedDict, get_type_hints
 
 from finch_middleware.config import readers
 from finch_middleware.config.customers import Customers
-from finch_middleware.config.option import Option
+from finch_middleware.config.option import Option, function_option
 from finch_middleware.config.settings import FlowKind, OpenedBy, Sandbox
 from finch_middleware.crypto.keys import KeyProvider
 from finch_middleware.outcomes import Outcome, Response
@@ -23,12 +23,11 @@ from finch_middleware.secret import Secret
 
 if TYPE_CHECKING:
     from finch_middleware.crypto.opened import Connection
-    from finch_middleware.hooks import Event
+    from finch_middleware.hooks import Event, Problem
     from finch_middleware.web.request import CallbackRequest
 
 
 _PLAIN = "must be plain text without spaces"
-_FUNCTION = "must be a function"
 _FLAG = "must be True or False"
 
 
@@ -223,37 +222,33 @@ class Options(TypedDict, total=False):
     ]
     customer_of: Annotated[
         Callable[[CallbackRequest], Customers] | None,
-        Option(
+        function_option(
+            "a function that returns the customer who is [signed in](customer_of.md).",
             heading="Your application",
-            read=readers.function,
-            must=_FUNCTION,
-            meaning="a function that returns the customer who is [signed in](customer_of.md).",
         ),
     ]
     render: Annotated[
         Callable[[Outcome, CallbackRequest], Response | None] | None,
-        Option(
-            read=readers.function,
-            must=_FUNCTION,
-            meaning="a function that returns [your own "
-            "response](pages_and_hooks.md#your-own-response) for an outcome.",
+        function_option(
+            "a function that returns [your own "
+            "response](pages_and_hooks.md#your-own-response) for an outcome."
         ),
     ]
     on_connected: Annotated[
         Callable[[Connection], object] | None,
-        Option(
-            read=readers.function,
-            must=_FUNCTION,
-            meaning="called at least once with each stored "
-            "[connection](pages_and_hooks.md#when-something-is-connected).",
+        function_option(
+            "called at least once with each stored "
+            "[connection](pages_and_hooks.md#when-something-is-connected)."
         ),
     ]
     on_event: Annotated[
         Callable[[Event], object] | None,
-        Option(
-            read=readers.function,
-            must=_FUNCTION,
-            meaning="called with each [event](pages_and_hooks.md#events).",
+        function_option("called with each [event](pages_and_hooks.md#events)."),
+    ]
+    on_problem: Annotated[
+        Callable[[Problem], object] | None,
+        function_option(
+            "called with each [problem](pages_and_hooks.md#problems) that a person has to act on."
         ),
     ]
     brand: Annotated[
@@ -349,7 +344,7 @@ class Options(TypedDict, total=False):
 
 
 # Types that this module must not import when it runs: of higher layers, or of longer chains.
-_LATER = {"CallbackRequest": object, "Connection": object, "Event": object}
+_LATER = {"CallbackRequest": object, "Connection": object, "Event": object, "Problem": object}
 
 #: Every option by its name.
 OPTIONS: dict[str, Option] = {

@@ -17,7 +17,7 @@ from finch_middleware.secret import Secret
 
 if TYPE_CHECKING:
     from finch_middleware.crypto.opened import Connection
-    from finch_middleware.hooks import Event
+    from finch_middleware.hooks import Event, Problem
     from finch_middleware.web.request import CallbackRequest
 
 FlowKind = Literal["redirect", "embedded"]
@@ -52,6 +52,7 @@ class Settings:
     render: Callable[[Outcome, CallbackRequest], Response | None] | None
     on_connected: Callable[[Connection], object] | None
     on_event: Callable[[Event], object] | None
+    on_problem: Callable[[Problem], object] | None
     brand: str
     texts: Mapping[str, Mapping[str, str]]
     templates: Path | None

@@ -41,7 +41,8 @@ class Swept:
 
     Attributes:
         drained: Attempts whose token was recovered from the spool.
-        interrupted: Attempts that a crash left behind; each is reported by one sweep only.
+        interrupted: Attempts that a crash left behind; each is reported by one sweep only, unless
+            `on_problem` raises.
         notified: Stored connections whose pending `on_connected` has now run.
         forgotten: How many settled attempts were removed after their retention.
     """
@@ -135,7 +136,7 @@ class Recovery:
         ended = [self._end(each) for each in pending if each.state is not AttemptState.STORED]
         return Swept(
             drained=drained,
-            interrupted=tuple(each for each in ended if each is not None),
+            interrupted=tuple(each for each in ended if each and each.reason == "interrupted"),
             notified=tuple(each for each in stored if self._connected.run(each)),
             forgotten=self._forget_all(),
         )
@@ -253,13 +254,17 @@ class Recovery:
     def _report_end(self, ended: Attempt) -> Attempt:
         """Report that end, then record the report: twice is better than never."""
         since = self._settings.clock() - ended.claimed_at
-        self._events.of_attempt(
-            "finch.attempt.interrupted",
+        # Ambiguous: the application's on_problem raised when its exchange ended.
+        ambiguous = ended.reason == "ambiguous"
+        reported = self._events.of_attempt(
+            "finch.exchange.ambiguous" if ambiguous else "finch.attempt.interrupted",
             logging.ERROR,
             ended,
             elapsed_ms=int(since.total_seconds() * 1000),
         )
-        reported = dataclasses.replace(ended, notified=True)
+        if not reported:
+            return ended
+        done = dataclasses.replace(ended, notified=True)
         with contextlib.suppress(StorageFault):  # the next sweep reports it once more
-            self._storage.settle(reported)
-        return reported
+            self._storage.settle(done)
+        return done

@@ -17,6 +17,7 @@ from finch_middleware import (
     FinchConnect,
     MemoryStorage,
     Outcome,
+    Problem,
     RedactCallback,
     RedisStorage,
     Scan,
@@ -26,7 +27,7 @@ from finch_middleware import (
 from finch_middleware.crypto.keys import wrapped_key
 from finch_middleware.secret import Secret
 from finch_middleware.testing.fake_finch import Behaviour
-from tests.canaries.scenarios import blocked
+from tests.canaries.scenarios import blocked, with_hooks
 from tests.canaries.scene import Scene
 from tests.story.oracle import attempt_of
 
@@ -135,6 +136,12 @@ def _session(scene: Scene) -> ConnectSession:
     return ConnectSession("session-1", address.partition("&state=")[0])
 
 
+def _problem(scene: Scene) -> Problem:
+    problems: list[Problem] = []
+    with_hooks(scene, on_connected=lambda connection: 1 / 0, on_problem=problems.append)
+    return problems[0]
+
+
 def _event(scene: Scene) -> Any:
     scene.returned("acme")
     return scene.site.events[-1]
@@ -192,6 +199,7 @@ PUBLIC: dict[str, Callable[[Scene], object]] = {
     "KeyUnavailable": _no_key,
     "MemoryStorage": _memory,
     "Outcome": lambda scene: _finished(scene, _allowed(scene)),
+    "Problem": _problem,
     "RedactCallback": lambda scene: RedactCallback(),
     "RedisStorage": lambda scene: RedisStorage(f"redis://:{scene.fake.client_secret}@localhost"),
     "Repeated": _repeated,

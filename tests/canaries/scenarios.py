@@ -169,7 +169,8 @@ def _raising(*given: Any) -> Any:
     raise LookupError("the application's own")
 
 
-def _with(scene: Scene, **options: Any) -> None:
+def with_hooks(scene: Scene, **options: Any) -> None:
+    """A callback, twice, at a site with these options."""
     site = scene.open_site(**options)
     site.secrets = scene.site.secrets
     browser = Browser(site)
@@ -262,11 +263,16 @@ ALL: dict[str, Scenario] = {
     "storage and spool: away": _all_lost,
     "storage: breaks its promise": _odd_error,
     "spool: drained later": _drained,
-    "hook: on_connected raises": functools.partial(_with, on_connected=_raising),
-    "hook: on_event raises": functools.partial(_with, on_event=_raising),
-    "hook: render raises": functools.partial(_with, render=_raising),
-    "hook: customer_of raises": functools.partial(_with, customer_of=_raising),
-    "hook: customer_of says nobody": functools.partial(_with, customer_of=lambda request: None),
+    "hook: on_connected raises": functools.partial(with_hooks, on_connected=_raising),
+    "hook: on_event raises": functools.partial(with_hooks, on_event=_raising),
+    "hook: on_problem raises": functools.partial(
+        with_hooks, on_connected=_raising, on_problem=_raising
+    ),
+    "hook: render raises": functools.partial(with_hooks, render=_raising),
+    "hook: customer_of raises": functools.partial(with_hooks, customer_of=_raising),
+    "hook: customer_of says nobody": functools.partial(
+        with_hooks, customer_of=lambda request: None
+    ),
     "application: misuse": _misused,
     "application: misconfigured": _misconfigured,
     "application: tampered row": _tampered,

@@ -15,6 +15,7 @@ import pytest
 from finch_middleware import errors
 from finch_middleware.adapters.asgi import THREADS
 from finch_middleware.cli import COMMANDS
+from finch_middleware.hooks import ACTIONS
 from finch_middleware.outcomes import FAILED_REASONS, INVALID_REASONS, Retry
 from finch_middleware.testing import Behaviour
 from finch_middleware.web.html import PLACEHOLDERS
@@ -156,6 +157,16 @@ def test_the_manual_lists_every_event_and_no_other() -> None:
     gone = set(table) - set(reported())
 
     assert (missing, gone) == ({}, set())
+
+
+def test_the_action_of_a_problem_follows_the_arrow_of_its_event() -> None:
+    part = page("pages_and_hooks").split("<!-- events -->")[1].split("<!-- /events -->")[0]
+    arrows = {}
+    for entry in part.split("\n- ")[1:]:
+        text = " ".join(entry.split())
+        arrows[text.split("`")[1]] = text.partition(" → ")[2]
+
+    assert {name: arrows[name] for name in ACTIONS} == ACTIONS
 
 
 def test_an_event_has_the_level_of_the_manual() -> None:

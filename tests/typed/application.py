@@ -100,6 +100,7 @@ finch = FinchConnect(
     render=render,
     on_connected=lambda connection: task.delay(connection.connection_id),
     on_event=on_event,
+    on_problem=lambda problem: task.delay(problem.action),
     texts={"page": {"application": "Acme"}},
     exchange_deadline=timedelta(seconds=12),
     clock=lambda: datetime.now(UTC),
