@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from finch_middleware.begin import Begin, BeginPage
+from finch_middleware.begin import Begin
 from finch_middleware.callback import Callback
 from finch_middleware.connections import Connections
 from finch_middleware.crypto.vault import KeyedHash, Vault
@@ -19,11 +19,7 @@ from finch_middleware.storage.spool import Spool
 from finch_middleware.tickets import Tickets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from finch_middleware.config.settings import Settings
-    from finch_middleware.outcomes import Response
-    from finch_middleware.web.pages import Pages
 
 
 class Assembly:
@@ -82,10 +78,6 @@ class Assembly:
             connections=self.connections,
             events=self.events,
         )
-
-    def begin_page(self, *, pages: Pages, begin: Callable[..., Response]) -> BeginPage:
-        """Responds at the begin path."""
-        return BeginPage(settings=self._settings, pages=pages, events=self.events, begin=begin)
 
     def callback(self) -> Callback:
         """Finishes flows."""

@@ -1,45 +1,32 @@
-"""
-Opens Finch Connect: checks, a session or a re-authentication, and the flow's ticket.
-
-`Begin` serves a view of the application; `BeginPage` serves the begin path, which needs no view.
-"""
+"""Opens Finch Connect: checks, a session or a re-authentication, and the flow's ticket."""
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
 
 from finch_middleware.config.customers import (
-    Customer,
-    customer_ids,
     require_text,
-    signed_in_customer,
 )
 from finch_middleware.config.readers import fault_of_products
 from finch_middleware.config.settings import FlowKind, Settings
 from finch_middleware.config.urls import check_return_to, parts_at
 from finch_middleware.errors import (
     AlreadyConnected,
-    FinchError,
     FinchRefused,
     FinchUnavailable,
-    ReturnFault,
-    SchemaMismatch,
-    Unavailable,
     UnknownConnection,
     UsageError,
 )
 from finch_middleware.finch.responses import ConnectSession
 from finch_middleware.hooks import Events
-from finch_middleware.outcomes import Response, SetCookie, Visit
+from finch_middleware.outcomes import SetCookie
 from finch_middleware.secret import Secret
 from finch_middleware.tickets import Tickets
-from finch_middleware.web.pages import Pages
 from finch_middleware.web.request import CallbackRequest
 
 if TYPE_CHECKING:
@@ -281,102 +268,6 @@ def _to_renew(opening: Opening, stored: Sequence[Connection]) -> Connection | No
         if each.status != "disconnected" and opening.provider in (None, each.provider_id)
     ]
     return meant[0] if len(meant) == 1 else None
-
-
-class BeginPage:
-    """Shows the button to a signed-in person, and begins; `customer_of` names them."""
-
-    def __init__(
-        self, *, settings: Settings, pages: Pages, events: Events, begin: Callable[..., Response]
-    ) -> None:
-        self._settings = settings
-        self._pages = pages
-        self._events = events
-        self._begin = begin
-
-    def respond(self, request: CallbackRequest) -> Response:
-        """
-        A page for a GET; for a POST of our own page, the redirect to Finch Connect.
-
-        Whoever is signed out gets a page without the button. Whatever is unavailable, or needs
-        an operator, is a page too.
-
-        Raises:
-            UsageError: `customer_of` returned something else than one Customer or None, or a
-                customer that `begin` cannot take.
-        """
-        try:
-            if request.method in ("GET", "HEAD"):
-                return self._show_button(request)
-            return self._open(request)
-        except ReturnFault as fault:
-            return self._reject(request, reason=fault.reason)
-        except Unavailable as fault:
-            return fault.response()
-        except (AlreadyConnected, FinchRefused, SchemaMismatch) as fault:
-            return self._fail(request, fault)
-
-    def _show_button(self, request: CallbackRequest) -> Response:
-        self._customer(request)
-        return self._pages.begin(
-            connect_origin=self._settings.connect_origin, return_to=self._settings.return_to
-        )
-
-    def _open(self, request: CallbackRequest) -> Response:
-        if request.method != "POST":
-            raise ReturnFault("method")
-        # "none" is the person's own doing: an address typed, a page restored.
-        typed = request.headers.get("Sec-Fetch-Site") == "none"
-        own_page = request.same_origin(self._settings.origin)
-        if not (typed or own_page or request.from_page_of(self._settings.spa_origins)):
-            raise ReturnFault("cross_site")
-        customer = self._customer(request)
-        return self._begin(
-            customer_id=str(customer.id),
-            customer_name=customer.name,
-            customer_email=customer.email,
-            request=request,
-            return_to=self._settings.return_to,
-            flow="embedded" if request.from_script else "redirect",
-        )
-
-    def _customer(self, request: CallbackRequest) -> Customer:
-        if self._settings.customer_of is None:
-            raise UsageError("begin_page needs the option customer_of, to know who is signed in")
-        customer = signed_in_customer(self._settings.customer_of, request)
-        if not customer_ids(customer):
-            raise ReturnFault("signed_out")
-        if not isinstance(customer, Customer):
-            raise UsageError(
-                "at begin_path customer_of must return one Customer(id=..., name=...), or None; "
-                "where a login has several, begin in a view of the application"
-            )
-        return customer
-
-    def _reject(self, request: CallbackRequest, *, reason: str) -> Response:
-        invalid = Visit.now(return_to=self._settings.return_to).invalid(reason)
-        # Opening the page signed out is everyday traffic.
-        everyday = reason == "method" or request.method in ("GET", "HEAD")
-        level = logging.DEBUG if everyday else logging.WARNING
-        self._events.report(
-            "finch.begin.rejected", level, reference=invalid.reference, reason=reason
-        )
-        return self._pages.respond(invalid, request, at_begin=True)
-
-    def _fail(self, request: CallbackRequest, fault: FinchError) -> Response:
-        """Only an operator can fix this: the log has the code of the error."""
-        failed = Visit.now(return_to=self._settings.return_to).failed(fault.page_reason)
-        if isinstance(fault, FinchRefused):  # `begin` has logged it
-            failed = dataclasses.replace(failed, reference=fault.reference)
-            return self._pages.respond(failed, request, at_begin=True)
-        self._events.report(
-            "finch.begin.failed",
-            logging.ERROR,
-            reference=failed.reference,
-            reason=fault.code,
-            request_id=getattr(fault, "request_id", None),
-        )
-        return self._pages.respond(failed, request, at_begin=True)
 
 
 def connect_location(session: ConnectSession, state: Secret, *, connect_origin: str) -> str:

@@ -18,14 +18,15 @@ from finch_middleware.config.reading import Checks, options_from_env, read_setti
 from finch_middleware.config.settings import FlowKind, Settings
 from finch_middleware.config.urls import warn_of_prefix
 from finch_middleware.errors import FinchRefused, Unavailable, UsageError
-from finch_middleware.finch.responses import ConnectSession
 from finch_middleware.outcomes import Failed, Outcome, Response, Visit
 from finch_middleware.storage.protocol import missing_methods
+from finch_middleware.web.begin_page import BeginPage, open_connect
 from finch_middleware.web.pages import PAGE_CHECKS, Pages, with_cookies, with_cors
 from finch_middleware.web.request import CallbackRequest
 
 if TYPE_CHECKING:
     from finch_middleware.begin import Opening
+    from finch_middleware.finch.responses import ConnectSession
 
 _HOUR = timedelta(hours=1)
 CHECKS: Checks = {"storage": missing_methods, **PAGE_CHECKS}
@@ -79,7 +80,9 @@ class FinchConnect:
         self._events = pieces.events
         self._begin = pieces.begin()
         self._callback = pieces.callback()
-        self._begin_page = pieces.begin_page(pages=self._pages, begin=self.begin)
+        self._begin_page = BeginPage(
+            settings=settings, pages=self._pages, events=pieces.events, begin=self.begin
+        )
         self.paths: Mapping[str, Callable[[object], Response]] = {
             self.callback_path: self.callback,
             **({settings.begin_path: self.begin_page} if settings.begin_path else {}),
@@ -211,13 +214,13 @@ class FinchConnect:
         except Unavailable as fault:
             failed = self._report_failed(fault, return_to=opening.return_to)
             fault.make_page = functools.partial(
-                self._pages.respond, failed, request or CallbackRequest(), at_begin=True
+                self._pages.respond, failed, request or CallbackRequest(), at="begin"
             )
             raise
         except FinchRefused as fault:
             fault.reference = self._report_failed(fault, return_to=opening.return_to).reference
             raise
-        return self._pages.open_connect(
+        return open_connect(
             opened.session,
             location=opened.location,
             state=opened.state.reveal(),

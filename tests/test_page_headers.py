@@ -18,6 +18,7 @@ from finch_middleware.outcomes import (
     SetCookie,
 )
 from finch_middleware.secret import Secret
+from finch_middleware.web.begin_page import open_connect
 from finch_middleware.web.pages import Pages, with_cookies
 from finch_middleware.web.request import CallbackRequest
 from tests.sample_outcomes import (
@@ -74,7 +75,7 @@ def guarded(response: Response, *, method: str = "GET") -> dict[str, str]:
 
 class TestOpened:
     def opened(self, *, location: str | None) -> Response:
-        return Pages().open_connect(
+        return open_connect(
             SESSION,
             location=location,
             state="5tate",
@@ -185,7 +186,7 @@ class TestEveryAnswer:
 
     @pytest.mark.parametrize("location", [None, SESSION.connect_url], ids=["embedded", "redirect"])
     def test_that_opens_connect_is_as_guarded(self, location: str | None) -> None:
-        response = Pages().open_connect(
+        response = open_connect(
             SESSION, location=location, state=None, connect_origin="https://c.test", cookies=[]
         )
 

@@ -22,7 +22,7 @@ from finch_middleware.outcomes import (
     SetCookie,
 )
 from finch_middleware.secret import Secret
-from finch_middleware.web.pages import Pages
+from finch_middleware.web.pages import At, Pages
 from finch_middleware.web.request import CallbackRequest
 from tests.sample_outcomes import (
     COMMON,
@@ -200,10 +200,11 @@ class TestBrowser:
         self, outcome: Outcome, method: str
     ) -> None:
         # Without its request, a failure of `begin` cannot know that a form was sent.
-        request, at_begin = browser(method), method == "GET"
+        request = browser(method)
+        at: At = "begin" if method == "GET" else "callback"
 
-        response = Pages().respond(outcome, request, at_begin=at_begin)
-        with_form = Page(PAGES_THAT_BEGIN.respond(outcome, request, at_begin=at_begin))
+        response = Pages().respond(outcome, request, at=at)
+        with_form = Page(PAGES_THAT_BEGIN.respond(outcome, request, at=at))
 
         page = Page(response)
         ended = outcome.first if isinstance(outcome, Repeated) else outcome

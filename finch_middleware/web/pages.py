@@ -11,13 +11,12 @@ import json
 import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from werkzeug.datastructures import Headers
 from werkzeug.http import dump_cookie
 
-from finch_middleware.config.urls import PLAIN, check_return_to, with_parameters
-from finch_middleware.finch.responses import ConnectSession
+from finch_middleware.config.urls import check_return_to, with_parameters
 from finch_middleware.outcomes import (
     Connected,
     Declined,
@@ -42,6 +41,8 @@ from finch_middleware.web.request import CallbackRequest
 from finch_middleware.web.texts import Texts, find_faults, resolve_texts
 
 Ended = Connected | Finishing | Declined | Invalid | Failed
+#: The path of ours that a request came to.
+At = Literal["callback", "begin", "invitation"]
 
 #: What is wrong with the options that are for the pages.
 PAGE_CHECKS: dict[str, Callable[[Any], list[str]]] = {
@@ -103,41 +104,18 @@ class Pages:
         self._texts = resolve_texts(texts or {}, brand=brand)
 
     def respond(
-        self, outcome: Outcome, request: CallbackRequest, *, at_begin: bool = False
+        self, outcome: Outcome, request: CallbackRequest, *, at: At = "callback"
     ) -> Response:
         """
         The response to *request*, with its cookies. It contains nothing of the request.
 
-        *at_begin*: the request was to begin a flow, so its page cannot be loaded again.
+        *at*: where it arrived. The page of a failed ``begin`` cannot be loaded again, and that of
+        an ``invitation`` leads back to the invitation.
         """
         ended = outcome.first if isinstance(outcome, Repeated) else outcome
-        response = self._make_response(ended, request, at_begin=at_begin)
+        response = self._make_response(ended, request, at=at)
         response.headers["Vary"] = "Cookie, Accept, Content-Type, Sec-Fetch-Mode"
         return with_cookies(response, outcome.cookies)
-
-    def open_connect(
-        self,
-        session: ConnectSession,
-        *,
-        location: str | None,
-        state: str | None,
-        connect_origin: str,
-        cookies: Sequence[SetCookie],
-    ) -> Response:
-        """The response that opens Finch Connect: a redirect to *location*, or JSON for the SDK."""
-        if location is not None:
-            response = redirect(location if PLAIN.fullmatch(location) else "/")
-        else:
-            response = json_response(
-                {
-                    "session_id": session.session_id,
-                    "state": state,
-                    "connect_url": session.connect_url,
-                    "connect_origin": connect_origin,
-                }
-            )
-        response.headers["Vary"] = "Cookie"
-        return with_cookies(response, cookies)
 
     def begin(self, *, connect_origin: str, return_to: str) -> Response:
         """
@@ -157,7 +135,7 @@ class Pages:
         response.headers["Referrer-Policy"] = "same-origin"
         return response
 
-    def _make_response(self, ended: Ended, request: CallbackRequest, *, at_begin: bool) -> Response:
+    def _make_response(self, ended: Ended, request: CallbackRequest, *, at: At) -> Response:
         refused = isinstance(ended, Invalid) and ended.reason == "method"
         if refused and request.method == "HEAD":
             return protect(Response(mimetype="text/html"))
@@ -170,7 +148,7 @@ class Pages:
             hint = {"finch": _WORDS[type(ended)], "finch_ref": ended.reference}
             return redirect(with_parameters(home, hint))
         else:
-            response = self._render(ended, step=_next_step(ended, request, at_begin=at_begin))
+            response = self._render(ended, step=_next_step(ended, request, at=at))
         if refused:
             response.headers["Allow"] = ALLOW
         if (seconds := _retry_after(ended)) is not None:
@@ -284,12 +262,14 @@ def _is_redirect(ended: Ended) -> bool:
     )
 
 
-def _next_step(ended: Ended, request: CallbackRequest, *, at_begin: bool) -> Retry:
+def _next_step(ended: Ended, request: CallbackRequest, *, at: At) -> Retry:
     """What the person can do on this page. A link cannot send a form again."""
     name = _text_name(ended)
     if name in _FIXED_IN_APPLICATION:
         return Retry.NONE
-    if ended.retry is not Retry.RELOAD or (request.method == "GET" and not at_begin):
+    if at == "invitation":
+        return Retry.NONE if ended.retry is Retry.NONE else Retry.RELOAD
+    if ended.retry is not Retry.RELOAD or (request.method == "GET" and at == "callback"):
         return ended.retry
     needs_others = isinstance(ended, Finishing) or name in _FIXED_BY_OPERATORS
     return Retry.NONE if needs_others else Retry.RESTART

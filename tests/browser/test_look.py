@@ -29,7 +29,7 @@ from finch_middleware.outcomes import (
 )
 from finch_middleware.testing import add_connection
 from finch_middleware.testing.fake_finch import FakeFinch
-from finch_middleware.web.pages import Pages
+from finch_middleware.web.pages import At, Pages
 from finch_middleware.web.request import CallbackRequest
 from tests.browser.kit import sync_api
 from tests.browser.pages import CALLBACK, Latecomer
@@ -123,8 +123,9 @@ class Gallery:
             )
         else:
             name = name.removesuffix(BUTTON)
-            outcome, at_begin = OUTCOMES[name.removesuffix(AT_BEGIN)], name.endswith(AT_BEGIN)
-            response = pages.respond(outcome, CallbackRequest.of(environ), at_begin=at_begin)
+            outcome = OUTCOMES[name.removesuffix(AT_BEGIN)]
+            at: At = "begin" if name.endswith(AT_BEGIN) else "callback"
+            response = pages.respond(outcome, CallbackRequest.of(environ), at=at)
         response.status_code = 200
         response.headers.pop("Refresh", None)
         return response(environ, start_response)

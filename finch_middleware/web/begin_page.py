@@ -1,0 +1,182 @@
+"""Opens Finch Connect in the browser: the response, and the pages with a button for it."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from finch_middleware.config.customers import Customer, customer_ids, signed_in_customer
+from finch_middleware.config.settings import Settings
+from finch_middleware.config.urls import PLAIN
+from finch_middleware.errors import (
+    AlreadyConnected,
+    FinchError,
+    FinchRefused,
+    ReturnFault,
+    SchemaMismatch,
+    Unavailable,
+    UsageError,
+)
+from finch_middleware.outcomes import Response, SetCookie, Visit
+from finch_middleware.web.pages import At, Pages, json_response, redirect, with_cookies
+from finch_middleware.web.request import CallbackRequest
+
+if TYPE_CHECKING:
+    from finch_middleware.finch.responses import ConnectSession
+    from finch_middleware.hooks import Events
+
+
+def open_connect(
+    session: ConnectSession,
+    *,
+    location: str | None,
+    state: str | None,
+    connect_origin: str,
+    cookies: Sequence[SetCookie],
+) -> Response:
+    """The response that opens Finch Connect: a redirect to *location*, or JSON for the SDK."""
+    if location is not None:
+        response = redirect(location if PLAIN.fullmatch(location) else "/")
+    else:
+        response = json_response(
+            {
+                "session_id": session.session_id,
+                "state": state,
+                "connect_url": session.connect_url,
+                "connect_origin": connect_origin,
+            }
+        )
+    response.headers["Vary"] = "Cookie"
+    return with_cookies(response, cookies)
+
+
+class OpeningPage(ABC):
+    """
+    A page of ours with one button: its GET changes nothing, its POST opens Finch Connect.
+
+    Attributes:
+        at: The page's place, which decides how a person can try again.
+    """
+
+    at: At
+
+    def __init__(self, *, settings: Settings, pages: Pages, events: Events) -> None:
+        self._settings = settings
+        self._pages = pages
+        self._events = events
+
+    def respond(self, request: CallbackRequest) -> Response:
+        """
+        The page for a GET; for a POST of this very page, the redirect to Finch Connect.
+
+        Whoever may not begin gets a page without the button. Whatever is unavailable, or needs
+        an operator, is a page too.
+
+        Raises:
+            UsageError: As `show` and `open`.
+        """
+        try:
+            if request.method in ("GET", "HEAD"):
+                return self.show(request)
+            self._require_own_page(request)
+            return self.open(request)
+        except ReturnFault as fault:
+            return self._reject(request, reason=fault.reason)
+        except Unavailable as fault:
+            return fault.response() if fault.make_page else self._fail(request, fault)
+        except (AlreadyConnected, FinchRefused, SchemaMismatch) as fault:
+            return self._fail(request, fault)
+
+    @abstractmethod
+    def show(self, request: CallbackRequest) -> Response:
+        """The page with the button. Changes nothing, and does not call Finch."""
+
+    @abstractmethod
+    def open(self, request: CallbackRequest) -> Response:
+        """The response that opens Finch Connect, for a POST that this page sent."""
+
+    def _require_own_page(self, request: CallbackRequest) -> None:
+        if request.method != "POST":
+            raise ReturnFault("method")
+        # "none" is the person's own doing: an address typed, a page restored.
+        typed = request.headers.get("Sec-Fetch-Site") == "none"
+        own_page = request.same_origin(self._settings.origin)
+        if not (typed or own_page or request.from_page_of(self._settings.spa_origins)):
+            raise ReturnFault("cross_site")
+
+    def _reject(self, request: CallbackRequest, *, reason: str) -> Response:
+        invalid = Visit.now(return_to=self._settings.return_to).invalid(reason)
+        # Opening the page signed out is everyday traffic.
+        everyday = reason == "method" or request.method in ("GET", "HEAD")
+        level = logging.DEBUG if everyday else logging.WARNING
+        self._events.report(
+            "finch.begin.rejected", level, reference=invalid.reference, reason=reason
+        )
+        return self._pages.respond(invalid, request, at=self.at)
+
+    def _fail(self, request: CallbackRequest, fault: FinchError) -> Response:
+        """The log has the code of the error: only an operator can fix most of these."""
+        failed = Visit.now(return_to=self._settings.return_to).failed(fault.page_reason)
+        if isinstance(fault, FinchRefused):  # `begin` has logged it
+            failed = dataclasses.replace(failed, reference=fault.reference)
+            return self._pages.respond(failed, request, at=self.at)
+        self._events.report(
+            "finch.begin.failed",
+            logging.ERROR,
+            reference=failed.reference,
+            reason=fault.code,
+            request_id=getattr(fault, "request_id", None),
+        )
+        return self._pages.respond(failed, request, at=self.at)
+
+
+class BeginPage(OpeningPage):
+    """Shows the button to a signed-in person, and begins; `customer_of` names them."""
+
+    at = "begin"
+
+    def __init__(
+        self, *, settings: Settings, pages: Pages, events: Events, begin: Callable[..., Response]
+    ) -> None:
+        super().__init__(settings=settings, pages=pages, events=events)
+        self._begin = begin
+
+    def show(self, request: CallbackRequest) -> Response:
+        self._customer(request)
+        return self._pages.begin(
+            connect_origin=self._settings.connect_origin, return_to=self._settings.return_to
+        )
+
+    def open(self, request: CallbackRequest) -> Response:
+        """
+        As `OpeningPage.open`.
+
+        Raises:
+            UsageError: `customer_of` returned something else than one Customer or None, or a
+                customer that `begin` cannot take.
+        """
+        customer = self._customer(request)
+        return self._begin(
+            customer_id=str(customer.id),
+            customer_name=customer.name,
+            customer_email=customer.email,
+            request=request,
+            return_to=self._settings.return_to,
+            flow="embedded" if request.from_script else "redirect",
+        )
+
+    def _customer(self, request: CallbackRequest) -> Customer:
+        if self._settings.customer_of is None:
+            raise UsageError("begin_page needs the option customer_of, to know who is signed in")
+        customer = signed_in_customer(self._settings.customer_of, request)
+        if not customer_ids(customer):
+            raise ReturnFault("signed_out")
+        if not isinstance(customer, Customer):
+            raise UsageError(
+                "at begin_path customer_of must return one Customer(id=..., name=...), or None; "
+                "where a login has several, begin in a view of the application"
+            )
+        return customer
