@@ -1,4 +1,4 @@
-"""Flask: two views are Finch's, with the session and the CSRF protection of all others."""
+"""Flask: Finch's views beside your own, with the same session and CSRF protection."""
 
 from __future__ import annotations
 
@@ -7,10 +7,17 @@ import secrets
 from concurrent.futures import ThreadPoolExecutor
 
 from flask import Flask, abort, redirect, request, session
-from shared import home_page
+from shared import confirmation_page, settings_page, state_of
 from werkzeug.wrappers import Response
 
-from finch_middleware import Connection, Customer, FinchConnect, FinchRefused, Unavailable
+from finch_middleware import (
+    Connection,
+    Customer,
+    FinchConnect,
+    FinchRefused,
+    Unavailable,
+    UnknownConnection,
+)
 
 #: In production your database has them, and a sign-in asks for a password.
 EMPLOYERS = {
@@ -25,7 +32,9 @@ def create_app() -> Flask:
     app = Flask(__name__)
     app.config.update(SECRET_KEY=secrets.token_bytes(32), SESSION_COOKIE_SAMESITE="Lax")
     finch = FinchConnect.from_env(brand="Example HR", customer_of=lambda request: signed_in())
-    app.register_error_handler(Unavailable, lambda error: ("Try again in a minute.", 503))
+    app.register_error_handler(Unavailable, lambda error: error.response())
+    app.register_error_handler(FinchRefused, lambda error: ("Finch refused this.", 502))
+    app.register_error_handler(UnknownConnection, lambda error: ("No such connection.", 404))
 
     @app.before_request
     def refuse_forged_forms() -> None:
@@ -38,12 +47,18 @@ def create_app() -> Flask:
     def home() -> str:
         customer = signed_in()
         known = finch.connections.for_customer(customer.id) if customer else []
-        return home_page(
+        return settings_page(
             customer,
             connections=[with_status(finch, each) for each in known],
             hint=request.args.get("finch"),
             csrf_token=session["csrf_token"],
         )
+
+    @app.get("/connections.json")
+    def stored_state() -> str:
+        """What an open page asks every two seconds: a webhook changes it. Finch is not asked."""
+        customer = signed_in()
+        return state_of(finch.connections.for_customer(customer.id) if customer else [])
 
     @app.post("/sign-in")
     @app.post("/sign-out")
@@ -59,6 +74,23 @@ def create_app() -> Flask:
     @app.get("/finch/callback")
     def callback() -> Response:
         return finch.callback(request)
+
+    @app.post("/connections/<connection_id>/sign-in-again")
+    def sign_in_again(connection_id: str) -> Response:
+        customer = signed_in() or abort(401)
+        return finch.begin(request=request, customer_id=customer.id, connection_id=connection_id)
+
+    @app.get("/connections/<connection_id>/disconnect")
+    def ask_to_disconnect(connection_id: str) -> str:
+        customer = signed_in() or abort(401)
+        found = finch.connections.get(connection_id, customer_id=customer.id) or abort(404)
+        return confirmation_page(customer, found, csrf_token=session["csrf_token"])
+
+    @app.post("/connections/<connection_id>/disconnect")
+    def disconnect(connection_id: str) -> Response:
+        customer = signed_in() or abort(401)
+        finch.connections.disconnect(connection_id, customer_id=customer.id) or abort(404)
+        return redirect("/?finch=disconnected", 303)
 
     return app
 

@@ -117,10 +117,15 @@ def _received(source: socket.socket) -> bytes | None:
 
 @contextmanager
 def example(
-    name: str, fake: FakeFinch, *, tls: tuple[Path, Path] | None = None, **environ: str
+    name: str,
+    fake: FakeFinch,
+    *,
+    tls: tuple[Path, Path] | None = None,
+    port: int | None = None,
+    **environ: str,
 ) -> Iterator[str]:
     """The address of an example that runs in a process of its own, over TLS where it is given."""
-    port = free_port()
+    port = port or free_port()
     if tls is None:
         with _process(name, fake, port=port, environ=environ):
             yield f"http://localhost:{port}"

@@ -202,6 +202,9 @@ def test_axe_finds_nothing_on_the_examples_pages(
     connect.get_by_role("button", name="Allow").click()
     page.wait_for_url(re.compile("finch=connected"))
     viewer.look(f"{name}-connected", scheme=scheme)
+    if name == "flask_app":
+        page.get_by_role("link", name="Disconnect").click()
+        viewer.look(f"{name}-confirmation")
     page.get_by_role("button", name="Sign out").click()
     fake.stop()  # so that nobody says better how the rows of Globex stand
     page.get_by_role("button", name="Globex Ltd.").click()

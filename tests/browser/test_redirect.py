@@ -154,9 +154,9 @@ def test_two_tabs_each_end_their_own_flow(
     open_connect(second, fake)
     second.get_by_text("Rippling").click()
     choose(second, "Allow")
+    expect(second.get_by_role("status")).to_have_text(CONNECTED)
     choose(first, "Allow")
 
-    expect(second.get_by_role("status")).to_have_text(CONNECTED)
     expect(first.get_by_role("status")).to_have_text(CONNECTED)
     expect(first.get_by_role("listitem")).to_have_count(2)
     assert fake.ledger.calls("token") == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from finch_middleware import Connection, Customer, Secret
+from finch_middleware.records import Entity
 from tests.examples.browser import Reader
 from tests.examples.running import EXAMPLES, Running
 
@@ -76,7 +78,7 @@ def test_a_connection_shows_since_when(home_page: Callable[..., str]) -> None:
 @pytest.mark.parametrize(
     ("status", "words"),
     [
-        ("reauth", "has to be connected again"),
+        ("reauth", "needs a new sign-in"),
         ("disconnected", "disconnected"),
         ("a future status", "a future status"),
     ],
@@ -87,6 +89,17 @@ def test_a_connection_that_does_not_work_shows_its_status(
     page = home_page(connection(status=status))
 
     assert f"Gusto {words} company" in text_of(page)
+
+
+def test_only_several_entities_are_named_each_with_what_it_needs(
+    home_page: Callable[..., str],
+) -> None:
+    main, west = Entity(id="e-1", name="Main"), Entity(id="e-2", source_id="002", status="reauth")
+
+    assert "Main" not in home_page(connection(entities=(main,)))
+    assert "UTC Main 002 needs a new sign-in" in text_of(
+        home_page(connection(entities=(main, west)))
+    )
 
 
 def test_a_connection_that_works_shows_no_status(home_page: Callable[..., str]) -> None:
@@ -104,11 +117,23 @@ def test_an_unknown_hint_shows_no_message(home_page: Callable[..., str], hint: s
 
 def test_a_value_from_outside_is_escaped(home_page: Callable[..., str]) -> None:
     hostile = "<img src=x>"
-    odd = connection(provider_id=hostile, products=(hostile,), status=hostile)
+    entities = (Entity(id="e-1", name=hostile), Entity(id=hostile, status=hostile))
+    odd = connection(
+        connection_id=hostile,
+        provider_id=hostile,
+        products=(hostile,),
+        status=hostile,
+        entities=entities,
+    )
 
     page = home_page(odd, csrf_token=hostile)
+    own = Customer(id=hostile, name=hostile)
+    settings = sys.modules["shared"].settings_page(
+        own, connections=[odd], hint=hostile, csrf_token=hostile
+    )
+    confirmation = sys.modules["shared"].confirmation_page(own, odd, csrf_token=hostile)
 
-    assert "<img" not in page.lower()
+    assert "<img" not in (page + settings + confirmation).lower()
 
 
 @pytest.mark.parametrize(
@@ -119,8 +144,8 @@ def test_every_example_serves_the_whole_page(
 ) -> None:
     browser = example.browser(signed_in=customer.name if customer else None)
 
-    served, scripts = re.subn("<script src=.*?</script>\n", "", browser.response.text)
+    served, scripts = re.subn("(?s)<script .*?</script>\n", "", browser.response.text)
 
     [(field, token)] = browser.fields.items()
     assert served == home_page(customer=customer, csrf_token=token, csrf_field=field)
-    assert scripts == (2 if example.name == "embedded" else 0)
+    assert scripts == {"embedded": 2, "flask_app": 1 if customer else 0}.get(example.name, 0)
