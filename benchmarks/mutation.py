@@ -127,9 +127,14 @@ PARTS = {
         ),
         selection=_MEMORY_ALONE,
     ),
-    "hooks": Part(
-        file="hooks.py",
-        tests=("tests/test_connected_hook.py", "tests/test_events.py", "tests/story/test_hooks.py"),
+    "events": Part(
+        file="hooks/events.py",
+        tests=("tests/test_events.py", "tests/story/test_hooks.py"),
+        selection=_MEMORY_ALONE,
+    ),
+    "connected": Part(
+        file="hooks/connected.py",
+        tests=("tests/test_connected_hook.py", "tests/story/test_hooks.py"),
         selection=_MEMORY_ALONE,
     ),
     # The race for a claim is in this file too, and the whole story runs through it.

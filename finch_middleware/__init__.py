@@ -31,7 +31,7 @@ if TYPE_CHECKING:
         UsageError,
     )
     from finch_middleware.finch.responses import ConnectSession
-    from finch_middleware.hooks import Event, Problem
+    from finch_middleware.hooks.events import Event, Problem
     from finch_middleware.middleware import FinchMiddleware
     from finch_middleware.outcomes import (
         Connected,
@@ -65,7 +65,7 @@ _HOMES = {
     "Connections": "connections",
     "Customer": "config.customers",
     "Declined": "outcomes",
-    "Event": "hooks",
+    "Event": "hooks.events",
     "Failed": "outcomes",
     "FinchConnect": "connect",
     "FinchError": "errors",
@@ -78,7 +78,7 @@ _HOMES = {
     "KeyUnavailable": "errors",
     "MemoryStorage": "storage.memory",
     "Outcome": "outcomes",
-    "Problem": "hooks",
+    "Problem": "hooks.events",
     "RedactCallback": "adapters.access_log",
     "RedisStorage": "storage.redis.storage",
     "Repeated": "outcomes",

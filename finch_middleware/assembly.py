@@ -11,7 +11,8 @@ from finch_middleware.crypto.vault import KeyedHash, Vault
 from finch_middleware.duplicates import Duplicates
 from finch_middleware.exchange import Exchange
 from finch_middleware.finch.client import FinchClient
-from finch_middleware.hooks import ConnectedHook, Events
+from finch_middleware.hooks.connected import ConnectedHook
+from finch_middleware.hooks.events import Events
 from finch_middleware.operations.recovery import Recovery
 from finch_middleware.operations.rotation import Rotation
 from finch_middleware.storage.open import open_storage

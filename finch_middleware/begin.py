@@ -23,7 +23,7 @@ from finch_middleware.errors import (
     UsageError,
 )
 from finch_middleware.finch.responses import ConnectSession
-from finch_middleware.hooks import Events
+from finch_middleware.hooks.events import Events
 from finch_middleware.outcomes import SetCookie
 from finch_middleware.secret import Secret
 from finch_middleware.tickets import Tickets

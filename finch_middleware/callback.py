@@ -27,7 +27,7 @@ from finch_middleware.errors import (
     StorageFault,
 )
 from finch_middleware.exchange import Exchange, Exchanged
-from finch_middleware.hooks import Events
+from finch_middleware.hooks.events import Events
 from finch_middleware.outcomes import Declined, Failed, Invalid, Outcome, SetCookie, Visit
 from finch_middleware.secret import Secret
 from finch_middleware.tickets import Tickets

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 from finch_middleware.attempts import Attempt, AttemptState, outcome_of
 from finch_middleware.config.settings import Settings
 from finch_middleware.errors import ReturnFault, StorageFault, StorageUnavailable
-from finch_middleware.hooks import ConnectedHook, Events
+from finch_middleware.hooks.connected import ConnectedHook
+from finch_middleware.hooks.events import Events
 from finch_middleware.outcomes import Failed, Finishing, Invalid, Repeated, Visit
 from finch_middleware.storage.forks import PerProcess
 from finch_middleware.storage.protocol import Storage

@@ -26,7 +26,8 @@ from finch_middleware.errors import (
     SpoolUnavailable,
 )
 from finch_middleware.finch.client import FinchClient
-from finch_middleware.hooks import ConnectedHook, Events
+from finch_middleware.hooks.connected import ConnectedHook
+from finch_middleware.hooks.events import Events
 from finch_middleware.records import Grant, SealedToken, StoredConnection
 from finch_middleware.secret import Secret
 from finch_middleware.storage.protocol import Storage

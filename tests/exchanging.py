@@ -15,7 +15,8 @@ from finch_middleware.attempts import Attempt, Claim, outcome_of
 from finch_middleware.binding import Binding, LiveFlow
 from finch_middleware.errors import FinchFault
 from finch_middleware.exchange import Exchange
-from finch_middleware.hooks import ConnectedHook, Events
+from finch_middleware.hooks.connected import ConnectedHook
+from finch_middleware.hooks.events import Events
 from finch_middleware.records import Grant, StoredConnection
 from finch_middleware.secret import Secret
 from finch_middleware.storage.memory import MemoryStorage

@@ -29,7 +29,7 @@ from finch_middleware.duplicates import (
     Duplicates,
     waiting_limit,
 )
-from finch_middleware.hooks import Events
+from finch_middleware.hooks.events import Events
 from finch_middleware.outcomes import Visit
 from finch_middleware.storage.memory import MemoryStorage
 from finch_middleware.storage.spool import Spool

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from finch_middleware.hooks import ACTIONS, REFUSED_LINES_LIMIT, Event, Events, Problem
+from finch_middleware.hooks.events import ACTIONS, REFUSED_LINES_LIMIT, Event, Events, Problem
 
 
 def test_an_event_is_one_log_line_with_its_fields_apart(caplog: pytest.LogCaptureFixture) -> None:

@@ -23,7 +23,7 @@ from finch_middleware.secret import Secret
 
 if TYPE_CHECKING:
     from finch_middleware.crypto.opened import Connection
-    from finch_middleware.hooks import Event, Problem
+    from finch_middleware.hooks.events import Event, Problem
     from finch_middleware.web.request import CallbackRequest
 
 

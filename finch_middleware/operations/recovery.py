@@ -22,7 +22,8 @@ from finch_middleware.crypto.vault import Vault
 from finch_middleware.errors import StorageFault
 from finch_middleware.finch.client import FinchClient
 from finch_middleware.finch.responses import completed_grant
-from finch_middleware.hooks import ConnectedHook, Events
+from finch_middleware.hooks.connected import ConnectedHook
+from finch_middleware.hooks.events import Events
 from finch_middleware.records import Grant
 from finch_middleware.secret import Secret
 from finch_middleware.storage.protocol import Storage

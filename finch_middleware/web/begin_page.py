@@ -26,7 +26,7 @@ from finch_middleware.web.request import CallbackRequest
 
 if TYPE_CHECKING:
     from finch_middleware.finch.responses import ConnectSession
-    from finch_middleware.hooks import Events
+    from finch_middleware.hooks.events import Events
 
 
 def open_connect(

@@ -41,7 +41,7 @@ def test_the_states_of_an_attempt_change_where_the_diagram_states() -> None:
         for path in PACKAGE.rglob("*.py")
         for state in AttemptState
         if re.search(
-            rf"(settled\(\s*|state, reason = |state=)AttemptState\.{state.name}\b",
+            rf"(settled\(\s*|state, name = |state=)AttemptState\.{state.name}\b",
             path.read_text(encoding="utf-8"),
         )
         and not {"testing", "storage"} & set(path.parts)

@@ -15,7 +15,7 @@ import pytest
 from finch_middleware import errors
 from finch_middleware.adapters.asgi import THREADS
 from finch_middleware.cli import COMMANDS
-from finch_middleware.hooks import ACTIONS
+from finch_middleware.hooks.events import ACTIONS
 from finch_middleware.outcomes import FAILED_REASONS, INVALID_REASONS, Retry
 from finch_middleware.testing import Behaviour
 from finch_middleware.web.html import PLACEHOLDERS
