@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -37,6 +38,12 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         selection.mark_full(item)
+
+
+def pytest_collection_finish() -> None:
+    # A collection then looks at what tests make, and not at the many objects from before them.
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

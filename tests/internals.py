@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from finch_middleware import callback, duplicates, exchange
-from finch_middleware.crypto import vault
 from finch_middleware.storage.redis import server as redis_server
 from finch_middleware.storage.sql import dialects
 from tests.site import Site
@@ -18,16 +17,6 @@ from tests.site import Site
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing pauses between the tries to settle."""
     monkeypatch.setattr(exchange, "SETTLE_PAUSES", (0.0, 0.0, 0.0))
-
-
-def settle_with_pauses(monkeypatch: pytest.MonkeyPatch, *seconds: float) -> None:
-    """There are so many tries to settle, each after its pause."""
-    monkeypatch.setattr(exchange, "SETTLE_PAUSES", seconds)
-
-
-def key_service_is_asked_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A key service that failed is asked again by the next request."""
-    monkeypatch.setattr(vault, "_REFUSAL_SECONDS", 0.0)
 
 
 @pytest.fixture

@@ -18,14 +18,6 @@ def desk() -> Desk:
     return Desk()
 
 
-def test_the_hook_is_given_the_stored_connection(desk: Desk) -> None:
-    desk.redeem()
-
-    [connection] = desk.hook_calls
-    assert (connection.connection_id, connection.customer_id) == ("connection", "acme")
-    assert connection.access_token.reveal() == "the-token"
-
-
 def owed(desk: Desk, **changes: Any) -> Attempt:
     """An attempt whose hook is still to be run, with its connection in the storage."""
     desk.redeem()

@@ -44,9 +44,11 @@ class TroublePromises:
             pytest.skip("this storage exists in one process only")
         _require_picklable(reopen)
         storage.check()
-        spawn = get_context("spawn")
+        # Its processes are forked from one that has no thread and loads our modules once.
+        fork = get_context("forkserver")
+        fork.set_forkserver_preload([__name__, reopen.__module__])
 
-        with spawn.Pool(_PROCESSES, _meet_at, [spawn.Barrier(_PROCESSES)]) as pool:
+        with fork.Pool(_PROCESSES, _meet_at, [fork.Barrier(_PROCESSES)]) as pool:
             results = pool.starmap(
                 _claims, [(reopen, f"process {i}") for i in range(_PROCESSES)], chunksize=1
             )

@@ -48,14 +48,9 @@ def connect(request: HttpRequest) -> HttpResponse:
     return to_django(response)
 
 
-def customer_of(request: HttpRequest) -> str | None:
-    return request.session.get("customer_id")
-
-
 urlpatterns = [
     path("sign-in", sign_in),
     path("connect", connect),
     path("begin", begin(finch)),
     path("finch/callback", callback(finch)),
-    path("finch/of-login", callback(finch, customer_of=customer_of)),
 ]

@@ -294,6 +294,7 @@ def test_a_process_that_ends_finishes_the_exchange_first(
     assert stored(FinchConnect(**on_disk))
 
 
+@pytest.mark.full
 def test_a_process_that_ends_waits_no_longer_than_the_deadline_of_the_exchange(
     fake: FakeFinch, ending: Ending
 ) -> None:

@@ -53,30 +53,6 @@ def returned(client: Client, fake: FakeFinch) -> str:
 # The view
 
 
-def test_a_return_is_stored_through_the_test_client(
-    configured: FinchConnect, client: Client, fake: FakeFinch
-) -> None:
-    query = returned(client, fake)
-
-    response = client.get(f"/finch/callback?{query}")
-
-    assert response.status_code == 303
-    assert response.headers["Location"].startswith("/?finch=connected&")
-    assert [each.provider_id for each in configured.connections.for_customer("acme")] == ["gusto"]
-
-
-def test_a_reload_is_recognised_by_the_cookie_of_the_first_response(
-    configured: FinchConnect, client: Client, fake: FakeFinch
-) -> None:
-    query = returned(client, fake)
-    first = client.get(f"/finch/callback?{query}")
-
-    again = client.get(f"/finch/callback?{query}")
-
-    assert again.headers["Location"] == first.headers["Location"]
-    assert fake.ledger.presented(fake.ledger.codes[0].code) == 1
-
-
 def test_a_post_needs_no_django_token_but_must_come_from_the_own_origin(
     configured: FinchConnect, client: Client, fake: FakeFinch
 ) -> None:
@@ -91,19 +67,6 @@ def test_a_post_needs_no_django_token_but_must_come_from_the_own_origin(
     assert foreign.status_code == 403
     assert b"Reference" in foreign.content
     assert own.status_code == 303
-
-
-@pytest.mark.parametrize(("signed_in", "status"), [("acme", 303), ("globex", 400)])
-def test_customer_of_gets_djangos_request(
-    configured: FinchConnect, client: Client, fake: FakeFinch, signed_in: str, status: int
-) -> None:
-    query = returned(client, fake)
-    client.get(f"/sign-in?as={signed_in}")
-
-    response = client.get(f"/finch/of-login?{query}")
-
-    assert response.status_code == status
-    assert fake.ledger.calls("token") == (1 if status == 303 else 0)
 
 
 def test_djangos_login_middleware_redirects_the_begin_path_and_no_code(
@@ -136,23 +99,6 @@ def test_the_urlconf_loads_even_with_a_wrong_setting() -> None:
 
 
 # The view of the begin path
-
-
-def test_the_button_of_the_begin_path_leads_to_finch(
-    with_begin_path: dict[str, Any], client: Client, fake: FakeFinch
-) -> None:
-    with override_settings(FINCH=with_begin_path):
-        page = client.get("/begin")
-        pressed = client.post("/begin", HTTP_ORIGIN=ORIGIN)
-        query = urlsplit(fake.allow(pressed.headers["Location"])).query
-        returned = client.get(f"/finch/callback?{query}")
-        connections = finch().connections.for_customer("acme")
-
-    assert page.status_code == 200
-    assert b'<form method="post"><button' in page.content
-    assert pressed.status_code == 303
-    assert returned.headers["Location"].startswith("/?finch=connected&")
-    assert len(connections) == 1
 
 
 def test_a_post_to_the_begin_path_must_come_from_the_own_origin(

@@ -46,6 +46,7 @@ def test_the_module_and_the_console_script_are_the_same_program() -> None:
     assert {name: metadata.version(name) for name in core}.items() <= shown.items()
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("shell", ["bash", "zsh"])
 def test_a_shell_completes_commands_and_options(shell: str) -> None:
     source = run(_FINCH_MIDDLEWARE_COMPLETE=f"{shell}_source")

@@ -63,23 +63,6 @@ def test_an_employer_is_connected(
     assert len(module.finch.connections.for_customer("acme")) == 1
 
 
-@pytest.mark.parametrize("heading", ["Flask", "Pyramid", "Bottle", "Falcon"])
-def test_a_person_who_is_signed_out_at_the_callback_is_asked_to_sign_in(
-    heading: str, fake: FakeFinch, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip(FRAMEWORKS[heading])
-    code = [*python_of("frameworks"), *python_of("frameworks", heading)]
-    module = run(code, "of_the_manual", monkeypatch)
-    ask = asking(module.app, origin=ORIGIN)
-    callback = urlsplit(fake.allow(ask("POST", "/connect")[1]))
-    module.__dict__["current_customer"] = lambda request: None
-
-    status, _ = ask("GET", f"{callback.path}?{callback.query}")
-
-    assert status == 400
-    assert fake.ledger.calls("token") == 0
-
-
 @pytest.fixture
 def django_site(fake: FakeFinch, monkeypatch: pytest.MonkeyPatch) -> tuple[ModuleType, Ask]:
     """The settings and URLconf of the page in one module, and a browser of Django's own."""

@@ -205,6 +205,7 @@ def test_the_manual_lists_every_behaviour_of_the_fake() -> None:
     assert in_the_manual == made - {"normal"}
 
 
+@pytest.mark.full
 def test_the_pytest_snippets_pass_as_they_stand(pytester: pytest.Pytester) -> None:
     files = {each.title: each.text for each in snippets(page("testing")) if each.title}
     files = {name: text for name, text in files.items() if name not in WITH_PLUGINS}

@@ -30,7 +30,14 @@ def start(database: Callable[[str], str]) -> Iterator[Callable[[str], Running]]:
         yield start
 
 
-@pytest.fixture(params=COMMANDS)
+#: Of the others, each has the server and the views of one of these.
+_BY_DEFAULT = ["flask_app", "fastapi_app", "django_project", "embedded"]
+_LATER = [
+    pytest.param(name, marks=pytest.mark.full) for name in COMMANDS if name not in _BY_DEFAULT
+]
+
+
+@pytest.fixture(params=[*_BY_DEFAULT, *_LATER])
 def example(request: pytest.FixtureRequest, start: Callable[[str], Running]) -> Running:
     """Each example in turn; Acme connects in some tests, Globex in none."""
     return start(request.param)

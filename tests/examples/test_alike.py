@@ -17,7 +17,10 @@ from tests.examples.running import Running
 
 ACME, GLOBEX = "Acme Inc.", "Globex Ltd."
 #: Where Finch's views are the framework's own, its CSRF protection covers them.
-WITH_TOKEN = ["flask_app", "pyramid_app", "bottle_app"]
+WITH_TOKEN = [
+    "flask_app",
+    *(pytest.param(name, marks=pytest.mark.full) for name in ("pyramid_app", "bottle_app")),
+]
 with_token = pytest.mark.parametrize("example", WITH_TOKEN, indirect=True)
 #: The buttons that lead to Finch Connect; a page has one of them.
 BEGIN = re.compile("Connect payroll|Connect again|Sign in again")

@@ -121,6 +121,7 @@ assert callable(import_app("django.core.wsgi:get_wsgi_application()"))
 """
 
 
+@pytest.mark.full
 def test_any_server_can_load_the_examples() -> None:
     for module in ("gunicorn", "django", "pyramid", "falcon", "bottle", "fastapi"):
         pytest.importorskip(module)

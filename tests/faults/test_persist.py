@@ -14,7 +14,6 @@ import pytest
 
 from benchmarks.crash_campaign import Campaign
 from finch_middleware.attempts import AttemptState
-from finch_middleware.crypto.keys import wrapped_key
 from finch_middleware.records import StoredConnection
 from finch_middleware.storage.open import open_storage
 from finch_middleware.testing.clock import Clock
@@ -24,10 +23,9 @@ from tests.faults import troubles
 from tests.faults.cutting_proxy import CuttingProxy
 from tests.faults.disks import filled
 from tests.faulty_storage import FaultyStorage
-from tests.internals import key_service_is_asked_again_at_once
-from tests.site import CALLBACK, Browser, MakeSite, Site
+from tests.site import Browser, MakeSite, Site
 from tests.storages import SERVERS, ServerOf, StorageOn
-from tests.story.oracle import attempt_of, code_hash, code_of, nothing_stored, same, tokens_of
+from tests.story.oracle import attempt_of, code_hash, code_of, nothing_stored, tokens_of
 from tests.story.ways import at_once, both_ways, by_script, while_finch_is_asked
 
 
@@ -328,59 +326,3 @@ def test_persist_old_spool_entry_does_not_replace_a_newer_token(
     assert site.named("finch.spool.superseded")
     assert not site.named("finch.spool.drained")
     assert tokens_of(site, "acme") == [fake.ledger.tokens[1]]
-
-
-@pytest.mark.usefixtures("hasty")
-def test_persist_a_spooled_entry_that_the_database_never_takes_still_shows_finishing(
-    fake: FakeFinch, site: Site, browser: Browser, callback: str, faulty: FaultyStorage
-) -> None:
-    faulty.down("settle", times=3)
-    first = browser.get(callback)
-    faulty.raises("settle", RuntimeError("an error of the driver"))
-
-    reload, later = browser.get(callback), browser.get(callback)
-
-    assert "finch=finishing" in first.location
-    assert same(first, reload)
-    assert "finch=connected" in later.location
-    assert fake.ledger.presented(code_of(callback)) == 1
-    assert tokens_of(site, "acme") == list(fake.ledger.tokens)
-
-
-class FailingKeyService:
-    """Unwraps keys, unless it has a fault."""
-
-    fault: Exception | None = None
-
-    def wrap(self, key: bytes) -> bytes:
-        return b"wrapped" + key
-
-    def unwrap(self, wrapped: bytes) -> bytes:
-        if self.fault is not None:
-            raise self.fault
-        return wrapped.removeprefix(b"wrapped")
-
-
-def test_persist_sealing_fails_at_the_callback_and_the_code_stays_unspent(
-    fake: FakeFinch, make_site: MakeSite, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    key_service_is_asked_again_at_once(monkeypatch)
-    service = FailingKeyService()
-    key = wrapped_key("k1", provider=service)
-    site = make_site(key=key, key_provider=service)
-    browser = Browser(site)
-    callback = fake.allow(browser.location())
-    # Another worker, which has not asked for the key yet.
-    worker = make_site(key=key, key_provider=service, redirect_uri=site.origin + CALLBACK)
-    returning = Browser(worker, dict(browser.cookies))
-    service.fault = TimeoutError("no answer")
-
-    answer = returning.get(callback)
-    presented = fake.ledger.presented(code_of(callback))
-    service.fault = None
-    reload = returning.get(callback)
-
-    assert (answer.status, presented) == (503, 0)
-    assert worker.named("finch.key.unavailable")
-    assert "finch=connected" in reload.location
-    assert fake.ledger.presented(code_of(callback)) == 1

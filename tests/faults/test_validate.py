@@ -11,38 +11,8 @@ import pytest
 from finch_middleware.attempts import AttemptState
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.site import Browser, MakeSite, Site
-from tests.story.oracle import Overheard, attempt_of, code_of, nothing_stored, tokens_of
+from tests.story.oracle import Overheard, code_of, nothing_stored, tokens_of
 from tests.story.ways import by_script
-
-NOT_FINCH = {
-    "html": Behaviour.garbage("html"),
-    "array": Behaviour.garbage("array"),
-    "no token": Behaviour.without("access_token"),
-}
-
-
-@pytest.mark.parametrize("name", NOT_FINCH)
-def test_validate_wrong_shape_fails_and_no_content_is_logged(
-    fake: FakeFinch,
-    site: Site,
-    browser: Browser,
-    callback: str,
-    caplog: pytest.LogCaptureFixture,
-    name: str,
-) -> None:
-    fake.script("token", NOT_FINCH[name])
-
-    answers = [by_script(browser, callback) for _ in range(2)]
-
-    assert [(each.status, each.json["reason"]) for each in answers] == [(502, "bad_response")] * 2
-    attempt = attempt_of(site, fake, code_of(callback))
-    assert attempt is not None
-    assert attempt.state is AttemptState.FAILED
-    assert nothing_stored(site)
-    logged = "\n".join(r.getMessage() for r in caplog.records if r.name == "finch_middleware")
-    assert "hotel" not in logged
-    assert "in-an-array" not in logged
-
 
 ANOTHERS: dict[str, Any] = {
     "another": {"customer_id": "umbrella"},

@@ -7,30 +7,9 @@ from datetime import timedelta
 from finch_middleware import Customer
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import FakeFinch
-from tests.site import NAVIGATION, Browser, MakeSite, Site
+from tests.site import NAVIGATION, Browser, MakeSite
 from tests.story.oracle import attempt_of, code_of, tokens_of
-from tests.story.ways import allowed, connected, every_way
-
-
-def rejected(site: Site) -> list[str | None]:
-    """Why returns were refused that nothing was done about."""
-    return [event.reason for event in site.named("finch.callback.rejected")]
-
-
-@every_way
-def test_another_browser_cannot_finish_a_flow(
-    fake: FakeFinch, site: Site, browser: Browser, flow: str
-) -> None:
-    comeback = allowed(fake, browser, flow=flow)
-
-    answer = comeback.brought_by(Browser(site))
-
-    assert answer.status == 400
-    assert "This was not started in this browser" in answer.text
-    assert rejected(site) == ["no_ticket"]
-    assert fake.ledger.calls("token") == 0
-    assert attempt_of(site, fake, comeback.code) is None
-    assert connected(comeback.brought_by(browser))
+from tests.story.ways import connected
 
 
 def test_a_person_who_is_too_late_starts_again_with_a_button(

@@ -117,16 +117,6 @@ def test_a_view_passes_the_signed_in_customer(
     assert len(fake.ledger.tokens) == (1 if status == 303 else 0)
 
 
-def test_a_view_without_a_login_goes_by_the_ticket(
-    site: Site, browser: Browser, callback: str
-) -> None:
-    site.app = lambda environ, start: site.finch.callback(Request(environ))(environ, start)
-
-    answer = browser.get(callback)
-
-    assert "finch=connected" in answer.location
-
-
 def test_a_view_may_finish_and_respond_in_two_steps(
     site: Site, browser: Browser, callback: str
 ) -> None:

@@ -34,10 +34,6 @@ class Comeback:
     def code(self) -> str:
         return self.fields["code"]
 
-    def with_code(self, code: str) -> Comeback:
-        """The same with another code."""
-        return dataclasses.replace(self, fields={**self.fields, "code": code})
-
     def brought_by(self, browser: Browser) -> Answer:
         """What *browser* gets: a page, or the JSON that its page's script gets."""
         if self.flow == "embedded":

@@ -14,7 +14,6 @@ from tests.site import CALLBACK, options_for
 from tests.threats.wsgi import Answered, call, environ_of
 
 ORIGIN = "http://localhost"
-FETCHED = {"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "cors", "Origin": ORIGIN}
 
 
 @dataclass(frozen=True, kw_only=True)

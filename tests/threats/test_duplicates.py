@@ -152,8 +152,7 @@ def _begun(browser: Browser, customers: list[str], *, clock: Clock) -> list[str]
 
 
 @both_ways
-@pytest.mark.parametrize("flows", [2, 5, 50])
-@pytest.mark.full
+@pytest.mark.parametrize("flows", [2, 5, pytest.param(50, marks=pytest.mark.full)])
 def test_t08_the_newest_five_flows_of_a_browser_end_in_every_order(
     fake: FakeFinch, site: Site, clock: Clock, flows: int
 ) -> None:

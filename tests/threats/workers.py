@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 from finch_middleware import FinchConnect
@@ -107,8 +106,3 @@ def workers(
         finch = FinchConnect.from_env(environment)
         yield Workers(origin=origin, folder=folder, finch=finch, process=process)
         getattr(finch.storage, "close", lambda: None)()
-
-
-def path_of(address: str) -> str:
-    """Path and query of an address."""
-    return urlsplit(address)._replace(scheme="", netloc="").geturl()
