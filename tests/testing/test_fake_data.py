@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -219,3 +220,46 @@ def test_a_refusal_may_depend_on_the_provider_and_name_no_connection() -> None:
 
     assert [r.status_code for r in (other, same, open_choice)] == [201, 400, 201]
     assert "context" not in same.json()
+
+
+@pytest.mark.parametrize(("reauth", "status"), [("works", 200), ("refused", 401)])
+@pytest.mark.parametrize("path", ["/introspect", "/disconnect"])
+def test_calls_about_a_token_work_or_not_while_a_person_has_to_sign_in(
+    path: str, reauth: Any, status: int
+) -> None:
+    with FakeFinch(unknowns=Unknowns(reauth=reauth)) as fake:
+        token = connected(fake)
+        fake.set_status(token["connection_id"], "reauth")
+
+        response = call(fake, path, token, body={} if path == "/disconnect" else None)
+
+    assert response.status_code == status
+    assert response.json().get("finch_code") == (None if status == 200 else "reauthenticate_user")
+
+
+@pytest.mark.parametrize(("sends", "events"), [("nothing", 0), ("one", 1), ("one per entity", 2)])
+def test_a_disconnect_may_send_events(sends: Any, events: int) -> None:
+    given: Any = {"webhook_url": "http://127.0.0.1:1/", "webhook_secrets": ["YQ=="]}
+    with FakeFinch(unknowns=Unknowns(disconnect_sends=sends), **given) as fake:
+        token = connected(fake, entities=2)
+
+        call(fake, "/disconnect", token, body={})
+
+        fake.ledger.wait_for_deliveries(events)
+        bodies = [json.loads(each.body) for each in fake.ledger.deliveries]
+    entity_ids = {"one": [None], "one per entity": token["entity_ids"]}.get(sends, [])
+    assert [body["entity_id"] for body in bodies] == entity_ids
+
+
+def test_another_process_changes_a_state(fake: FakeFinch) -> None:
+    token = connected(fake)
+    given = {"connection_id": token["connection_id"], "status": "reauth"}
+
+    changed = post(fake, "/_fake/status", given)
+    odd = [given | {"status": "broken"}, given | {"entity": "?"}, given | {"x": 1}]
+    refused = [post(fake, "/_fake/status", each).status_code for each in odd]
+    no_json = requests.post(f"{fake.api_url}/_fake/status", "{}", timeout=TIMEOUT_SECONDS)
+
+    assert (changed.status_code, changed.json()) == (200, {"delivered": []})
+    assert fake.account(token["connection_id"]).status == "reauth"
+    assert {*refused, no_json.status_code} == {400}

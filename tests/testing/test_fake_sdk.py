@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Iterator
+import json
+import operator
+import re
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -17,7 +22,14 @@ from finch_middleware.testing.fake_finch import FakeFinch
 from tests.testing.asking_fake import REDIRECT_URI, query_of
 
 SECRETS = [base64.b64encode(text * 12).decode() for text in (b"a", b"b")]
-PRODUCTS: Any = ["company", "directory", "individual", "employment", "payment", "pay_statement"]
+SESSION = {
+    "customer_id": "acme",
+    "customer_name": "Acme Inc.",
+    "products": ["company", "directory", "individual", "employment", "payment", "pay_statement"],
+    "redirect_uri": REDIRECT_URI,
+}
+PAGINATED = ("hris.directory.list", "hris.payments.list")
+MANUAL = Path(__file__).parents[2] / "docs" / "testing.md"
 
 
 class Receiver:
@@ -57,48 +69,91 @@ def fake(receiver: Receiver) -> Iterator[FakeFinch]:
         yield fake
 
 
-def client_of(fake: FakeFinch, **options: Any) -> Any:
-    """The SDK's client; it refuses a response that is not of its type."""
-    return sdk.Finch(
-        base_url=fake.api_url,
-        client_id=fake.client_id,
-        client_secret=fake.client_secret,
-        max_retries=0,
-        _strict_response_validation=True,
-        **options,
-    )
+class Client:
+    """The SDK's client, which refuses a response that is not of its type: sync or async."""
+
+    def __init__(self, fake: FakeFinch, loop: asyncio.Runner | None, **options: Any) -> None:
+        self._loop = loop
+        self._sdk = (sdk.AsyncFinch if loop else sdk.Finch)(
+            base_url=fake.api_url,
+            client_id=fake.client_id,
+            client_secret=fake.client_secret,
+            max_retries=0,
+            _strict_response_validation=True,
+            **options,
+        )
+
+    def call(self, name: str, *args: Any, **given: Any) -> Any:
+        """The result of the call of that name; a paginated one is read to its end."""
+        result = operator.attrgetter(name)(self._sdk)(*args, **given)
+        if name == "webhooks.unwrap":
+            return result
+        return self._loop.run(_awaited(name, result)) if self._loop else _all(name, result)
+
+    def close(self) -> None:
+        """Close its connections."""
+        if self._loop:
+            self._loop.run(self._sdk.close())
+        else:
+            self._sdk.close()
 
 
-def connected(fake: FakeFinch, *, entities: int = 1, **session: Any) -> Any:
+async def _awaited(name: str, result: Any) -> Any:
+    return [each async for each in result] if name in PAGINATED else await result
+
+
+def _all(name: str, result: Any) -> Any:
+    return list(result) if name in PAGINATED else result
+
+
+@pytest.fixture(params=["sync", "async"])
+def client_of(request: pytest.FixtureRequest) -> Iterator[Callable[..., Client]]:
+    """Makes clients of one kind."""
+    made = []
+    with asyncio.Runner() as runner:
+
+        def make(fake: FakeFinch, **options: Any) -> Client:
+            made.append(Client(fake, runner if request.param == "async" else None, **options))
+            return made[-1]
+
+        yield make
+        for each in made:
+            each.close()
+
+
+def connected(client: Client, fake: FakeFinch, *, entities: int = 1, **session: Any) -> Any:
     """The token's response, in the SDK's type."""
-    client = client_of(fake)
-    opened = client.connect.sessions.new(
-        customer_id="acme",
-        customer_name="Acme Inc.",
-        products=PRODUCTS,
-        redirect_uri=REDIRECT_URI,
-        **session,
-    )
+    opened = client.call("connect.sessions.new", **SESSION, **session)
     code = query_of(fake.allow(opened.connect_url, entities=entities))["code"][0]
-    return client.access_tokens.create(code=code, redirect_uri=REDIRECT_URI)
+    return client.call("access_tokens.create", code=code, redirect_uri=REDIRECT_URI)
 
 
-def test_every_call_of_the_sdk_gets_a_response_of_its_type(fake: FakeFinch) -> None:
-    granted = connected(fake, entities=2)
+def test_the_manual_lists_the_calls_that_are_made_here() -> None:
+    listed = re.findall(r"^\| `([a-z_.]+)` \|", MANUAL.read_text(), re.M)
+
+    made = set(re.findall(r'call\(\s*"([a-z_.]+)"', Path(__file__).read_text()))
+
+    assert sorted(listed) == sorted(made)
+
+
+def test_every_data_call_gets_a_response_of_its_type(
+    fake: FakeFinch, client_of: Callable[..., Client]
+) -> None:
+    granted = connected(client_of(fake), fake, entities=2)
     client = client_of(fake, access_token=granted.access_token)
-    entity_ids = granted.entity_ids[:1]
+    one = {"entity_ids": granted.entity_ids[:1]}
 
-    company = client.hris.company.retrieve(entity_ids=entity_ids)
-    people = list(client.hris.directory.list(entity_ids=entity_ids))
+    company = client.call("hris.company.retrieve", **one)
+    people = client.call("hris.directory.list", **one)
     first = [{"individual_id": people[0].id}]
-    individual = client.hris.individuals.retrieve_many(entity_ids=entity_ids, requests=first)
-    employment = client.hris.employments.retrieve_many(entity_ids=entity_ids, requests=first)
-    payments = client.hris.payments.list(
-        start_date="2026-01-01", end_date="2026-12-31", entity_ids=entity_ids
-    ).items
-    statements = client.hris.pay_statements.retrieve_many(
-        entity_ids=entity_ids, requests=[{"payment_id": payments[0].id}]
+    individual = client.call("hris.individuals.retrieve_many", requests=first, **one)
+    employment = client.call("hris.employments.retrieve_many", requests=first, **one)
+    payments = client.call(
+        "hris.payments.list", start_date="2026-01-01", end_date="2026-12-31", **one
     )
+    asked = [{"payment_id": payments[0].id}]
+    statements = client.call("hris.pay_statements.retrieve_many", requests=asked, **one)
+    state = client.call("account.introspect").connection_status
 
     assert company.legal_name
     assert len({person.id for person in people}) == 25
@@ -109,26 +164,31 @@ def test_every_call_of_the_sdk_gets_a_response_of_its_type(fake: FakeFinch) -> N
     assert (
         sum(each.gross_pay.amount for each in body.pay_statements) == payments[0].gross_pay.amount
     )
-    assert client.account.introspect().connection_status.last_successful_sync is not None
+    assert state.last_successful_sync is not None
 
 
-def test_a_connections_life_from_sessions_to_disconnect(fake: FakeFinch) -> None:
-    granted = connected(fake)
+def test_a_connections_life_from_sessions_to_disconnect(
+    fake: FakeFinch, client_of: Callable[..., Client]
+) -> None:
+    application = client_of(fake)
+    granted = connected(application, fake)
     client = client_of(fake, access_token=granted.access_token)
     with pytest.raises(sdk.BadRequestError) as refused:
-        connected(fake)
+        connected(application, fake)
     fake.set_status(granted.connection_id, "reauth", message="Sign in again")
     with pytest.raises(sdk.AuthenticationError) as reauth:
-        client.hris.company.retrieve()
-    state = client.account.introspect().connection_status
+        client.call("hris.company.retrieve")
+    state = client.call("account.introspect").connection_status
 
-    opened = client.connect.sessions.reauthenticate(
-        connection_id=granted.connection_id, redirect_uri=REDIRECT_URI
+    opened = application.call(
+        "connect.sessions.reauthenticate",
+        connection_id=granted.connection_id,
+        redirect_uri=REDIRECT_URI,
     )
     code = query_of(fake.allow(opened.connect_url, entities=3))["code"][0]
-    again = client.access_tokens.create(code=code, redirect_uri=REDIRECT_URI)
+    again = application.call("access_tokens.create", code=code, redirect_uri=REDIRECT_URI)
     repaired = client_of(fake, access_token=again.access_token)
-    entities = repaired.account.introspect().entities
+    entities = repaired.call("account.introspect").entities
 
     assert refused.value.body["context"] == {"connection_id": granted.connection_id}
     assert reauth.value.body["finch_code"] == "reauthenticate_user"
@@ -139,58 +199,46 @@ def test_a_connections_life_from_sessions_to_disconnect(fake: FakeFinch) -> None
     assert [(e.id, e.status) for e in entities or ()] == [
         (e, "connected") for e in again.entity_ids
     ]
-    assert repaired.account.disconnect().status == "success"
+    assert repaired.call("account.disconnect").status == "success"
     with pytest.raises(sdk.AuthenticationError) as ended:
-        repaired.account.disconnect()
+        repaired.call("account.disconnect")
     assert ended.value.body["name"] == "invalid_token_error"
 
 
-def test_the_async_client_reads_the_same(fake: FakeFinch) -> None:
-    granted = connected(fake)
-
-    async def read() -> tuple[str | None, int]:
-        async with sdk.AsyncFinch(
-            base_url=fake.api_url, access_token=granted.access_token, max_retries=0
-        ) as client:
-            company = await client.hris.company.retrieve()
-            people = [person async for person in client.hris.directory.list()]
-            await client.account.disconnect()
-            return company.legal_name, len(people)
-
-    name, people = asyncio.run(read())
-
-    assert name
-    assert people == 25
-
-
-def test_the_sandbox_makes_and_changes_connections(fake: FakeFinch) -> None:
+def test_the_sandbox_makes_and_changes_connections(
+    fake: FakeFinch, client_of: Callable[..., Client]
+) -> None:
     client = client_of(fake)
 
-    made = client.sandbox.connections.create(provider_id="gusto", products=["company"])
+    made = client.call("sandbox.connections.create", provider_id="gusto", products=["company"])
     bearer = client_of(fake, access_token=made.access_token)
-    beside = client.sandbox.connections.accounts.create(
-        company_id=made.company_id or "", provider_id="adp_run"
+    beside = client.call(
+        "sandbox.connections.accounts.create", company_id=made.company_id, provider_id="adp_run"
     )
-    changed = bearer.sandbox.connections.accounts.update(connection_status="reauth")
-    job = bearer.sandbox.jobs.create(type="data_sync_all")
+    changed = bearer.call("sandbox.connections.accounts.update", connection_status="reauth")
+    job = bearer.call("sandbox.jobs.create", type="data_sync_all")
+    state = bearer.call("account.introspect")
 
     assert beside.company_id == made.company_id
     assert beside.connection_id != made.connection_id == changed.connection_id
-    assert bearer.account.introspect().connection_status.status == "reauth"
-    assert bearer.account.introspect().client_type == "sandbox"
+    assert (state.connection_status.status, state.client_type) == ("reauth", "sandbox")
     assert job.job_id in job.job_url
+    fake.ledger.wait_for_deliveries(1)
+    [delivery] = fake.ledger.deliveries
+    assert json.loads(delivery.body)["data"]["status"] == "reauth"
 
 
 @pytest.mark.parametrize("secret", SECRETS)
 def test_the_sdk_unwraps_webhooks_with_either_secret(
-    fake: FakeFinch, receiver: Receiver, secret: str
+    fake: FakeFinch, client_of: Callable[..., Client], receiver: Receiver, secret: str
 ) -> None:
-    granted = connected(fake)
+    client = client_of(fake, webhook_secret=secret)
+    granted = connected(client, fake)
 
     delivery = fake.set_status(granted.connection_id, "reauth")
 
-    [(body, headers)] = receiver.received
-    event: Any = client_of(fake, webhook_secret=secret).webhooks.unwrap(body, headers)
+    [received] = receiver.received
+    event = client.call("webhooks.unwrap", *received)
     assert delivery is not None
     assert delivery.statuses == (200,)
     assert (event.event_type, event.data.status) == ("account.updated", "reauth")
@@ -198,11 +246,9 @@ def test_the_sdk_unwraps_webhooks_with_either_secret(
 
 
 def test_an_event_is_repeated_under_its_id_and_placed_in_time(
-    fake: FakeFinch, receiver: Receiver
+    fake: FakeFinch, client_of: Callable[..., Client], receiver: Receiver
 ) -> None:
-    opened = client_of(fake).connect.sessions.new(
-        customer_id="acme", customer_name="Acme", products=PRODUCTS, redirect_uri=REDIRECT_URI
-    )
+    opened = client_of(fake).call("connect.sessions.new", **SESSION)
     fake.allow(opened.connect_url)
     [code] = fake.ledger.codes
     receiver.status = 307
@@ -219,37 +265,36 @@ def test_an_event_is_repeated_under_its_id_and_placed_in_time(
 
 
 def test_a_disconnected_entity_is_reported_and_restored_by_a_new_login(
-    fake: FakeFinch, receiver: Receiver
+    fake: FakeFinch, client_of: Callable[..., Client], receiver: Receiver
 ) -> None:
-    granted = connected(fake, entities=3)
+    application = client_of(fake, webhook_secret=SECRETS[0])
+    granted = connected(application, fake, entities=3)
     client = client_of(fake, access_token=granted.access_token)
 
-    client.account.disconnect_entity(entity_ids=granted.entity_ids[:2])
+    client.call("account.disconnect_entity", entity_ids=granted.entity_ids[:2])
     fake.ledger.wait_for_deliveries(2)
 
     left = [e.id for e in fake.account(granted.connection_id).entities if e.status == "connected"]
     assert left == granted.entity_ids[2:]
-    events: list[Any] = [
-        client_of(fake, webhook_secret=SECRETS[0]).webhooks.unwrap(*each)
-        for each in receiver.received
-    ]
+    events = [application.call("webhooks.unwrap", *each) for each in receiver.received]
     assert [event.entity_id for event in events] == granted.entity_ids[:2]
     assert {event.data.status for event in events} == {"disconnected"}
-    opened = client.connect.sessions.reauthenticate(
-        connection_id=granted.connection_id, redirect_uri=REDIRECT_URI
+    opened = application.call(
+        "connect.sessions.reauthenticate",
+        connection_id=granted.connection_id,
+        redirect_uri=REDIRECT_URI,
     )
     fake.allow(opened.connect_url)
     assert fake.account(granted.connection_id).entity_ids == tuple(granted.entity_ids)
 
 
 def test_an_unreachable_receiver_and_a_missing_address_are_told_apart() -> None:
+    connection_id = str(uuid.uuid4())
     with Receiver() as gone:
         url = gone.url
     with FakeFinch(webhook_url=url, webhook_secrets=SECRETS) as fake:
-        delivery = fake.send_webhook(connection_id=connected(fake).connection_id)
+        delivery = fake.send_webhook(connection_id=connection_id)
     with FakeFinch() as silent:
-        connection_id = connected(silent).connection_id
-
         assert silent.set_status(connection_id, "reauth") is None
         with pytest.raises(RuntimeError, match="webhook_url"):
             silent.send_webhook(connection_id=connection_id)

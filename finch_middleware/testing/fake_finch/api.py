@@ -11,7 +11,7 @@ from typing import Any
 from werkzeug.wrappers import Request, Response
 
 from finch_middleware.testing.fake_finch.access import Access
-from finch_middleware.testing.fake_finch.accounts import derived_id
+from finch_middleware.testing.fake_finch.accounts import Account, derived_id
 from finch_middleware.testing.fake_finch.data import CALLS, data_response
 from finch_middleware.testing.fake_finch.fields import (
     DISCONNECT_ENTITY_FIELDS,
@@ -20,9 +20,10 @@ from finch_middleware.testing.fake_finch.fields import (
     TOKEN_FIELDS,
 )
 from finch_middleware.testing.fake_finch.ledger import Ledger
-from finch_middleware.testing.fake_finch.records import OpenedSession
+from finch_middleware.testing.fake_finch.records import IssuedCode, OpenedSession
 from finch_middleware.testing.fake_finch.responses import (
     Refused,
+    authentication_error,
     error_response,
     json_object,
     json_response,
@@ -45,18 +46,19 @@ class Api:
         *,
         ledger: Ledger,
         connect_origin: Callable[[], str],
-        entity_disconnected: Callable[[str, str], None],
+        changed: Callable[[str, str, str | None], None],
     ) -> None:
         """
         Args:
-            entity_disconnected: Is called with the id of the connection and of the entity.
+            changed: Is called with the id of a connection, its new status, and the id of the
+                entity that has it, if it is not the whole connection's.
         """
         self._rules = rules
         self._ledger = ledger
         self._connect_origin = connect_origin
-        self._entity_disconnected = entity_disconnected
+        self._changed = changed
         self._access = access = Access(rules, ledger=ledger)
-        sandbox = Sandbox(access, ledger=ledger, clock=rules.clock)
+        sandbox = Sandbox(access, ledger=ledger, clock=rules.clock, changed=changed)
         self._calls: dict[tuple[str, str], Callable[[Request], Response]] = {
             ("POST", "sessions"): self._sessions,
             ("POST", "reauthenticate"): self._reauthenticate,
@@ -170,7 +172,7 @@ class Api:
 
     def _introspect(self, request: Request) -> Response:
         token, granted = self._access.require_token(request)
-        account = self._ledger.accounts.get(granted.connection_id)
+        account = self._account(granted)
         synced = account.last_successful_sync
         state = {
             "status": account.status,
@@ -196,8 +198,23 @@ class Api:
 
     def _disconnect(self, request: Request) -> Response:
         _, granted = self._access.require_token(request)
+        account = self._account(granted)
         self._ledger.disconnect(granted.connection_id)
+        events: dict[str, tuple[str | None, ...]] = {
+            "nothing": (),
+            "one": (None,),
+            "one per entity": account.entity_ids,
+        }
+        for entity_id in events[self._rules.unknowns.disconnect_sends]:
+            self._changed(granted.connection_id, "disconnected", entity_id)
         return json_response({"status": "success"})
+
+    def _account(self, granted: IssuedCode) -> Account:
+        """The account for a call about the token, which may need a person to sign in again."""
+        account = self._ledger.accounts.get(granted.connection_id)
+        if account.status == "reauth" and self._rules.unknowns.reauth == "refused":
+            raise authentication_error("reauthenticate_user")
+        return account
 
     def _disconnect_entity(self, request: Request) -> Response:
         _, granted = self._access.require_token(request)
@@ -209,7 +226,7 @@ class Api:
             accounts.set_status(
                 granted.connection_id, "disconnected", entity_id=entity_id, message=None
             )
-            self._entity_disconnected(granted.connection_id, entity_id)
+            self._changed(granted.connection_id, "disconnected", entity_id)
         return json_response({"status": "success"})
 
     def _data(self, call: str, request: Request) -> Response:

@@ -14,6 +14,7 @@ from finch_middleware.testing.fake_finch.records import IssuedCode
 from finch_middleware.testing.fake_finch.responses import (
     NAMES,
     Refused,
+    authentication_error,
     error_response,
     json_object,
     json_response,
@@ -57,7 +58,7 @@ def _employer(request: Request, account: Account) -> Employer:
         if status in _SYNCING:
             raise Refused(_syncing())
         if code := _CODES_OF_STATUS.get(status):
-            raise Refused(error_response(401, name="authentication_error", finch_code=code))
+            raise authentication_error(code)
     return employer_of(chosen)
 
 

@@ -15,7 +15,13 @@ from finch_middleware.testing.fake_finch.behaviour import Behaviour
 from finch_middleware.testing.fake_finch.connect_page import ConnectPage
 from finch_middleware.testing.fake_finch.ledger import Ledger
 from finch_middleware.testing.fake_finch.records import SeenRequest
-from finch_middleware.testing.fake_finch.responses import json_response
+from finch_middleware.testing.fake_finch.responses import (
+    Refused,
+    json_object,
+    json_response,
+    malformed,
+)
+from finch_middleware.testing.fake_finch.webhooks import Delivery
 
 _ENDPOINTS = {
     "/connect/sessions": "sessions",
@@ -36,6 +42,7 @@ _ENDPOINTS = {
     "/authorize": "authorize",
 }
 _LEDGER_PATH = "/_fake/ledger"
+_STATUS_PATH = "/_fake/status"
 _GATE_POLL_SECONDS = 0.01
 #: In the environ: the headers as they arrived, (name, value) pairs.
 RAW_HEADERS = "fake_finch.headers"
@@ -49,9 +56,16 @@ class Dispatch:
     """Finds the endpoint of a path, and the behaviour scripted for its next request."""
 
     def __init__(
-        self, ledger: Ledger, *, api: Api, page: ConnectPage, clock: Callable[[], datetime]
+        self,
+        ledger: Ledger,
+        *,
+        api: Api,
+        page: ConnectPage,
+        set_status: Callable[..., Delivery | None],
+        clock: Callable[[], datetime],
     ) -> None:
         self._ledger = ledger
+        self._set_status = set_status
         self._api = api
         self._page = page
         self._clock = clock
@@ -85,6 +99,8 @@ class Dispatch:
         """
         if request.path == _LEDGER_PATH:
             return _identified(json_response(self._ledger.as_json())), Behaviour()
+        if request.path == _STATUS_PATH:
+            return _identified(self._changed_status(request)), Behaviour()
         endpoint = _ENDPOINTS.get(request.path, "unknown")
         self._record(request, endpoint=endpoint)
         behaviour = self._next_behaviour(endpoint)
@@ -94,6 +110,17 @@ class Dispatch:
             page = endpoint == "authorize"
             response = self._page.respond(request) if page else self._api.respond(endpoint, request)
         return _identified(behaviour.shape(response)), behaviour
+
+    def _changed_status(self, request: Request) -> Response:
+        """`FakeFinch.set_status` with the arguments in the body, for another process."""
+        try:
+            delivery = self._set_status(**json_object(request))
+        except Refused as refused:
+            return refused.response
+        except (TypeError, ValueError, KeyError) as error:
+            return malformed(f"{type(error).__name__}: {error}").response
+        statuses = delivery.statuses if delivery is not None else ()
+        return json_response({"delivered": list(statuses)})
 
     def _record(self, request: Request, *, endpoint: str) -> None:
         seen = SeenRequest(

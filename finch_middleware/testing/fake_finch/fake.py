@@ -96,7 +96,13 @@ class FakeFinch:
             webhook_url, secrets=webhook_secrets, clock=clock, record=self.ledger.record_delivery
         )
         self._page = ConnectPage(rules, ledger=self.ledger)
-        self._dispatch = Dispatch(self.ledger, api=self._api(rules), page=self._page, clock=clock)
+        self._dispatch = Dispatch(
+            self.ledger,
+            api=self._api(rules),
+            page=self._page,
+            set_status=self.set_status,
+            clock=clock,
+        )
 
     def __repr__(self) -> str:
         return f"<FakeFinch on port {self._port}, {'running' if self._server else 'stopped'}>"
@@ -315,7 +321,7 @@ class FakeFinch:
             rules,
             ledger=self.ledger,
             connect_origin=lambda: self.connect_origin,
-            entity_disconnected=self._entity_disconnected,
+            changed=self._report_later,
         )
 
     def _go(
@@ -331,11 +337,10 @@ class FakeFinch:
             visit, decision=decision, provider_id=_known(provider), entities=entities
         )
 
-    def _entity_disconnected(self, connection_id: str, entity_id: str) -> None:
-        # Finch sends one event for each entity. The caller waits for the API's response, and
-        # may be the very server that receives the event.
+    def _report_later(self, connection_id: str, status: str, entity_id: str | None) -> None:
+        # The caller waits for the API's response, and may be the server that receives the event.
         account = self.account(connection_id)
-        self._webhooks.send_later(account_updated(account, "disconnected", entity_id=entity_id))
+        self._webhooks.send_later(account_updated(account, status, entity_id=entity_id))
 
     def _open(self, location: str) -> Visit:
         if not location.startswith(f"{self.connect_origin}/authorize?"):

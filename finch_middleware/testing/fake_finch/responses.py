@@ -56,6 +56,12 @@ def malformed(message: str, *, name: str = "bad_request") -> Refused:
     return Refused(error_response(400, name=name, message=message, finch_code=code))
 
 
+def authentication_error(finch_code: str) -> Refused:
+    """The refusal where a person has to act at the provider."""
+    name = "authentication_error"
+    return Refused(error_response(401, name=name, finch_code=finch_code))
+
+
 def json_object(request: Request) -> dict[str, Any]:
     """
     The body of a request.

@@ -22,12 +22,18 @@ class Unknowns:
         refusal_names_connection: Whether that refusal has ``context.connection_id``.
         reauthenticated_customer: Whether the token's response to a re-authentication repeats
             the ``customer_id`` or has null there.
+        reauth: Whether ``/introspect`` and ``/disconnect`` work while a person has to sign in
+            again, or are refused as a data call is.
+        disconnect_sends: Which ``account.updated`` follow a ``/disconnect``: none, one for the
+            connection, or one for each entity.
     """
 
     old_token: Literal["lives", "dies"] = "lives"
     connected_customer: Literal["refused", "refused per provider"] = "refused"
     refusal_names_connection: bool = True
     reauthenticated_customer: Literal["named", "null"] = "named"
+    reauth: Literal["works", "refused"] = "works"
+    disconnect_sends: Literal["nothing", "one", "one per entity"] = "nothing"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,10 +33,12 @@ class Sandbox:
         *,
         ledger: Ledger,
         clock: Callable[[], datetime],
+        changed: Callable[[str, str, str | None], None],
     ) -> None:
         self._access = access
         self._ledger = ledger
         self._clock = clock
+        self._changed = changed
 
     def connect(self, request: Request) -> Response:
         """A new connection, and its token."""
@@ -54,6 +56,7 @@ class Sandbox:
         granted = self._access.require_sandbox(request)
         status = self._access.fields(request, SANDBOX_STATUS_FIELDS)["connection_status"]
         self._ledger.accounts.set_status(granted.connection_id, status)
+        self._changed(granted.connection_id, status, None)
         return json_response(self._facts(granted))
 
     def start_job(self, request: Request) -> Response:
