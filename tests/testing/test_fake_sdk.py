@@ -299,7 +299,12 @@ def test_an_unreachable_receiver_and_a_missing_address_are_told_apart() -> None:
         with pytest.raises(RuntimeError, match="webhook_url"):
             silent.send_webhook(connection_id=connection_id)
 
+        seen: list[bytes] = []
+        silent.deliver_webhooks(lambda body, headers: seen.append(body) or 204, secrets=SECRETS)
+        handed_over = silent.send_webhook(connection_id=connection_id)
+
     assert delivery.statuses == (0,)
+    assert (seen, handed_over.statuses) == ([handed_over.body], (204,))
 
 
 @pytest.mark.parametrize("secrets", [[], ["no base64!"]])

@@ -28,6 +28,7 @@ from finch_middleware.testing.fake_finch.records import IssuedCode
 from finch_middleware.testing.fake_finch.rules import Rules, Unknowns
 from finch_middleware.testing.fake_finch.webhooks import (
     Delivery,
+    Receiver,
     WebhookSender,
     account_updated,
     event,
@@ -92,9 +93,8 @@ class FakeFinch:
             unknowns=unknowns,
             clock=clock,
         )
-        self._webhooks = WebhookSender(
-            webhook_url, secrets=webhook_secrets, clock=clock, record=self.ledger.record_delivery
-        )
+        self._webhooks = WebhookSender(clock=clock, record=self.ledger.record_delivery)
+        self._webhooks.deliver_to(webhook_url, secrets=webhook_secrets)
         self._page = ConnectPage(rules, ledger=self.ledger)
         self._dispatch = Dispatch(
             self.ledger,
@@ -226,6 +226,18 @@ class FakeFinch:
             visit, decision="allow", provider_id=_known(provider), entities=entities
         )
 
+    def deliver_webhooks(self, receiver: Receiver | None, *, secrets: Sequence[str]) -> None:
+        """
+        Deliver all later events to *receiver*, signed with each of *secrets*.
+
+        It is a URL, or a function that gets the body and the headers and returns the HTTP
+        status, such as a framework's test client in a lambda. None ends the deliveries.
+
+        Raises:
+            ValueError: A secret is not base64, or there is none.
+        """
+        self._webhooks.deliver_to(receiver, secrets=secrets)
+
     def account(self, connection_id: str) -> Account:
         """The entities and the state of a connection."""
         return self.ledger.accounts.get(connection_id)
@@ -242,7 +254,7 @@ class FakeFinch:
         Change a connection's state, or that of the entity with the id *entity*.
 
         The event ``account.updated`` is delivered before this returns, if there is a
-        webhook_url.
+        receiver; otherwise this returns None.
 
         Raises:
             ValueError: Finch has no such status.
@@ -253,7 +265,7 @@ class FakeFinch:
         account = self.ledger.accounts.set_status(
             connection_id, status, entity_id=entity, message=message
         )
-        if self._webhooks.url is None:
+        if not self._webhooks.active:
             return None
         return self._webhooks.send(account_updated(account, status, entity_id=entity))
 
@@ -281,7 +293,7 @@ class FakeFinch:
                 ago that arrives late.
 
         Raises:
-            RuntimeError: There is no webhook_url.
+            RuntimeError: There is no receiver of webhooks.
         """
         account = self.account(connection_id)
         if event_type == "account.updated":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import hmac
 import http.client
@@ -17,6 +18,9 @@ from datetime import datetime
 from typing import Any
 
 from finch_middleware.testing.fake_finch.accounts import Account
+
+#: A URL, or a function of a body and its headers that returns the HTTP status.
+Receiver = str | Callable[[bytes, Mapping[str, str]], int]
 
 _TIMEOUT_SECONDS = 30
 #: The second from which a KSUID, the form of an event's id, counts.
@@ -48,28 +52,32 @@ class WebhookSender:
     """Signs events with every secret, as Finch does while a secret is being replaced."""
 
     def __init__(
-        self,
-        url: str | None,
-        *,
-        secrets: Sequence[str],
-        clock: Callable[[], datetime],
-        record: Callable[[Delivery], None],
+        self, *, clock: Callable[[], datetime], record: Callable[[Delivery], None]
     ) -> None:
         """
         Args:
-            secrets: Standard base64, without a prefix.
             record: Is called with each delivery.
-
-        Raises:
-            ValueError: A secret is not base64, or there is a URL and no secret.
         """
-        if url is not None and not secrets:
-            raise ValueError("webhook_secrets: a webhook_url needs at least one")
-        self.url = url
-        self._keys = [_key(secret) for secret in secrets]
         self._clock = clock
         self._record = record
+        self._post: Callable[[bytes, Mapping[str, str]], int] | None = None
+        self._keys: list[bytes] = []
         self._background: ThreadPoolExecutor | None = None
+
+    def deliver_to(self, receiver: Receiver | None, *, secrets: Sequence[str]) -> None:
+        """
+        Deliver all later events to *receiver*.
+
+        Args:
+            secrets: Standard base64, without a prefix.
+
+        Raises:
+            ValueError: A secret is not base64, or there is a receiver and no secret.
+        """
+        if receiver is not None and not secrets:
+            raise ValueError("webhook_secrets: a webhook_url needs at least one")
+        self._keys = [_key(secret) for secret in secrets]
+        self._post = functools.partial(_post, receiver) if isinstance(receiver, str) else receiver
 
     def send(
         self, event: Mapping[str, Any], *, repeat: int = 1, seconds_from_now: float = 0
@@ -78,15 +86,15 @@ class WebhookSender:
         Deliver an event *repeat* times, and return once the receiver has responded.
 
         Raises:
-            RuntimeError: There is no webhook_url.
+            RuntimeError: There is no receiver.
         """
-        if self.url is None:
-            raise RuntimeError("FakeFinch(webhook_url=…) is not set")
+        if self._post is None:
+            raise RuntimeError("set FakeFinch(webhook_url=…), or call deliver_webhooks")
         now = self._clock().timestamp()
         event_id = new_event_id(int(now + seconds_from_now))
         body = json.dumps(event).encode()
         headers = self.signed(event_id, int(now), body)
-        statuses = tuple(_post(self.url, body, headers) for _ in range(repeat))
+        statuses = tuple(self._post(body, headers) for _ in range(repeat))
         delivery = Delivery(
             event_id=event_id,
             event_type=event["event_type"],
@@ -98,12 +106,17 @@ class WebhookSender:
         return delivery
 
     def send_later(self, event: Mapping[str, Any]) -> None:
-        """Deliver an event in the background, one after the other; nothing without a URL."""
-        if self.url is None:
+        """Deliver an event in the background, one after the other; nothing without a receiver."""
+        if not self.active:
             return
         if self._background is None:
             self._background = ThreadPoolExecutor(1, thread_name_prefix="fake-finch-webhooks")
         self._background.submit(self.send, event)
+
+    @property
+    def active(self) -> bool:
+        """Whether there is a receiver."""
+        return self._post is not None
 
     def stop(self) -> None:
         """Finish the delivery under way, and drop those that wait."""
