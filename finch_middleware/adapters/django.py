@@ -88,8 +88,8 @@ def callback(
 
     *component* may be a function, which is called at each request. The URLconf then loads
     even with a wrong setting, and ``manage.py check`` reports it.
-    *customer_of* returns the customers that Django's request may act for, or None if nobody is
-    signed in. Without it, the component's own `customer_of` is used, if it has one.
+    *customer_of* returns the customers that Django's request may act for, or None for a person
+    who is signed out. Without it, the component's own `customer_of` is used, if it has one.
     """
 
     # Finch Connect's return has no Django token. The component checks the flow's ticket, and that

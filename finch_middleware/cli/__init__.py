@@ -105,7 +105,8 @@ def _print_versions(ctx: click.Context, parameter: click.Parameter, wanted: bool
 )
 def main() -> None:
     """
-    Finch Connect for WSGI applications: a callback becomes an encrypted, stored token, once.
+    Finch Connect for WSGI applications: each callback is exchanged once for a token, which is
+    stored encrypted.
 
-    Commands without an option for a setting read it from the FINCH_... variables.
+    Settings come from the FINCH_... variables, unless an option of the command replaces them.
     """

@@ -30,10 +30,8 @@ _NOT_SQL = ("memory:", "redis:", "rediss:", "unix:")
     help="The database. If the URL has a password, set the variable instead: other users of this "
     "machine can read a command line.",
 )
-@click.option("--schema", metavar="NAME", help="As your application gives it to SQLAlchemyStorage.")
-@click.option(
-    "--table-prefix", metavar="TEXT", help="As your application gives it to SQLAlchemyStorage."
-)
+@click.option("--schema", metavar="NAME", help="The schema= of your SQLAlchemyStorage.")
+@click.option("--table-prefix", metavar="TEXT", help="The table_prefix= of your SQLAlchemyStorage.")
 @app_option
 def command(
     url: str | None, schema: str | None, table_prefix: str | None, application: str | None
@@ -41,7 +39,7 @@ def command(
     """
     Create the tables that are missing.
 
-    It changes no existing table, and may run twice. Run it before the application's first
+    It changes no existing table, so you can run it again. Run it before the application's first
     start. Use --app if your application has an Engine, a schema or a table prefix of its own.
     """
     names = {

@@ -25,8 +25,8 @@ app_option: Callable[[Any], Any] = click.option(
     "--app",
     "application",
     metavar="MODULE:NAME",
-    help="Your application's FinchConnect, or a middleware, a Flask application or a function that "
-    "has or makes one. Without it, the FINCH_... variables apply.",
+    help="Where your FinchConnect is: its own name, or that of a middleware, a Flask application "
+    "or a factory that has one. Without it, the FINCH_... variables apply.",
 )
 
 

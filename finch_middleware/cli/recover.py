@@ -20,7 +20,7 @@ from finch_middleware.errors import CannotOpen, FinchFault
 @app_option
 def command(quarantined: bool, application: str | None) -> None:
     """
-    Sweep, and list each interrupted attempt: its customer has to connect again.
+    Run a sweep, and list interrupted attempts, whose customers have to connect again.
 
     Finch may have created a connection for such an attempt, whose token is lost: look for the
     customer in Finch's dashboard. An attempt is listed once; after that, only the log has it.

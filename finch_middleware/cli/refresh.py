@@ -43,7 +43,7 @@ def command(older_than: timedelta, per_second: float, application: str | None) -
     Ask Finch for the status and the entities of connections, and store them.
 
     Webhooks get lost: a timer that runs this once a day finds connections that need a new
-    login. The status is 1 if Finch did not respond about some of them.
+    login. Exit status 1 if Finch did not report the status of some.
     """
     finch = load_component(application)
     so_far = RefreshedSoFar()

@@ -126,7 +126,7 @@ class Storage(ABC):
 
         A scan in batches sees every connection that exists all the while exactly once, also
         while others are written, and *after* need not exist any more. It leaves out tombstones.
-        A row that cannot be read (a later version wrote it, or somebody altered it) is only
+        A row that cannot be read (a later version wrote it, or it was altered) is only
         named.
         """
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 class Clock:
     """
-    An argument `clock=` for FinchConnect. It stands still until `move` is called.
+    An argument `clock=` for FinchConnect. Its time changes only by `move`.
 
     It affects expiry and leases only; deadlines use the monotonic clock.
     """

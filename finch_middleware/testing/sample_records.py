@@ -25,7 +25,7 @@ def key_of(text: str) -> bytes:
 
 
 def sealed(text: str = "c2VhbGVk") -> SealedToken:
-    """A stand-in for a token's ciphertext."""
+    """In place of a token's ciphertext."""
     return SealedToken(text=f"fm1.k1.{text}")
 
 

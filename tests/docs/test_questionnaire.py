@@ -14,7 +14,7 @@ from tests.docs.snippets import ROOT, page
 
 QUESTIONS = re.findall(
     r"^(\d+)\. \*\*(.+?\?)\*\* ((?:.|\n)+?)(?=\n\d+\. |\n\n|\Z)",
-    page("security-questionnaire"),
+    page("appendix/security-questionnaire"),
     re.MULTILINE,
 )
 COMMANDS = [re.findall(r"`([^`]+)`", response)[-1:] for _, _, response in QUESTIONS]

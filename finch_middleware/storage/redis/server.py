@@ -150,7 +150,7 @@ class Server:
     def _try(self) -> None:
         """Write, read back and remove, with every command that the storage uses."""
         for index in INDEXES:
-            # One by one: an index that belongs to somebody else is named.
+            # One by one: an index of another application is named.
             self._require_written(self._rehearsal([index]))
             self.before(0, index=index, limit=1)
         name = uuid4().hex
@@ -272,7 +272,7 @@ def _refusal(text: str, *, command: str, key: str, rights: str) -> StorageUnavai
     """What it means that *command* failed, without an effect yet, on *key*."""
     word = text.lstrip("-").partition(" ")[0]
     if word == "WRONGTYPE":
-        fix = f"the key {key} is somebody else's: remove it, or choose another prefix"
+        fix = f"the key {key} belongs to another application: remove it, or choose another prefix"
         return StorageUnavailable("schema_mismatch", fix=fix)
     if word in _REASONS_BY_WORD:
         return StorageUnavailable(_REASONS_BY_WORD[word])

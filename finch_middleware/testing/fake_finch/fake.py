@@ -73,7 +73,7 @@ class FakeFinch:
             webhook_url: Where events are delivered; None delivers none.
             webhook_secrets: Each signs every event: standard base64, as Finch's dashboard
                 shows a secret.
-            clock: For the expiry of codes and sessions; it may stand still.
+            clock: For the expiry of codes and sessions; its time need not move.
             port: 0 chooses a free one.
             tls: A server context, or the paths of a certificate and its key.
         """

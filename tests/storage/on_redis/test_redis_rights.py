@@ -97,7 +97,7 @@ def test_t38_foreign_key_under_our_prefix_is_named_by_the_check(
     client.set(f"{{finch}}:{index}", "theirs")
 
     for again in range(2):
-        with pytest.raises(SchemaMismatch, match=rf"the key \{{finch}}:{index} is somebody else's"):
+        with pytest.raises(SchemaMismatch, match=rf"the key \{{finch}}:{index} belongs to another"):
             storage.check()
         if not again:
             client.delete(f"{{finch}}:{index}")
