@@ -1,33 +1,42 @@
-"""
-``docs/appendix/threats.md`` lists the threats; their tests have the same numbers.
-
-``python -m tests.threats.table`` writes its lists of requirements and of sizes; a test fails where
-they are out of date.
-"""
+"""``docs/appendix/threats.md``: its threats and requirements, and the tests that show them."""
 
 from __future__ import annotations
 
 import ast
 import functools
 import re
-import textwrap
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import groupby
+from collections.abc import Iterable
 from pathlib import Path
-
-from tests.threats.rfc import REQUIREMENTS, Requirement
-from tests.threats.sizes import ALL
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "docs" / "appendix" / "threats.md"
 
+TEXT = DOCUMENT.read_text(encoding="utf-8")
+
 _NUMBERED = re.compile(r"test_t(\d\d)")
+_REQUIREMENT = re.compile(r"^- (§\S+): \*.+?\*(?: \(([^)]*)\))?\.(.*)$", re.M)
 
 
 def threats() -> list[int]:
     """The numbers of the threats in the document, in its order."""
-    listed = re.findall(r"^- \*\*T(\d+)\. ", DOCUMENT.read_text(encoding="utf-8"), re.M)
-    return [int(number) for number in listed]
+    return [int(number) for number in re.findall(r"^- \*\*T(\d+)\. ", TEXT, re.M)]
+
+
+def requirements() -> list[tuple[str, list[str], str]]:
+    """Of each requirement: the section, how the names of its tests begin, the argument."""
+    text = re.sub(r"\n  +", " ", TEXT.partition("## RFC ")[2].partition("\n## ")[0])
+    found: list[tuple[str, list[str], str]] = []
+    for part in text.split("\n### RFC ")[1:]:
+        rfc, _, listed = part.partition("\n")
+        for section, shown, argument in _REQUIREMENT.findall(listed):
+            tests = [_name(each) for each in shown.split("; ") if each]
+            found.append((f"{rfc} {section}", tests, argument.strip()))
+    return found
+
+
+def _name(shown: str) -> str:
+    """How the names of the tests begin that are shown as the threat T7, or in words."""
+    return f"test_t{shown[1:]:0>2}_" if shown[1:].isdigit() else f"test_{shown.replace(' ', '_')}"
 
 
 @functools.cache
@@ -73,60 +82,3 @@ def _is_skip(node: ast.AST) -> bool:
 def of_threat(number: int, names: Iterable[str]) -> list[str]:
     """The tests of a threat."""
     return [n for n in names if (m := _NUMBERED.match(n)) and int(m[1]) == number]
-
-
-def of_requirement(requirement: Requirement, names: Iterable[str]) -> list[str]:
-    """The tests of a requirement."""
-    return [name for name in names if name.startswith(requirement.tests)]
-
-
-def document(text: str) -> str:
-    """*text* with its lists as they must be."""
-    known = known_tests()
-    for name, lines in {
-        "requirements": _requirements(known),
-        "sizes": _sizes(),
-    }.items():
-        before, beginning, rest = text.partition(f"<!-- {name} -->\n")
-        _, end, after = rest.partition(f"<!-- /{name} -->")
-        text = "".join([before, beginning, *(f"{line}\n" for line in lines), end, after])
-    return text
-
-
-def _requirements(known: Mapping[str, str]) -> Iterator[str]:
-    seen: dict[str, str] = {}
-    for rfc, requirements in groupby(REQUIREMENTS, key=lambda each: each.section.split()[0]):
-        yield from ("", f"### RFC {rfc}", "")
-        shown: dict[str, None] = {}
-        for each in requirements:
-            section = each.section.split()[1]
-            if not each.argument:
-                shown[section] = None
-                continue
-            argument = f"As for {seen[each.argument]}." if each.argument in seen else each.argument
-            seen.setdefault(each.argument, section)
-            tests = f" ({_shown_by(each, known)})" if each.tests else ""
-            yield from _wrapped(f"- {section}: *{each.wants}*{tests}. {argument}")
-        yield from _wrapped(f"- Met as the tests show: {', '.join(shown)}.")
-    yield ""
-
-
-def _shown_by(requirement: Requirement, known: Mapping[str, str]) -> str:
-    """The threats whose tests show it, and "own" where it has tests besides."""
-    threats = {f"T{int(m[1])}": None for name in requirement.tests if (m := _NUMBERED.match(name))}
-    own = any(not _NUMBERED.match(name) for name in of_requirement(requirement, known))
-    return ", ".join([*threats, *(["own test"] if own else [])])
-
-
-def _sizes() -> list[str]:
-    return [f"- `{each.variable}`: {each.default:,} ({each.full:,}) {each.counts}" for each in ALL]
-
-
-def _wrapped(line: str) -> list[str]:
-    return textwrap.wrap(
-        line, width=118, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
-    )
-
-
-if __name__ == "__main__":
-    DOCUMENT.write_text(document(DOCUMENT.read_text(encoding="utf-8")), encoding="utf-8")
