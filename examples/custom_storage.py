@@ -1,7 +1,7 @@
 """
 A storage of your own, here on the Django ORM, with Django's tables, transactions and database.
 
-The two models are in ``django_project/payroll/models.py``. Put them into an application of your
+The three models are in ``django_project/payroll/models.py``. Put them into an application of your
 project, run ``manage.py makemigrations`` and ``migrate``, and set
 ``"storage": DjangoStorage(), "spool": "/var/lib/app/finch-spool"``. A row holds its record as one
 text, and a column for each value that is searched. docs/storage.md states what each method
@@ -18,11 +18,12 @@ from typing import Any, TypeVar
 
 from django.db import Error, IntegrityError, connections, transaction
 from django.db.models import Model, Q, QuerySet
-from payroll.models import FinchAttempt, FinchConnection
+from payroll.models import FinchAttempt, FinchConnection, FinchEvent
 
 from finch_middleware.attempts import Attempt, AttemptState
 from finch_middleware.errors import SchemaMismatch, StorageUnavailable
 from finch_middleware.records import (
+    ANNOUNCED_CUSTOMER,
     NO_CUSTOMER,
     StoredConnection,
     connection_hash,
@@ -30,9 +31,13 @@ from finch_middleware.records import (
     row_from_json,
     row_to_json,
 )
+from finch_middleware.storage.events import StoredEvent, event_hash, join
 from finch_middleware.storage.protocol import Scan, Storage
 
-R = TypeVar("R", Attempt, StoredConnection)
+R = TypeVar("R", Attempt, StoredConnection, StoredEvent)
+MODELS = {Attempt: FinchAttempt, StoredConnection: FinchConnection, StoredEvent: FinchEvent}
+# Of rows without a token, which no list shows.
+HIDDEN = (NO_CUSTOMER.hex(), ANNOUNCED_CUSTOMER.hex())
 
 
 def confirmed(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -58,12 +63,13 @@ class DjangoStorage(Storage):
         self._using = using
         self._attempts = FinchAttempt.objects.using(using)
         self._connections = FinchConnection.objects.using(using)
+        self._events = FinchEvent.objects.using(using)
         # durable: a claim inside a transaction of the application would not be committed.
         self._alone = functools.partial(transaction.atomic, using=using, durable=True)
 
     def check(self) -> None:
         tables = set(connections[self._using].introspection.table_names())
-        if not {FinchAttempt._meta.db_table, FinchConnection._meta.db_table} <= tables:
+        if not {model._meta.db_table for model in MODELS.values()} <= tables:
             raise SchemaMismatch("the tables are missing: run `manage.py migrate`")
         self._attempts.filter(code_hash="").delete()  # fails without the right to write
 
@@ -71,23 +77,22 @@ class DjangoStorage(Storage):
         with self._alone():
             existing = self.attempt(attempt.code_hash) or self._of_flow(attempt)
             if existing is None:  # of two that find none, the unique keys let one through
-                self._attempts.create(**_columns(FinchAttempt, attempt))
+                self._save(attempt, over=None)
             return existing
 
     def attempt(self, code_hash: bytes) -> Attempt | None:
-        return _first(Attempt, self._attempts.filter(code_hash=code_hash.hex()))
+        return self._find(Attempt, code_hash)
 
     def settle(self, attempt: Attempt, connection: StoredConnection | None = None) -> bool:
         with self._alone():
             if connection is not None:
-                self._keep_newest(connection)
-            found = self._attempts.filter(code_hash=attempt.code_hash.hex())
-            existing = _first(Attempt, found.select_for_update())
+                self._join(connection)
+            existing = self._find(Attempt, attempt.code_hash, locked=True)
             if self._of_flow(attempt) is not None:
                 attempt = replace(attempt, flow_hash=existing.flow_hash if existing else None)
             if existing is not None and not attempt.replaces(existing):
                 return existing == attempt
-            FinchAttempt(**_columns(FinchAttempt, attempt)).save(using=self._using)
+            self._save(attempt, over=existing)
             return True
 
     def release(self, attempt: Attempt) -> None:
@@ -102,9 +107,8 @@ class DjangoStorage(Storage):
     def quarantined(self) -> Sequence[Attempt]:
         return _read(Attempt, self._attempts.filter(state=AttemptState.QUARANTINED))
 
-    def get(self, connection_id: str) -> StoredConnection | None:
-        found = self._of_id(connection_id).exclude(customer_hash=NO_CUSTOMER.hex())
-        return _first(StoredConnection, found)
+    def row(self, connection_id: str) -> StoredConnection | None:
+        return self._find(StoredConnection, connection_hash(connection_id))
 
     def for_customer(self, customer_id: str) -> Sequence[StoredConnection]:
         found = self._connections.filter(customer_hash=customer_hash(customer_id).hex())
@@ -113,35 +117,54 @@ class DjangoStorage(Storage):
     def scan(self, *, after: str | None, limit: int) -> Scan:
         start = "" if after is None else connection_hash(after).hex()
         found = self._connections.filter(connection_hash__gt=start).order_by("connection_hash")
-        found = found.exclude(customer_hash=NO_CUSTOMER.hex())
+        found = found.exclude(customer_hash__in=HIDDEN)
         return Scan(connections=_read(StoredConnection, found[:limit]))
 
-    def swap(self, old: StoredConnection, new: StoredConnection) -> bool:
+    def swap(self, old: StoredConnection | None, new: StoredConnection) -> bool:
         with self._alone():
-            found = self._of_id(old.connection_id)
-            unchanged = _first(StoredConnection, found.select_for_update()) == old
-            return unchanged and found.update(**_columns(FinchConnection, new)) == 1
+            hashed = connection_hash(new.connection_id)
+            current = self._find(StoredConnection, hashed, locked=True)
+            if current == old:
+                self._save(new, over=old)
+            return current == old
+
+    def event(self, event_id: str) -> StoredEvent | None:
+        return self._find(StoredEvent, event_hash(event_id))
+
+    def record(self, event: StoredEvent) -> StoredEvent | None:
+        with self._alone():
+            earlier = self.event(event.event_id)
+            if earlier is None or event.delivered:
+                self._save(event, over=earlier)
+            return earlier
 
     def forget(self, *, settled_before: datetime) -> int:
         pending = Q(notified=False) | Q(state__in=(AttemptState.CLAIMED, AttemptState.QUARANTINED))
-        done = self._attempts.filter(~pending, settled_at__lt=settled_before)
-        some = list(done.values_list("code_hash", flat=True)[:500])
-        return done.filter(code_hash__in=some).delete()[0]
+        return _remove(self._attempts.filter(~pending, settled_at__lt=settled_before))
 
-    def _of_id(self, connection_id: str) -> QuerySet[FinchConnection]:
-        return self._connections.filter(connection_hash=connection_hash(connection_id).hex())
+    def forget_events(self, *, received_before: datetime) -> int:
+        announced = self._connections.filter(customer_hash=ANNOUNCED_CUSTOMER.hex())
+        old = announced.filter(obtained_at__lt=received_before)
+        return _remove(self._events.filter(received_at__lt=received_before)) + _remove(old)
 
     def _of_flow(self, attempt: Attempt) -> Attempt | None:
         held = self._attempts.filter(flow_hash=(attempt.flow_hash or b"").hex())
         return _first(Attempt, held.exclude(code_hash=attempt.code_hash.hex()))
 
-    def _keep_newest(self, new: StoredConnection) -> None:
-        columns = _columns(FinchConnection, new)
-        self._connections.bulk_create([FinchConnection(**columns)], ignore_conflicts=True)
-        # A ValueError if it was deleted meanwhile: nothing is confirmed then.
-        [old] = _read(StoredConnection, self._of_id(new.connection_id).select_for_update())
-        if new.replaces(old):
-            self._of_id(new.connection_id).update(**columns)
+    def _join(self, new: StoredConnection) -> None:
+        old = self._find(StoredConnection, connection_hash(new.connection_id), locked=True)
+        joined = join(new, old)
+        if joined is not None:
+            self._save(joined, over=old)
+
+    def _find(self, kind: type[R], key: bytes, *, locked: bool = False) -> R | None:
+        found = MODELS[kind].objects.using(self._using).filter(pk=key.hex())
+        return _first(kind, found.select_for_update() if locked else found)
+
+    def _save(self, record: Any, *, over: Any) -> None:
+        model = MODELS[type(record)]
+        # Of two that found nothing, one gets an IntegrityError, and reads again.
+        model(**_columns(model, record)).save(using=self._using, force_insert=over is None)
 
 
 for _name, _method in list(vars(DjangoStorage).items()):
@@ -149,10 +172,15 @@ for _name, _method in list(vars(DjangoStorage).items()):
         setattr(DjangoStorage, _name, confirmed(_method))
 
 
-def _columns(model: type[Model], record: Attempt | StoredConnection) -> dict[str, Any]:
+def _columns(model: type[Model], record: Any) -> dict[str, Any]:
     row = record.as_row()
     plain = {name: v.hex() if isinstance(v, bytes) else v for name, v in row.items()}
     return {each.name: plain.get(each.name, row_to_json(row)) for each in model._meta.fields}
+
+
+def _remove(found: QuerySet[Any]) -> int:
+    some = list(found.values_list("pk", flat=True)[:500])
+    return found.filter(pk__in=some).delete()[0]
 
 
 def _read(kind: type[R], found: Iterable[Any]) -> list[R]:

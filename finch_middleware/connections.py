@@ -252,7 +252,8 @@ class Connections:
         while batch := self._storage.scan(after=after, limit=_BATCH).connections:
             for row in batch:
                 asked = row.checked_at
-                if row.client_id == self._client_id and (asked is None or asked <= before):
+                due = asked is None or asked <= before or row.undecided_at is not None
+                if row.client_id == self._client_id and due:
                     yield row
             after = batch[-1].connection_id
 
@@ -264,8 +265,8 @@ class Connections:
         except FinchRefused as fault:
             if fault.finch_code != "reauthenticate_user":
                 raise
-            return dataclasses.replace(row, status="reauth", checked_at=now)
-        return dataclasses.replace(row, **read_state(introspection), checked_at=now)
+            return _asked_at(row, now, status="reauth")
+        return _asked_at(row, now, **read_state(introspection))
 
     def disconnect(self, connection_id: str, *, customer_id: str) -> Disconnection | None:
         """
@@ -385,3 +386,8 @@ class Connections:
 
     def _connection(self, row: StoredConnection) -> Connection:
         return Connection.of(row, lambda: self._vault.open_grant(row))
+
+
+def _asked_at(row: StoredConnection, at: datetime, **state: Any) -> StoredConnection:
+    """The row with what Finch reported at that time, which decides every event before."""
+    return dataclasses.replace(row, **state, checked_at=at, undecided_at=None)

@@ -158,8 +158,6 @@ class Exchange:
             notified=self._settings.on_connected is None,
         )
         stored = self._vault.seal_connection(grant, attempt=settled, at=obtained_at)
-        if before is not None:
-            stored = stored.named_as(before)
         exchanged = self._save(settled, stored)
         if exchanged == Exchanged(attempt=settled):
             self._events.of_attempt("finch.connection.stored", logging.INFO, settled)

@@ -56,9 +56,12 @@ class SealedToken:
         return self.text.split(".")[1] if self.text.count(".") == 2 else ""
 
 
-# What a tombstone has in place of a token, and in place of the hash of a customer.
-_NO_TOKEN = SealedToken(text="ended")
+#: What a tombstone has in place of a token, and in place of the hash of a customer.
+ENDED = SealedToken(text="ended")
 NO_CUSTOMER = bytes(32)
+#: The same of a connection that is known by Finch's events only.
+ANNOUNCED = SealedToken(text="announced")
+ANNOUNCED_CUSTOMER = bytes(31) + b"\x01"
 # Where a clock was set back, a waiting token is some microseconds later than the stored one.
 _AFTER_THE_END = timedelta(seconds=1)
 
@@ -98,12 +101,14 @@ class Entity:
         id: What a data call sends as ``entity_ids``.
         name, source_id: The provider's own, once Finch has been asked.
         status: What Finch last reported of this entity; None if unknown.
+        heard_at: The second of the last event that counted; None without one.
     """
 
     id: str
     name: str | None = None
     source_id: str | None = None
     status: str | None = None
+    heard_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,15 +116,19 @@ class StoredConnection:
     """
     A connection as a storage holds it: names to list by, and ciphertext.
 
-    A connection that has ended leaves a tombstone: a row without token and customer, which
-    stays for good, so that a token from before the end is not stored again.
+    Two kinds of rows have neither token nor customer. A connection that has ended leaves a
+    tombstone, which stays for good, so that a token from before the end is not stored again. A
+    connection that is not stored yet is announced by an event; the row keeps its word, for a day.
 
     Attributes:
         status: What Finch last reported (``connected``, ``pending``, ``reauth``…); None if unknown.
         status_message: Finch's explanation of the status.
         synced_at: When Finch last read the employer's data.
         checked_at: When Finch was last asked about this token; None if never.
+        heard_at: The second of the last event that counted for the status; None without one.
+        undecided_at: When an event arrived about which Finch has to be asked; None without one.
         obtained_at: When the token was received. A newer one replaces an older one, never back.
+            Of an announced connection, when its last event was received.
         attempt_id: The attempt that obtained it.
     """
 
@@ -134,28 +143,27 @@ class StoredConnection:
     status_message: str | None = None
     synced_at: datetime | None = None
     checked_at: datetime | None = None
+    heard_at: datetime | None = None
+    undecided_at: datetime | None = None
     entities: tuple[Entity, ...] = ()
     sealed: SealedToken
     obtained_at: datetime
     attempt_id: str
 
-    def named_as(self, before: StoredConnection) -> StoredConnection:
-        """
-        The row with the entities' names that are known from *before*.
-
-        The response of Finch's token endpoint has only their ids.
-        """
-        known = {each.id: each for each in before.entities}
-        entities = (
-            dataclasses.replace(known.get(each.id, each), status=each.status)
-            for each in self.entities
-        )
-        return dataclasses.replace(self, entities=tuple(entities))
-
     @property
     def has_ended(self) -> bool:
         """Whether it is a tombstone."""
-        return self.sealed == _NO_TOKEN
+        return self.sealed == ENDED
+
+    @property
+    def is_announced(self) -> bool:
+        """Whether only events have named it yet."""
+        return self.sealed == ANNOUNCED
+
+    @property
+    def has_token(self) -> bool:
+        """Whether it is neither a tombstone nor only announced."""
+        return not self.has_ended and not self.is_announced
 
     def tombstone(self, *, at: datetime) -> StoredConnection:
         """What is stored in its place once it has ended, at *at*."""
@@ -165,7 +173,7 @@ class StoredConnection:
             status="disconnected",
             status_message=None,
             entities=(),
-            sealed=_NO_TOKEN,
+            sealed=ENDED,
             obtained_at=max(at, self.obtained_at) + _AFTER_THE_END,
         )
 
@@ -174,8 +182,10 @@ class StoredConnection:
         Whether it may be written over the *current* connection of the same id.
 
         The later token wins. A connection of the same attempt is already stored, and may have been
-        re-sealed or updated since.
+        re-sealed or updated since. Every token replaces an announcement.
         """
+        if current.is_announced:
+            return True
         if self.obtained_at == current.obtained_at:
             return self.attempt_id != current.attempt_id
         return self.obtained_at > current.obtained_at
@@ -184,7 +194,7 @@ class StoredConnection:
         """The record as plain columns, its two keys among them; instants are in UTC."""
         return {
             "connection_hash": connection_hash(self.connection_id),
-            "customer_hash": (NO_CUSTOMER if self.has_ended else customer_hash(self.customer_id)),
+            "customer_hash": self._customer_hash(),
             "connection_id": self.connection_id,
             "customer_id": self.customer_id,
             "client_id": self.client_id,
@@ -196,11 +206,18 @@ class StoredConnection:
             "status_message": self.status_message,
             "synced_at": _in_utc(self.synced_at),
             "checked_at": _in_utc(self.checked_at),
-            "entities": json.dumps([list(dataclasses.astuple(each)) for each in self.entities]),
+            "heard_at": _in_utc(self.heard_at),
+            "undecided_at": _in_utc(self.undecided_at),
+            "entities": json.dumps([_as_list(each) for each in self.entities]),
             "sealed": self.sealed.text,
             "obtained_at": self.obtained_at.astimezone(UTC),
             "attempt_id": self.attempt_id,
         }
+
+    def _customer_hash(self) -> bytes:
+        if self.has_token:
+            return customer_hash(self.customer_id)
+        return NO_CUSTOMER if self.has_ended else ANNOUNCED_CUSTOMER
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> StoredConnection:
@@ -222,15 +239,24 @@ class StoredConnection:
         "".join(values[name] for name in _TEXTS).encode()
         values["products"] = tuple(json.loads(row["products"]))
         values["sealed"] = SealedToken(text=row["sealed"])
-        values["entities"] = tuple(
-            Entity(id=key, name=name, source_id=source_id, status=status)
-            for key, name, source_id, status in json.loads(row["entities"])
-        )
-        for name in ("obtained_at", "synced_at", "checked_at"):
+        values["entities"] = tuple(_entity(*each) for each in json.loads(row["entities"]))
+        for name in ("obtained_at", "synced_at", "checked_at", "heard_at", "undecided_at"):
             instant = row[name]
             if name == "obtained_at" or instant is not None:
                 values[name] = instant.replace(tzinfo=instant.tzinfo or UTC).astimezone(UTC)
         return cls(**values)
+
+
+def _as_list(entity: Entity) -> list[str | int | None]:
+    heard = int(entity.heard_at.timestamp()) if entity.heard_at is not None else None
+    return [entity.id, entity.name, entity.source_id, entity.status, heard]
+
+
+def _entity(
+    key: str, name: str | None, source_id: str | None, status: str | None, heard: int | None
+) -> Entity:
+    heard_at = datetime.fromtimestamp(heard, UTC) if heard is not None else None
+    return Entity(id=key, name=name, source_id=source_id, status=status, heard_at=heard_at)
 
 
 def _in_utc(instant: datetime | None) -> datetime | None:

@@ -130,5 +130,5 @@ def sweep_summary(swept: Swept) -> str:
         f"Tokens recovered from the spool: {len(swept.drained)}. "
         f"Interrupted attempts: {len(swept.interrupted)}. "
         f"Pending on_connected calls made: {len(swept.notified)}. "
-        f"Old attempts removed: {swept.forgotten}."
+        f"Old attempts and events removed: {swept.forgotten}."
     )

@@ -31,6 +31,8 @@ from finch_middleware.storage.spool import Entry, Spool
 
 #: Settled attempts are kept this long, far beyond a code's ten minutes, and then removed.
 RETENTION = timedelta(days=7)
+#: Finch repeats an event for less than three hours.
+EVENT_RETENTION = timedelta(days=1)
 _FORGET_EVERY_SECONDS = 3600
 _INTROSPECT_DEADLINE = timedelta(seconds=10)
 
@@ -45,7 +47,7 @@ class Swept:
         interrupted: Attempts that a crash left behind; each is reported by one sweep only, unless
             `on_problem` raises.
         notified: Stored connections whose pending `on_connected` has now run.
-        forgotten: How many settled attempts were removed after their retention.
+        forgotten: How many settled attempts and events were removed after their retention.
     """
 
     drained: tuple[Attempt, ...]
@@ -225,14 +227,16 @@ class Recovery:
             self._forget_at = 0.0
 
     def _forget_all(self) -> int:
-        """How many settled attempts were removed, until none was left to remove."""
+        """How many settled attempts and events were removed, until none was left to remove."""
         removed = 0
         while batch := self._forget():
             removed += batch
         return removed
 
     def _forget(self) -> int:
-        return self._storage.forget(settled_before=self._settings.clock() - RETENTION)
+        now = self._settings.clock()
+        events = self._storage.forget_events(received_before=now - EVENT_RETENTION)
+        return events + self._storage.forget(settled_before=now - RETENTION)
 
     def _interrupted(self, claimed: Attempt) -> Attempt:
         """That end, its report pending: ours for one lease, after that any sweep's."""

@@ -9,6 +9,7 @@ from datetime import datetime
 
 from finch_middleware.attempts import Attempt, AttemptState
 from finch_middleware.records import StoredConnection, connection_hash
+from finch_middleware.storage.events import StoredEvent, join
 from finch_middleware.storage.forks import PerProcess
 from finch_middleware.storage.protocol import Scan, Storage
 
@@ -28,6 +29,7 @@ class MemoryStorage(Storage):
         self._attempts: dict[bytes, Attempt] = {}
         self._flows: dict[bytes, bytes] = {}
         self._connections: dict[bytes, StoredConnection] = {}
+        self._events: dict[str, StoredEvent] = {}
 
     def check(self) -> None:
         """Return: memory is always available."""
@@ -74,15 +76,14 @@ class MemoryStorage(Storage):
             attempts = list(self._attempts.values())
         return [each for each in attempts if each.state is AttemptState.QUARANTINED]
 
-    def get(self, connection_id: str) -> StoredConnection | None:
+    def row(self, connection_id: str) -> StoredConnection | None:
         with self._lock.get():
-            stored = self._connections.get(connection_hash(connection_id))
-        return None if stored is None or stored.has_ended else stored
+            return self._connections.get(connection_hash(connection_id))
 
     def for_customer(self, customer_id: str) -> Sequence[StoredConnection]:
         with self._lock.get():
             stored = list(self._connections.values())
-        mine = [each for each in stored if each.customer_id == customer_id and not each.has_ended]
+        mine = [each for each in stored if each.customer_id == customer_id and each.has_token]
         return sorted(mine, key=lambda each: each.obtained_at, reverse=True)
 
     def scan(self, *, after: str | None, limit: int) -> Scan:
@@ -91,17 +92,46 @@ class MemoryStorage(Storage):
             behind = sorted(
                 (hashed, each)
                 for hashed, each in self._connections.items()
-                if hashed > start and not each.has_ended
+                if hashed > start and each.has_token
             )
         return Scan(connections=[each for _, each in behind[:limit]])
 
-    def swap(self, old: StoredConnection, new: StoredConnection) -> bool:
-        hashed = connection_hash(old.connection_id)
+    def swap(self, old: StoredConnection | None, new: StoredConnection) -> bool:
+        hashed = connection_hash(new.connection_id)
         with self._lock.get():
             if self._connections.get(hashed) != old:
                 return False
             self._connections[hashed] = new
             return True
+
+    def event(self, event_id: str) -> StoredEvent | None:
+        with self._lock.get():
+            return self._events.get(event_id)
+
+    def record(self, event: StoredEvent) -> StoredEvent | None:
+        with self._lock.get():
+            earlier = self._events.get(event.event_id)
+            if earlier is None:
+                self._events[event.event_id] = event
+            elif event.delivered:
+                self._events[event.event_id] = dataclasses.replace(earlier, delivered=True)
+            return earlier
+
+    def forget_events(self, *, received_before: datetime) -> int:
+        """Remove all of them; see `Storage.forget_events`."""
+        with self._lock.get():
+            before = len(self._events) + len(self._connections)
+            self._events = {
+                name: each
+                for name, each in self._events.items()
+                if each.received_at >= received_before
+            }
+            self._connections = {
+                hashed: each
+                for hashed, each in self._connections.items()
+                if not each.is_announced or each.obtained_at >= received_before
+            }
+            return before - len(self._events) - len(self._connections)
 
     def forget(self, *, settled_before: datetime) -> int:
         """Remove all of them; see `Storage.forget`."""
@@ -135,6 +165,6 @@ class MemoryStorage(Storage):
 
     def _keep_newest(self, connection: StoredConnection) -> None:
         hashed = connection_hash(connection.connection_id)
-        old = self._connections.get(hashed)
-        if old is None or connection.replaces(old):
-            self._connections[hashed] = connection
+        joined = join(connection, self._connections.get(hashed))
+        if joined is not None:
+            self._connections[hashed] = joined

@@ -18,7 +18,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from finch_middleware.attempts import Attempt
+from finch_middleware.errors import StorageUnavailable
 from finch_middleware.records import StoredConnection
+from finch_middleware.storage.events import FinchEvent, Received, StoredEvent, apply_event
+
+#: A row that changes during each of these tries is being rewritten in a loop elsewhere.
+_TRIES = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,8 +88,9 @@ class Storage(ABC):
         never replaces a stored one. In the same state `notified` may become True. If there is
         no current one, it is inserted. If another attempt holds its flow_hash, it keeps the
         current one's, or has None. The connection replaces the stored one of its connection_id
-        unless that has a later `obtained_at`; a tombstone is compared in the same way. Settling
-        twice changes nothing more.
+        unless that has a later `obtained_at`; a tombstone is compared in the same way. What is
+        written is `finch_middleware.storage.events.join` of both, so that no event between is
+        lost. Settling twice changes nothing more.
 
         True: the attempt was written. False: the current one was already settled differently;
         the connection is written all the same.
@@ -107,9 +113,9 @@ class Storage(ABC):
         """Attempts that hold a token whose customer could not be confirmed."""
 
     @abstractmethod
-    def get(self, connection_id: str) -> StoredConnection | None:
+    def row(self, connection_id: str) -> StoredConnection | None:
         """
-        That connection, of whichever customer. None for a tombstone.
+        The row of that connection, as last committed, also one without a token.
 
         Raises:
             StorageUnavailable: Also where it exists and cannot be read.
@@ -125,14 +131,40 @@ class Storage(ABC):
         Up to *limit* connections in one fixed order, those behind connection id *after*.
 
         A scan in batches sees every connection that exists all the while exactly once, also
-        while others are written, and *after* need not exist any more. It leaves out tombstones.
-        A row that cannot be read (a later version wrote it, or it was altered) is only
+        while others are written, and *after* need not exist any more. It leaves out rows without
+        a token. A row that cannot be read (a later version wrote it, or it was altered) is only
         named.
         """
 
     @abstractmethod
-    def swap(self, old: StoredConnection, new: StoredConnection) -> bool:
-        """Replace *old* by *new*, of one connection_id, if it is unchanged. Whether it was."""
+    def swap(self, old: StoredConnection | None, new: StoredConnection) -> bool:
+        """
+        Replace *old* by *new*, of one connection_id, if it is unchanged. Whether it was.
+
+        None: insert *new* if that connection has no row. Of any number of racing callers that
+        replace the same row exactly one gets True. Durable when it returns.
+        """
+
+    @abstractmethod
+    def event(self, event_id: str) -> StoredEvent | None:
+        """That event, as last committed; None if it was not recorded, or was forgotten."""
+
+    @abstractmethod
+    def record(self, event: StoredEvent) -> StoredEvent | None:
+        """
+        Record that *event* was received; None: it was not recorded before.
+
+        Otherwise the earlier record, which becomes `delivered` if *event* is. Of any number of
+        racing callers exactly one gets None. Durable when it returns.
+        """
+
+    @abstractmethod
+    def forget_events(self, *, received_before: datetime) -> int:
+        """
+        Remove what was received before that instant: events, and announced connections.
+
+        How many; 0: no more. One call removes some hundreds and leaves the rest.
+        """
 
     @abstractmethod
     def forget(self, *, settled_before: datetime) -> int:
@@ -142,6 +174,64 @@ class Storage(ABC):
         A request may wait for it, so one call removes some hundreds and leaves the rest.
         Never a claimed one, a quarantined one, or one with `notified` False.
         """
+
+    def get(self, connection_id: str) -> StoredConnection | None:
+        """
+        That connection, of whichever customer. None for a row without a token.
+
+        Raises:
+            StorageUnavailable: As for `row`.
+        """
+        row = self.row(connection_id)
+        return row if row is not None and row.has_token else None
+
+    def receive(self, event: FinchEvent, *, delivered: bool = False) -> Received:
+        """
+        Apply a verified event to its connection, then record it; a repeated one changes nothing.
+
+        Durable when it returns. After an error, or the end of the process, Finch repeats the
+        event and this completes it. *delivered*: no hook of the application waits for it;
+        otherwise call `mark_delivered` once the hook has returned.
+
+        Raises:
+            StorageUnavailable: It is not known to be stored.
+        """
+        earlier = self.event(event.event_id)
+        if earlier is not None:
+            row = self._row_of(event)
+            return Received(first=False, delivered=earlier.delivered, before=row, after=row)
+        before, after = self._apply(event)
+        stored = StoredEvent(
+            event_id=event.event_id, received_at=event.received_at, delivered=delivered
+        )
+        earlier = self.record(stored)
+        return Received(
+            first=earlier is None,
+            delivered=(earlier or stored).delivered,
+            before=before,
+            after=after,
+        )
+
+    def mark_delivered(self, event: FinchEvent) -> None:
+        """Record that the application's hook has returned for *event*."""
+        self.record(
+            StoredEvent(event_id=event.event_id, received_at=event.received_at, delivered=True)
+        )
+
+    def _row_of(self, event: FinchEvent) -> StoredConnection | None:
+        """The row that the event may change."""
+        if event.connection_id is None or event.status is None:
+            return None
+        return self.row(event.connection_id)
+
+    def _apply(self, event: FinchEvent) -> tuple[StoredConnection | None, StoredConnection | None]:
+        """The row before and with the event's word."""
+        for _ in range(_TRIES):
+            before = self._row_of(event)
+            after = apply_event(before, event)
+            if after is None or after == before or self.swap(before, after):
+                return before, after
+        raise StorageUnavailable("busy")
 
     def delete(self, connection: StoredConnection, *, at: datetime) -> bool:
         """

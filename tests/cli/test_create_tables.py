@@ -35,9 +35,12 @@ def test_the_tables_are_there_and_named(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["create-tables", "--storage", url])
 
     assert result.exit_code == 0
-    assert {"finch_attempts", "finch_connections"} <= tables_of(tmp_path / "finch.db")
+    assert {"finch_attempts", "finch_connections", "finch_events"} <= tables_of(
+        tmp_path / "finch.db"
+    )
     assert result.stdout == (
-        f"sqlite:///{tmp_path}/finch.db is ready: finch_attempts, finch_connections.\n"
+        f"sqlite:///{tmp_path}/finch.db is ready: "
+        "finch_attempts, finch_connections, finch_events.\n"
     )
 
 
@@ -81,7 +84,7 @@ def test_a_prefix_of_its_own_is_named_in_the_refusal_and_by_the_option(
     result = CliRunner().invoke(main, [*command, "--storage", postgresql.url])
 
     assert result.exit_code == 0, result.output
-    assert "hr.payroll_attempts, hr.payroll_connections" in result.stdout
+    assert "hr.payroll_attempts, hr.payroll_connections, hr.payroll_events" in result.stdout
     storage.check()
     with engine.begin() as connection:
         connection.execute(text("DROP SCHEMA hr CASCADE"))
@@ -115,8 +118,11 @@ def test_an_application_s_own_storage_makes_its_tables(
     result = CliRunner().invoke(main, ["create-tables", "--app", "theirs:finch"])
 
     assert result.exit_code == 0, result.stderr
-    assert result.stdout == "the storage of theirs:finch is ready: app_attempts, app_connections.\n"
-    assert {"app_attempts", "app_connections"} <= tables_of(database)
+    assert (
+        result.stdout
+        == "the storage of theirs:finch is ready: app_attempts, app_connections, app_events.\n"
+    )
+    assert {"app_attempts", "app_connections", "app_events"} <= tables_of(database)
 
 
 @pytest.mark.parametrize(

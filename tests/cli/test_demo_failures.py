@@ -191,8 +191,8 @@ def refuse_the_own_browser_too(stage: Stage) -> None:
 def store_another_row(stage: Stage) -> None:
     columns = (
         "customer_hash, 'another', customer_id, client_id, provider_id, products, client_type, "
-        "connection_type, status, status_message, synced_at, checked_at, entities, sealed, "
-        "obtained_at, attempt_id"
+        "connection_type, status, status_message, synced_at, checked_at, heard_at, undecided_at, "
+        "entities, sealed, obtained_at, attempt_id"
     )
     insert = (
         f"INSERT INTO finch_connections SELECT randomblob(32), {columns} FROM finch_connections"

@@ -54,7 +54,7 @@ def test_the_storage_is_described_by_its_kind_version_settings_and_tables(
     [(_, text)] = found(deployment)["storage"]
 
     assert re.search(r"; SQLite 3\.[\d.]+; journal_mode wal; synchronous 2; ", text)
-    assert text.endswith("; finch_attempts; finch_connections")
+    assert text.endswith("; finch_attempts; finch_connections; finch_events")
 
 
 def test_a_storage_that_does_not_describe_itself_is_named(tmp_path: Path) -> None:

@@ -38,13 +38,13 @@ def test_the_example_passes_the_kit(tmp_path: Path) -> None:
     assert int(re.findall(r"(\d+) passed", ended.stdout)[0]) > 100
 
 
-def test_the_example_is_a_backend_in_under_a_hundred_lines() -> None:
+def test_the_example_is_a_backend_in_under_a_hundred_and_twenty_lines() -> None:
     source = SOURCE.read_text(encoding="utf-8")
     imports = [node.end_lineno or 0 for node in ast.parse(source).body if _imports(node)]
 
     lines = [number for number in code_lines(source) if number > max(imports)]
 
-    assert 50 < len(lines) < 100
+    assert 50 < len(lines) < 120
     assert f"{len(lines)} lines of code behind its imports" in DOCUMENT.read_text()
 
 

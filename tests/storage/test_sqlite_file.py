@@ -199,4 +199,5 @@ def test_two_prefixes_share_a_database(url: str) -> None:
     assert {table.name for table in two.metadata.tables.values()} == {
         "second_attempts",
         "second_connections",
+        "second_events",
     }

@@ -27,3 +27,11 @@ class FinchConnection(models.Model):
     customer_hash: Any = models.CharField(max_length=64, db_index=True)
     obtained_at: Any = models.DateTimeField()
     row: Any = models.TextField()
+
+
+class FinchEvent(models.Model):
+    """That an event of Finch was received, to recognise its repetitions."""
+
+    event_hash: Any = models.CharField(max_length=64, primary_key=True)
+    received_at: Any = models.DateTimeField(db_index=True)
+    row: Any = models.TextField()

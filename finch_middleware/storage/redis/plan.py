@@ -19,14 +19,17 @@ from finch_middleware.records import (
     row_from_json,
     row_to_json,
 )
+from finch_middleware.storage.events import StoredEvent, event_hash
 
 T = TypeVar("T")
 
 #: Indexes, each a sorted set: codes of pending attempts by the end of their lease, codes of
 #: quarantined ones, codes of those that can be forgotten by their end, and connection hashes in
-#: the order of the scan.
+#: the order of the scan; then events, and connections that are only announced, by when they were
+#: received.
 PENDING, QUARANTINED, ENDED, CONNECTIONS = "pending", "quarantined", "ended", "connections"
-INDEXES = (PENDING, QUARANTINED, ENDED, CONNECTIONS)
+EVENTS, ANNOUNCED = "events", "announced"
+INDEXES = (PENDING, QUARANTINED, ENDED, CONNECTIONS, EVENTS, ANNOUNCED)
 
 #: Carries out a `Plan`, unless a value has changed since the plan was made. Redis undoes nothing
 #: of a script that fails, so each command is first run in a form that changes nothing: what it
@@ -92,6 +95,12 @@ class Names:
 
     def customer(self, customer_id: str) -> str:
         return f"{self._prefix}customer:{customer_hash(customer_id).hex()}"
+
+    def event(self, event_id: str) -> str:
+        return self.event_of(event_hash(event_id).hex())
+
+    def event_of(self, hashed: str) -> str:
+        return f"{self._prefix}event:{hashed}"
 
     def index(self, name: str) -> str:
         return f"{self._prefix}{name}"
@@ -177,13 +186,34 @@ class Plan:
         """Write the connection and its indexes, *over* the current one."""
         hashed = connection_hash(connection.connection_id).hex()
         self._do("SET", self._names.connection_of(hashed), row_to_json(connection.as_row()))
-        if over is not None and over.customer_id != connection.customer_id:
+        moved = over is not None and over.customer_id != connection.customer_id
+        if over is not None and over.has_token and (moved or not connection.has_token):
             self._do("ZREM", self._names.customer(over.customer_id), hashed)
-        if connection.has_ended:
+        if connection.has_token:
+            self._do("ZADD", self._names.customer(connection.customer_id), "0", hashed)
+            self._do("ZADD", self._names.index(CONNECTIONS), "0", hashed)
+        else:
             self._do("ZREM", self._names.index(CONNECTIONS), hashed)
-            return
-        self._do("ZADD", self._names.customer(connection.customer_id), "0", hashed)
-        self._do("ZADD", self._names.index(CONNECTIONS), "0", hashed)
+        at = connection.obtained_at if connection.is_announced else None
+        self._file(ANNOUNCED, hashed, at=at)
+
+    def drop_announced(self, connection: StoredConnection) -> None:
+        """Remove the row of a connection that is only announced."""
+        hashed = connection_hash(connection.connection_id).hex()
+        self._do("DEL", self._names.connection_of(hashed))
+        self._file(ANNOUNCED, hashed, at=None)
+
+    def put_event(self, event: StoredEvent) -> None:
+        """Write the event and its index."""
+        hashed = event.event_hash.hex()
+        self._do("SET", self._names.event_of(hashed), row_to_json(event.as_row()))
+        self._file(EVENTS, hashed, at=event.received_at)
+
+    def drop_event(self, event: StoredEvent) -> None:
+        """Remove the event and its place in the index."""
+        hashed = event.event_hash.hex()
+        self._do("DEL", self._names.event_of(hashed))
+        self._file(EVENTS, hashed, at=None)
 
     def _file(self, index: str, code: str, *, at: datetime | None) -> None:
         if at is None:
@@ -217,6 +247,11 @@ def attempt_in(value: str | None) -> Attempt | None:
 def connection_in(value: str | None) -> StoredConnection | None:
     """The connection in *value*; None for no value. Raises StorageUnavailable: unreadable."""
     return None if value is None else StoredConnection.from_row(_row(value))
+
+
+def event_in(value: str | None) -> StoredEvent | None:
+    """The event in *value*; None for no value. Raises StorageUnavailable: unreadable."""
+    return None if value is None else StoredEvent.from_row(_row(value))
 
 
 def _row(value: str) -> Row:

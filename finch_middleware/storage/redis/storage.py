@@ -1,5 +1,5 @@
 """
-Attempts and connections in Redis or Valkey.
+Attempts, connections and events in Redis or Valkey.
 
 Every key is in one hash slot, so that one script can change an attempt, its flow and its
 connection at once, in a cluster too. Each record is a string of JSON; a few indexes list them.
@@ -20,16 +20,20 @@ import redis
 from finch_middleware.attempts import Attempt, AttemptState
 from finch_middleware.errors import ConfigurationError, StorageUnavailable
 from finch_middleware.records import StoredConnection, connection_hash
+from finch_middleware.storage.events import StoredEvent, join
 from finch_middleware.storage.protocol import Scan, Storage
 from finch_middleware.storage.redis.plan import (
+    ANNOUNCED,
     CONNECTIONS,
     ENDED,
+    EVENTS,
     PENDING,
     QUARANTINED,
     Names,
     Plan,
     attempt_in,
     connection_in,
+    event_in,
     microseconds,
     readable,
     without_option,
@@ -134,9 +138,8 @@ class RedisStorage(Storage):
         held = [each for value in values if (each := attempt_in(value))]
         return [each for each in held if each.state is AttemptState.QUARANTINED]
 
-    def get(self, connection_id: str) -> StoredConnection | None:
-        stored = connection_in(self._server.get(self._names.connection(connection_id)))
-        return None if stored is None or stored.has_ended else stored
+    def row(self, connection_id: str) -> StoredConnection | None:
+        return connection_in(self._server.get(self._names.connection(connection_id)))
 
     def for_customer(self, customer_id: str) -> Sequence[StoredConnection]:
         hashes = self._server.members(self._names.customer(customer_id))
@@ -156,15 +159,30 @@ class RedisStorage(Storage):
                 try:
                     stored = connection_in(value)
                     # A row that ended after the index was read is left out.
-                    found += [stored] if stored is not None and not stored.has_ended else []
+                    found += [stored] if stored is not None and stored.has_token else []
                 except StorageUnavailable:
                     unread.append(self._names.connection_of(hashed))
             # A row that was just deleted must not make this batch the last one.
             start = f"({hashes[-1]}"
         return Scan(connections=found, unreadable=unread)
 
-    def swap(self, old: StoredConnection, new: StoredConnection) -> bool:
+    def swap(self, old: StoredConnection | None, new: StoredConnection) -> bool:
         return self._until_written(partial(self._swap, old, new=new))
+
+    def event(self, event_id: str) -> StoredEvent | None:
+        return event_in(self._server.get(self._names.event(event_id)))
+
+    def record(self, event: StoredEvent) -> StoredEvent | None:
+        return self._until_written(partial(self._record, event))
+
+    def forget_events(self, *, received_before: datetime) -> int:
+        """Remove one batch; see `Storage.forget_events`."""
+        before = microseconds(received_before)
+        return sum(
+            self._until_written(partial(drop, hashed, received_before=received_before))
+            for index, drop in ((EVENTS, self._drop_event), (ANNOUNCED, self._drop_announced))
+            for hashed in self._server.before(before, index=index, limit=_BATCH)
+        )
 
     def forget(self, *, settled_before: datetime) -> int:
         """Remove one batch; see `Storage.forget`."""
@@ -189,8 +207,9 @@ class RedisStorage(Storage):
     def _settle(self, attempt: Attempt, plan: Plan, *, connection: StoredConnection | None) -> bool:
         if connection is not None:
             old = connection_in(self._read(plan, self._names.connection(connection.connection_id)))
-            if old is None or connection.replaces(old):
-                plan.put_connection(connection, over=old)
+            joined = join(connection, old)
+            if joined is not None:
+                plan.put_connection(joined, over=old)
         current = attempt_in(self._read(plan, self._names.attempt(attempt.code_hash)))
         if attempt.flow_hash is not None:
             holder = self._read(plan, self._names.flow(attempt.flow_hash))
@@ -216,10 +235,32 @@ class RedisStorage(Storage):
         plan.drop_attempt(current)
         return True
 
-    def _swap(self, old: StoredConnection, plan: Plan, *, new: StoredConnection) -> bool:
-        if connection_in(self._read(plan, self._names.connection(old.connection_id))) != old:
+    def _swap(self, old: StoredConnection | None, plan: Plan, *, new: StoredConnection) -> bool:
+        if connection_in(self._read(plan, self._names.connection(new.connection_id))) != old:
             return False
         plan.put_connection(new, over=old)
+        return True
+
+    def _record(self, event: StoredEvent, plan: Plan) -> StoredEvent | None:
+        earlier = event_in(self._read(plan, self._names.event(event.event_id)))
+        if earlier is None:
+            plan.put_event(event)
+        elif event.delivered and not earlier.delivered:
+            plan.put_event(dataclasses.replace(earlier, delivered=True))
+        return earlier
+
+    def _drop_event(self, hashed: str, plan: Plan, *, received_before: datetime) -> bool:
+        current = event_in(self._read(plan, self._names.event_of(hashed)))
+        if current is None or current.received_at >= received_before:
+            return False
+        plan.drop_event(current)
+        return True
+
+    def _drop_announced(self, hashed: str, plan: Plan, *, received_before: datetime) -> bool:
+        current = connection_in(self._read(plan, self._names.connection_of(hashed)))
+        if current is None or not current.is_announced or current.obtained_at >= received_before:
+            return False
+        plan.drop_announced(current)
         return True
 
     def _until_written(self, decide: Callable[[Plan], T]) -> T:

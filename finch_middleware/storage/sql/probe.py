@@ -1,7 +1,8 @@
-"""One attempt and one connection written, read back and removed: what a callback will need."""
+"""One row of each table written, changed, read back and removed: what a callback will need."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -11,7 +12,14 @@ from sqlalchemy import Connection, CursorResult, Table, delete
 
 from finch_middleware.attempts import Attempt, AttemptState
 from finch_middleware.errors import SchemaMismatch, StorageUnavailable
-from finch_middleware.records import Row, SealedToken, StoredConnection, connection_hash
+from finch_middleware.records import (
+    ANNOUNCED,
+    Row,
+    SealedToken,
+    StoredConnection,
+    connection_hash,
+)
+from finch_middleware.storage.events import StoredEvent
 from finch_middleware.storage.sql.schema import Tables
 from finch_middleware.storage.sql.statements import Statements
 
@@ -23,39 +31,52 @@ _BYTES = b"\x00'\"\\%\x1a\n\r\x80\xff"
 _SEALED = SealedToken(text="fm1.probe." + "A" * 8192)
 _INSTANT = datetime(2026, 7, 1, 12, 30, 59, 999999, tzinfo=UTC)
 
+Record = Attempt | StoredConnection | StoredEvent
+
 
 def probe(
     db: Connection,
     *,
     claim: Callable[[Connection, Attempt], tuple[bool, Attempt | None]],
     settle: Callable[..., bool],
+    swap: Callable[..., bool],
+    record: Callable[[Connection, StoredEvent], object],
     sql: Statements,
     tables: Tables,
 ) -> None:
     """
-    Claim, settle and remove in this transaction, so that no other session sees a row of it.
+    Write and remove in this transaction, so that no other session sees a row of it.
 
     Raises:
         SchemaMismatch: A table does not give back, or does not remove, what was written.
     """
-    attempt, connection = _samples()
+    attempt, connection, event = _samples()
     claim(db, attempt)
     of_code = {"of_code": attempt.code_hash}
     of_hash = {"of_hash": connection_hash(connection.connection_id)}
+    of_event = {"of_event": event.event_hash}
     _require_same(tables.attempts, attempt, db.execute(sql.attempt, of_code))
+    swap(db, None, new=dataclasses.replace(connection, customer_id="", sealed=ANNOUNCED))
     settled = attempt.settled(AttemptState.STORED, at=_INSTANT, sealed=_SEALED, notified=True)
-    settle(db, settled, connection=connection.as_row())
+    settle(db, settled, connection=connection)
     _require_same(tables.attempts, settled, db.execute(sql.attempt, of_code))
     _require_same(tables.connections, connection, db.execute(sql.connection, of_hash))
+    record(db, dataclasses.replace(event, delivered=False))
+    record(db, event)
+    _require_same(tables.events, event, db.execute(sql.event, of_event))
     column = tables.connections.c.connection_hash
     removal = delete(tables.connections).where(column == of_hash["of_hash"])
     _require_removed(tables.connections, db.execute(removal))
-    values = {"of_codes": [attempt.code_hash], "of_instant": _INSTANT + timedelta(days=1)}
-    _require_removed(tables.attempts, db.execute(sql.forget, values))
+    later = {"of_instant": _INSTANT + timedelta(days=1)}
+    for table, (_, removal), key in (
+        (tables.attempts, sql.old_attempts, attempt.code_hash),
+        (tables.events, sql.old_events, event.event_hash),
+    ):
+        _require_removed(table, db.execute(removal, {"of_keys": [key], **later}))
 
 
-def _samples() -> tuple[Attempt, StoredConnection]:
-    """A claim and its connection, whose keys no other process has."""
+def _samples() -> tuple[Attempt, StoredConnection, StoredEvent]:
+    """A claim, its connection and an event, whose keys no other process has."""
     key = _BYTES + os.urandom(32 - len(_BYTES))
     name = _TEXT + key.hex()
     attempt = Attempt(
@@ -84,16 +105,18 @@ def _samples() -> tuple[Attempt, StoredConnection]:
         client_type=_TEXT,
         connection_type=_TEXT,
         status=_TEXT,
+        synced_at=_INSTANT,
+        checked_at=_INSTANT,
+        heard_at=_INSTANT,
+        undecided_at=_INSTANT,
         sealed=_SEALED,
         obtained_at=_INSTANT,
         attempt_id=name,
     )
-    return attempt, connection
+    return attempt, connection, StoredEvent(event_id=name, received_at=_INSTANT, delivered=True)
 
 
-def _require_same(
-    table: Table, written: Attempt | StoredConnection, found: CursorResult[Any]
-) -> None:
+def _require_same(table: Table, written: Record, found: CursorResult[Any]) -> None:
     row = found.first()
     if row is None:
         _refuse(table, "does not give back a row that was just written: check row level security")
@@ -106,7 +129,7 @@ def _require_same(
         )
 
 
-def _changed(row: Row, *, written: Attempt | StoredConnection) -> list[str]:
+def _changed(row: Row, *, written: Record) -> list[str]:
     try:
         read = type(written).from_row(row).as_row()
     except StorageUnavailable:

@@ -1,4 +1,4 @@
-"""The two tables of `SQLAlchemyStorage`; their columns have the names of the records' fields."""
+"""The three tables of `SQLAlchemyStorage`; their columns have the names of the records' fields."""
 
 from __future__ import annotations
 
@@ -55,15 +55,17 @@ class Tables:
     metadata: MetaData
     attempts: Table
     connections: Table
+    events: Table
 
 
 def tables(*, schema: str | None, prefix: str) -> Tables:
-    """The tables ``<prefix>attempts`` and ``<prefix>connections``."""
+    """The tables ``<prefix>attempts``, ``<prefix>connections`` and ``<prefix>events``."""
     metadata = MetaData(schema=schema)
     return Tables(
         metadata=metadata,
         attempts=_attempts(metadata, prefix=prefix),
         connections=_connections(metadata, prefix=prefix),
+        events=_events(metadata, prefix=prefix),
     )
 
 
@@ -113,11 +115,26 @@ def _connections(metadata: MetaData, *, prefix: str) -> Table:
         Column("status_message", _TEXT, nullable=True),
         Column("synced_at", _INSTANT, nullable=True),
         Column("checked_at", _INSTANT, nullable=True),
+        Column("heard_at", _INSTANT, nullable=True),
+        Column("undecided_at", _INSTANT, nullable=True),
         Column("entities", _TEXT, nullable=False),
         Column("sealed", _TEXT, nullable=False),
         Column("obtained_at", _INSTANT, nullable=False),
         Column("attempt_id", _TEXT, nullable=False),
         Index(f"{prefix}connections_of_customer", "customer_hash", "obtained_at"),
+        **_IN_MYSQL,
+    )
+
+
+def _events(metadata: MetaData, *, prefix: str) -> Table:
+    return Table(
+        f"{prefix}events",
+        metadata,
+        Column("event_hash", _HASH, primary_key=True),
+        Column("event_id", _TEXT, nullable=False),
+        Column("received_at", _INSTANT, nullable=False),
+        Column("delivered", Boolean, nullable=False),
+        Index(f"{prefix}events_of_time", "received_at"),
         **_IN_MYSQL,
     )
 

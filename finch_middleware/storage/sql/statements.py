@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from sqlalchemy import (
+    Column,
     ColumnElement,
+    Delete,
+    Executable,
     and_,
     bindparam,
     delete,
@@ -14,11 +17,15 @@ from sqlalchemy import (
     true,
     update,
 )
+from sqlalchemy.sql.dml import Insert
 
 from finch_middleware.attempts import AttemptState
-from finch_middleware.records import NO_CUSTOMER
+from finch_middleware.records import ANNOUNCED_CUSTOMER, NO_CUSTOMER
 from finch_middleware.storage.sql.dialects import Dialect
 from finch_middleware.storage.sql.schema import Tables
+
+#: How some old rows of a table are found, and how those are removed that are still old.
+Removal = tuple[Executable, Delete]
 
 
 class Statements:
@@ -32,9 +39,10 @@ class Statements:
         attempts, connections = tables.attempts, tables.connections
         self._attempts(tables, dialect=dialect)
         self._sweeps(tables)
+        self._events(tables, dialect=dialect)
 
         of_hash = connections.c.connection_hash == bindparam("of_hash")
-        self.keep_newest = dialect.newest(connections)
+        self.insert_connection = _counted(dialect.insertion(connections))
         self.connection = select(connections).where(of_hash)
         self.connection_locked = self.connection.with_for_update()
         self.update_connection = update(connections).where(of_hash)
@@ -45,7 +53,7 @@ class Statements:
         )
         behind = and_(
             connections.c.connection_hash > bindparam("of_hash"),
-            connections.c.customer_hash != NO_CUSTOMER,
+            connections.c.customer_hash.not_in([NO_CUSTOMER, ANNOUNCED_CUSTOMER]),
         )
         names = (connections.c.connection_hash, connections.c.connection_id)
         self.scan, self.scan_names = (
@@ -59,8 +67,7 @@ class Statements:
     def _attempts(self, tables: Tables, *, dialect: Dialect) -> None:
         attempts = tables.attempts
         of_code = attempts.c.code_hash == bindparam("of_code")
-        # Without preserve_rowcount, SQLAlchemy does not keep the number of inserted rows.
-        self.claim = dialect.insertion(attempts).execution_options(preserve_rowcount=True)
+        self.claim = _counted(dialect.insertion(attempts))
         self.insert_attempt = insert(attempts)
         self.attempt = select(attempts).where(of_code)
         self.attempt_locked = self.attempt.with_for_update()
@@ -86,12 +93,34 @@ class Statements:
             attempts.c.notified == true(),
             attempts.c.settled_at < bindparam("of_instant"),
         )
-        self.forgettable = (
-            select(attempts.c.code_hash).where(forgettable).limit(bindparam("of_limit"))
+        self.old_attempts = _removal(attempts.c.code_hash, forgettable)
+
+    def _events(self, tables: Tables, *, dialect: Dialect) -> None:
+        events, connections = tables.events, tables.connections
+        of_event = events.c.event_hash == bindparam("of_event")
+        self.insert_event = _counted(dialect.insertion(events))
+        self.event = select(events).where(of_event)
+        self.mark_event = update(events).where(of_event).values(delivered=true())
+        self.old_events = _removal(
+            events.c.event_hash, events.c.received_at < bindparam("of_instant")
         )
-        self.forget = delete(attempts).where(
-            forgettable, attempts.c.code_hash.in_(bindparam("of_codes", expanding=True))
+        self.old_announcements = _removal(
+            connections.c.connection_hash,
+            and_(
+                connections.c.customer_hash == ANNOUNCED_CUSTOMER,
+                connections.c.obtained_at < bindparam("of_instant"),
+            ),
         )
+
+
+def _counted(insertion: Insert) -> Insert:
+    """The insertion; by default SQLAlchemy does not keep the number of inserted rows."""
+    return insertion.execution_options(preserve_rowcount=True)
+
+
+def _removal(key: Column[bytes], old: ColumnElement[bool]) -> Removal:
+    found = select(key).where(old).limit(bindparam("of_limit"))
+    return found, delete(key.table).where(old, key.in_(bindparam("of_keys", expanding=True)))
 
 
 # The values, not the members: a driver may not know how to bind an enumeration.

@@ -1,4 +1,4 @@
-"""Attempts and connections in two tables of an SQL database, through SQLAlchemy Core."""
+"""Attempts, connections and events in three tables of an SQL database, through SQLAlchemy Core."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Engine, Executable, MetaData
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.sql.dml import Insert
 
 from finch_middleware.attempts import Attempt
 from finch_middleware.errors import SchemaMismatch, StorageUnavailable
 from finch_middleware.records import Row, StoredConnection, connection_hash, customer_hash
+from finch_middleware.storage.events import StoredEvent, event_hash, join
 from finch_middleware.storage.protocol import Scan, Storage
 from finch_middleware.storage.sql.database import Database
 from finch_middleware.storage.sql.probe import probe
 from finch_middleware.storage.sql.schema import require_tables, tables
-from finch_middleware.storage.sql.statements import Statements
+from finch_middleware.storage.sql.statements import Removal, Statements
 from finch_middleware.storage.sql.urls import parsed
 
 T = TypeVar("T")
@@ -47,7 +49,7 @@ class SQLAlchemyStorage(Storage):
             ``?accept_data_loss=true``.
 
     Attributes:
-        metadata: The two tables, for migration tools.
+        metadata: The three tables, for migration tools.
 
     Raises:
         ConfigurationError: The URL cannot be parsed, or its database or driver is not supported.
@@ -71,7 +73,7 @@ class SQLAlchemyStorage(Storage):
 
     @property
     def metadata(self) -> MetaData:
-        """The two tables; their columns have the names of `as_row()`."""
+        """The three tables; their columns have the names of `as_row()`."""
         return self._tables.metadata
 
     def create_tables(self) -> bool:
@@ -116,8 +118,7 @@ class SQLAlchemyStorage(Storage):
         return _only(self._read_attempts(self._sql.attempt, of_code=code_hash))
 
     def settle(self, attempt: Attempt, connection: StoredConnection | None = None) -> bool:
-        row = connection.as_row() if connection is not None else None
-        return self._database.write(lambda db: self._settle(db, attempt, connection=row))
+        return self._database.write(lambda db: self._settle(db, attempt, connection=connection))
 
     def release(self, attempt: Attempt) -> None:
         values = {"of_code": attempt.code_hash, "of_attempt": attempt.attempt_id}
@@ -130,10 +131,9 @@ class SQLAlchemyStorage(Storage):
     def quarantined(self) -> Sequence[Attempt]:
         return self._read_attempts(self._sql.quarantined)
 
-    def get(self, connection_id: str) -> StoredConnection | None:
+    def row(self, connection_id: str) -> StoredConnection | None:
         rows = self._database.read(self._sql.connection, of_hash=connection_hash(connection_id))
-        stored = _only([StoredConnection.from_row(row) for row in rows])
-        return None if stored is None or stored.has_ended else stored
+        return _only([StoredConnection.from_row(row) for row in rows])
 
     def for_customer(self, customer_id: str) -> Sequence[StoredConnection]:
         hashed = customer_hash(customer_id)
@@ -152,7 +152,7 @@ class SQLAlchemyStorage(Storage):
             start = bytes(rows[-1]["connection_hash"])
         return Scan(connections=[], unreadable=unread)
 
-    def swap(self, old: StoredConnection, new: StoredConnection) -> bool:
+    def swap(self, old: StoredConnection | None, new: StoredConnection) -> bool:
         return self._database.write(lambda db: self._swap(db, old, new=new))
 
     def swap_each(
@@ -163,26 +163,36 @@ class SQLAlchemyStorage(Storage):
 
     def forget(self, *, settled_before: datetime) -> int:
         """Remove one batch; see `Storage.forget`."""
-        values = {"of_instant": settled_before.astimezone(UTC)}
-        found = self._database.read(self._sql.forgettable, of_limit=_BATCH, **values)
-        return self._forget(codes=[row["code_hash"] for row in found], **values) if found else 0
+        return self._forget(self._sql.old_attempts, before=settled_before)
+
+    def event(self, event_id: str) -> StoredEvent | None:
+        rows = self._database.read(self._sql.event, of_event=event_hash(event_id))
+        return _only([StoredEvent.from_row(row) for row in rows])
+
+    def record(self, event: StoredEvent) -> StoredEvent | None:
+        return self._database.write(lambda db: self._record(db, event))
+
+    def forget_events(self, *, received_before: datetime) -> int:
+        """Remove one batch; see `Storage.forget_events`."""
+        return sum(
+            self._forget(old, before=received_before)
+            for old in (self._sql.old_events, self._sql.old_announcements)
+        )
 
     def _claim(self, db: Connection, attempt: Attempt) -> tuple[bool, Attempt | None]:
         """Whether the claim was inserted, or else the attempt that prevents it."""
-        try:
-            if db.execute(self._sql.claim, attempt.as_row()).rowcount == 1:
-                return True, None
-        except IntegrityError as error:
-            if not self._database.dialect.is_taken(error):
-                raise
+        if self._insert(db, self._sql.claim, attempt.as_row()):
+            return True, None
         current = self._current(db, self._sql.attempt, of_code=attempt.code_hash)
         if current is None and attempt.flow_hash is not None:
             current = self._current(db, self._sql.attempt_of_flow, of_flow=attempt.flow_hash)
         return False, current
 
-    def _settle(self, db: Connection, attempt: Attempt, *, connection: Row | None) -> bool:
+    def _settle(
+        self, db: Connection, attempt: Attempt, *, connection: StoredConnection | None
+    ) -> bool:
         if connection is not None:
-            db.execute(self._sql.keep_newest, connection)
+            self._join(db, connection)
         current = self._current(db, self._sql.attempt_locked, of_code=attempt.code_hash)
         # A flow_hash is unique: the row that has it already is the only one.
         if current is None or current.flow_hash != attempt.flow_hash:
@@ -195,6 +205,19 @@ class SQLAlchemyStorage(Storage):
         db.execute(self._sql.update_attempt, {**attempt.as_row(), "of_code": attempt.code_hash})
         return True
 
+    def _join(self, db: Connection, connection: StoredConnection) -> None:
+        found = self._insert_or_find(
+            db,
+            self._sql.insert_connection,
+            connection.as_row(),
+            find=self._sql.connection_locked,
+            of_hash=connection_hash(connection.connection_id),
+        )
+        if found is not None:
+            joined = join(connection, StoredConnection.from_row(found))
+            if joined is not None:
+                self._update(db, joined)
+
     def _without_flow_of_another(
         self, db: Connection, attempt: Attempt, *, current: Attempt | None
     ) -> Attempt:
@@ -206,18 +229,67 @@ class SQLAlchemyStorage(Storage):
             return attempt
         return dataclasses.replace(attempt, flow_hash=current.flow_hash if current else None)
 
-    def _swap(self, db: Connection, old: StoredConnection, *, new: StoredConnection) -> bool:
+    def _swap(self, db: Connection, old: StoredConnection | None, *, new: StoredConnection) -> bool:
+        if old is None:
+            return self._insert(db, self._sql.insert_connection, new.as_row())
         hashed = connection_hash(old.connection_id)
         row = db.execute(self._sql.connection_locked, {"of_hash": hashed}).first()
         # Compared here, byte by byte: for a database's collation more texts are equal.
         if row is None or StoredConnection.from_row(row._asdict()) != old:
             return False
-        db.execute(self._sql.update_connection, {**new.as_row(), "of_hash": hashed})
+        self._update(db, new)
         return True
 
-    def _forget(self, *, codes: Sequence[bytes], **values: Any) -> int:
-        values["of_codes"] = codes
-        return self._database.write(lambda db: db.execute(self._sql.forget, values).rowcount)
+    def _update(self, db: Connection, connection: StoredConnection) -> None:
+        row = connection.as_row()
+        db.execute(self._sql.update_connection, {**row, "of_hash": row["connection_hash"]})
+
+    def _record(self, db: Connection, event: StoredEvent) -> StoredEvent | None:
+        key = {"of_event": event.event_hash}
+        found = self._insert_or_find(
+            db, self._sql.insert_event, event.as_row(), find=self._sql.event, **key
+        )
+        if found is None:
+            return None
+        earlier = StoredEvent.from_row(found)
+        if event.delivered and not earlier.delivered:
+            db.execute(self._sql.mark_event, key)
+        return earlier
+
+    def _insert_or_find(
+        self, db: Connection, insertion: Insert, row: Row, *, find: Executable, **key: bytes
+    ) -> dict[str, Any] | None:
+        """None once *row* was inserted; otherwise the row that has its key."""
+        for _ in range(_TRIES):
+            if self._insert(db, insertion, row):
+                return None
+            found = db.execute(find, key).first()
+            if found is not None:
+                return found._asdict()
+        raise StorageUnavailable("busy")
+
+    def _insert(self, db: Connection, insertion: Insert, row: Row) -> bool:
+        """Whether the row was inserted: no other one has its keys."""
+        try:
+            return db.execute(insertion, row).rowcount == 1
+        except IntegrityError as error:
+            if not self._database.dialect.is_taken(error):
+                raise
+        return False
+
+    def _forget(self, old: Removal, *, before: datetime) -> int:
+        """Remove one batch of rows from before that instant."""
+        found, removal = old
+        values: dict[str, Any] = {"of_instant": before.astimezone(UTC)}
+        keys = [
+            key
+            for row in self._database.read(found, of_limit=_BATCH, **values)
+            for key in row.values()
+        ]
+        if not keys:
+            return 0
+        values["of_keys"] = keys
+        return self._database.write(lambda db: db.execute(removal, values).rowcount)
 
     def _prepare(self, db: Connection) -> None:
         """Once per process, before anything else."""
@@ -227,7 +299,15 @@ class SQLAlchemyStorage(Storage):
             self._database.dialect.require_unicode(db)
             require_tables(db, tables=self._tables)
         self._require_durability(db)
-        probe(db, claim=self._claim, settle=self._settle, sql=self._sql, tables=self._tables)
+        probe(
+            db,
+            claim=self._claim,
+            settle=self._settle,
+            swap=self._swap,
+            record=self._record,
+            sql=self._sql,
+            tables=self._tables,
+        )
 
     def _require_durability(self, db: Connection) -> None:
         if self._loss_accepted:

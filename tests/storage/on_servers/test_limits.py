@@ -30,7 +30,7 @@ def test_server_is_described_by_its_version_and_settings(url: str) -> None:
     assert (
         on(url, {"postgresql": "fsync on", "mysql": "innodb_flush_log_at_trx_commit 1"}) in settings
     )
-    assert settings[-2:] == ["finch_attempts", "finch_connections"]
+    assert settings[-3:] == ["finch_attempts", "finch_connections", "finch_events"]
     storage.close()
 
 

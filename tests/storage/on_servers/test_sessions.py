@@ -193,7 +193,7 @@ _GUESTS = {
 
 
 @pytest.mark.parametrize("missing", ["SELECT", "INSERT", "UPDATE", "DELETE"])
-@pytest.mark.parametrize("table", ["finch_attempts", "finch_connections"])
+@pytest.mark.parametrize("table", ["finch_attempts", "finch_connections", "finch_events"])
 def test_user_who_lacks_a_right_is_refused(
     url: str, operator: Engine, missing: str, table: str
 ) -> None:
@@ -209,7 +209,7 @@ def test_user_who_lacks_a_right_is_refused(
         maker.create_tables()
         maker.close()
         owner = create_engine(database, poolclass=NullPool, isolation_level="AUTOCOMMIT")
-        for each in ("finch_attempts", "finch_connections"):
+        for each in ("finch_attempts", "finch_connections", "finch_events"):
             rights = {"SELECT", "INSERT", "UPDATE", "DELETE"}
             rights -= {missing} if each == table else set()
             with owner.connect() as connection:
@@ -238,7 +238,9 @@ def test_row_level_security_that_hides_our_rows_is_refused(
     operator = create_engine(postgresql_url, isolation_level="AUTOCOMMIT")
     with operator.connect() as connection:
         connection.execute(text("CREATE ROLE guest LOGIN"))
-        connection.execute(text("GRANT ALL ON finch_attempts, finch_connections TO guest"))
+        connection.execute(
+            text("GRANT ALL ON finch_attempts, finch_connections, finch_events TO guest")
+        )
         connection.execute(text("ALTER TABLE finch_attempts ENABLE ROW LEVEL SECURITY"))
         for i, policy in enumerate(policies):
             connection.execute(text(f"CREATE POLICY p{i} ON finch_attempts {policy}"))
@@ -269,6 +271,6 @@ def test_the_check_writes_and_removes_a_row_once_a_process(url: str, operator: E
     assert sum(each.startswith("INSERT INTO finch_connections") for each in statements) == 1
     assert len(statements) < 60
     with operator.connect() as connection:
-        for table in ("finch_attempts", "finch_connections"):
+        for table in ("finch_attempts", "finch_connections", "finch_events"):
             assert connection.execute(text(f"SELECT count(*) FROM {table}")).scalar_one() == 0
     engine.dispose()

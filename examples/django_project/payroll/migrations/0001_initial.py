@@ -34,4 +34,12 @@ class Migration(migrations.Migration):
                 ("row", models.TextField()),
             ],
         ),
+        migrations.CreateModel(
+            name="FinchEvent",
+            fields=[
+                ("event_hash", models.CharField(max_length=64, primary_key=True, serialize=False)),
+                ("received_at", models.DateTimeField(db_index=True)),
+                ("row", models.TextField()),
+            ],
+        ),
     ]

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from sqlalchemy import Connection, Engine, Table, event, or_
+from sqlalchemy import Connection, Engine, Table, event
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError, TimeoutError
 from sqlalchemy.sql.dml import Insert
@@ -132,10 +132,6 @@ class Dialect(ABC):
         """Whether the insertion failed because one of the row's unique keys is taken."""
         return False
 
-    @abstractmethod
-    def newest(self, table: Table) -> Insert:
-        """The statement that keeps the connection with the latest token."""
-
     def fault(self, error: Exception) -> Fault:
         """What an error of SQLAlchemy or of the driver means."""
         if isinstance(error, DataError):
@@ -159,18 +155,6 @@ class Dialect(ABC):
 
     def _connect(self, _: object, __: object, arguments: Any, options: dict[str, Any]) -> Any:
         return self.connect(arguments, options)
-
-
-def upsert(insert: Any, *, table: Table) -> Insert:
-    """The upsert that SQLite and PostgreSQL share; see `StoredConnection.replaces`."""
-    new, old = insert.excluded, table.c
-    same_instant = (new.obtained_at == old.obtained_at) & (new.attempt_id != old.attempt_id)
-    statement: Insert = insert.on_conflict_do_update(
-        index_elements=list(table.primary_key),
-        set_={column.name: new[column.name] for column in table.c if not column.primary_key},
-        where=or_(new.obtained_at > old.obtained_at, same_instant),
-    )
-    return statement
 
 
 def dialect_of(name: str, *, url: URL) -> Dialect:

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
-from sqlalchemy import Connection, Table, func, insert, or_
-from sqlalchemy.dialects import mysql
+from sqlalchemy import Connection, Table, insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql.dml import Insert
 
@@ -112,22 +111,6 @@ class MySQL(Dialect):
 
     def is_taken(self, error: IntegrityError) -> bool:
         return _number(error.orig) == self._DUPLICATE
-
-    def newest(self, table: Table) -> Insert:
-        """The upsert of `StoredConnection.replaces`; what it compares is assigned last."""
-        statement = mysql.insert(table)
-        new, old = statement.inserted, table.c
-        same_instant = (new.obtained_at == old.obtained_at) & (new.attempt_id != old.attempt_id)
-        wins = or_(new.obtained_at > old.obtained_at, same_instant)
-        compared = ("attempt_id", "obtained_at")
-        others = [
-            column.name
-            for column in table.c
-            if not column.primary_key and column.name not in compared
-        ]
-        return statement.on_duplicate_key_update(
-            [(name, func.IF(wins, new[name], old[name])) for name in (*others, *compared)]
-        )
 
     def driver_fault(self, error: BaseException | None) -> Fault:
         return self._FAULTS.get(_number(error), dialects.UNKNOWN)

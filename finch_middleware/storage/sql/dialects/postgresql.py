@@ -15,7 +15,7 @@ from sqlalchemy.sql.dml import Insert
 
 from finch_middleware.errors import SchemaMismatch
 from finch_middleware.storage.sql import dialects
-from finch_middleware.storage.sql.dialects import Dialect, Fault, upsert
+from finch_middleware.storage.sql.dialects import Dialect, Fault
 
 
 class PostgreSQL(Dialect):
@@ -116,9 +116,6 @@ class PostgreSQL(Dialect):
 
     def insertion(self, table: Table) -> Insert:
         return postgresql.insert(table).on_conflict_do_nothing()
-
-    def newest(self, table: Table) -> Insert:
-        return upsert(postgresql.insert(table), table=table)
 
     def driver_fault(self, error: BaseException | None) -> Fault:
         # psycopg 3 and psycopg2 name the SQLSTATE differently.

@@ -20,7 +20,7 @@ from sqlalchemy.sql.dml import Insert
 from finch_middleware.errors import ConfigurationError, StorageUnavailable
 from finch_middleware.storage.forks import PerProcess
 from finch_middleware.storage.sql import dialects
-from finch_middleware.storage.sql.dialects import Dialect, Fault, upsert
+from finch_middleware.storage.sql.dialects import Dialect, Fault
 
 #: What is noted of a connection: the file that it has open, and the log that it first wrote to.
 _FILE, _LOG = "finch_middleware.file", "finch_middleware.log"
@@ -157,9 +157,6 @@ class SQLite(Dialect):
 
     def insertion(self, table: Table) -> Insert:
         return sqlite.insert(table).on_conflict_do_nothing()
-
-    def newest(self, table: Table) -> Insert:
-        return upsert(sqlite.insert(table), table=table)
 
     def driver_fault(self, error: BaseException | None) -> Fault:
         # The low byte is SQLite's primary result code, the rest a detail of it.

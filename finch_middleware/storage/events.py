@@ -1,0 +1,285 @@
+"""
+What an event of Finch changes in a connection's row: the rule, without I/O.
+
+Finch repeats its events, does not order them, and puts no time into them. An event's word is
+applied where nothing newer is known; otherwise the row notes that only Finch can decide. Sources:
+Finch, "Webhooks": duplicates and order; the KSUID in the event's id is derived.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import string
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+from finch_middleware.errors import StorageUnavailable
+from finch_middleware.records import ANNOUNCED, UNREADABLE, Entity, Row, StoredConnection
+
+Subject = TypeVar("Subject", StoredConnection, Entity)
+
+#: Our clock and Finch's differ by no more: deliveries signed at another time are refused.
+SKEW = timedelta(seconds=300)
+
+_ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
+_KSUID_LENGTH = 27
+_KSUID_EPOCH = 1_400_000_000
+_PAYLOAD_BITS = 128
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinchEvent:
+    """
+    A verified event, as far as the storage needs it.
+
+    Attributes:
+        connection_id: None where Finch names none.
+        entity_id: The one entity that it is about; None: the connection as a whole.
+        status: The word of an ``account.updated``, in our spelling; None for any other event.
+        received_at: By our clock.
+    """
+
+    event_id: str
+    connection_id: str | None
+    entity_id: str | None = None
+    status: str | None = None
+    received_at: datetime
+
+    @property
+    def happened_at(self) -> datetime | None:
+        """The second in the event's id; None where there is none, or one in the future."""
+        second = _second_of(self.event_id.removeprefix("msg_"))
+        if second is None or second > self.received_at + SKEW:
+            return None
+        return second
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredEvent:
+    """
+    That an event was received, kept for a day to recognise its repetitions. Never its body.
+
+    Attributes:
+        delivered: Whether nothing of it is pending: the application's hook has returned.
+    """
+
+    event_id: str
+    received_at: datetime
+    delivered: bool
+
+    @property
+    def event_hash(self) -> bytes:
+        """The 32 bytes under which a storage keeps it."""
+        return event_hash(self.event_id)
+
+    def as_row(self) -> Row:
+        """The record as plain columns; the instant is in UTC."""
+        return {
+            "event_hash": self.event_hash,
+            "event_id": self.event_id,
+            "received_at": self.received_at.astimezone(UTC),
+            "delivered": self.delivered,
+        }
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> StoredEvent:
+        """
+        The record that `as_row` wrote. An instant without a time zone is in UTC.
+
+        Raises:
+            StorageUnavailable: ``unreadable``: a later version wrote it, or it was altered.
+        """
+        with suppress(*UNREADABLE):
+            at = row["received_at"]
+            return cls(
+                event_id=str(row["event_id"]),
+                received_at=at.replace(tzinfo=at.tzinfo or UTC).astimezone(UTC),
+                delivered=bool(row["delivered"]),
+            )
+        # Not inside an except block: the error beneath quotes the row.
+        raise StorageUnavailable("unreadable")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Received:
+    """
+    What `Storage.receive` has made of an event.
+
+    Attributes:
+        first: False: it was received before.
+        delivered: Whether nothing of it is pending; see `StoredEvent`.
+        before, after: The connection's row before and with the event's word, without a token
+            where the connection is not stored yet or has ended. None without a connection_id,
+            and for an event without a status.
+    """
+
+    first: bool
+    delivered: bool
+    before: StoredConnection | None
+    after: StoredConnection | None
+
+    @property
+    def undecided(self) -> bool:
+        """Whether Finch has to be asked, by `Connections.refresh`."""
+        row = self.after
+        return row is not None and row.has_token and row.undecided_at is not None
+
+
+def event_hash(event_id: str) -> bytes:
+    """The 32 bytes under which a storage keeps an event."""
+    return hashlib.sha256(b"event\x00" + event_id.encode()).digest()
+
+
+def apply_event(row: StoredConnection | None, event: FinchEvent) -> StoredConnection | None:
+    """
+    The row with the event's word, where nothing newer is known.
+
+    None: there is no row yet, so it is announced by a row without a token, for `join`. A connection
+    that has ended stays as it is.
+    """
+    if event.connection_id is None or event.status is None:
+        return row
+    if row is None:
+        row = _announced(event.connection_id, at=event.received_at)
+    if row.has_ended:
+        return row
+    if event.entity_id is None:
+        changed, undecided = _hear(row, event, floor=_floor(row))
+    else:
+        changed, undecided = _hear_of_entity(row, event, event.entity_id)
+    if not row.has_token:
+        changed = dataclasses.replace(changed, obtained_at=max(row.obtained_at, event.received_at))
+    return dataclasses.replace(changed, undecided_at=event.received_at) if undecided else changed
+
+
+def join(new: StoredConnection, before: StoredConnection | None) -> StoredConnection | None:
+    """
+    What a storage writes where *new* is settled over *before*; None: nothing.
+
+    The response of Finch's token endpoint has neither a status nor the entities' names. Those of
+    the same customer are kept, except words that the new token refutes, such as ``reauth``.
+    """
+    if before is None:
+        return new
+    if not new.replaces(before):
+        return None
+    ours = (before.client_id, before.customer_id) == (new.client_id, new.customer_id)
+    if not before.is_announced and not ours:
+        return new
+    token_at = new.obtained_at
+    joined, undecided = _inherit(new, before, token_at=token_at)
+    known = {each.id: each for each in before.entities}
+    entities = []
+    for each in new.entities:
+        kept, open_question = _inherit(each, known.pop(each.id, None), token_at=token_at)
+        entities.append(kept)
+        undecided = undecided or open_question
+    added = [each for each in known.values() if _is_after(each.heard_at, token_at)]
+    return dataclasses.replace(
+        joined,
+        entities=(*entities, *added),
+        undecided_at=token_at if undecided else before.undecided_at,
+    )
+
+
+def _hear(subject: Subject, event: FinchEvent, *, floor: datetime | None) -> tuple[Subject, bool]:
+    """The row or entity with the event's word, or as it was; whether Finch has to decide."""
+    at, heard_at = event.happened_at, subject.heard_at
+    latest = at is not None and (heard_at is None or at > heard_at)
+    # A word that takes nothing away is better than none, although a token is newer.
+    welcome = (
+        subject.status is None
+        and not _takes_away(event.status)
+        and (latest or (at is None and heard_at is None))
+    )
+    if welcome or (latest and _is_after(at, floor)):
+        return _with_word(subject, event.status, heard_at=at), False
+    return subject, subject.status != event.status
+
+
+def _hear_of_entity(
+    row: StoredConnection, event: FinchEvent, entity_id: str
+) -> tuple[StoredConnection, bool]:
+    """The same of one entity; one that the token did not name is added if it is newer."""
+    floor = _floor(row)
+    entities = {each.id: each for each in row.entities}
+    old = entities.get(entity_id, Entity(id=entity_id))
+    new, undecided = _hear(old, event, floor=floor)
+    if entity_id not in entities and not _is_after(new.heard_at, floor):
+        return row, True
+    entities[entity_id] = new
+    return dataclasses.replace(row, entities=tuple(entities.values())), undecided
+
+
+def _inherit(
+    subject: Subject, before: Subject | None, *, token_at: datetime
+) -> tuple[Subject, bool]:
+    """What a new token leaves of the words before it; whether Finch has to decide."""
+    if before is None:
+        return subject, False
+    if isinstance(subject, Entity) and isinstance(before, Entity):
+        subject = dataclasses.replace(subject, name=before.name, source_id=before.source_id)
+    if subject.status is not None or before.status is None:
+        return subject, False
+    if not _takes_away(before.status) or _is_after(before.heard_at, token_at):
+        message = before.status_message if isinstance(before, StoredConnection) else None
+        kept = _with_word(subject, before.status, heard_at=before.heard_at, message=message)
+        return kept, False
+    subject = dataclasses.replace(subject, heard_at=before.heard_at)
+    return subject, before.heard_at is not None and before.heard_at >= token_at - SKEW
+
+
+def _with_word(
+    subject: Subject, word: str | None, *, heard_at: datetime | None, message: str | None = None
+) -> Subject:
+    changes: dict[str, Any] = {"status": word, "heard_at": heard_at or subject.heard_at}
+    if isinstance(subject, StoredConnection) and word != subject.status:
+        # It explained the word before.
+        changes["status_message"] = message
+    return dataclasses.replace(subject, **changes)
+
+
+def _is_after(at: datetime | None, floor: datetime | None) -> bool:
+    """Whether Finch's instant is later than ours, whatever the difference of the clocks."""
+    return at is not None and (floor is None or at > floor + SKEW)
+
+
+def _takes_away(word: str | None) -> bool:
+    """Whether a token that was obtained later refutes the word."""
+    return word in ("reauth", "disconnected") or (word or "").startswith("error")
+
+
+def _floor(row: StoredConnection) -> datetime | None:
+    """When we learned the row's state ourselves: by its token, or by asking Finch."""
+    if not row.has_token:
+        return None
+    return max(row.obtained_at, row.checked_at or row.obtained_at)
+
+
+def _announced(connection_id: str, *, at: datetime) -> StoredConnection:
+    return StoredConnection(
+        connection_id=connection_id,
+        customer_id="",
+        client_id="",
+        provider_id="",
+        products=(),
+        client_type="",
+        connection_type="",
+        sealed=ANNOUNCED,
+        obtained_at=at,
+        attempt_id="",
+    )
+
+
+def _second_of(ksuid: str) -> datetime | None:
+    """The second in a KSUID, its first four bytes."""
+    if len(ksuid) != _KSUID_LENGTH or not set(ksuid) <= set(_ALPHABET):
+        return None
+    number = 0
+    for letter in ksuid:
+        number = number * len(_ALPHABET) + _ALPHABET.index(letter)
+    return datetime.fromtimestamp(_KSUID_EPOCH + (number >> _PAYLOAD_BITS), UTC)
