@@ -116,6 +116,7 @@ MEANINGS = {
     "assembly": "makes the pieces",
     "callback": "finishes a flow",
     "begin": "opens Connect",
+    "invitations": "links by mail",
     "duplicates": "repeats",
     "binding": "which customer",
     "connections": "for your code",

@@ -105,6 +105,7 @@ def _finch(fake: FakeFinch) -> FinchConnect:
         api_url=fake.api_url,
         connect_origin=fake.connect_origin,
         begin_path="/connect/payroll",
+        invite_path="/payroll/invitation",
         customer_of=lambda request: Customer(id="acme", name="Acme Inc."),
         brand="Acme Payroll",
     )
@@ -123,7 +124,7 @@ def _of_a_flow(fake: FakeFinch) -> dict[str, Response]:
 
 
 def _of_the_library(fake: FakeFinch) -> dict[str, Response]:
-    """The page that begins, and three that end."""
+    """The pages that begin, and three that end."""
     finch = _finch(fake)
     outcomes: dict[str, Outcome] = {
         "finishing": Finishing(reference=_REFERENCE, return_to=_HOME, spooled=False),
@@ -131,7 +132,9 @@ def _of_the_library(fake: FakeFinch) -> dict[str, Response]:
         "failed": Failed(reference=_REFERENCE, return_to=_HOME, reason="unreachable"),
     }
     ended = {name: finch.respond(outcome, _BROWSER) for name, outcome in outcomes.items()}
-    return {"begin": finch.begin_page(_BROWSER), **ended}
+    url = finch.invitation_url(customer_id="acme", customer_name="Acme Inc.")
+    invited = finch.invite_page(CallbackRequest(query_string=url.partition("?")[2]))
+    return {"begin": finch.begin_page(_BROWSER), "invitation": invited, **ended}
 
 
 @contextmanager

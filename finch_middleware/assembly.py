@@ -42,7 +42,7 @@ class Assembly:
         self.storage = open_storage(settings.storage)
         self.spool = Spool(settings.spool)
         self._client = _client(settings)
-        self._tickets = Tickets(vault=self.vault, secure=settings.secure)
+        self.tickets = Tickets(vault=self.vault, secure=settings.secure)
         self._connected = ConnectedHook(
             settings.on_connected, vault=self.vault, storage=self.storage, events=self.events
         )
@@ -74,7 +74,7 @@ class Assembly:
         return Begin(
             settings=self._settings,
             client=self._client,
-            tickets=self._tickets,
+            tickets=self.tickets,
             recovery=self.recovery,
             connections=self.connections,
             events=self.events,
@@ -88,7 +88,7 @@ class Assembly:
             keyed_hash=KeyedHash(
                 client_id=settings.client_id, client_secret=settings.client_secret
             ),
-            tickets=self._tickets,
+            tickets=self.tickets,
             duplicates=self._duplicates(),
             exchange=self._exchange(),
             events=self.events,

@@ -52,6 +52,7 @@ class Opening:
         expires_in: Life of the Connect session and of the ticket.
         when_connected: What to do with a customer who has a connection.
         session: A session that the application created itself.
+        invited: An invitation opens it, for a person who need not be signed in.
     """
 
     customer_id: str
@@ -66,6 +67,7 @@ class Opening:
     expires_in: timedelta = timedelta(hours=1)
     when_connected: Literal["reauthenticate", "raise"] = "reauthenticate"
     session: ConnectSession | None = None
+    invited: bool = False
 
     def checked(self, settings: Settings) -> Opening:
         """
@@ -187,6 +189,7 @@ class Begin:
             redirect_uri=self._settings.redirect_uri if opening.flow == "redirect" else None,
             at=now,
             life=opening.expires_in,
+            invited=opening.invited,
         )
         # A person must not type a payroll password for a token that could not be kept.
         self._recovery.prove_ready()
@@ -208,6 +211,18 @@ class Begin:
             state=ticket.state,
             cookies=(*self._tickets.surplus(present, new=cookie), cookie),
         )
+
+    def products_asked(self, opening: Opening) -> Sequence[str]:
+        """
+        What Finch Connect will ask this person for. Does not call Finch.
+
+        Raises:
+            UnknownConnection: This customer has no connection `connection_id`.
+            StorageUnavailable: The storage did not answer.
+        """
+        stored = self._connections.for_customer(opening.customer_id)
+        known = _to_renew(opening, stored)
+        return opening.products or _own_products(known) or self._settings.products
 
     def _session(self, opening: Opening) -> ConnectSession:
         stored = self._connections.for_customer(opening.customer_id)
@@ -236,8 +251,7 @@ class Begin:
         self, opening: Opening, connection_id: str, *, known: Connection | None
     ) -> ConnectSession:
         """The session in which a person signs in again to *connection_id*."""
-        # Finch's older grants have products such as "employer:company".
-        own = [each.rpartition(":")[2] for each in known.products] if known else []
+        own = _own_products(known)
         fields = opening.reauthentication_fields(self._settings, connection_id, products=own)
         session = self._client.reauthenticate(fields, within=SESSION_DEADLINE)
         self._events.report(
@@ -268,6 +282,11 @@ def _to_renew(opening: Opening, stored: Sequence[Connection]) -> Connection | No
         if each.status != "disconnected" and opening.provider in (None, each.provider_id)
     ]
     return meant[0] if len(meant) == 1 else None
+
+
+def _own_products(known: Connection | None) -> list[str]:
+    # Finch's older grants have products such as "employer:company".
+    return [each.rpartition(":")[2] for each in known.products] if known else []
 
 
 def connect_location(session: ConnectSession, state: Secret, *, connect_origin: str) -> str:

@@ -208,14 +208,20 @@ class Binder:
 
 
 def _of_login(tickets: Sequence[Ticket], signed_in: SignedIn) -> list[Ticket]:
-    """The tickets that the signed-in customer may use; all, where the login was not asked."""
+    """
+    The tickets that the signed-in customer may use; all, where the login was not asked.
+
+    Whoever is signed out may use those of invitations: they are for people without a login.
+    """
     if signed_in is None:
         return list(tickets)
-    if not signed_in:
-        raise ReturnFault("signed_out")
-    mine = [ticket for ticket in tickets if ticket.customer_id in signed_in]
+    mine = [
+        each
+        for each in tickets
+        if each.customer_id in signed_in or (each.invited and not signed_in)
+    ]
     if not mine:
-        raise ReturnFault("other_customer")
+        raise ReturnFault("other_customer" if signed_in else "signed_out")
     return mine
 
 

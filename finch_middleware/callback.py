@@ -30,7 +30,7 @@ from finch_middleware.exchange import Exchange, Exchanged
 from finch_middleware.hooks.events import Events
 from finch_middleware.outcomes import Declined, Failed, Invalid, Outcome, SetCookie, Visit
 from finch_middleware.secret import Secret
-from finch_middleware.tickets import Tickets
+from finch_middleware.tickets import Ticket, Tickets
 from finch_middleware.web.params import CallbackParams, parse_callback
 from finch_middleware.web.request import CallbackRequest
 
@@ -71,7 +71,7 @@ class Callback:
         try:
             # With a login, a ticket that another host planted is of no use to anybody.
             login = signed_in is not None or self._settings.customer_of is not None
-            tickets = self._tickets.found(request.cookies(joined=login))
+            tickets = self._tickets_in(request, login=login)
             if tickets:
                 visit = dataclasses.replace(visit, return_to=tickets[0].return_to)
             if request.method == "POST":
@@ -90,6 +90,14 @@ class Callback:
             return self._fail(visit, fault, "finch.key.unavailable")
         except SpoolUnavailable as fault:
             return self._fail(visit, fault, "finch.spool.unavailable")
+
+    def _tickets_in(self, request: CallbackRequest, *, login: bool) -> list[Ticket]:
+        tickets = self._tickets.found(request.cookies(joined=login))
+        if login and any(each.invited for each in tickets):
+            # These need no login, so none that another host planted may be among them.
+            alone = self._tickets.found(request.cookies())
+            return [each for each in tickets if not each.invited or each in alone]
+        return tickets
 
     def _finish_code(self, visit: Visit, code: Secret, binding: Binding) -> Outcome:
         mine = self._attempt(visit, code, binding)

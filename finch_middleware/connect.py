@@ -21,7 +21,7 @@ from finch_middleware.errors import FinchRefused, Unavailable, UsageError
 from finch_middleware.outcomes import Failed, Outcome, Response, Visit
 from finch_middleware.storage.protocol import missing_methods
 from finch_middleware.web.begin_page import BeginPage, open_connect
-from finch_middleware.web.pages import PAGE_CHECKS, Pages, with_cookies, with_cors
+from finch_middleware.web.pages import PAGE_CHECKS, At, Pages, with_cookies, with_cors
 from finch_middleware.web.request import CallbackRequest
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class FinchConnect:
         client_id: Finch's id of this application.
         brand: The application's name on the pages; may be empty.
         callback_path: The callback's path, as WSGI's PATH_INFO has it.
-        paths: The handler of each of our paths: the callback, and the begin path if any.
+        paths: The handler of each of our paths: the callback, `begin_path`, `invite_path`.
 
     Raises:
         ConfigurationError: Lists everything that is wrong, and how to fix it.
@@ -64,6 +64,7 @@ class FinchConnect:
     def __init__(self, **options: Unpack[Options]) -> None:
         # Not at the top: whoever only imports this name does not wait for those libraries.
         from finch_middleware.assembly import Assembly
+        from finch_middleware.invitations import InvitePage
 
         settings, self._pages = _configured(options)
         pieces = Assembly(settings)
@@ -83,9 +84,20 @@ class FinchConnect:
         self._begin_page = BeginPage(
             settings=settings, pages=self._pages, events=pieces.events, begin=self.begin
         )
+        self._invite_page = InvitePage(
+            settings=settings,
+            pages=self._pages,
+            events=pieces.events,
+            vault=pieces.vault,
+            connections=pieces.connections,
+            tickets=pieces.tickets,
+            begin=self._begin,
+            open_connect=self._open,
+        )
         self.paths: Mapping[str, Callable[[object], Response]] = {
             self.callback_path: self.callback,
             **({settings.begin_path: self.begin_page} if settings.begin_path else {}),
+            **({settings.invite_path: self.invite_page} if settings.invite_path else {}),
         }
 
     @classmethod
@@ -205,6 +217,62 @@ class FinchConnect:
         response = self._begin_page.respond(understood)
         return with_cors(response, understood, spa_origins=self._settings.spa_origins)
 
+    def invitation_url(
+        self,
+        *,
+        customer_id: str,
+        customer_name: str,
+        valid_for: timedelta = timedelta(days=14),
+        single_use: bool = True,
+        connection_id: str | None = None,
+        return_to: str | None = None,
+        products: Collection[str] | None = None,
+        customer_email: str | None = None,
+        provider: str | None = None,
+        manual: bool | None = None,
+    ) -> str:
+        """
+        A link to `invite_path` for the person who can open the payroll, in any browser.
+
+        Its page shows the customer, the application and the products; only its button begins, as
+        `begin` would with these arguments. The person need not be signed in: whoever has the link
+        can connect a payroll as this customer's until it expires, after *valid_for* (one minute to
+        90 days), so send it to that person alone. Nothing is stored, and Finch is not called.
+
+        With *single_use* the link ends as soon as the customer has a connection that was obtained
+        after the link was made, by whichever way: of *provider*, or *connection_id*, where given.
+        Without *return_to* the person ends on a page of ours.
+
+        Raises:
+            UsageError: There is no `invite_path`, an argument is out of bounds, or the link would
+                have over 2,000 characters.
+            UnknownConnection: This customer has no connection *connection_id*.
+            StorageUnavailable, KeyUnavailable: Try again.
+        """
+        from finch_middleware.begin import Opening
+
+        opening = Opening(
+            customer_id=customer_id,
+            customer_name=customer_name,
+            connection_id=connection_id,
+            return_to=return_to or self._settings.invite_href or "/",
+            products=tuple(products) if products is not None else None,
+            customer_email=customer_email,
+            provider=provider,
+            manual=manual,
+        )
+        return self._invite_page.invitations.url(
+            opening, valid_for=valid_for, single_use=single_use
+        )
+
+    def invite_page(self, request: object) -> Response:
+        """
+        The whole invite path: an invitation's page, and for its POST the redirect to Connect.
+
+        A person who is signed in as another customer is asked to sign out first.
+        """
+        return self._invite_page.respond(CallbackRequest.of(request))
+
     def _open(self, opening: Opening, *, request: CallbackRequest | None) -> Response:
         if request:
             prefix = str(request.environ.get("SCRIPT_NAME", ""))
@@ -212,9 +280,10 @@ class FinchConnect:
         try:
             opened = self._begin.open(opening, request=request)
         except Unavailable as fault:
+            at: At = "invitation" if opening.invited else "begin"
             failed = self._report_failed(fault, return_to=opening.return_to)
             fault.make_page = functools.partial(
-                self._pages.respond, failed, request or CallbackRequest(), at="begin"
+                self._pages.respond, failed, request or CallbackRequest(), at=at
             )
             raise
         except FinchRefused as fault:
@@ -297,6 +366,7 @@ def _configured(options: Options) -> tuple[Settings, Pages]:
         templates=settings.templates,
         spa_origins=settings.spa_origins,
         begin_path=settings.begin_href,
+        invite_path=settings.invite_href,
         connect_origin=settings.connect_origin,
     )
 

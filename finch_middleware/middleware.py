@@ -1,4 +1,4 @@
-"""WSGI: responds at the callback path and the begin path, and forwards everything else."""
+"""WSGI: responds at the paths of the component, and forwards everything else."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ if TYPE_CHECKING:
 
 class FinchMiddleware:
     """
-    Responds at the callback path and the begin path; forwards everything else unchanged.
+    Responds at the component's own paths; forwards everything else unchanged.
 
-    Only requests whose PATH_INFO equals one of the two, under any SCRIPT_NAME, are handled here.
+    Only requests whose PATH_INFO equals one of `finch.paths`, under any SCRIPT_NAME, are handled
+    here: the callback, and `begin_path` and `invite_path` where they are set.
     Construction does no I/O.
 
     Attributes:

@@ -53,6 +53,9 @@ INVALID_REASONS: dict[str, tuple[int, Retry]] = {
     "already_used": (400, Retry.RESTART),
     "code_mismatch": (400, Retry.RESTART),
     "customer_unconfirmed": (403, Retry.RESTART),
+    "invitation_unreadable": (400, Retry.NONE),
+    "invitation_expired": (410, Retry.NONE),
+    "invitation_used": (410, Retry.NONE),
 }
 
 #: Reason of a Failed: the HTTP status of its page, and what helps.
@@ -210,7 +213,7 @@ Outcome = Connected | Repeated | Finishing | Declined | Invalid | Failed
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Visit:
     """
-    One request to the callback, or to the begin path.
+    One request to one of our paths.
 
     Attributes:
         reference: Random; on the person's page and in the log.

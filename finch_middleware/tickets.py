@@ -50,6 +50,7 @@ class Ticket:
         state: Random; goes through Finch and has to come back unchanged, where it comes back.
         redirect_uri: The one that opened Connect, sent at the exchange; None in the embedded flow.
         spent: The flow has ended; the ticket only recognises a reload.
+        invited: An invitation began it, so the person need not be signed in.
     """
 
     flow_id: str
@@ -60,6 +61,7 @@ class Ticket:
     issued_at: datetime
     expires_at: datetime
     spent: bool = False
+    invited: bool = False
 
     @property
     def kind(self) -> FlowKind:
@@ -83,6 +85,7 @@ class Tickets:
         redirect_uri: str | None,
         at: datetime,
         life: timedelta,
+        invited: bool = False,
     ) -> Ticket:
         """
         A new ticket; without *redirect_uri* of the embedded flow.
@@ -90,7 +93,7 @@ class Tickets:
         Raises:
             UsageError: customer_id is not text of 1 to 255 bytes without control characters.
         """
-        _check_customer_id(customer_id)
+        check_customer_id(customer_id)
         state = base64.urlsafe_b64encode(os.urandom(_STATE_BYTES)).rstrip(b"=")
         return Ticket(
             flow_id=hashlib.sha256(state).hexdigest()[:_FLOW_ID_CHARACTERS],
@@ -100,6 +103,7 @@ class Tickets:
             redirect_uri=redirect_uri,
             issued_at=at,
             expires_at=at + life,
+            invited=invited,
         )
 
     def cookie(self, ticket: Ticket, *, at: datetime) -> SetCookie:
@@ -189,7 +193,7 @@ class Tickets:
         parts = self._vault.open(value, purpose="ticket").reveal().split("\x00")
         if len(parts) != 7:
             return None  # of another version of this library
-        state, customer_id, return_to, redirect_uri, issued, life, spent = parts
+        state, customer_id, return_to, redirect_uri, issued, life, marks = parts
         issued_at = _EPOCH + timedelta(microseconds=int(issued, 16))
         return Ticket(
             flow_id=hashlib.sha256(state.encode()).hexdigest()[:_FLOW_ID_CHARACTERS],
@@ -199,7 +203,8 @@ class Tickets:
             redirect_uri=redirect_uri or None,
             issued_at=issued_at,
             expires_at=issued_at + timedelta(seconds=int(life, 16)),
-            spent=spent == "s",
+            spent="s" in marks,
+            invited="i" in marks,
         )
 
 
@@ -208,7 +213,13 @@ def _size(name: str, value: str) -> int:
     return len(f"{name}={value}; ")
 
 
-def _check_customer_id(customer_id: str) -> None:
+def check_customer_id(customer_id: str) -> None:
+    """
+    Return if a ticket can hold *customer_id*.
+
+    Raises:
+        UsageError: It is not text of 1 to 255 bytes without control characters.
+    """
     require_text(customer_id=customer_id)
     if not 1 <= len(customer_id.encode()) <= CUSTOMER_ID_LIMIT_BYTES:
         raise UsageError("customer_id must be text of 1 to 255 bytes")
@@ -228,6 +239,6 @@ def _written(ticket: Ticket) -> Secret:
         f"{(ticket.issued_at - _EPOCH) // timedelta(microseconds=1):x}",
         # As long for a spent ticket: a flow that ends takes no more room than it had.
         f"{life:06x}",
-        "s" if ticket.spent else "l",
+        ("s" if ticket.spent else "l") + "i" * ticket.invited,
     )
     return Secret("\x00".join(parts))

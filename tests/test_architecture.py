@@ -25,7 +25,7 @@ LAYERS = """
     middleware
     connect
     assembly
-    callback
+    callback | invitations
     begin | duplicates | binding
     connections | exchange | operations | web
     finch | tickets

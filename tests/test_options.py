@@ -139,6 +139,11 @@ WRONG: list[tuple[str, str, list[Any], dict[str, Any]]] = [
     ("begin_path", NOT_A_PATH, ["connect", "/connect?x", 5], WITH_LOGIN),
     ("begin_path", "needs customer_of, which returns the signed-in customer", ["/connect"], {}),
     ("begin_path", "must not be the path of the callback", ["/finch/c%61llback"], WITH_LOGIN),
+    ("invite_path", NOT_A_PATH, ["invite", "/invite?x", 5], {}),
+    ("invite_path", "must not be the path of the callback, or begin_path",
+     ["/finch/c%61llback", "/begin"], {"begin_path": "/begin", **WITH_LOGIN}),
+    ("invite_path", "cannot be used with path_rewritten", ["/invite"], {"path_rewritten": True}),
+    ("invite_path", "cannot be used with opened_by", ["/invite"], {"opened_by": "application"}),
     ("spa_origins", A_LIST, ["https://a.test", 5], {}),
     ("spa_origins", NOT_HTTPS, [["http://a.test"]], {}),
     ("spa_origins", NOT_FULL, [["*"]], {}),
@@ -280,7 +285,7 @@ def test_an_option_that_is_not_given_has_its_documented_default() -> None:
     assert (made.proxy, made.ca_bundle, made.accepted_keys) == (None, None, ())
     assert made.waiting_duplicates is None
     assert made.callback_path == "/finch/callback"
-    assert (made.begin_path, made.spa_origins) == (None, ())
+    assert (made.begin_path, made.invite_path, made.spa_origins) == (None, None, ())
     assert made.clock().tzinfo is UTC
     assert made.secure
 
@@ -320,8 +325,8 @@ ACCEPTED: dict[str, tuple[object, ...]] = {
     "brand": ("", "x y"),
     **dict.fromkeys(("path_rewritten", "require_state", "unknown_products"), (True,)),
     **dict.fromkeys(
-        ("key_provider", "sandbox", "callback_path", "begin_path", "customer_of", "render",
-         *HOOKS, "templates", "proxy", "ca_bundle", "connect_origin", "clock"),
+        ("key_provider", "sandbox", "callback_path", "begin_path", "invite_path", "customer_of",
+         "render", *HOOKS, "templates", "proxy", "ca_bundle", "connect_origin", "clock"),
         (None,),
     ),
 }  # fmt: skip

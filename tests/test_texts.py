@@ -23,7 +23,8 @@ from tests.sample_outcomes import (
 
 class TestTexts:
     def test_stand_for_every_outcome_and_reason_and_no_other(self) -> None:
-        expected = {"page", "begin", "connected", "finishing", "finishing.spooled", "declined"}
+        expected = {"page", "begin", "invitation", "invitation.connected", "products"}
+        expected |= {"connected", "finishing", "finishing.spooled", "declined"}
         expected |= {f"invalid.{reason}" for reason in INVALID_REASONS}
         expected |= {f"failed.{reason}" for reason in FAILED_REASONS}
 

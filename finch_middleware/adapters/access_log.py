@@ -1,8 +1,8 @@
 """
-A filter that keeps the code and the state of a callback out of access logs.
+A filter that keeps the code and the state of a callback, and invitations, out of access logs.
 
-A server writes the URL of every request to its access log, and the callback's URL holds the
-state of a flow and a code that may not have been used yet::
+A server writes the URL of every request to its access log. The callback's URL holds the state of
+a flow and a code that may not have been used yet, and an invitation's lets anybody accept it::
 
     for name in ("gunicorn.access", "werkzeug"):
         logging.getLogger(name).addFilter(RedactCallback())
@@ -32,7 +32,7 @@ def _any_spelling(name: str) -> str:
     )
 
 
-_NAME = f"(?:{_any_spelling('code')}|{_any_spelling('state')})"
+_NAME = f"(?:{'|'.join(map(_any_spelling, ('code', 'state', 'invitation')))})"
 # Before a name: the beginning, what is no part of a word, or an escape of such a character.
 _BEFORE = rf"(?:^|[^\w%-]|{_PERCENT}[0-9a-f]{{2}}|\\(?:u[0-9a-f]{{4}}|x[0-9a-f]{{2}}|[nrt]))"
 _INDEX = rf"(?:\[[^\]&=\s]{{0,40}}\]|{_PERCENT}5b[^&=\s]{{0,40}}?{_PERCENT}5d)?"
@@ -56,7 +56,7 @@ _SEALED = re.compile(r"fm1\.[A-Za-z0-9_-]{1,64}\.[A-Za-z0-9_-]{20,}")
 
 class RedactCallback(logging.Filter):
     """
-    Hides the values of `code` and `state`, and of this library's cookies, in every record.
+    Hides the values of `code`, `state` and `invitation`, and of this library's cookies.
 
     Add it to the logger of a server's access log. Parameters of these names are hidden in every
     URL, including the application's own, and so are members of JSON and of dicts. A name counts
@@ -80,7 +80,7 @@ class RedactCallback(logging.Filter):
 
 
 def redacted(text: str) -> str:
-    """*text* with the values of `code` and `state` hidden wherever it names them."""
+    """*text* with the values of these parameters hidden wherever it names them."""
     text = _PARAMETER.sub(lambda found: f"{found[1] or found[2] or found[4]}{HIDDEN}", text)
     return _SEALED.sub(HIDDEN, _TICKET.sub(rf"\1{HIDDEN}", text))
 

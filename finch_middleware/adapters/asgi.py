@@ -44,9 +44,9 @@ THREADS = 16
 
 class FinchASGIMiddleware:
     """
-    Responds at the callback path and the begin path; forwards everything else unchanged.
+    Responds at the component's own paths; forwards everything else unchanged.
 
-    Only HTTP requests whose path, below any root_path, equals one of the two are handled here.
+    Only HTTP requests whose path, below any root_path, is one of `finch.paths` are handled here.
     The blocking work runs in a thread pool of this middleware, so the event loop and its default
     executor stay free. It is finished even if the client disconnects or the process begins to
     exit; the deadlines of Finch and of the storage bound the wait.

@@ -1,5 +1,5 @@
 """
-Django: views for the callback path and the begin path, and system checks.
+Django: views for the callback path, the begin path and the invite path, and system checks.
 
 ::
 
@@ -12,7 +12,8 @@ Django: views for the callback path and the begin path, and system checks.
 
     urlpatterns = [path("finch/callback", callback(finch)), ...]
 
-With the option `begin_path` also ``path("connect", begin(finch))``. These are views and not a
+With the option `begin_path` also ``path("connect", begin(finch))``, and with `invite_path`
+``path("invitation", invite(finch))``. These are views and not a
 middleware around `wsgi.py`, because Django's test client and live server do not use that file,
 and a view can read the session.
 """
@@ -124,6 +125,22 @@ def begin(component: FinchConnect | Callable[[], FinchConnect] = finch) -> View:
     return finch_begin
 
 
+def invite(component: FinchConnect | Callable[[], FinchConnect] = finch) -> View:
+    """
+    The view of the invite path, for people with an invitation; they need not be signed in.
+
+    *component* is as for `callback`. It needs the option `invite_path`.
+    """
+
+    # As for `begin`; and an invited person has no login.
+    @csrf_exempt
+    def finch_invite(request: HttpRequest) -> HttpResponse:
+        return to_django(_resolved(component).invite_page(request))
+
+    cast("Any", finch_invite).login_required = False
+    return finch_invite
+
+
 def _resolved(component: FinchConnect | Callable[[], FinchConnect]) -> FinchConnect:
     return component if isinstance(component, FinchConnect) else component()
 
@@ -208,7 +225,8 @@ def check_settings(*, app_configs: object = None, **kwargs: object) -> Sequence[
     Faults of ``settings.FINCH``, and whatever would keep a person from reaching a view.
 
     E001: an option is missing or wrong. W001: the path of redirect_uri has no view. W002: browsers
-    send no session cookie when they return from Finch. W003: the begin_path has no view.
+    send no session cookie when they return from Finch. W003: the begin_path has no view. W004:
+    the invite_path has no view.
     """
     try:
         component = finch()
@@ -217,15 +235,20 @@ def check_settings(*, app_configs: object = None, **kwargs: object) -> Sequence[
     return [*_missing_views(component), *_strict_session()]
 
 
+#: By the component's method that responds at a path: what the path is, its view and the check's id.
+_VIEWS = {
+    "callback": ("the path of redirect_uri", "callback(finch)", "W001"),
+    "begin_page": ("the begin_path", "begin(finch)", "W003"),
+    "invite_page": ("the invite_path", "invite(finch)", "W004"),
+}
+
+
 def _missing_views(component: FinchConnect) -> Iterator[CheckMessage]:
-    for wsgi_path in component.paths:
+    for wsgi_path, respond in component.paths.items():
         path = wsgi_path.encode("latin-1").decode(errors="replace")
         if _resolves(path):
             continue
-        if wsgi_path == component.callback_path:
-            what, view, number = "the path of redirect_uri", "callback(finch)", "W001"
-        else:
-            what, view, number = "the begin_path", "begin(finch)", "W003"
+        what, view, number = _VIEWS[cast("Any", respond).__name__]
         yield Warning(
             f"{path!r}, {what}, has no view",
             hint=f"urlpatterns: path({path[1:]!r}, {view})",

@@ -172,6 +172,14 @@ class Options(TypedDict, total=False):
             "It needs `customer_of`.",
         ),
     ]
+    invite_path: Annotated[
+        str | None,
+        Option(
+            read=readers.invite_path,
+            must="must be a path that begins with '/', without query",
+            meaning="the path of the page that [invitations](invitations.md) lead to.",
+        ),
+    ]
     spa_origins: Annotated[
         Sequence[str],
         Option(

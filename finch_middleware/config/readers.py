@@ -268,6 +268,23 @@ def begin_path(value: Any, given: Given) -> str | None:
     return path
 
 
+def invite_path(value: Any, given: Given) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or not PATH.fullmatch(value):
+        raise Wrong
+    path, faults = wsgi_path(value), []
+    if path in (given.get("callback_path"), given.get("begin_path")):
+        faults.append("must not be the path of the callback, or begin_path")
+    if given.get("path_rewritten"):
+        faults.append("cannot be used with path_rewritten, which hides the address of the page")
+    if given.get("opened_by") == "application":
+        faults.append('cannot be used with opened_by="application", which asks for a login')
+    if faults:
+        raise Wrong(*faults)
+    return path
+
+
 def spa_origins(value: Any, given: Given) -> tuple[str, ...]:
     origins = tuple(map(str, _several(value)))
     if faults := [fault for each in origins if (fault := fault_of_address(each))]:

@@ -43,6 +43,7 @@ class Settings:
     callback_path: str
     path_rewritten: bool
     begin_path: str | None
+    invite_path: str | None
     spa_origins: tuple[str, ...]
     return_to: str
     require_state: bool
@@ -77,8 +78,14 @@ class Settings:
     @property
     def begin_href(self) -> str | None:
         """The begin path as a browser writes it, where there is one and that is known."""
-        if self.begin_path is None:
+        return self._href(self.begin_path)
+
+    @property
+    def invite_href(self) -> str | None:
+        """The invite path as a browser writes it, where there is one."""
+        return self._href(self.invite_path)
+
+    def _href(self, path: str | None) -> str | None:
+        if path is None:
             return None
-        return browser_path(
-            self.begin_path, callback_path=self.callback_path, redirect_uri=self.redirect_uri
-        )
+        return browser_path(path, callback_path=self.callback_path, redirect_uri=self.redirect_uri)

@@ -43,7 +43,7 @@ FORMAT = "fm1"
 _NONCE_BYTES = 12
 # As long as a page asks the person to wait before a reload.
 _REFUSAL_SECONDS = 5.0
-_PURPOSES = ("connection", "quarantine", "ticket", "canary")
+_PURPOSES = ("connection", "quarantine", "ticket", "invitation", "canary")
 # An encoding error would carry the text, and could come after a token was minted.
 _ANY_TEXT = "surrogatepass"
 

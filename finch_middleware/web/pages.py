@@ -38,7 +38,7 @@ from finch_middleware.web.html import (
     template_faults,
 )
 from finch_middleware.web.request import CallbackRequest
-from finch_middleware.web.texts import Texts, find_faults, resolve_texts
+from finch_middleware.web.texts import Texts, filled, find_faults, resolve_texts
 
 Ended = Connected | Finishing | Declined | Invalid | Failed
 #: The path of ours that a request came to.
@@ -80,8 +80,8 @@ class Pages:
     `finch_middleware.web.texts.TEXTS`: ``{"failed.unreachable": {"title": "…"}}``; a text may
     mention ``$application``. With *begin_path*, as a browser writes it, "Start again" is a
     button that begins a new flow there, which continues at *connect_origin*. Without it, the link
-    leads back to the application. *templates* is a folder with a ``page.html`` that replaces the
-    standard one; see `finch_middleware.web.html`.
+    leads back to the application, or to *invite_path* for an invited person. *templates* is a
+    folder with a ``page.html`` that replaces the standard one; see `finch_middleware.web.html`.
 
     Made of options that `PAGE_CHECKS` accept.
     """
@@ -94,12 +94,14 @@ class Pages:
         templates: str | Path | None = None,
         spa_origins: Collection[str] = (),
         begin_path: str | None = None,
+        invite_path: str | None = None,
         connect_origin: str = "",
     ) -> None:
         self._page, _ = load_template(templates)
         self._brand = brand
         self._spa_origins = spa_origins
         self._begin_path = begin_path
+        self._invite_path = invite_path
         self._connect_origin = connect_origin
         self._texts = resolve_texts(texts or {}, brand=brand)
 
@@ -125,15 +127,39 @@ class Pages:
         """
         text = self._texts["begin"]
         back = link(self._texts["page"]["back"], href=return_to, kind="quiet")
-        response = self._html(
-            text,
-            kind="begin",
-            actions=f"{begin_form(text['action'])}\n{back}",
-            form_action=_form_action(connect_origin),
-        )
         # Without Sec-Fetch-Site, only the Origin shows that the form was ours.
-        response.headers["Referrer-Policy"] = "same-origin"
+        return self._offer(text, back, connect_origin=connect_origin, referrer="same-origin")
+
+    def invitation(self, *, customer_name: str, products: Sequence[str]) -> Response:
+        """The page of an invitation, with the button that begins a flow by a POST to it."""
+        words = self._texts["products"]
+        asked = [words.get(each, each.replace("_", " ")) for each in products]
+        text = filled(
+            self._texts["invitation"],
+            application=self._brand or self._texts["page"]["application"],
+            customer=customer_name,
+            products=", ".join(dict.fromkeys(asked)),
+        )
+        # The form's Origin has to arrive, but this page's address is the invitation.
+        return self._offer(text, connect_origin=self._connect_origin, referrer="strict-origin")
+
+    def _offer(
+        self, text: Mapping[str, str], *more: str, connect_origin: str, referrer: str
+    ) -> Response:
+        actions = "\n".join([begin_form(text["action"]), *more])
+        form_action = _form_action(connect_origin)
+        response = self._html(text, kind="begin", actions=actions, form_action=form_action)
+        response.headers["Referrer-Policy"] = referrer
         return response
+
+    def notice(self, name: str) -> Response:
+        """The page with that text alone."""
+        return self._html(self._texts[name], kind="begin", actions="")
+
+    def _begins(self, ended: Ended, step: Retry) -> bool:
+        """Whether its button begins a new flow. An invited person has no use for that page."""
+        there = self._begin_path is not None and ended.return_to != self._invite_path
+        return there and step is Retry.RESTART
 
     def _make_response(self, ended: Ended, request: CallbackRequest, *, at: At) -> Response:
         refused = isinstance(ended, Invalid) and ended.reason == "method"
@@ -171,7 +197,7 @@ class Pages:
         return summary
 
     def _render(self, ended: Ended, *, step: Retry) -> Response:
-        begins = step is Retry.RESTART and self._begin_path is not None
+        begins = self._begins(ended, step)
         text = self._texts[_text_name(ended)]
         if step is Retry.RESTART and ended.retry is Retry.RELOAD and not begins:
             text = {**text, "body": f"{text['body']} {self._texts['page']['press']}"}
@@ -232,8 +258,8 @@ class Pages:
         name, shared, home = _text_name(ended), self._texts["page"], self._safe_return_to(ended)
         own = self._texts[name]["action"]
         again = own or shared["restart" if ended.retry is Retry.RESTART else "again"]
-        if step is Retry.RESTART and self._begin_path is not None:
-            form = begin_form(again, action=self._begin_path)
+        if self._begins(ended, step):
+            form = begin_form(again, action=self._begin_path or "")
             return f"{form}\n{link(shared['back'], href=home, kind='quiet')}"
         if step is not Retry.RELOAD:
             # The link starts nothing, so it has the label of a way back.

@@ -79,6 +79,19 @@ def _decline_reason(error: str | None) -> str:
     return "access_denied" if error == "access_denied" else "error"
 
 
+def parse_query(request: CallbackRequest, *, once: str) -> dict[str, str]:
+    """
+    The parameters of the query, in which *once* is not repeated.
+
+    Raises:
+        ReturnFault: It is repeated, or the query is damaged.
+    """
+    pairs = _parse_form(request.query_string.encode("latin-1", errors="replace"))
+    if len(pairs) > PARAMETERS_LIMIT or [name for name, _ in pairs].count(once) > 1:
+        raise ReturnFault("malformed")
+    return dict(pairs)
+
+
 def _read_parameters(request: CallbackRequest) -> dict[str, str]:
     pairs = _parse_form(request.query_string.encode("latin-1", errors="replace"))
     if request.method == "POST":

@@ -11,6 +11,8 @@ Texts = Mapping[str, Mapping[str, str]]
 
 #: What a text may mention: `brand`, or the text `page.application` where there is none.
 _PLACEHOLDERS = frozenset({"application"})
+#: What the texts of an invitation may mention as well.
+_OF_AN_INVITATION = frozenset({"customer", "products"})
 
 
 def _text(title: str, body: str, *, action: str = "") -> dict[str, str]:
@@ -58,6 +60,38 @@ _BEGIN = _text(
     "and then return to $application.",
     action="Continue to Finch",
 )
+
+_INVITATION = _text(
+    "Connect the payroll of $customer",
+    "You are invited to connect the payroll of $customer to $application, which asks for this "
+    "information: $products. You will sign in to your payroll at Finch, the service that "
+    "connects it. If you did not expect this invitation, please close this page.",
+    action="Continue to Finch",
+)
+
+#: Where an invited person arrives in the end.
+_INVITED = _text(
+    "The payroll is connected",
+    "Thank you. $application is now connected to the payroll. You can close this page.",
+)
+
+#: Finch's products, in words.
+_PRODUCTS = {
+    "benefits": "benefits and deductions",
+    "company": "company details",
+    "deduction": "benefits and deductions",
+    "directory": "the list of employees",
+    "documents": "tax documents",
+    "employment": "jobs and pay rates",
+    "individual": "personal details of employees",
+    "payment": "payroll totals",
+    "pay_statement": "pay statements of employees",
+    "plans": "retirement plans",
+    "plans_dependents": "dependents in retirement plans",
+    "plans_enrollments": "enrollments in retirement plans",
+    "recordkeeping": "records of retirement plans",
+    "ssn": "social security numbers",
+}
 
 #: Never a page: the browser is sent to the application, and a script shows the message.
 _ELSEWHERE = {
@@ -151,6 +185,22 @@ _INVALID = {
         "We received a different response for this connection earlier, "
         f"so we did not accept this one. {_CHECK_FIRST}",
     ),
+    "invitation_unreadable": _text(
+        "This invitation cannot be opened",
+        f"The link is incomplete, or it is no longer valid. {_NOT_CONNECTED} Please open the link "
+        "in your invitation again, or ask the person who sent it for a new one.",
+    ),
+    "invitation_expired": _text(
+        "This invitation has expired",
+        f"For your safety, an invitation is valid for a limited time. {_NOT_CONNECTED} "
+        "Please ask the person who sent it for a new one.",
+    ),
+    "invitation_used": _text(
+        "This invitation was already used",
+        "The payroll was connected after this invitation was sent, or the connection that it was "
+        f"for has ended. {_NOT_CONNECTED} If you still have to connect a payroll, please ask the "
+        "person who sent it for a new one.",
+    ),
     "customer_unconfirmed": _text(
         "This may be another company’s payroll",
         "We could not confirm that this payroll belongs to the company "
@@ -211,6 +261,9 @@ _FAILED = {
 TEXTS: dict[str, dict[str, str]] = {
     "page": _PAGE,
     "begin": _BEGIN,
+    "invitation": _INVITATION,
+    "invitation.connected": _INVITED,
+    "products": _PRODUCTS,
     **_ELSEWHERE,
     **_FINISHING,
     **{f"invalid.{reason}": text for reason, text in _INVALID.items()},
@@ -230,12 +283,12 @@ def find_faults(own: Texts) -> list[str]:
             faults += [
                 f"texts: {name}.{part} {fault}"
                 for part, text in fields.items()
-                if (fault := _find_fault(text, known=part in TEXTS[name]))
+                if (fault := _find_fault(text, name=name, known=part in TEXTS[name]))
             ]
     return faults
 
 
-def _find_fault(text: object, *, known: bool) -> str | None:
+def _find_fault(text: object, *, name: str, known: bool) -> str | None:
     if not known:
         return "is not shown anywhere; see finch_middleware.web.texts.TEXTS"
     if not isinstance(text, str):
@@ -245,8 +298,9 @@ def _find_fault(text: object, *, known: bool) -> str | None:
     template = Template(text)
     if not template.is_valid():
         return "contains a $ without a placeholder; write $$ for a dollar sign"
-    if unknown := sorted(set(template.get_identifiers()) - _PLACEHOLDERS):
-        return f"mentions ${unknown[0]}; the only placeholder is $application"
+    allowed = _PLACEHOLDERS | (_OF_AN_INVITATION if name == "invitation" else frozenset())
+    if unknown := sorted(set(template.get_identifiers()) - allowed):
+        return f"mentions ${unknown[0]}; it may mention ${', $'.join(sorted(allowed))}"
     return None
 
 
@@ -255,9 +309,12 @@ def resolve_texts(own: Texts, *, brand: str) -> dict[str, dict[str, str]]:
     merged = {name: {**fields, **own.get(name, {})} for name, fields in TEXTS.items()}
     application = brand or Template(merged["page"]["application"]).safe_substitute()
     return {
-        name: {
-            part: Template(text).substitute(application=application)
-            for part, text in fields.items()
-        }
+        # Its customer and products are known later.
+        name: dict(fields) if name == "invitation" else filled(fields, application=application)
         for name, fields in merged.items()
     }
+
+
+def filled(text: Mapping[str, str], **values: str) -> dict[str, str]:
+    """*text* with these values of its placeholders."""
+    return {part: Template(words).substitute(values) for part, words in text.items()}

@@ -7,7 +7,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
 
-from finch_middleware.adapters.django import begin, callback, finch, to_django
+from finch_middleware.adapters.django import begin, callback, finch, invite, to_django
 
 #: Where a browser finds it.
 ORIGIN = "http://localhost:8000"
@@ -52,5 +52,6 @@ urlpatterns = [
     path("sign-in", sign_in),
     path("connect", connect),
     path("begin", begin(finch)),
+    path("invitation", invite(finch)),
     path("finch/callback", callback(finch)),
 ]

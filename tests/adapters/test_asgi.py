@@ -178,6 +178,17 @@ def test_the_begin_path_is_handled_too(fake_finch: FakeFinch) -> None:
     assert sent.header(b"location").startswith(fake_finch.connect_origin.encode())
 
 
+def test_the_invite_path_is_handled_too(fake_finch: FakeFinch) -> None:
+    finch = component(fake_finch, invite_path="/connect")
+    url = finch.invitation_url(customer_id="acme", customer_name="Acme Inc.")
+    scope = {**PRESSED, "query_string": url.partition("?")[2].encode()}
+
+    sent = call(FinchASGIMiddleware(Application(), finch), scope, receiving(b""))
+
+    assert sent.status == 303
+    assert sent.header(b"location").startswith(fake_finch.connect_origin.encode())
+
+
 def test_a_script_may_post_its_code_in_several_chunks(
     finch: FinchConnect, fake_finch: FakeFinch
 ) -> None:

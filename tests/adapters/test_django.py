@@ -22,7 +22,7 @@ from django.http import HttpResponse
 from django.test import Client, RequestFactory, override_settings
 
 from finch_middleware.adapters import django as adapter
-from finch_middleware.adapters.django import begin, callback, finch
+from finch_middleware.adapters.django import begin, callback, finch, invite
 from finch_middleware.testing.django import use_fake_finch
 from tests.adapters import django_site
 from tests.adapters.django_site import ORIGIN
@@ -80,6 +80,7 @@ def test_djangos_login_middleware_redirects_the_begin_path_and_no_code(
     check = middleware.LoginRequiredMiddleware(lambda request: HttpResponse()).process_view
 
     assert check(request, callback(component), (), {}) is None
+    assert check(request, invite(component), (), {}) is None
     assert check(request, begin(component), (), {}) is not None
 
 
@@ -119,6 +120,19 @@ def test_the_begin_view_accepts_a_component(with_begin_path: dict[str, Any]) -> 
 
     assert response.status_code == 200
     assert b"<form" in response.content
+
+
+def test_an_invited_person_needs_no_login_and_no_token_of_django(
+    options: dict[str, Any], client: Client, fake: FakeFinch
+) -> None:
+    with override_settings(FINCH={**options, "invite_path": "/invitation"}):
+        link = finch().invitation_url(customer_id="acme", customer_name="Acme Inc.")
+        page, pressed = client.get(link), client.post(link, HTTP_ORIGIN=ORIGIN)
+        query = urlsplit(fake.allow(pressed.headers["Location"])).query
+        returned = client.get(f"/finch/callback?{query}")
+
+    assert b"Connect the payroll of Acme Inc." in page.content
+    assert returned.headers["Location"].startswith("/invitation?finch=connected&")
 
 
 # The component

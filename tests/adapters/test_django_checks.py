@@ -70,6 +70,12 @@ def test_a_begin_path_without_a_view_is_a_warning_that_shows_the_fix(
     assert warning.hint == "urlpatterns: path('connect-payroll', begin(finch))"
 
 
+def test_an_invite_path_without_a_view_is_a_warning(options: dict[str, Any]) -> None:
+    found = messages(FINCH={**options, "invite_path": "/join"})
+
+    assert found == ["finch_middleware.W004 '/join', the invite_path, has no view"]
+
+
 def test_a_begin_path_with_a_view_passes_the_check(
     with_begin_path: dict[str, Any],
 ) -> None:

@@ -102,7 +102,15 @@ BUTTON = "-button"
 AT_BEGIN = "-at-begin"
 #: One page of each kind.
 FIRST = (
-    *("begin", "finishing", "invalid-expired", "failed-unreachable", "failed-ambiguous-button"),
+    *(
+        "begin",
+        "invitation",
+        "invitation-connected",
+        "finishing",
+        "invalid-expired",
+        "failed-unreachable",
+        "failed-ambiguous-button",
+    ),
     *("failed-unreachable-at-begin", "failed-unreachable-at-begin-button"),
 )
 
@@ -121,6 +129,12 @@ class Gallery:
             response = pages.begin(
                 connect_origin="https://connect.tryfinch.com", return_to="/settings"
             )
+        elif name == "invitation":
+            response = pages.invitation(
+                customer_name="Söhne & Töchter GmbH", products=["company", "directory", "payment"]
+            )
+        elif name == "invitation-connected":
+            response = pages.notice("invitation.connected")
         else:
             name = name.removesuffix(BUTTON)
             outcome = OUTCOMES[name.removesuffix(AT_BEGIN)]

@@ -180,6 +180,24 @@ def with_hooks(scene: Scene, **options: Any) -> None:
     scene.errors += site.errors
 
 
+def _invited(scene: Scene) -> None:
+    site = scene.open_site(invite_path="/invitation")
+    site.secrets = scene.site.secrets
+    url = site.finch.invitation_url(customer_id="acme", customer_name="Acme Inc.")
+    site.secrets.add(url.partition("=")[2])
+    browser, link = Browser(site), url.removeprefix(site.origin)
+    pressed = {"Sec-Fetch-Site": "same-origin"}
+    for method in ("GET", "HEAD", "PUT", "POST"):
+        scene.kept(browser.request(method, link, headers=pressed))
+    begun = scene.kept(browser.request("POST", link, headers=pressed))
+    scene.kept(browser.get(scene.fake.allow(begun.location)))
+    scene.kept(browser.request("POST", link, headers={"Sec-Fetch-Site": "cross-site"}))
+    scene.clock.move(timedelta(days=15))
+    scene.kept(browser.get(link))
+    scene.kept(browser.get(link[:-1]))
+    scene.errors += site.errors
+
+
 def _misused(scene: Scene) -> None:
     begin = functools.partial(scene.site.finch.begin, customer_name="Acme")
     scene.fails(lambda: begin(customer_id=""))
@@ -252,6 +270,7 @@ ALL: dict[str, Scenario] = {
     "return: JSON list": functools.partial(_body, template='["CODE", "STATE"]'),
     "return: JSON control": functools.partial(_body, template='{"code": "CODE\\u0000"}'),
     "return: declined": _declined,
+    "return: invited": _invited,
     "return: expired": _expired,
     "return: stolen code": _stolen,
     "return: unknown code": _unknown_code,

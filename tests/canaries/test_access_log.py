@@ -97,6 +97,8 @@ def _record(message: str, arguments: Any) -> logging.LogRecord:
     [
         ("%s", ("GET /cb?code=c0de HTTP/1.1",), "GET /cb?code=… HTTP/1.1"),
         ('"%s" %s', ("GET /cb?a=1&state=c0de&b=2", 200), '"GET /cb?a=1&state=…&b=2" 200'),
+        ("GET /join?invitation=fm1%2Ek1%2Ec0de&x=1", None, "GET /join?invitation=…&x=1"),
+        ("%s", (f"GET /join#fm1.k1.{'c0de' * 9} 200",), "GET /join#… 200"),
         ("GET /cb?c%6fde=c0de", None, "GET /cb?c%6fde=…"),
         ("GET /cb?code=%s", ("c0de",), "GET /cb?code=…"),
         ("GET /cb?%s=%s", ("state", "c0de"), "GET /cb?state=…"),

@@ -17,6 +17,7 @@ from tests.threats.wsgi import Answered, call
 
 _EXPECTED = {200, 204, 303, 400, 403, 405, 411, 413}
 _VALIDATED_SHARE = 0.1
+INVITE = "/invitation"
 _REFLECTED = MARKER.encode()
 
 
@@ -57,6 +58,28 @@ def _application(environ: object, start_response: Any) -> list[bytes]:
 def _asks_early(environ: dict[str, Any]) -> bool:
     names = ("HTTP_SEC_PURPOSE", "HTTP_PURPOSE", "HTTP_X_PURPOSE", "HTTP_X_MOZ")
     return any(name in environ for name in names)
+
+
+def test_no_hostile_request_to_the_invite_path_raises_reflects_or_begins(fake: FakeFinch) -> None:
+    draw = seeded()
+    finch = component(fake, invite_path=INVITE)
+    url = finch.invitation_url(customer_id="acme", customer_name=MARKER)
+    sealed, app = url.partition("=")[2], FinchMiddleware(_application, finch)
+    tickets, seen = [begun(finch, fake)], set[int]()
+
+    for _ in range(FUZZ() // 10):
+        environ = dict(hostile(draw, tickets).environ)
+        at = draw.randrange(len(sealed))
+        bent = sealed[:at] + draw.choice(["", "A", "%", "%00", ".", MARKER]) + sealed[at + 1 :]
+        if bent != sealed and draw.random() < 0.5:
+            environ["QUERY_STRING"] = f"invitation={bent}&{environ['QUERY_STRING']}"
+        answer = call(app, {**environ, "PATH_INFO": INVITE})
+        seen.add(answer.status)
+        assert _REFLECTED not in answer.whole
+        assert not answer.all("Set-Cookie")
+
+    assert fake.ledger.requests == ()
+    assert {400, 403} <= seen <= {204, 400, 403, 405}
 
 
 def test_no_hostile_request_raises_reflects_or_calls_finch(fake: FakeFinch) -> None:

@@ -1,0 +1,235 @@
+"""
+Invites the person who can open the payroll, by a link that they may open weeks later.
+
+The link is sealed, and nothing is written to storage: it holds what `begin` needs to know. Its page
+shows who invites to what; only the button on it begins.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, ClassVar
+
+from finch_middleware.begin import Begin, Opening
+from finch_middleware.config.customers import customer_ids, require_text, signed_in_customer
+from finch_middleware.errors import CannotOpen, ReturnFault, UnknownConnection, UsageError
+from finch_middleware.outcomes import Response
+from finch_middleware.secret import Secret
+from finch_middleware.tickets import check_customer_id
+from finch_middleware.web.begin_page import OpeningPage
+from finch_middleware.web.pages import At, Pages
+from finch_middleware.web.params import parse_query
+from finch_middleware.web.request import CallbackRequest
+
+if TYPE_CHECKING:
+    from finch_middleware.config.settings import Settings
+    from finch_middleware.connections import Connections
+    from finch_middleware.crypto.vault import Vault
+    from finch_middleware.hooks.events import Events
+    from finch_middleware.tickets import Tickets
+
+PARAMETER = "invitation"
+LONGEST = timedelta(days=90)
+#: A server such as gunicorn or uWSGI reads 4 KiB of a request's address, and mail programs less.
+LINK_LIMIT_CHARACTERS = 2000
+_SHORTEST = timedelta(minutes=1)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+#: What the end of a flow adds to the address of the page, and its text.
+_ENDS = {
+    "connected": "invitation.connected",
+    "finishing": "finishing.spooled",
+    "declined": "declined",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invitation:
+    """
+    What a link holds.
+
+    Attributes:
+        opening: The arguments of `begin`, without those that depend on the time of the click.
+        single_use: It ends with the first connection that is obtained after *issued_at*.
+    """
+
+    FIELDS: ClassVar = (
+        *("customer_id", "customer_name", "connection_id", "return_to", "products"),
+        *("customer_email", "provider", "manual"),
+    )
+
+    opening: Opening
+    issued_at: datetime
+    expires_at: datetime
+    single_use: bool
+
+    def as_text(self) -> Secret:
+        """What is sealed: short, because it becomes part of an address."""
+        plain = Opening(customer_id="")
+        given = {name: getattr(self.opening, name) for name in self.FIELDS}
+        parts = {name: each for name, each in given.items() if each != getattr(plain, name)}
+        times = [(each - _EPOCH) // _MICROSECOND for each in (self.issued_at, self.expires_at)]
+        return Secret(json.dumps([*times, self.single_use, parts], separators=(",", ":")))
+
+    @classmethod
+    def from_text(cls, text: Secret) -> Invitation:
+        """The invitation that `as_text` wrote."""
+        issued, expires, single_use, parts = json.loads(text.reveal())
+        return cls(
+            opening=Opening(**parts, invited=True),
+            issued_at=_EPOCH + issued * _MICROSECOND,
+            expires_at=_EPOCH + expires * _MICROSECOND,
+            single_use=single_use,
+        )
+
+
+class Invitations:
+    """Makes links, and reads them again."""
+
+    def __init__(self, *, settings: Settings, vault: Vault, begin: Begin) -> None:
+        self._settings = settings
+        self._vault = vault
+        self._begin = begin
+
+    def url(self, opening: Opening, *, valid_for: timedelta, single_use: bool) -> str:
+        """
+        The address of a new invitation. Does not call Finch.
+
+        Raises:
+            UsageError: There is no `invite_path`, an argument is out of bounds, or the link would
+                have over 2,000 characters.
+            UnknownConnection, StorageUnavailable: As `Begin.products_asked`, for a connection_id.
+            KeyUnavailable: The key that seals is unavailable.
+        """
+        page = self._settings.invite_href
+        if page is None:
+            raise UsageError("invitation_url needs the option invite_path, where links lead to")
+        if not (isinstance(valid_for, timedelta) and _SHORTEST <= valid_for <= LONGEST):
+            raise UsageError("valid_for must be a timedelta of one minute to 90 days")
+        if not opening.customer_name:
+            raise UsageError("customer_name must have 1 to 255 characters: the page shows it")
+        require_text(customer_name=opening.customer_name)
+        check_customer_id(opening.customer_id)
+        opening.checked(self._settings)
+        if opening.connection_id is not None:
+            self._begin.products_asked(opening)
+        now = self._settings.clock()
+        invitation = Invitation(
+            opening=opening, issued_at=now, expires_at=now + valid_for, single_use=bool(single_use)
+        )
+        sealed = self._vault.seal(invitation.as_text(), purpose="invitation", context=self._place)
+        address = f"{self._settings.origin}{page}?{PARAMETER}={sealed}"
+        if len(address) > LINK_LIMIT_CHARACTERS:
+            raise UsageError("the invitation is too long for a link: shorten customer_name")
+        return address
+
+    def read(self, sealed: str) -> Invitation:
+        """
+        The invitation of a link.
+
+        Raises:
+            ReturnFault: It was altered, belongs to another client_id or origin, its key is no
+                longer accepted, the options do not allow it any longer, or it has expired.
+            KeyUnavailable: The provider does not unwrap its key now.
+        """
+        try:
+            text = self._vault.open(sealed, purpose="invitation", context=self._place)
+            invitation = Invitation.from_text(text)
+            invitation.opening.checked(self._settings)
+        except (CannotOpen, TypeError, ValueError):  # the latter two: made with other options
+            raise ReturnFault("invitation_unreadable") from None
+        if self._settings.clock() > invitation.expires_at:
+            raise ReturnFault("invitation_expired")
+        return invitation
+
+    @property
+    def _place(self) -> tuple[str]:
+        # At another origin the ticket would be set where the callback does not find it.
+        return (self._settings.origin,)
+
+
+class InvitePage(OpeningPage):
+    """
+    Shows an invitation to whoever has its link, and begins. They need not be signed in.
+
+    Attributes:
+        invitations: Makes the links that lead to this page.
+    """
+
+    at: At = "invitation"
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        pages: Pages,
+        events: Events,
+        vault: Vault,
+        connections: Connections,
+        tickets: Tickets,
+        begin: Begin,
+        open_connect: Callable[..., Response],
+    ) -> None:
+        super().__init__(settings=settings, pages=pages, events=events)
+        self.invitations = Invitations(settings=settings, vault=vault, begin=begin)
+        self._connections = connections
+        self._tickets = tickets
+        self._begin = begin
+        self._open_connect = open_connect
+
+    def respond(self, request: CallbackRequest) -> Response:
+        """As `OpeningPage.respond`; for a connection that has ended, too, there is a page."""
+        try:
+            return super().respond(request)
+        except UnknownConnection:
+            return self._reject(request, reason="invitation_used")
+
+    def show(self, request: CallbackRequest) -> Response:
+        """The invitation's page; without a link, the end of a flow that this browser began."""
+        query = self._query(request)
+        end = _ENDS.get(query.get("finch", ""))
+        if end and PARAMETER not in query and self._invited(request):
+            return self._pages.notice(end)
+        opening = self._opening(query, request)
+        return self._pages.invitation(
+            customer_name=opening.customer_name, products=self._begin.products_asked(opening)
+        )
+
+    def open(self, request: CallbackRequest) -> Response:
+        """As `OpeningPage.open`."""
+        return self._open_connect(self._opening(self._query(request), request), request=request)
+
+    def _opening(self, query: Mapping[str, str], request: CallbackRequest) -> Opening:
+        """What the link of this request opens, if this person may use it."""
+        invitation = self.invitations.read(query.get(PARAMETER, ""))
+        customer_of = self._settings.customer_of
+        login = customer_ids(signed_in_customer(customer_of, request)) if customer_of else ()
+        if login and invitation.opening.customer_id not in login:
+            raise ReturnFault("other_customer")
+        if invitation.single_use and self._used(invitation):
+            raise ReturnFault("invitation_used")
+        return invitation.opening
+
+    def _used(self, invitation: Invitation) -> bool:
+        """Whether what it asks for was connected since."""
+        opening = invitation.opening
+        return any(
+            each.obtained_at > invitation.issued_at
+            and opening.provider in (None, each.provider_id)
+            and opening.connection_id in (None, each.connection_id)
+            for each in self._connections.for_customer(opening.customer_id)
+        )
+
+    def _invited(self, request: CallbackRequest) -> bool:
+        """Whether an invitation began a flow in this browser."""
+        return any(each.invited for each in self._tickets.found(request.cookies()))
+
+    def _query(self, request: CallbackRequest) -> dict[str, str]:
+        try:
+            return parse_query(request, once=PARAMETER)
+        except ReturnFault:
+            raise ReturnFault("invitation_unreadable") from None
