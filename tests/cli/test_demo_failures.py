@@ -102,29 +102,10 @@ def stage(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Stage:
     return Stage(monkeypatch, tmp_path)
 
 
-def refuse_the_session(stage: Stage) -> None:
-    stage.script("sessions", Behaviour.error(400))
-
-
-def show_another_connect_page(stage: Stage) -> None:
-    def another(page: Response) -> Response:
-        page.status_code = 500
-        page.set_data(page.get_data(as_text=True).replace("Acme Inc.", "Hooli"))
-        return page
-
-    stage.script("authorize", Behaviour(shape=another))
-
-
-def fail_the_exchange(stage: Stage) -> None:
-    stage.script("token", Behaviour.error(500))
-
-
-def issue_no_token(stage: Stage) -> None:
-    stage.script("token", Behaviour.alter(access_token="another-token"))
-
-
-def present_the_code_early(stage: Stage) -> None:
-    stage.monkeypatch.setattr(Ledger, "presented", lambda self, code: 1)
+def show_another_connect_page(page: Response) -> Response:
+    page.status_code = 500
+    page.set_data(page.get_data(as_text=True).replace("Acme Inc.", "Hooli"))
+    return page
 
 
 def put_the_code_into_the_redirect(stage: Stage) -> None:
@@ -147,20 +128,12 @@ def log_every_secret(stage: Stage) -> None:
     stage.before("_inspect_database", log)
 
 
-def read_no_rows(stage: Stage) -> None:
-    stage.monkeypatch.setattr(tour.Tour, "_rows", lambda self: [])
-
-
 def store_the_token_in_clear(stage: Stage) -> None:
     def store() -> None:
         stage.execute(f"UPDATE finch_connections SET status = '{stage.fakes[0].ledger.tokens[0]}'")
 
     stage.script("token")
     stage.before("_inspect_database", store)
-
-
-def show_another_token(stage: Stage) -> None:
-    stage.monkeypatch.setattr(app, "masked", lambda secret: "another")
 
 
 def answer_a_reload_otherwise(stage: Stage) -> None:
@@ -171,21 +144,9 @@ def answer_a_reload_otherwise(stage: Stage) -> None:
     stage.change_callback(2, otherwise)
 
 
-def accept_a_forged_callback(stage: Stage) -> None:
-    stage.change_callback(3, lambda _, headers: ("200 OK", headers))
-
-
-def show_another_refusal(stage: Stage) -> None:
-    stage.monkeypatch.setitem(TEXTS["invalid.no_ticket"], "title", "Something else")
-
-
 def call_finch_for_a_forged_callback(stage: Stage) -> None:
     counts = iter(range(100))
     stage.monkeypatch.setattr(Ledger, "calls", lambda self, endpoint: next(counts))
-
-
-def refuse_the_own_browser_too(stage: Stage) -> None:
-    stage.change_callback(4, lambda _, headers: ("400 Bad Request", Headers()))
 
 
 def store_another_row(stage: Stage) -> None:
@@ -208,57 +169,84 @@ def change_a_row_when_declined(stage: Stage) -> None:
     stage.change_callback(5, change)
 
 
-def show_another_message(stage: Stage) -> None:
-    stage.monkeypatch.setitem(app.BANNERS, "declined", "Something else")
-
-
-FAULTS: list[tuple[Callable[[Stage], None], int, list[str]]] = [
-    (
-        refuse_the_session,
+#: The fault, how a stage causes it, the step that notices it, and the observations that fail.
+FAULTS: dict[str, tuple[Callable[[Stage], object], int, list[str]]] = {
+    "no session": (
+        lambda stage: stage.script("sessions", Behaviour.error(400)),
         1,
         ["status", "redirects to", "Finch opened a session for", "its attributes"],
     ),
-    (show_another_connect_page, 2, ["status of Finch's page", "its title"]),
-    (present_the_code_early, 2, ["times Finch received this code"]),
-    (
-        fail_the_exchange,
+    "another page": (
+        lambda stage: stage.script("authorize", Behaviour(shape=show_another_connect_page)),
+        2,
+        ["status of Finch's page", "its title"],
+    ),
+    "presented early": (
+        lambda stage: stage.monkeypatch.setattr(Ledger, "presented", lambda self, code: 1),
+        2,
+        ["times Finch received this code"],
+    ),
+    "no exchange": (
+        lambda stage: stage.script("token", Behaviour.error(500)),
         3,
         ["status", "redirects to", "tokens issued by Finch", "message on the page"],
     ),
-    (put_the_code_into_the_redirect, 3, ["that URL contains the code"]),
-    (
+    "code in the redirect": (put_the_code_into_the_redirect, 3, ["that URL contains the code"]),
+    "secrets in the log": (
         log_every_secret,
         4,
         ["code found", "token found", "encryption key found", "client secret found"],
     ),
-    (store_the_token_in_clear, 4, ["token found"]),
-    (
-        read_no_rows,
+    "token in clear": (store_the_token_in_clear, 4, ["token found"]),
+    "no rows": (
+        lambda stage: stage.monkeypatch.setattr(tour.Tour, "_rows", lambda self: []),
         4,
         ["stored connections", "encrypted token starts with", "connection id found"],
     ),
-    (
-        issue_no_token,
+    "another token": (
+        lambda stage: stage.script("token", Behaviour.alter(access_token="another-token")),
         5,
         ["it is the token that Finch issued", "Finch accepts it, with status"],
     ),
-    (show_another_token, 5, ["token on the application's page"]),
-    (answer_a_reload_otherwise, 6, ["same response as the first time"]),
-    (accept_a_forged_callback, 7, ["status in a browser without ticket"]),
-    (show_another_refusal, 7, ["title of the page"]),
-    (store_another_row, 7, ["stored connections"]),
-    (call_finch_for_a_forged_callback, 7, ["requests to Finch's token endpoint"]),
-    (refuse_the_own_browser_too, 7, ["redirect in Globex Corp.'s browser"]),
-    (show_another_message, 8, ["message on the page"]),
-    (change_a_row_when_declined, 8, ["stored connections changed"]),
-]
+    "another token shown": (
+        lambda stage: stage.monkeypatch.setattr(app, "masked", lambda secret: "another"),
+        5,
+        ["token on the application's page"],
+    ),
+    "another reload": (answer_a_reload_otherwise, 6, ["same response as the first time"]),
+    "forgery accepted": (
+        lambda stage: stage.change_callback(3, lambda _, headers: ("200 OK", headers)),
+        7,
+        ["status in a browser without ticket"],
+    ),
+    "another refusal": (
+        lambda stage: stage.monkeypatch.setitem(TEXTS["invalid.no_ticket"], "title", "Else"),
+        7,
+        ["title of the page"],
+    ),
+    "another row": (store_another_row, 7, ["stored connections"]),
+    "Finch called": (
+        call_finch_for_a_forged_callback,
+        7,
+        ["requests to Finch's token endpoint"],
+    ),
+    "own browser refused": (
+        lambda stage: stage.change_callback(4, lambda *_: ("400 Bad Request", Headers())),
+        7,
+        ["redirect in Globex Corp.'s browser"],
+    ),
+    "another message": (
+        lambda stage: stage.monkeypatch.setitem(app.BANNERS, "declined", "Something else"),
+        8,
+        ["message on the page"],
+    ),
+    "changed when declined": (change_a_row_when_declined, 8, ["stored connections changed"]),
+}
 
 
-@pytest.mark.parametrize(
-    ("cause", "step", "labels"), FAULTS, ids=[cause.__name__ for cause, *_ in FAULTS]
-)
+@pytest.mark.parametrize(("cause", "step", "labels"), FAULTS.values(), ids=FAULTS)
 def test_an_observation_that_is_not_as_promised_ends_the_demo_with_status_one(
-    stage: Stage, cause: Callable[[Stage], None], step: int, labels: list[str]
+    stage: Stage, cause: Callable[[Stage], object], step: int, labels: list[str]
 ) -> None:
     cause(stage)
 
@@ -277,7 +265,9 @@ def test_every_observation_is_among_those_that_failed(stage: Stage) -> None:
 
     observed = re.findall(r"^   ok  (.{38}) ", result.output, re.M)
     assert len(observed) == 42
-    assert {x.rstrip() for x in observed} == {label for *_, labels in FAULTS for label in labels}
+    assert {x.rstrip() for x in observed} == {
+        label for *_, labels in FAULTS.values() for label in labels
+    }
 
 
 def test_a_storage_without_a_file_is_searched_by_its_columns(stage: Stage) -> None:
@@ -290,7 +280,7 @@ def test_a_storage_without_a_file_is_searched_by_its_columns(stage: Stage) -> No
 
 
 def test_a_run_that_fails_keeps_the_log_where_the_last_line_states(stage: Stage) -> None:
-    fail_the_exchange(stage)
+    stage.script("token", Behaviour.error(500))
 
     result = stage.run()
 
