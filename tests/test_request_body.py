@@ -99,13 +99,11 @@ def test_a_body_that_drips_is_given_up_and_refused(
 ) -> None:
     monkeypatch.setattr(request_module, "BODY_SECONDS", 0.1)
     stream = Slow(QUERY.encode())
-    began = time.monotonic()
 
     reason = refusal(make(form() | {"wsgi.input": stream}))
 
     assert reason == "body"
     assert 0 < stream.given < len(QUERY)
-    assert time.monotonic() - began < 1
 
 
 def test_a_page_that_drips_its_body_is_answered_before_it_ends(
@@ -122,17 +120,18 @@ def test_a_page_that_drips_its_body_is_answered_before_it_ends(
         f"Cookie: {name}={value}",
     ]
     head = "\r\n".join(lines) + "\r\n\r\n"
-    began = time.monotonic()
+    dripped = 0
 
     with socket.create_connection(("127.0.0.1", urlsplit(site.origin).port or 0)) as line:
         line.sendall(head.encode())
         while not select.select([line], [], [], 0.02)[0]:
             line.sendall(b"x")
+            dripped += 1
         answer = line.recv(4096)
 
     assert answer.split()[1] == b"400"
     assert [event.reason for event in site.named("finch.callback.rejected")] == ["body"]
-    assert time.monotonic() - began < 5
+    assert dripped < 8000
 
 
 @pytest.mark.parametrize(

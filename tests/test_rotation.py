@@ -32,6 +32,7 @@ from finch_middleware.testing.sample_records import NOON, a_connection, an_attem
 from tests.faulty_storage import FaultyStorage
 from tests.site import CALLBACK, Browser, MakeSite
 from tests.storages import SERVERS, options_of
+from tests.waiting import wait_until
 from tests.worker_processes import workers_of
 
 OLD, NEW = new_key("k0"), new_key("k1")
@@ -315,4 +316,4 @@ def test_no_read_fails_and_no_update_is_lost_while_four_processes_write(
     assert trial.updates > 0
     assert trial.lost == []
     assert trial.left == 0
-    assert set(threading.enumerate()) <= before
+    wait_until(lambda: set(threading.enumerate()) <= before)

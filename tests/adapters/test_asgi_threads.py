@@ -196,7 +196,7 @@ def test_the_token_is_stored_when_the_client_disconnects_before_a_thread_is_free
         slow = asyncio.create_task(first())
         await until(lambda: fake_finch.ledger.calls("token") == 1)
         impatient = asyncio.create_task(queued())
-        await asyncio.sleep(0.05)
+        await until(lambda: app._pool.get()._work_queue.qsize() == 1)
         impatient.cancel()
         gate.set()
         await slow

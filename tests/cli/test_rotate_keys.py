@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import re
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from finch_middleware.cli import rotate_keys
 from finch_middleware.testing.sample_records import NOON, an_attempt
 from tests.cli.deployment import NEW, OLD, Deployment
 from tests.cli.running import running
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -152,14 +152,9 @@ def test_a_killed_rotation_continues_where_it_stopped(
     names = [f"connection {i}" for i in range(60)]
     before.connect(*names)
 
-    for _ in range(20):
-        with running("rotate-keys", **after.environ) as rotation:
-            rotation.wait_for("(current key)")
-            time.sleep(0.03)
-            rotation.ended_by(signal.SIGKILL)
-        halfway = set(after.keys_of().values())
-        if halfway != {"k0"}:
-            break
+    with running("rotate-keys", **after.environ) as rotation:
+        wait_until(lambda: set(after.keys_of().values()) != {"k0"})
+        rotation.ended_by(signal.SIGKILL)
     resumed = after.run("rotate-keys")
 
     left = int(re.findall(r"Re-encrypted with k1: (\d+)", resumed.stdout)[-1])

@@ -16,7 +16,8 @@ from tests.faulty_storage import FaultyStorage
 from tests.site import CALLBACK, Answer, Browser, MakeSite, Site
 from tests.storages import ServerOf, StorageOn
 from tests.story.oracle import attempt_of, code_of, same, tokens_of
-from tests.story.ways import another, both_ways, wait_for
+from tests.story.ways import another, both_ways
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -203,7 +204,7 @@ def test_claim_commit_unknown_is_not_released_by_a_second_click(
 
     def click_again() -> None:
         clicks.append(pool.submit(another(browser).get, callback))
-        wait_for(lambda: clicks[0].done() or site.named("finch.callback.joined"))
+        wait_until(lambda: clicks[0].done() or site.named("finch.callback.joined"))
 
     faulty.cut("claim")
     faulty.after("attempt", click_again)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from typing import Any
@@ -13,6 +12,7 @@ import pymysql
 from redis import Redis
 
 from tests.storage.servers import Server
+from tests.waiting import wait_until
 
 Trouble = Callable[[Server], AbstractContextManager[None]]
 
@@ -32,13 +32,13 @@ def postgresql_read_only(server: Server) -> Iterator[None]:
     """As a replica is after a failover."""
     setting = "ALTER SYSTEM SET default_transaction_read_only"
     _postgresql(server, f"{setting} = on", "SELECT pg_reload_conf()")
-    _until(lambda: _postgresql(server, "SHOW default_transaction_read_only") == "on")
+    wait_until(lambda: _postgresql(server, "SHOW default_transaction_read_only") == "on")
     try:
         yield
     finally:
         end = "BEGIN READ WRITE", "ROLLBACK", f"{setting} = off", "SELECT pg_reload_conf()"
         _postgresql(server, *end)
-        _until(lambda: _postgresql(server, "SHOW default_transaction_read_only") == "off")
+        wait_until(lambda: _postgresql(server, "SHOW default_transaction_read_only") == "off")
 
 
 @contextmanager
@@ -128,10 +128,3 @@ def _mysql(server: Server, *statements: str) -> None:
     with closing(_pymysql(server)) as connection, connection.cursor() as cursor:
         for statement in statements:
             cursor.execute(statement)
-
-
-def _until(done: Callable[[], bool]) -> None:
-    until = time.monotonic() + 60
-    while not done():
-        assert time.monotonic() < until
-        time.sleep(0.02)

@@ -16,7 +16,7 @@ from finch_middleware.testing.fake_finch import Behaviour
 from tests.servers.application import BEGIN, CALLBACK
 from tests.servers.running import SERVERS, Reached
 from tests.site import NAVIGATION, SAME_ORIGIN_FETCH, Browser
-from tests.story.ways import wait_for
+from tests.waiting import wait_until
 
 #: A page takes milliseconds, so that even a slow machine has made one by then.
 QUICK_SECONDS = 2.0
@@ -96,7 +96,7 @@ def test_t43_five_loads_of_one_return_leave_threads_for_the_other_pages(reached:
     with ThreadPoolExecutor(5) as pool:
         loads = [pool.submit(visitor(reached, browser.cookies).get, callback) for _ in range(5)]
         # One asks Finch and two at most wait for it.
-        wait_for(lambda: sum(load.done() for load in loads) >= 2)
+        wait_until(lambda: sum(load.done() for load in loads) >= 2)
         took = [seconds_of_a_page(reached) for _ in range(3)]
         gate.set()
     reloaded = browser.get(callback)

@@ -13,6 +13,7 @@ import pytest
 
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.site import CALLBACK, SAME_ORIGIN_FETCH, Answer, Browser, Site
+from tests.waiting import wait_until
 
 #: Finch's redirect may or may not echo the state; the page's own script always has it.
 every_way = pytest.mark.parametrize(
@@ -86,19 +87,9 @@ def while_finch_is_asked(
             gate.set()
 
 
-def wait_for(happened: Callable[[], object], *, seconds: float = 30) -> None:
-    """Return as soon as *happened* is true."""
-    pause = threading.Event()
-    for _ in range(int(seconds * 100)):
-        if happened():
-            return
-        pause.wait(0.01)
-    raise TimeoutError
-
-
 def wait_for_event(site: Site, name: str, *, count: int = 1) -> None:
     """Return as soon as the site has reported so many events of that name."""
-    wait_for(lambda: len(site.named(name)) >= count)
+    wait_until(lambda: len(site.named(name)) >= count)
 
 
 def at_once(visits: list[Callable[[], Answer]]) -> list[Answer]:

@@ -116,7 +116,7 @@ def _killed_at_work(fake: FakeFinch, running: Workers, customer_id: str, *, afte
 
 def _patiently(browser: Browser, callback: str) -> Answer:
     """Come again, also while the next worker is being made."""
-    for _ in range(100):
+    for _ in range(600):
         try:
             return browser.get(callback)
         except (OSError, http.client.HTTPException):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +12,7 @@ from redis import Redis
 from finch_middleware.storage.redis.storage import RedisStorage
 from tests.storage import servers
 from tests.storage.servers import Server
+from tests.waiting import wait_until
 
 # The same client serves both ways of use, and its types say so at every call.
 Client = Any
@@ -73,11 +73,3 @@ def setting(client: Client, name: str, value: str) -> Iterator[None]:
         client.config_set(name, before[name])
         # A log that was switched on again begins when the first copy of everything is written.
         wait_until(lambda: not client.info("persistence")["aof_rewrite_in_progress"])
-
-
-def wait_until(fact: Callable[[], bool]) -> None:
-    """Return as soon as *fact* is true."""
-    deadline = time.monotonic() + 60
-    while not fact():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)

@@ -17,8 +17,9 @@ from finch_middleware.storage.protocol import Storage
 from finch_middleware.storage.redis.storage import RedisStorage
 from finch_middleware.testing.sample_records import NOON, a_connection, an_attempt, key_of
 from finch_middleware.testing.storage_contract import StorageContract
-from tests.storage.on_redis.conftest import Client, wait_until
+from tests.storage.on_redis.conftest import Client
 from tests.storage.servers import Server
+from tests.waiting import wait_until
 
 
 class TestRedis(StorageContract):

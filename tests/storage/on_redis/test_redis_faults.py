@@ -13,8 +13,9 @@ from finch_middleware.errors import ConfigurationError, SchemaMismatch, StorageU
 from finch_middleware.storage.redis import server as module
 from finch_middleware.storage.redis.storage import RedisStorage
 from finch_middleware.testing.sample_records import NOON, a_connection, an_attempt, key_of, sealed
-from tests.storage.on_redis.conftest import Client, setting, wait_until
+from tests.storage.on_redis.conftest import Client, setting
 from tests.storage.servers import Server
+from tests.waiting import wait_until
 
 _PASSWORD = "canary"
 

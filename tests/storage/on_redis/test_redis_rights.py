@@ -15,8 +15,9 @@ from finch_middleware.storage.redis.plan import INDEXES
 from finch_middleware.storage.redis.server import RIGHTS
 from finch_middleware.storage.redis.storage import RedisStorage
 from finch_middleware.testing.sample_records import NOON, a_connection, an_attempt, key_of, sealed
-from tests.storage.on_redis.conftest import Client, setting, wait_until
+from tests.storage.on_redis.conftest import Client, setting
 from tests.storage.servers import Server
+from tests.waiting import wait_until
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from finch_middleware.errors import StorageUnavailable
 from finch_middleware.storage.redis.storage import RedisStorage
 from finch_middleware.testing.sample_records import an_attempt
 from tests.storage import servers
-from tests.storage.on_redis.conftest import wait_until
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.full
 

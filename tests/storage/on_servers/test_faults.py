@@ -59,7 +59,7 @@ def test_threads_at_the_first_use_do_not_queue_for_one_wait_after_the_other(
     reasons = all_at_once(reason_of, range(6))
 
     assert set(reasons) == {"busy", "unavailable"}
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 8  # one after the other they take nine
     storage.close()
 
 
