@@ -42,5 +42,18 @@ def test_every_path_of_contributing_exists() -> None:
 
     named = set(re.findall(r"`([\w./]+(?:\.py|\.md|/))`", text))
 
-    assert len(named) > 40
+    assert len(named) > 60
     assert [name for name in named if not any((each / name).exists() for each in folders)] == []
+
+
+def test_contributing_names_every_file_and_folder_of_the_package_with_its_test() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| [^|]+ \| ([^|]*) \| ([^|]+) \|$", text, re.MULTILINE)[2:]
+    named = {name for code, _ in rows for name in re.findall(r"`([\w/.]+)`", code)}
+    package = (ROOT / "finch_middleware").iterdir()
+    parts = {p.name for p in package if p.suffix == ".py" or (p / "__init__.py").exists()}
+
+    missing = parts - {"__init__.py"} - {name.partition("/")[0] for name in named}
+
+    assert missing == set()
+    assert [tests for _, tests in rows if "`" not in tests] == []
