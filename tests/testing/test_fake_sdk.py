@@ -40,7 +40,7 @@ class Receiver:
         self.status = 200
         self._server = make_server("127.0.0.1", 0, Request.application(self._respond))
         self.url = f"http://127.0.0.1:{self._server.server_port}/finch/webhook"
-        self._thread = Thread(target=self._server.serve_forever)
+        self._thread = Thread(target=self._server.serve_forever, args=(0.01,))
 
     def __enter__(self) -> Receiver:
         self._thread.start()

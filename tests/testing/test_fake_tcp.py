@@ -96,7 +96,7 @@ class TestStopping:
 
         # Each of the scripted waits takes a minute.
         assert time.monotonic() - began < 30
-        assert set(threads_alive()) == before
+        assert set(threads_alive()) <= before
         for connection in open_connections:
             connection.close()
 
@@ -200,7 +200,7 @@ class TestTls:
         fake.stop()
 
         assert (response.status_code, fake.ledger.calls("token")) == (200, 0)
-        assert set(threads_alive()) == before
+        assert set(threads_alive()) <= before
         stalled.close()
 
     def test_a_reset_is_a_reset_below_tls_too(self) -> None:
