@@ -9,8 +9,8 @@ placeholders; all values are escaped:
   into an element that may hold a form
 - ``$brand``, ``$lang``: the application's name (may be empty); the language of the texts
 - ``$reference``, ``$reference_label``, ``$help``: what to mention when asking for help; empty on
-  the page that begins a flow
-- ``$outcome``: ``begin``, ``finishing``, ``invalid`` or ``failed``
+  the pages that begin a flow, and where an invited person arrives
+- ``$outcome``: ``begin``, ``connected``, ``finishing``, ``invalid`` or ``failed``
 - ``$nonce``: for ``<style nonce="$nonce">``, the only thing that the page's policy allows
 """
 

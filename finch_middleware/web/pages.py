@@ -154,7 +154,8 @@ class Pages:
 
     def notice(self, name: str) -> Response:
         """The page with that text alone."""
-        return self._html(self._texts[name], kind="begin", actions="")
+        kind = "connected" if name.endswith("connected") else "begin"
+        return self._html(self._texts[name], kind=kind, actions="")
 
     def _begins(self, ended: Ended, step: Retry) -> bool:
         """Whether its button begins a new flow. An invited person has no use for that page."""
