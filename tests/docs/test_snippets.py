@@ -169,6 +169,7 @@ def empty():
 """
 
 
+@pytest.mark.full
 def test_the_kit_takes_a_storage_as_the_manual_gives_it(pytester: pytest.Pytester) -> None:
     [kit] = [each.text for each in snippets(page("storage"), "py") if "TestMyStorage" in each.text]
     pytester.makepyfile(test_my_storage=_A_STORAGE + kit)

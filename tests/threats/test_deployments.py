@@ -20,8 +20,9 @@ from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.site import CALLBACK, Browser, MakeSite, Site
 from tests.storages import SERVERS, every_storage
 from tests.story.oracle import code_of, state_of, tokens_of
-from tests.story.ways import at_once, both_ways, connected, wait_for
+from tests.story.ways import at_once, both_ways, connected
 from tests.threats.desk import ORIGIN, begun, component, returned
+from tests.waiting import wait_until
 from tests.worker_processes import workers_of
 
 without_state = pytest.mark.parametrize("echo_state", [False], ids=["no-state"])
@@ -209,7 +210,7 @@ def test_t37_of_two_reauthentications_at_once_the_last_response_counts(
     fake.script("token", dataclasses.replace(Behaviour.normal(), shape=late))
     with ThreadPoolExecutor(1) as pool:
         visit = pool.submit(browser.get, held)
-        wait_for(lambda: len(fake.ledger.tokens) == 2)
+        wait_until(lambda: len(fake.ledger.tokens) == 2)
         answers = [browser.get(other)]
         gate.set()
         answers.append(visit.result())
