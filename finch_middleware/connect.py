@@ -66,7 +66,7 @@ class FinchConnect:
         from finch_middleware.assembly import Assembly
         from finch_middleware.invitations import InvitePage
 
-        settings, self._pages = _configured(options)
+        settings, self._pages = _read_options(options)
         pieces = Assembly(settings)
         self.client_id = settings.client_id
         self.brand = settings.brand
@@ -113,7 +113,7 @@ class FinchConnect:
         # Taken out of this frame: a traceback with locals would show the client secret and the key.
         given = [environ]
         del environ
-        return cls(**_taken(given, overrides))
+        return cls(**_take_options(given, overrides))
 
     def begin(
         self,
@@ -302,14 +302,14 @@ class FinchConnect:
         return self._callback.finish(request, signed_in=signed_in)
 
     def _respond(self, outcome: Outcome, request: CallbackRequest) -> Response:
-        rendered = self._rendered(outcome, request)
+        rendered = self._render(outcome, request)
         if rendered is None:
             response = self._pages.respond(outcome, request)
         else:
             response = with_cookies(rendered, outcome.cookies)
         return with_cors(response, request, spa_origins=self._settings.spa_origins)
 
-    def _rendered(self, outcome: Outcome, request: CallbackRequest) -> Response | None:
+    def _render(self, outcome: Outcome, request: CallbackRequest) -> Response | None:
         """The application's own response, where it makes one."""
         if self._settings.render is None:
             return None
@@ -353,7 +353,7 @@ def require_order(app: object, finch: object, *, middleware: str) -> None:
         )
 
 
-def _configured(options: Options) -> tuple[Settings, Pages]:
+def _read_options(options: Options) -> tuple[Settings, Pages]:
     """Settings and pages, or the faults of both in one error."""
     try:
         settings = read_settings(options, checks=CHECKS)
@@ -371,7 +371,7 @@ def _configured(options: Options) -> tuple[Settings, Pages]:
     )
 
 
-def _taken(environ: list[Mapping[str, str] | None], overrides: Options) -> Options:
+def _take_options(environ: list[Mapping[str, str] | None], overrides: Options) -> Options:
     """The options of the environment under *overrides*; leaves nothing in either."""
     options = cast("Options", {**options_from_env(environ.pop()), **overrides})
     cast("dict[str, object]", overrides).clear()

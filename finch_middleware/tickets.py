@@ -112,7 +112,7 @@ class Tickets:
         ends = ticket.expires_at if ticket.spent else ticket.expires_at + REPLAY_WINDOW
         return SetCookie(
             name=self._prefix + ticket.flow_id[:8],
-            value=Secret(self._vault.seal(_written(ticket), purpose="ticket")),
+            value=Secret(self._vault.seal(_serialise(ticket), purpose="ticket")),
             max_age=max(1, int((ends - at).total_seconds())),
             secure=self._secure,
         )
@@ -227,7 +227,7 @@ def check_customer_id(customer_id: str) -> None:
         raise UsageError("customer_id must have no control characters")
 
 
-def _written(ticket: Ticket) -> Secret:
+def _serialise(ticket: Ticket) -> Secret:
     # Short, because every request of the browser carries it. No part can hold a NUL: the state is
     # base64, both addresses are visible ASCII, customer_id was checked.
     life = (ticket.expires_at - ticket.issued_at) // timedelta(seconds=1)

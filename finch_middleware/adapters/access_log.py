@@ -97,7 +97,7 @@ def _redact_arguments(
     return _redact_atoms(arguments)
 
 
-def _redacted_atom(name: str, value: str) -> str:
+def _redact_atom(name: str, value: str) -> str:
     return HIDDEN if _OWN_NAME.fullmatch(name) else redacted(value)
 
 
@@ -106,7 +106,7 @@ def _redact_atoms(atoms: Mapping[str, object]) -> Mapping[str, object]:
     changed = {
         name: text
         for name, value in atoms.items()
-        if isinstance(value, str) and (text := _redacted_atom(name, value)) != value
+        if isinstance(value, str) and (text := _redact_atom(name, value)) != value
     }
     if not changed:
         return atoms

@@ -97,7 +97,7 @@ def callback(
     # a POST comes from the application's own origin.
     @csrf_exempt
     def finch_callback(request: HttpRequest) -> HttpResponse:
-        connect = _resolved(component)
+        connect = _resolve(component)
         if customer_of is None:
             return to_django(connect.callback(request))
         return to_django(connect.callback(request, customer_id=customer_of(request)))
@@ -120,7 +120,7 @@ def begin(component: FinchConnect | Callable[[], FinchConnect] = finch) -> View:
     # from a page of the application's own origin.
     @csrf_exempt
     def finch_begin(request: HttpRequest) -> HttpResponse:
-        return to_django(_resolved(component).begin_page(request))
+        return to_django(_resolve(component).begin_page(request))
 
     return finch_begin
 
@@ -135,13 +135,13 @@ def invite(component: FinchConnect | Callable[[], FinchConnect] = finch) -> View
     # As for `begin`; and an invited person has no login.
     @csrf_exempt
     def finch_invite(request: HttpRequest) -> HttpResponse:
-        return to_django(_resolved(component).invite_page(request))
+        return to_django(_resolve(component).invite_page(request))
 
     cast("Any", finch_invite).login_required = False
     return finch_invite
 
 
-def _resolved(component: FinchConnect | Callable[[], FinchConnect]) -> FinchConnect:
+def _resolve(component: FinchConnect | Callable[[], FinchConnect]) -> FinchConnect:
     return component if isinstance(component, FinchConnect) else component()
 
 

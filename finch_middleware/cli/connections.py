@@ -40,7 +40,7 @@ def listing(customer: str | None, as_json: bool, application: str | None) -> Non
     A terminal shows a table; a pipe or a file gets tab-separated values.
     """
     finch, unreadable = load_component(application), set[str]()
-    found = _stored(finch, unreadable) if customer is None else _of_customer(finch, customer)
+    found = _scan(finch, unreadable) if customer is None else _of_customer(finch, customer)
     if as_json:
         _echo_lines(found)
     elif sys.stdout.isatty():
@@ -82,7 +82,7 @@ def export_metadata(application: str | None) -> None:
     One object per line, without the encrypted token.
     """
     unreadable = set[str]()
-    _echo_lines(_stored(load_component(application), unreadable))
+    _echo_lines(_scan(load_component(application), unreadable))
     _require_all_read(unreadable)
 
 
@@ -131,7 +131,7 @@ def metadata(stored: StoredConnection) -> dict[str, Any]:
     }
 
 
-def _stored(finch: FinchConnect, unreadable: set[str]) -> Iterator[StoredConnection]:
+def _scan(finch: FinchConnect, unreadable: set[str]) -> Iterator[StoredConnection]:
     """Every connection of this client_id; adds the names of unreadable rows to *unreadable*."""
     after: str | None = None
     while True:

@@ -46,8 +46,8 @@ def load_component(name: str | None) -> FinchConnect:
     module, _, attributes = name.removesuffix("()").partition(":")
     sys.path.insert(0, os.getcwd())  # as web servers do, which take the same kind of name
     try:
-        home, found = _named(module, attributes)
-        held, kinds = _held(found() if _is_factory(found) else found)
+        home, found = _import(module, attributes)
+        held, kinds = _find_component(found() if _is_factory(found) else found)
     except _Missing as error:
         raise CommandError(f"--app: {name} cannot be loaded: {error}") from None
     finally:
@@ -64,7 +64,7 @@ class _Missing(Exception):
     """There is no such module or attribute."""
 
 
-def _named(module: str, attributes: str) -> tuple[ModuleType, Any]:
+def _import(module: str, attributes: str) -> tuple[ModuleType, Any]:
     """The module, and what it has under that name."""
     try:
         home = importlib.import_module(module)
@@ -82,7 +82,7 @@ def _is_factory(found: object) -> bool:
     return all(each.default is not each.empty or each.kind in optional for each in parameters)
 
 
-def _held(found: object) -> tuple[FinchConnect | None, list[str]]:
+def _find_component(found: object) -> tuple[FinchConnect | None, list[str]]:
     """The component that *found* is or holds, and the types on the way to it."""
     kinds: list[str] = []
     while found is not None and len(kinds) < _WRAPPERS_LIMIT:

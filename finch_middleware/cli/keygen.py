@@ -21,7 +21,7 @@ The id before the colon is not secret. Each key has its own.
 """
 
 
-def _checked_id(ctx: click.Context, parameter: click.Parameter, key_id: str | None) -> str | None:
+def _check_id(ctx: click.Context, parameter: click.Parameter, key_id: str | None) -> str | None:
     """*key_id*, if a key may have it."""
     if key_id is None:
         return None
@@ -36,7 +36,7 @@ def _checked_id(ctx: click.Context, parameter: click.Parameter, key_id: str | No
 @click.option(
     "--id",
     "key_id",
-    callback=_checked_id,
+    callback=_check_id,
     help="Name of the key, random by default. It is not secret. Each key needs its own.",
 )
 def command(key_id: str | None) -> None:

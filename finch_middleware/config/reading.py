@@ -44,7 +44,7 @@ def options_from_env(environ: Mapping[str, str] | None = None) -> Options:
             options[name] = re.findall(r"[^\s,]+", options[name])
     if options.get("spool") == "none":
         options["spool"] = None
-    return cast("Options", {**options, **dict.fromkeys(_misspelt(environ), "")})
+    return cast("Options", {**options, **dict.fromkeys(_find_misspelt(environ), "")})
 
 
 def read_settings(options: Options, *, checks: Checks) -> Settings:
@@ -116,7 +116,7 @@ def check_option(name: str, value: object) -> None:
         raise ConfigurationError(mine)
 
 
-def _misspelt(environ: Mapping[str, str]) -> list[str]:
+def _find_misspelt(environ: Mapping[str, str]) -> list[str]:
     """The variables that resemble one of ours, unless that one is set as well."""
     unset = [name.removeprefix(_PREFIX) for name in _VARIABLES if not environ.get(name)]
     return [

@@ -92,7 +92,7 @@ class Vault:
             KeyUnavailable: The provider does not unwrap the key, and never did.
         """
         nonce = os.urandom(_NONCE_BYTES)
-        cipher = self._unlocked(self.key_id)[purpose]
+        cipher = self._ciphers_of(self.key_id)[purpose]
         associated = pack(FORMAT, self.key_id, purpose, self._client_id, *context)
         sealed = nonce + cipher.encrypt(nonce, text.reveal().encode(errors=_ANY_TEXT), associated)
         return f"{FORMAT}.{self.key_id}." + base64.urlsafe_b64encode(sealed).rstrip(b"=").decode()
@@ -106,7 +106,7 @@ class Vault:
             KeyUnavailable: The provider does not unwrap that key now.
         """
         key_id, payload = _parts(sealed)
-        cipher = self._unlocked(key_id).get(purpose) if key_id in self._keys else None
+        cipher = self._ciphers_of(key_id).get(purpose) if key_id in self._keys else None
         if cipher is None or len(payload) < _NONCE_BYTES:
             raise CannotOpen(key_id=key_id or None)
         associated = pack(FORMAT, key_id, purpose, self._client_id, *context)
@@ -170,9 +170,9 @@ class Vault:
         Raises:
             KeyUnavailable: It is not, and no code may be spent.
         """
-        self._unlocked(self.key_id)
+        self._ciphers_of(self.key_id)
 
-    def _unlocked(self, key_id: str) -> dict[str, AESGCM]:
+    def _ciphers_of(self, key_id: str) -> dict[str, AESGCM]:
         """The ciphers of a key of ours, by purpose."""
         if key_id not in self._ciphers:
             # Two threads may both ask the provider: a lock would cost more than a second call.

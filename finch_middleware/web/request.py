@@ -214,11 +214,11 @@ def _read_raw(request: Any, environ: dict[str, Any], length: int) -> bytes:
     if request is environ:
         return _Timed(environ["wsgi.input"], environ).read(length)
     if hasattr(request, "META"):  # Django took the stream when it made the request
-        request._stream = _timed(request._stream, environ)
+        request._stream = _limit_time(request._stream, environ)
         return bytes(request.body)
     if hasattr(request, "bounded_stream"):  # Falcon
         return _Timed(request.bounded_stream, environ).read(length)
-    environ["wsgi.input"] = _timed(environ["wsgi.input"], environ)
+    environ["wsgi.input"] = _limit_time(environ["wsgi.input"], environ)
     if hasattr(request, "get_data"):  # werkzeug, Flask
         return bytes(request.get_data())
     if hasattr(request.body, "read"):  # Bottle buffers the body in a file, and rewinds it
@@ -226,7 +226,7 @@ def _read_raw(request: Any, environ: dict[str, Any], length: int) -> bytes:
     return bytes(request.body)  # WebOb, Pyramid
 
 
-def _timed(stream: Any, environ: Mapping[str, Any]) -> Any:
+def _limit_time(stream: Any, environ: Mapping[str, Any]) -> Any:
     """*stream* as one that gives up; itself if it is a buffer, which never waits."""
     seekable = getattr(stream, "seekable", None)
     return stream if seekable is not None and seekable() else _Timed(stream, environ)

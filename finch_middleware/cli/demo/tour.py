@@ -94,7 +94,7 @@ class Tour:
         return finished
 
     def _inspect_database(self, link: str) -> None:
-        rows, searched = self._rows(), self._searched()
+        rows, searched = self._rows(), self._search()
         row, content = rows[0] if rows else {}, b"".join(searched.values())
         hidden = {"code": parameter(link, "code"), "token": self._token(), **self.hidden}
         with self._step("The database holds the token, encrypted"):
@@ -181,7 +181,7 @@ class Tour:
                 found = [*map(dict, connection.execute("SELECT * FROM finch_connections"))]
         return [row for row in found if row["client_id"] == self.finch.client_id]
 
-    def _searched(self) -> dict[str, bytes]:
+    def _search(self) -> dict[str, bytes]:
         """By name, what is searched for secrets."""
         log = {self.log.name: self.log.read_bytes()}
         if self.database is None:
