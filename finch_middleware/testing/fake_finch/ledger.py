@@ -236,7 +236,7 @@ class Ledger:
             self._end_tokens(connection_id)
 
     def facts(self, issued: IssuedCode) -> dict[str, Any]:
-        """What Finch says about a connection beside its token."""
+        """What Finch reports about a connection beside its token."""
         account = self.accounts.get(issued.connection_id)
         return {
             "connection_id": issued.connection_id,
