@@ -119,6 +119,7 @@ MEANINGS = {
     "invitations": "links by mail",
     "duplicates": "repeats",
     "binding": "which customer",
+    "webhooks": "events of Finch",
     "connections": "for your code",
     "exchange": "code to token",
     "operations": "sweep, rotate",

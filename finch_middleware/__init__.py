@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         UsageError,
     )
     from finch_middleware.finch.responses import ConnectSession
+    from finch_middleware.finch.webhook import WebhookEvent
     from finch_middleware.hooks.events import Event, Problem
     from finch_middleware.middleware import FinchMiddleware
     from finch_middleware.outcomes import (
@@ -94,6 +95,7 @@ _HOMES = {
     "Unavailable": "errors",
     "UnknownConnection": "errors",
     "UsageError": "errors",
+    "WebhookEvent": "finch.webhook",
     "new_key": "crypto.keys",
     "wrapped_key": "crypto.keys",
 }
@@ -140,6 +142,7 @@ __all__ = [
     "Unavailable",
     "UnknownConnection",
     "UsageError",
+    "WebhookEvent",
     "new_key",
     "wrapped_key",
 ]

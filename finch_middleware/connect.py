@@ -14,22 +14,29 @@ from typing import TYPE_CHECKING, Literal, Unpack, cast
 
 from finch_middleware.config.customers import Customers, customer_ids
 from finch_middleware.config.options import Options
-from finch_middleware.config.reading import Checks, options_from_env, read_settings
+from finch_middleware.config.reading import Checks, read_settings, take_options
 from finch_middleware.config.settings import FlowKind, Settings
 from finch_middleware.config.urls import warn_of_prefix
-from finch_middleware.errors import FinchRefused, Unavailable, UsageError
+from finch_middleware.errors import FinchRefused, Unavailable
 from finch_middleware.outcomes import Failed, Outcome, Response, Visit
-from finch_middleware.storage.protocol import missing_methods
 from finch_middleware.web.begin_page import BeginPage, open_connect
 from finch_middleware.web.pages import PAGE_CHECKS, At, Pages, with_cookies, with_cors
-from finch_middleware.web.request import CallbackRequest
+from finch_middleware.web.request import BODY_LIMIT_BYTES, CallbackRequest
 
 if TYPE_CHECKING:
     from finch_middleware.begin import Opening
     from finch_middleware.finch.responses import ConnectSession
 
 _HOUR = timedelta(hours=1)
-CHECKS: Checks = {"storage": missing_methods, **PAGE_CHECKS}
+
+
+def _faults_of_storage(storage: object) -> list[str]:
+    from finch_middleware.storage.protocol import missing_methods
+
+    return missing_methods(storage)
+
+
+CHECKS: Checks = {"storage": _faults_of_storage, **PAGE_CHECKS}
 
 
 class _NotGiven:
@@ -55,7 +62,9 @@ class FinchConnect:
         client_id: Finch's id of this application.
         brand: The application's name on the pages; may be empty.
         callback_path: The callback's path, as WSGI's PATH_INFO has it.
-        paths: The handler of each of our paths: the callback, `begin_path`, `invite_path`.
+        webhook_path: Where the middleware receives Finch's webhooks; None: nowhere.
+        receives_webhooks: Whether there are secrets to verify them.
+        paths: The handler of the callback, `begin_path`, `invite_path` and `webhook_path`.
 
     Raises:
         ConfigurationError: Lists everything that is wrong, and how to fix it.
@@ -65,6 +74,7 @@ class FinchConnect:
         # Not at the top: whoever only imports this name does not wait for those libraries.
         from finch_middleware.assembly import Assembly
         from finch_middleware.invitations import InvitePage
+        from finch_middleware.webhooks import Webhooks
 
         settings, self._pages = _read_options(options)
         pieces = Assembly(settings)
@@ -77,6 +87,8 @@ class FinchConnect:
         self.recovery = pieces.recovery
         self.rotation = pieces.rotation
         self.callback_path = settings.callback_path
+        self.webhook_path = settings.webhook_path
+        self.receives_webhooks = bool(settings.webhook_secrets)
         self._settings = settings
         self._events = pieces.events
         self._begin = pieces.begin()
@@ -94,10 +106,20 @@ class FinchConnect:
             begin=self._begin,
             open_connect=self._open,
         )
-        self.paths: Mapping[str, Callable[[object], Response]] = {
+        self._webhooks = Webhooks(
+            settings=settings,
+            storage=pieces.storage,
+            connections=self.connections,
+            events=pieces.events,
+        )
+        handlers = {
             self.callback_path: self.callback,
-            **({settings.begin_path: self.begin_page} if settings.begin_path else {}),
-            **({settings.invite_path: self.invite_page} if settings.invite_path else {}),
+            settings.begin_path: self.begin_page,
+            settings.invite_path: self.invite_page,
+            settings.webhook_path: self.webhook,
+        }
+        self.paths: Mapping[str, Callable[[object], Response]] = {
+            path: handler for path, handler in handlers.items() if path is not None
         }
 
     @classmethod
@@ -113,7 +135,7 @@ class FinchConnect:
         # Taken out of this frame: a traceback with locals would show the client secret and the key.
         given = [environ]
         del environ
-        return cls(**_take_options(given, overrides))
+        return cls(**take_options(given, overrides))
 
     def begin(
         self,
@@ -273,6 +295,27 @@ class FinchConnect:
         """
         return self._invite_page.respond(CallbackRequest.of(request))
 
+    def webhook(self, request: object) -> Response:
+        """
+        The response to a delivery of Finch: for a view, or for the middleware.
+
+        200: the event is durable. After any other status, Finch delivers it again.
+
+        Raises:
+            UsageError: The option `webhook_secrets` is missing.
+        """
+        understood = CallbackRequest.of(request)
+        response = self._webhooks.respond(understood)
+        understood.abandon_body()
+        return response
+
+    def body_limit_bytes(self, environ: Mapping[str, object]) -> int:
+        """How much of this request's body an adapter may have to read first; 0: none of it."""
+        request = CallbackRequest.of(environ)
+        if environ["PATH_INFO"] == self._settings.webhook_path:
+            return self._webhooks.body_limit_bytes(request)
+        return BODY_LIMIT_BYTES if request.method == "POST" else 0
+
     def _open(self, opening: Opening, *, request: CallbackRequest | None) -> Response:
         if request:
             prefix = str(request.environ.get("SCRIPT_NAME", ""))
@@ -339,20 +382,6 @@ class FinchConnect:
         return failed
 
 
-def require_order(app: object, finch: object, *, middleware: str) -> None:
-    """
-    Return if *finch* is a component, and *app* is what the middleware wraps.
-
-    Raises:
-        UsageError: It is not; the message names what was found.
-    """
-    if not isinstance(finch, FinchConnect) or isinstance(app, FinchConnect):
-        raise UsageError(
-            f"write {middleware}(app, finch): the application comes first, a FinchConnect second; "
-            f"found a {type(app).__name__} and a {type(finch).__name__}"
-        )
-
-
 def _read_options(options: Options) -> tuple[Settings, Pages]:
     """Settings and pages, or the faults of both in one error."""
     try:
@@ -369,10 +398,3 @@ def _read_options(options: Options) -> tuple[Settings, Pages]:
         invite_path=settings.invite_href,
         connect_origin=settings.connect_origin,
     )
-
-
-def _take_options(environ: list[Mapping[str, str] | None], overrides: Options) -> Options:
-    """The options of the environment under *overrides*; leaves nothing in either."""
-    options = cast("Options", {**options_from_env(environ.pop()), **overrides})
-    cast("dict[str, object]", overrides).clear()
-    return options

@@ -1,11 +1,12 @@
-"""WSGI: responds at the paths of the component, and forwards everything else."""
+"""WSGI: responds at the component's own paths, and forwards everything else."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from finch_middleware.connect import FinchConnect, require_order
+from finch_middleware.connect import FinchConnect
+from finch_middleware.errors import UsageError
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -16,7 +17,7 @@ class FinchMiddleware:
     Responds at the component's own paths; forwards everything else unchanged.
 
     Only requests whose PATH_INFO equals one of `finch.paths`, under any SCRIPT_NAME, are handled
-    here: the callback, and `begin_path` and `invite_path` where they are set.
+    here: the callback, and `begin_path`, `invite_path` and `webhook_path` where they are set.
     Construction does no I/O.
 
     Attributes:
@@ -40,3 +41,17 @@ class FinchMiddleware:
         if respond is None:
             return self._app(environ, start_response)
         return respond(environ)(environ, start_response)
+
+
+def require_order(app: object, finch: object, *, middleware: str) -> None:
+    """
+    Return if *finch* is a component, and *app* is what the middleware wraps.
+
+    Raises:
+        UsageError: It is not; the message names what was found.
+    """
+    if not isinstance(finch, FinchConnect) or isinstance(app, FinchConnect):
+        raise UsageError(
+            f"write {middleware}(app, finch): the application comes first, a FinchConnect second; "
+            f"found a {type(app).__name__} and a {type(finch).__name__}"
+        )

@@ -26,7 +26,7 @@ LAYERS = """
     connect
     assembly
     callback | invitations
-    begin | duplicates | binding
+    begin | duplicates | binding | webhooks
     connections | exchange | operations | web
     finch | tickets
     config | hooks
@@ -104,7 +104,7 @@ def is_module(name: str) -> bool:
 TYPES_OF_OPTIONS = [
     (f"config.{module}", name)
     for module in ("options", "settings")
-    for name in ("hooks.events", "web.request")
+    for name in ("finch.webhook", "hooks.events", "web.request")
 ]
 
 FILES = {module_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}

@@ -20,6 +20,7 @@ ENVIRONMENT: dict[str, tuple[str, object]] = {
     "FINCH_STORAGE_URL": ("memory://", "memory://"),
     "FINCH_KEY": (KEY, KEY),
     "FINCH_ACCEPTED_KEYS": (f"{OLDER},\n{key_of(32)}", [OLDER, key_of(32)]),
+    "FINCH_WEBHOOK_SECRETS": ("bm8=, b2s=", ["bm8=", "b2s="]),
     "FINCH_SPOOL": ("/var/spool/finch", "/var/spool/finch"),
     "FINCH_API_URL": ("http://localhost:1", "http://localhost:1"),
     "FINCH_CONNECT_ORIGIN": ("http://localhost:2", "http://localhost:2"),
@@ -39,6 +40,7 @@ def test_every_variable_of_the_environment_sets_its_option() -> None:
         (dict.fromkeys(VARIABLES, ""), {}),
         ({"FINCH_SPOOL": "none"}, {"spool": None}),
         ({"FINCH_UNKNOWN": "x", "FINCH_CLIENT_ID": "id"}, {"client_id": "id"}),
+        ({"FINCH_WEBHOOK_SECRET": "x"}, {}),
         (
             {"FINCH_CONECT_ORIGIN": "x", "FINCH_KEYS": "x"},
             {"FINCH_CONECT_ORIGIN": "", "FINCH_KEYS": ""},
@@ -52,6 +54,7 @@ def test_every_variable_of_the_environment_sets_its_option() -> None:
         "empty counts as not set",
         "none means no spool",
         "others are not read",
+        "that of Finch's SDK is not taken for a misspelt one",
         "a misspelt one is handed on for the report, without its value",
         "unless the variable that it resembles is set too",
     ],

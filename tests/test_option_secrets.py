@@ -16,6 +16,7 @@ SECRETIVE = [
     {"key": CANARY},
     {"key": f"{CANARY}:{KEY[3:]}"[:40]},
     {"accepted_keys": [f"k0:{CANARY}", CANARY]},
+    {"webhook_secrets": [f"{CANARY}!", CANARY]},
     {"storage": f"postgresql://user:{CANARY}@host/db"},
     {"storage": f"postgresql:/user:{CANARY}@host/db"},
     {"storage": f"user:{CANARY}@host"},
@@ -49,6 +50,7 @@ def test_settings_show_no_secret_and_cannot_be_changed() -> None:
         storage=f"postgresql+psycopg://user:{CANARY}@host/db",
         accepted_keys=[OLDER],
         proxy=f"http://user:{CANARY}@proxy:3128",
+        webhook_secrets=[OLDER[3:]],
         spool=None,
     )
 

@@ -36,6 +36,8 @@ COMPLETE: dict[str, Any] = {
     "key": KEY,
 }
 NO_SPOOL: dict[str, Any] = {"spool": None}
+WEBHOOK_SECRET = "5WbX5kEWLlfzsGNjH64I8lOOqUB6e8FH"
+WITH_WEBHOOKS: dict[str, Any] = {"webhook_secrets": WEBHOOK_SECRET}
 WITH_LOGIN: dict[str, Any] = {"customer_of": print}
 
 
@@ -78,7 +80,7 @@ NO_DEADLINE = "must be a timedelta of at most 20 seconds"
 NO_SPOOL_NAMED = "missing; pass a folder on a local disk"
 A_LIST = "must be a list"
 #: The functions of the application that are informed of something.
-HOOKS = ("on_connected", "on_event", "on_problem")
+HOOKS = ("on_connected", "on_webhook", "on_event", "on_problem")
 CANNOT_CALL = "must be a function"
 
 #: Option, the beginning of what is reported, values that are wrong, and what else is configured.
@@ -140,10 +142,20 @@ WRONG: list[tuple[str, str, list[Any], dict[str, Any]]] = [
     ("begin_path", "needs customer_of, which returns the signed-in customer", ["/connect"], {}),
     ("begin_path", "must not be the path of the callback", ["/finch/c%61llback"], WITH_LOGIN),
     ("invite_path", NOT_A_PATH, ["invite", "/invite?x", 5], {}),
-    ("invite_path", "must not be the path of the callback, or begin_path",
-     ["/finch/c%61llback", "/begin"], {"begin_path": "/begin", **WITH_LOGIN}),
+    ("invite_path", "must not be the path of the callback", ["/finch/c%61llback"], {}),
     ("invite_path", "cannot be used with path_rewritten", ["/invite"], {"path_rewritten": True}),
     ("invite_path", "cannot be used with opened_by", ["/invite"], {"opened_by": "application"}),
+    ("webhook_secrets", "must be secrets from Finch's dashboard, each in standard base64",
+     ["whsec_bm8=", "", [WEBHOOK_SECRET, ""], "bm8", "bm8=\n", "_-bm", "bm8=é", 5], {}),
+    ("webhook_path", NOT_A_PATH, ["hook", "/hook?x", 5], WITH_WEBHOOKS),
+    ("webhook_path", "needs webhook_secrets, from Finch's dashboard", ["/hook"], {}),
+    ("webhook_path", "must not be the path of the callback", ["/finch/callback"], WITH_WEBHOOKS),
+    ("webhook_path", "must not be the path of begin_path", ["/hook"],
+     {**WITH_WEBHOOKS, **WITH_LOGIN, "begin_path": "/h%6Fok"}),
+    ("webhook_path", "must not be the path of invite_path", ["/hook"],
+     {**WITH_WEBHOOKS, "invite_path": "/hook"}),
+    ("invite_path", "must not be the path of begin_path", ["/begin"],
+     {"begin_path": "/begin", **WITH_LOGIN}),
     ("spa_origins", A_LIST, ["https://a.test", 5], {}),
     ("spa_origins", NOT_HTTPS, [["http://a.test"]], {}),
     ("spa_origins", NOT_FULL, [["*"]], {}),
@@ -286,6 +298,7 @@ def test_an_option_that_is_not_given_has_its_documented_default() -> None:
     assert made.waiting_duplicates is None
     assert made.callback_path == "/finch/callback"
     assert (made.begin_path, made.invite_path, made.spa_origins) == (None, None, ())
+    assert (made.webhook_path, made.webhook_secrets) == (None, ())
     assert made.clock().tzinfo is UTC
     assert made.secure
 
@@ -320,12 +333,13 @@ NINE = (None, True, 5, -1.5, "", "x y", b"bytes", object(), {"a": 1})
 #: Where one of these is a right value: what it means, the manual or the option's type states.
 ACCEPTED: dict[str, tuple[object, ...]] = {
     "spool": (None, "x y"),  # no spool; a relative folder
-    "accepted_keys": (None,),
+    **dict.fromkeys(("accepted_keys", "webhook_secrets"), (None,)),
     "waiting_duplicates": (None, 5),
     "brand": ("", "x y"),
     **dict.fromkeys(("path_rewritten", "require_state", "unknown_products"), (True,)),
     **dict.fromkeys(
-        ("key_provider", "sandbox", "callback_path", "begin_path", "invite_path", "customer_of",
+        ("key_provider", "sandbox", "callback_path", "begin_path", "invite_path", "webhook_path",
+         "customer_of",
          "render", *HOOKS, "templates", "proxy", "ca_bundle", "connect_origin", "clock"),
         (None,),
     ),

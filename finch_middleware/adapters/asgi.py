@@ -22,8 +22,9 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from finch_middleware.connect import FinchConnect, require_order
+from finch_middleware.connect import FinchConnect
 from finch_middleware.errors import ReturnFault
+from finch_middleware.middleware import require_order
 from finch_middleware.outcomes import Response
 from finch_middleware.storage.forks import PerProcess
 from finch_middleware.web.request import BODY_SECONDS, declared_length
@@ -77,11 +78,14 @@ class FinchASGIMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI 3."""
-        respond = self.finch.paths.get(path_info(scope)) if scope["type"] == "http" else None
-        if respond is None:
+        finch = self.finch if scope["type"] == "http" else None
+        respond = finch.paths.get(path_info(scope)) if finch else None
+        if finch is None or respond is None:
             return await self._app(scope, receive, send)
         environ = environ_of(scope)
-        environ["wsgi.input"] = io.BytesIO(await _body(environ, receive))
+        limit_bytes = finch.body_limit_bytes(environ)
+        body = await _body(environ, receive, limit_bytes=limit_bytes)
+        environ["wsgi.input"] = io.BytesIO(body)
         status, headers, body = await self._in_thread(respond, environ)
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
@@ -122,7 +126,7 @@ def _raw_headers(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]
     return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
 
 
-async def _body(environ: dict[str, Any], receive: Receive) -> bytes:
+async def _body(environ: dict[str, Any], receive: Receive, *, limit_bytes: int) -> bytes:
     """
     What the component reads of the body; shorter if the client disconnects or is slow.
 
@@ -130,7 +134,7 @@ async def _body(environ: dict[str, Any], receive: Receive) -> bytes:
     """
     body = b""
     with contextlib.suppress(ReturnFault, TimeoutError):
-        length = declared_length(environ) if environ["REQUEST_METHOD"] == "POST" else 0
+        length = declared_length(environ, limit_bytes=limit_bytes) if limit_bytes else 0
         async with asyncio.timeout(BODY_SECONDS):
             while len(body) < length:
                 message = await receive()

@@ -1,5 +1,5 @@
 """
-Django: views for the callback path, the begin path and the invite path, and system checks.
+Django: views for the component's own paths, and system checks.
 
 ::
 
@@ -12,8 +12,9 @@ Django: views for the callback path, the begin path and the invite path, and sys
 
     urlpatterns = [path("finch/callback", callback(finch)), ...]
 
-With the option `begin_path` also ``path("connect", begin(finch))``, and with `invite_path`
-``path("invitation", invite(finch))``. These are views and not a
+With the option `begin_path` also ``path("connect", begin(finch))``, with `invite_path`
+``path("invitation", invite(finch))``, and with `webhook_path`
+``path("finch/webhook", webhook(finch))``. These are views and not a
 middleware around `wsgi.py`, because Django's test client and live server do not use that file,
 and a view can read the session.
 """
@@ -141,6 +142,23 @@ def invite(component: FinchConnect | Callable[[], FinchConnect] = finch) -> View
     return finch_invite
 
 
+def webhook(component: FinchConnect | Callable[[], FinchConnect] = finch) -> View:
+    """
+    The view where Finch delivers webhooks; *component* is as for `callback`.
+
+    It needs the option `webhook_secrets`, and `webhook_path` so that ``manage.py check`` can
+    report a missing view.
+    """
+
+    # Finch has no Django token and no session. The component checks Finch's signature.
+    @csrf_exempt
+    def finch_webhook(request: HttpRequest) -> HttpResponse:
+        return to_django(_resolve(component).webhook(request))
+
+    cast("Any", finch_webhook).login_required = False
+    return finch_webhook
+
+
 def _resolve(component: FinchConnect | Callable[[], FinchConnect]) -> FinchConnect:
     return component if isinstance(component, FinchConnect) else component()
 
@@ -226,7 +244,7 @@ def check_settings(*, app_configs: object = None, **kwargs: object) -> Sequence[
 
     E001: an option is missing or wrong. W001: the path of redirect_uri has no view. W002: browsers
     send no session cookie when they return from Finch. W003: the begin_path has no view. W004:
-    the invite_path has no view.
+    the invite_path has no view. W005: the webhook_path has no view.
     """
     try:
         component = finch()
@@ -240,6 +258,7 @@ _VIEWS = {
     "callback": ("the path of redirect_uri", "callback(finch)", "W001"),
     "begin_page": ("the begin_path", "begin(finch)", "W003"),
     "invite_page": ("the invite_path", "invite(finch)", "W004"),
+    "webhook": ("the webhook_path", "webhook(finch)", "W005"),
 }
 
 

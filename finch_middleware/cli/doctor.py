@@ -78,6 +78,7 @@ def findings(finch: FinchConnect, *, url: str | None, limit: int | None) -> Iter
     """Every result, in the order in which a callback needs the parts."""
     yield _of_key(finch)
     yield from _of_spool(finch)
+    yield _of_webhooks(finch)
     storage = _of_storage(finch, url=url)
     yield storage
     if storage.verdict == "fail":
@@ -104,6 +105,14 @@ def _of_spool(finch: FinchConnect) -> Iterator[Finding]:
         finch.spool.prove(make=False)
     except SpoolUnavailable as error:
         yield Finding(verdict="fail", about="spool", text=str(error))
+
+
+def _of_webhooks(finch: FinchConnect) -> Finding:
+    if finch.receives_webhooks:
+        text = f"received at {finch.webhook_path or 'a view of the application, if it has one'}"
+    else:
+        text = "not received; only `finch-middleware refresh` keeps the status current"
+    return Finding(verdict="ok", about="webhooks", text=text)
 
 
 def _of_storage(finch: FinchConnect, *, url: str | None) -> Finding:

@@ -23,6 +23,7 @@ from finch_middleware.secret import Secret
 
 if TYPE_CHECKING:
     from finch_middleware.crypto.opened import Connection
+    from finch_middleware.finch.webhook import WebhookEvent
     from finch_middleware.hooks.events import Event, Problem
     from finch_middleware.web.request import CallbackRequest
 
@@ -180,6 +181,26 @@ class Options(TypedDict, total=False):
             meaning="the path of the page that [invitations](invitations.md) lead to.",
         ),
     ]
+    webhook_secrets: Annotated[
+        str | Secret | Sequence[str | Secret] | None,
+        Option(
+            variable="FINCH_WEBHOOK_SECRETS",
+            default=(),
+            read=readers.webhook_secrets,
+            must="must be secrets from Finch's dashboard, each in standard base64",
+            meaning="the secrets that sign [webhooks](webhooks.md), from Finch's dashboard. While "
+            "you replace one, pass both.",
+        ),
+    ]
+    webhook_path: Annotated[
+        str | None,
+        Option(
+            read=readers.webhook_path,
+            must="must be a path that begins with '/', without query",
+            meaning="the path where Finch delivers [webhooks](webhooks.md). "
+            "It needs `webhook_secrets`.",
+        ),
+    ]
     spa_origins: Annotated[
         Sequence[str],
         Option(
@@ -247,6 +268,12 @@ class Options(TypedDict, total=False):
         function_option(
             "called at least once with each stored "
             "[connection](pages_and_hooks.md#when-something-is-connected)."
+        ),
+    ]
+    on_webhook: Annotated[
+        Callable[[WebhookEvent], object] | None,
+        function_option(
+            "called with each [webhook](webhooks.md#on_webhook) that Finch has signed."
         ),
     ]
     on_event: Annotated[
@@ -352,7 +379,9 @@ class Options(TypedDict, total=False):
 
 
 # Types that this module must not import when it runs: of higher layers, or of longer chains.
-_LATER = {"CallbackRequest": object, "Connection": object, "Event": object, "Problem": object}
+_LATER = dict.fromkeys(
+    ("CallbackRequest", "Connection", "Event", "Problem", "WebhookEvent"), object
+)
 
 #: Every option by its name.
 OPTIONS: dict[str, Option] = {

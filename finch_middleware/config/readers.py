@@ -8,7 +8,7 @@ left out. It returns the setting, or raises `Wrong`; no sentence repeats what ma
 from __future__ import annotations
 
 import base64
-import difflib
+import binascii
 import functools
 import importlib.util
 import re
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
 
+from finch_middleware.config.products import fault_of_products
 from finch_middleware.config.urls import (
     PATH,
     PLAIN,
@@ -37,12 +38,6 @@ from finch_middleware.secret import Secret
 Given = Mapping[str, Any]
 Reader = Callable[[Any, Given], object]
 
-#: As Finch publishes them for ``POST /connect/sessions``; `deduction` is an older `benefits`.
-PRODUCTS = (
-    *("benefits", "company", "deduction", "directory", "documents", "employment", "individual"),
-    *("pay_statement", "payment", "plans", "plans_dependents", "plans_enrollments"),
-    *("recordkeeping", "ssn"),
-)
 #: Scheme of a storage URL: the module that it needs, and the extra that installs it.
 STORAGE_SCHEMES: dict[str, tuple[str, str] | None] = {
     "memory": None,
@@ -139,16 +134,6 @@ def products(value: Any, given: Given) -> tuple[str, ...]:
     return asked
 
 
-def fault_of_products(names: Iterable[str]) -> str | None:
-    """What is wrong with the first product that Finch does not publish; None if all are known."""
-    unknown = next((name for name in names if name not in PRODUCTS), None)
-    if unknown is None:
-        return None
-    near = difflib.get_close_matches(unknown, PRODUCTS, n=1)
-    fix = f"did you mean {near[0]!r}?" if near else f"use some of {', '.join(PRODUCTS)}"
-    return f"Finch publishes no product {unknown!r}; {fix} (unknown_products=True accepts it)"
-
-
 def storage(value: Any, given: Given) -> object:
     if not isinstance(value, str):
         return value
@@ -216,10 +201,7 @@ def key(value: Any, given: Given) -> Key:
 
 
 def accepted_keys(value: Any, given: Given) -> tuple[Key, ...]:
-    several = () if value is None else value
-    if isinstance(several, (str, Secret)) or not isinstance(several, Iterable):
-        several = (several,)
-    keys = tuple(key(each, given) for each in several)
+    keys = tuple(key(each, given) for each in _one_or_several(value))
     current = given.get("key")
     ids = [each.key_id for each in (current, *keys) if isinstance(each, Key)]
     if len(set(ids)) < len(ids):
@@ -254,35 +236,56 @@ def callback_path(value: Any, given: Given) -> str | None:
 
 
 def begin_path(value: Any, given: Given) -> str | None:
+    faults = []
+    if given.get("customer_of") is None:
+        faults.append("needs customer_of, which returns the signed-in customer")
+    return _own_path(value, {"the callback": given.get("callback_path")}, *faults)
+
+
+def webhook_path(value: Any, given: Given) -> str | None:
+    taken = {"the callback": given.get("callback_path")}
+    taken |= {name: given.get(name) for name in ("begin_path", "invite_path")}
+    # Wrong ones are left out of *given*, and reported.
+    missing = given.get("webhook_secrets") == ()
+    return _own_path(value, taken, *["needs webhook_secrets, from Finch's dashboard"] * missing)
+
+
+def _own_path(value: object, taken: Mapping[str, str | None], *faults: str) -> str | None:
+    """The path in WSGI's form, unless it is *taken* or cannot be used because of *faults*."""
     if value is None:
         return None
     if not isinstance(value, str) or not PATH.fullmatch(value):
         raise Wrong
-    path, faults = wsgi_path(value), []
-    if path == given.get("callback_path"):
-        faults.append("must not be the path of the callback")
-    if given.get("customer_of") is None:
-        faults.append("needs customer_of, which returns the signed-in customer")
-    if faults:
-        raise Wrong(*faults)
+    path = wsgi_path(value)
+    same = [f"must not be the path of {each}" for each in taken if taken[each] == path]
+    if same or faults:
+        raise Wrong(*same, *faults)
     return path
 
 
 def invite_path(value: Any, given: Given) -> str | None:
-    if value is None:
-        return None
-    if not isinstance(value, str) or not PATH.fullmatch(value):
-        raise Wrong
-    path, faults = wsgi_path(value), []
-    if path in (given.get("callback_path"), given.get("begin_path")):
-        faults.append("must not be the path of the callback, or begin_path")
+    taken = {"the callback": given.get("callback_path"), "begin_path": given.get("begin_path")}
+    faults = []
     if given.get("path_rewritten"):
         faults.append("cannot be used with path_rewritten, which hides the address of the page")
     if given.get("opened_by") == "application":
         faults.append('cannot be used with opened_by="application", which asks for a login')
-    if faults:
-        raise Wrong(*faults)
-    return path
+    return _own_path(value, taken, *faults)
+
+
+def webhook_secrets(value: Any, given: Given) -> tuple[Secret, ...]:
+    several = _one_or_several(value)
+    if not all(isinstance(each, (str, Secret)) and _is_base64(_plain(each)) for each in several):
+        raise Wrong
+    return tuple(Secret(_plain(each)) for each in several)
+
+
+def _is_base64(text: str) -> bool:
+    """Whether it is some bytes in the standard alphabet, with nothing around them."""
+    try:
+        return bool(binascii.a2b_base64(text, strict_mode=True))
+    except ValueError:
+        return False
 
 
 def spa_origins(value: Any, given: Given) -> tuple[str, ...]:
@@ -366,6 +369,13 @@ def _several(value: object) -> tuple[object, ...]:
     if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
         raise Wrong
     return tuple(value)
+
+
+def _one_or_several(value: object) -> tuple[object, ...]:
+    several: object = () if value is None else value
+    if isinstance(several, (str, Secret)) or not isinstance(several, Iterable):
+        return (several,)
+    return tuple(several)
 
 
 def _plain(value: object) -> str:

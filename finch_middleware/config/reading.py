@@ -24,6 +24,8 @@ Checks = Mapping[str, Callable[[Any], Iterable[str]]]
 
 _PREFIX = "FINCH_"
 _VARIABLES = [option.variable for option in OPTIONS.values() if option.variable]
+#: Finch's SDK reads it, so an application may have it without ours.
+_OF_THE_SDK = ("FINCH_WEBHOOK_SECRET",)
 
 
 def options_from_env(environ: Mapping[str, str] | None = None) -> Options:
@@ -39,12 +41,19 @@ def options_from_env(environ: Mapping[str, str] | None = None) -> Options:
         for name, option in OPTIONS.items()
         if option.variable and environ.get(option.variable)
     }
-    for name in ("products", "accepted_keys"):
+    for name in ("products", "accepted_keys", "webhook_secrets"):
         if name in options:
             options[name] = re.findall(r"[^\s,]+", options[name])
     if options.get("spool") == "none":
         options["spool"] = None
     return cast("Options", {**options, **dict.fromkeys(_find_misspelt(environ), "")})
+
+
+def take_options(environ: list[Mapping[str, str] | None], overrides: Options) -> Options:
+    """The options of the environment under *overrides*; leaves nothing in either."""
+    options = cast("Options", {**options_from_env(environ.pop()), **overrides})
+    cast("dict[str, object]", overrides).clear()
+    return options
 
 
 def read_settings(options: Options, *, checks: Checks) -> Settings:
@@ -122,7 +131,7 @@ def _find_misspelt(environ: Mapping[str, str]) -> list[str]:
     return [
         name
         for name, value in environ.items()
-        if value and name.startswith(_PREFIX) and name not in _VARIABLES
+        if value and name.startswith(_PREFIX) and name not in (*_VARIABLES, *_OF_THE_SDK)
         # An application may have variables of its own that begin as ours do.
         if difflib.get_close_matches(name.removeprefix(_PREFIX), unset, n=1, cutoff=0.75)
     ]

@@ -17,6 +17,7 @@ from finch_middleware.secret import Secret
 
 if TYPE_CHECKING:
     from finch_middleware.crypto.opened import Connection
+    from finch_middleware.finch.webhook import WebhookEvent
     from finch_middleware.hooks.events import Event, Problem
     from finch_middleware.web.request import CallbackRequest
 
@@ -44,6 +45,8 @@ class Settings:
     path_rewritten: bool
     begin_path: str | None
     invite_path: str | None
+    webhook_secrets: tuple[Secret, ...]
+    webhook_path: str | None
     spa_origins: tuple[str, ...]
     return_to: str
     require_state: bool
@@ -52,6 +55,7 @@ class Settings:
     customer_of: Callable[[CallbackRequest], Customers] | None
     render: Callable[[Outcome, CallbackRequest], Response | None] | None
     on_connected: Callable[[Connection], object] | None
+    on_webhook: Callable[[WebhookEvent], object] | None
     on_event: Callable[[Event], object] | None
     on_problem: Callable[[Problem], object] | None
     brand: str

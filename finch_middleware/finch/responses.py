@@ -146,7 +146,7 @@ def read_grant(response: FinchResponse) -> Grant | str:
         return str(response.fault)
     try:
         text = response.body.decode()
-        document = _strict_json(text)
+        document = strict_json(text)
     except ValueError:
         return "not_json"
     return _grant_of(document, text=text, request_id=request_id(response)) or "wrong_shape"
@@ -225,7 +225,7 @@ def read_state(introspection: Mapping[str, object]) -> dict[str, Any]:
     reported = introspection.get("connection_status")
     fields = reported if isinstance(reported, Mapping) else {}
     state = {
-        "status": _status(fields.get("status")),
+        "status": read_status(fields.get("status")),
         "synced_at": _instant(fields.get("last_successful_sync")),
         "entities": _entities(introspection),
     }
@@ -245,7 +245,7 @@ def _entities(introspection: Mapping[str, object]) -> tuple[Entity, ...]:
             id=each["id"],
             name=_text(each.get("name")) or None,
             source_id=_text(each.get("source_id")) or None,
-            status=_status(each.get("status")),
+            status=read_status(each.get("status")),
         )
         for each in listed
         if isinstance(each, dict) and each.get("id") and _text(each["id"])
@@ -253,7 +253,7 @@ def _entities(introspection: Mapping[str, object]) -> tuple[Entity, ...]:
     return tuple(known.values())
 
 
-def _status(value: object) -> str | None:
+def read_status(value: object) -> str | None:
     """Finch's word; an unknown one is kept."""
     if not isinstance(value, str) or not _NAME.fullmatch(value):
         return None
@@ -289,13 +289,13 @@ def read_fields(response: FinchResponse) -> dict[str, Any] | None:
     if response.body is None:
         return None
     try:
-        document = _strict_json(response.body.decode())
+        document = strict_json(response.body.decode())
     except ValueError:
         return None
     return document if isinstance(document, dict) else None
 
 
-def _strict_json(text: str) -> object:
+def strict_json(text: str) -> object:
     """
     The only meaning of *text*.
 

@@ -19,7 +19,7 @@ logger = logging.getLogger("finch_middleware")
 
 #: Lines a minute of refused requests that have the same reason; anybody can send those.
 REFUSED_LINES_LIMIT = 10
-_REFUSED = ("finch.callback.rejected", "finch.begin.rejected")
+_REFUSED = ("finch.callback.rejected", "finch.begin.rejected", "finch.webhook.rejected")
 _MINUTE_SECONDS = 60
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import socket
 import time
@@ -56,7 +57,7 @@ class CallbackRequest:
         self.headers = Headers(list((headers or {}).items()))
         self.environ: Mapping[str, Any] = environ if environ is not None else {}
         self._body: bytes | None = body
-        self._read: Callable[[], bytes] | None = None
+        self._read: Callable[..., bytes] | None = None
 
     @classmethod
     def of(cls, request: object) -> CallbackRequest:
@@ -84,7 +85,7 @@ class CallbackRequest:
         )
         callback.headers = EnvironHeaders(environ)
         callback._body = None
-        callback._read = lambda: _read_body(request, environ)
+        callback._read = functools.partial(_read_body, request, environ)
         return callback
 
     @property
@@ -97,7 +98,21 @@ class CallbackRequest:
         """
         if self._body is None:
             assert self._read is not None
-            self._body = self._read()
+            self._body = self._read(limit_bytes=BODY_LIMIT_BYTES)
+        return self._body
+
+    def untouched_body(self, *, limit_bytes: int) -> bytes:
+        """
+        The bytes that the client sent, for a signature; `body` may be what a framework parsed.
+
+        Raises:
+            ReturnFault: As `body`, and ``body`` if the framework kept only a parsed form.
+        """
+        if self._body is None:
+            assert self._read is not None
+            self._body = self._read(limit_bytes=limit_bytes, parsed=False)
+        if len(self._body) > limit_bytes:
+            raise ReturnFault("too_large")
         return self._body
 
     def abandon_body(self) -> None:
@@ -174,17 +189,23 @@ def _find_environ(request: object) -> object:
     return environ_of(scope) if isinstance(scope, dict) and scope.get("type") == "http" else None
 
 
-def _read_body(request: Any, environ: dict[str, Any]) -> bytes:
-    """The body of a POST, even if the framework has already read or parsed it."""
+def _read_body(
+    request: Any, environ: dict[str, Any], *, limit_bytes: int, parsed: bool = True
+) -> bytes:
+    """
+    The body of a POST, even if the framework has already read it.
+
+    *parsed*: and even if it has kept only what it parsed.
+    """
     if "asgi.scope" in environ and "wsgi.input" not in environ:
         raise UsageError(
             "the body of an ASGI request has to be awaited: add FinchASGIMiddleware, which does "
-            "that, and leave the callback path to it"
+            "that, and leave the path to it"
         )
-    length = declared_length(environ)
+    length = declared_length(environ, limit_bytes=limit_bytes)
     try:
         body = raw = _read_raw(request, environ, length)
-        if length and not raw:
+        if length and not raw and parsed:
             body = _encode_parsed(request, environ)
     except Exception:  # each framework has its own for a body that ended early or is too large
         body = raw = b""
@@ -194,7 +215,7 @@ def _read_body(request: Any, environ: dict[str, Any]) -> bytes:
     return body
 
 
-def declared_length(environ: Mapping[str, Any]) -> int:
+def declared_length(environ: Mapping[str, Any], *, limit_bytes: int = BODY_LIMIT_BYTES) -> int:
     """
     How many bytes a request declares its body to have.
 
@@ -204,7 +225,7 @@ def declared_length(environ: Mapping[str, Any]) -> int:
     declared = environ.get("CONTENT_LENGTH") or ""
     if not (declared.isascii() and declared.isdecimal()):
         raise ReturnFault("length_required")
-    if len(declared) > 9 or int(declared) > BODY_LIMIT_BYTES:
+    if len(declared) > 9 or int(declared) > limit_bytes:
         raise ReturnFault("too_large")
     return int(declared)
 

@@ -48,6 +48,17 @@ def test_a_healthy_deployment_is_ok_throughout(deployment: Deployment) -> None:
     assert results["keys in use"] == [("ok", "tokens under k0: 2")]
 
 
+def test_whether_webhooks_are_received_is_stated(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [(_, without)] = found(deployment)["webhooks"]
+    monkeypatch.setenv("FINCH_WEBHOOK_SECRETS", "bm8=")
+    [(_, received)] = found(deployment)["webhooks"]
+
+    assert without.startswith("not received; only `finch-middleware refresh`")
+    assert received == "received at a view of the application, if it has one"
+
+
 def test_the_storage_is_described_by_its_kind_version_settings_and_tables(
     deployment: Deployment,
 ) -> None:

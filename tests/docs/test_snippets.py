@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import dataclasses
 import inspect
 import os
 import re
@@ -11,6 +13,7 @@ from typing import Protocol
 
 import pytest
 
+from finch_middleware import WebhookEvent
 from finch_middleware.crypto.keys import KeyProvider
 from finch_middleware.testing import FakeFinch
 from finch_middleware.web.request import CallbackRequest
@@ -38,6 +41,8 @@ ELSEWHERE = {
     ("storage.md", "py"): "tests/docs/test_snippets.py",
     ("storage.md", "text"): "tests/storage/on_redis/test_redis_rights.py",
     ("testing.md", "py"): "tests/docs/test_manual.py",
+    ("webhooks.md", "py"): "tests/docs/test_snippets.py",
+    ("webhooks.md", "sh"): "tests/docs/test_commands.py",
 }
 
 
@@ -181,6 +186,20 @@ def test_the_kit_takes_a_storage_as_the_manual_gives_it(pytester: pytest.Pyteste
     outcomes = result.parseoutcomes()
     assert outcomes["passed"] > 100
     assert not outcomes.keys() & {"failed", "errors", "error"}
+
+
+def test_the_queues_of_the_manual_get_nothing_but_what_an_event_has() -> None:
+    fields = {each.name for each in dataclasses.fields(WebhookEvent)}
+
+    for shown in snippets(page("webhooks"), "py"):
+        tree = ast.walk(ast.parse(shown.text))
+        given = {n.attr for n in tree if isinstance(n, ast.Attribute) and _is_event(n.value)}
+        assert given
+        assert given <= fields
+
+
+def _is_event(node: ast.expr) -> bool:
+    return isinstance(node, ast.Name) and node.id == "event"
 
 
 def test_the_readme_shows_the_demo_and_the_flask_lines_on_its_first_screen() -> None:

@@ -1,0 +1,180 @@
+"""
+An event of Finch becomes a row, then a status: verify, store, apply or ask, hand over.
+
+Read `respond` from its top: each line is one step. Whoever did not sign gets no further than the
+first, and Finch gets its 200 once the event is durable.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from finch_middleware.config.settings import Settings
+from finch_middleware.errors import FinchError, ReturnFault, StorageFault, UsageError
+from finch_middleware.finch.webhook import NotVerified, Signature, WebhookEvent, read_event
+from finch_middleware.hooks.events import Events
+from finch_middleware.operations.asking import Asking
+from finch_middleware.outcomes import INVALID_REASONS, Response
+from finch_middleware.storage.protocol import Storage
+from finch_middleware.web.request import CallbackRequest
+
+if TYPE_CHECKING:
+    from finch_middleware.connections import Connections
+
+BODY_LIMIT_BYTES = 1024 * 1024
+_RETRY_AFTER_SECONDS = 5
+_WORD = re.compile(r"[a-z0-9_.]{1,64}")
+
+
+class Webhooks:
+    """Receives events. Thread-safe; one for the life of the process."""
+
+    def __init__(
+        self, *, settings: Settings, storage: Storage, connections: Connections, events: Events
+    ) -> None:
+        self._settings = settings
+        self._storage = storage
+        self._connections = connections
+        self._events = events
+        self._asking = Asking(self._ask)
+
+    def respond(self, request: CallbackRequest) -> Response:
+        """
+        The response to Finch. It has no body.
+
+        Raises:
+            UsageError: There are no `webhook_secrets`, or the request's body has to be awaited.
+        """
+        try:
+            event_id, body = self._verified(request)
+        except NotVerified as fault:
+            return self._reject(401, fault.reason)
+        except ReturnFault as fault:
+            return self._reject(INVALID_REASONS[fault.reason][0], fault.reason)
+        now = self._settings.clock()
+        event = read_event(event_id, body, received_at=now)
+        if event is None:
+            self._events.report("finch.webhook.malformed", logging.ERROR)
+            return _response(400)
+        try:
+            return self._receive(event, received_at=now)
+        except StorageFault as fault:
+            self._report_unavailable(event, fault)
+            return _response(503, **{"Retry-After": str(_RETRY_AFTER_SECONDS)})
+
+    def body_limit_bytes(self, request: CallbackRequest) -> int:
+        """How much of the body `respond` reads; 0 for a request that its headers rule out."""
+        try:
+            self._signature(request)
+        except (NotVerified, ReturnFault):
+            return 0
+        return BODY_LIMIT_BYTES
+
+    def _signature(self, request: CallbackRequest) -> Signature:
+        """What a POST carries in its headers, if they are complete and of now."""
+        if request.method != "POST":
+            raise ReturnFault("method")
+        signature = Signature(
+            event_id=request.headers.get("Finch-Event-Id", ""),
+            timestamp=request.headers.get("Finch-Timestamp", ""),
+            entries=request.headers.get("Finch-Signature", ""),
+        )
+        signature.check(now=self._settings.clock())
+        return signature
+
+    def _verified(self, request: CallbackRequest) -> tuple[str, bytes]:
+        """The event's id and its body, which Finch has signed."""
+        secrets = self._settings.webhook_secrets
+        if not secrets:
+            raise UsageError("finch.webhook needs the option webhook_secrets")
+        # Before the body: whoever has no signature of now does not make a thread read one.
+        signature = self._signature(request)
+        body = request.untouched_body(limit_bytes=BODY_LIMIT_BYTES)
+        signature.verify(body, secrets=secrets)
+        return signature.event_id, body
+
+    def _receive(self, event: WebhookEvent, *, received_at: datetime) -> Response:
+        hook = self._settings.on_webhook
+        stored = event.stored(received_at=received_at)
+        received = self._storage.receive(stored, delivered=hook is None)
+        level = logging.INFO if received.first else logging.DEBUG
+        self._report("finch.webhook.received", level, event, reason=_word(event))
+        if received.undecided or self._may_have_changed(event):
+            self._ask_soon(event)
+        # A repeat that is not delivered: the hook raised, or its process was killed.
+        if received.delivered or hook is None:
+            return _response(200)
+        if not self._hand_over(event, hook):
+            return _response(500)
+        try:
+            self._storage.mark_delivered(stored)
+        except StorageFault as fault:
+            # The hook has the event, so Finch must not deliver it again.
+            self._report_unavailable(event, fault)
+        return _response(200)
+
+    def _may_have_changed(self, event: WebhookEvent) -> bool:
+        """Whether a job has ended that may have found out what is wrong with the connection."""
+        if event.event_type != "job.data_sync_all.completed" or event.connection_id is None:
+            return False
+        row = self._storage.get(event.connection_id)
+        return row is not None and row.status != "connected"
+
+    def _ask_soon(self, event: WebhookEvent) -> None:
+        if event.connection_id is not None and not self._asking.about(event.connection_id):
+            self._report("finch.connection.not_asked", logging.WARNING, event, reason="busy")
+
+    def _hand_over(self, event: WebhookEvent, hook: Callable[[WebhookEvent], object]) -> bool:
+        """Whether the application's hook took the event."""
+        try:
+            hook(event)
+        except Exception:  # the application's own code; Finch delivers the event again
+            self._report("finch.hook.failed", logging.ERROR, event, reason="on_webhook")
+            return False
+        return True
+
+    def _ask(self, connection_id: str) -> bool:
+        """Ask Finch, unless another process has. False: Finch asks everybody to wait."""
+        try:
+            row = self._storage.get(connection_id)
+            if row is not None and (row.undecided_at or row.status != "connected"):
+                self._connections.refresh(connection_id, customer_id=row.customer_id)
+        except FinchError as fault:
+            reason = getattr(fault, "reason", fault.code)
+            self._events.report(
+                "finch.connection.not_asked",
+                logging.WARNING,
+                connection_id=connection_id,
+                reason=reason,
+                request_id=fault.request_id,
+            )
+            return reason != "throttled"
+        return True
+
+    def _reject(self, status: int, reason: str) -> Response:
+        # A browser that opens the address is everyday traffic; the rest may be an attack.
+        level = logging.DEBUG if reason == "method" else logging.WARNING
+        self._events.report("finch.webhook.rejected", level, reason=reason)
+        return _response(status, **({"Allow": "POST"} if status == 405 else {}))
+
+    def _report_unavailable(self, event: WebhookEvent, fault: StorageFault) -> None:
+        reason = getattr(fault, "reason", fault.code)
+        self._report("finch.storage.unavailable", logging.ERROR, event, reason=reason)
+
+    def _report(
+        self, name: str, level: int, event: WebhookEvent, *, reason: str | None = None
+    ) -> None:
+        self._events.report(name, level, reason=reason, connection_id=event.connection_id)
+
+
+def _response(status: int, **headers: str) -> Response:
+    return Response(status=status, headers={"Cache-Control": "no-store", **headers})
+
+
+def _word(event: WebhookEvent) -> str | None:
+    """The type as one stable word; None for a text that is none."""
+    return event.event_type if _WORD.fullmatch(event.event_type) else None
