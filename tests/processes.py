@@ -29,6 +29,27 @@ def end_with_parent() -> None:
         _PRCTL(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
+def forked(check: Callable[[], object]) -> int:
+    """The number of a forked child. It ends with status 0 if *check* returns a true value."""
+    child = os.fork()
+    if child == 0:  # pragma: no cover - another process
+        status = 1
+        try:
+            # The default handler ends the process, also one that waits for a lock.
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(60)
+            status = 0 if check() else 1
+        finally:
+            # Whatever was raised: the child must not run the other tests as well.
+            os._exit(status)
+    return child
+
+
+def succeeds(child: int) -> bool:
+    """Whether that child has ended with status 0."""
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
 @contextmanager
 def started(
     command: Sequence[str], *, env: Mapping[str, str], log: IO[bytes], cwd: Path = ROOT

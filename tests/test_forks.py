@@ -11,28 +11,27 @@ import pytest
 import finch_middleware
 from finch_middleware.storage.forks import PerProcess
 from finch_middleware.testing.sample_records import all_at_once
+from tests.processes import forked, succeeds
 
 
 def test_a_lock_held_at_the_fork_is_free_in_the_child_and_held_in_the_parent() -> None:
     lock = PerProcess(threading.Lock)
     lock.get().acquire()
 
-    child = os.fork()
-    if child == 0:
-        os._exit(0 if lock.get().acquire(timeout=5) else 1)
+    child = forked(lambda: lock.get().acquire(timeout=5))
 
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert succeeds(child)
     assert lock.get().locked()
 
 
 def test_a_fork_while_a_value_is_being_made_does_not_hang_the_child() -> None:
-    making, forked = threading.Event(), threading.Event()
+    making, done = threading.Event(), threading.Event()
     parent = os.getpid()
 
     def make() -> int:
         if os.getpid() == parent:
             making.set()
-            forked.wait(30)
+            done.wait(30)
         return os.getpid()
 
     value = PerProcess(make)
@@ -40,13 +39,11 @@ def test_a_fork_while_a_value_is_being_made_does_not_hang_the_child() -> None:
     maker.start()
     making.wait(30)
 
-    child = os.fork()
-    if child == 0:
-        os._exit(0 if value.get() == os.getpid() else 1)
-    forked.set()
+    child = forked(lambda: value.get() == os.getpid())
+    done.set()
     maker.join()
 
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert succeeds(child)
     assert value.get() == parent
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from finch_middleware.storage.memory import MemoryStorage
 from finch_middleware.storage.spool import Entry, Spool
 from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 from finch_middleware.testing.sample_records import a_connection, key_of
+from tests.processes import forked, succeeds
 from tests.spooling import OURS, names, reported, stored
 
 
@@ -28,19 +28,6 @@ def spool(folder: Path) -> Spool:
     return Spool(folder)
 
 
-def _child(work: Callable[[], object]) -> int:
-    """The number of a new process that does *work*."""
-    child = os.fork()
-    if child == 0:
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        try:
-            work()
-            os._exit(0)
-        finally:
-            os._exit(1)
-    return child
-
-
 @pytest.mark.full
 def test_t41_each_entry_is_reported_by_one_of_many_processes(spool: Spool, folder: Path) -> None:
     database, entries = f"sqlite:///{folder.parent}/finch.db", 12
@@ -49,13 +36,14 @@ def test_t41_each_entry_is_reported_by_one_of_many_processes(spool: Spool, folde
     SQLAlchemyStorage(database).check()
     reads, writes = os.pipe()
 
-    def drain() -> None:
+    def drain() -> bool:
         for entry in Spool(folder).drain(SQLAlchemyStorage(database), client_id=OURS):
             os.write(writes, entry.attempt.code_hash)
+        return True
 
-    children = [_child(drain) for _ in range(4)]
+    children = [forked(drain) for _ in range(4)]
 
-    assert [os.waitstatus_to_exitcode(os.waitpid(each, 0)[1]) for each in children] == [0] * 4
+    assert [succeeds(each) for each in children] == [True] * 4
     os.close(writes)
     with os.fdopen(reads, "rb") as pipe:
         reported = pipe.read()
@@ -72,7 +60,7 @@ def test_t41_an_entry_whose_writer_was_killed_before_it_had_its_name_is_drained(
         spool.put(stored(), a_connection())
 
     spool.prove()
-    [status] = [os.waitpid(_child(put_and_end), 0)[1]]
+    [status] = [os.waitpid(forked(put_and_end), 0)[1]]
     left = names(folder)
     waiting = spool.entry(key_of("code"))
     storage = MemoryStorage()

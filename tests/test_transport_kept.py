@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import ssl
 import threading
-from collections.abc import Callable
 
 import pytest
 
@@ -14,6 +11,7 @@ from finch_middleware.finch import transport
 from finch_middleware.finch.transport import FinchResponse, Transport
 from tests.asking import SECOND, StillClock, answered, ask, trusting
 from tests.odd_server import Line, OddServer, answering, authority, once, raw_answer
+from tests.processes import forked, succeeds
 
 SCHEMES = pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 
@@ -116,10 +114,12 @@ def test_a_fork_shares_neither_connection_nor_context() -> None:
         answered(ask(server, transport=client))
         inherited = client._adapter.get()
 
-        ended = in_child(
-            lambda: (
-                isinstance(ask(server, transport=client), FinchResponse)
-                and client._adapter.get() is not inherited
+        ended = succeeds(
+            forked(
+                lambda: (
+                    isinstance(ask(server, transport=client), FinchResponse)
+                    and client._adapter.get() is not inherited
+                )
             )
         )
         answered(ask(server, transport=client))
@@ -132,12 +132,12 @@ def test_a_fork_while_the_context_is_being_made_does_not_hang_the_child(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     client = Transport()
-    begun, forked = threading.Event(), threading.Event()
+    begun, done = threading.Event(), threading.Event()
     make = transport._tls_context
 
     def make_slowly(ca_file: str) -> ssl.SSLContext:
         begun.set()
-        forked.wait(30)
+        done.wait(30)
         return make(ca_file)
 
     with OddServer(answering(raw_answer(b"{}"))) as server:
@@ -147,21 +147,9 @@ def test_a_fork_while_the_context_is_being_made_does_not_hang_the_child(
         begun.wait(30)
         monkeypatch.setattr(transport, "_tls_context", make)
 
-        ended = in_child(lambda: isinstance(ask(server, transport=client), FinchResponse))
-        forked.set()
+        child = forked(lambda: isinstance(ask(server, transport=client), FinchResponse))
+        ended = succeeds(child)
+        done.set()
         other.join()
 
     assert ended
-
-
-def in_child(check: Callable[[], bool]) -> bool:
-    """Whether *check* holds in a forked child, which ends itself if it hangs."""
-    pid = os.fork()
-    if not pid:
-        code = 1
-        try:
-            signal.alarm(60)
-            code = 0 if check() else 1
-        finally:
-            os._exit(code)
-    return os.waitpid(pid, 0)[1] == 0

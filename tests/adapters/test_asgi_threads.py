@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -22,6 +20,7 @@ from finch_middleware.adapters import asgi
 from finch_middleware.adapters.asgi import FinchASGIMiddleware
 from finch_middleware.testing import FakeFinch
 from finch_middleware.testing.fake_finch import Behaviour
+from tests.processes import forked, succeeds
 
 PATIENCE_SECONDS = 60
 #: Who waits longer may have waited for the end of a held exchange, which is 12 seconds.
@@ -217,19 +216,8 @@ def test_a_forked_process_has_threads_of_its_own(app: FinchASGIMiddleware) -> No
     asyncio.run(callback())  # now the parent has an idle thread, which the child does not get
 
     # By Python's own fork: without its hooks a child of many threads cannot start another.
-    child = os.fork()
-    if child == 0:  # pragma: no cover - another process
-        # The default handler ends the process, also one that waits for a lock.
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(PATIENCE_SECONDS)
-        status = None
-        try:
-            status = asyncio.run(callback())
-        finally:
-            os._exit(0 if status == 400 else 1)
-    _, ended = os.waitpid(child, 0)
+    assert succeeds(forked(lambda: asyncio.run(callback()) == 400))
 
-    assert os.waitstatus_to_exitcode(ended) == 0
     assert thread_count(app) == 1
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Iterator
 from importlib import import_module
 from threading import Barrier, Thread
@@ -26,6 +24,7 @@ from finch_middleware.adapters.django import begin, callback, finch, invite
 from finch_middleware.testing.django import use_fake_finch
 from tests.adapters import django_site
 from tests.adapters.django_site import ORIGIN
+from tests.processes import forked, succeeds
 
 django_site.set_up()
 
@@ -143,16 +142,9 @@ def test_a_child_makes_its_component_though_the_lock_was_held_at_the_fork(
 ) -> None:
     with override_settings(FINCH=options):
         with adapter._lock.get():  # as a thread holds it that makes the component
-            child = os.fork()
-            if child == 0:  # pragma: no cover - another process, without that thread
-                # The default handler ends the process, also one that waits for a lock.
-                signal.signal(signal.SIGALRM, signal.SIG_DFL)
-                signal.alarm(30)
-                finch()
-                os._exit(0)
-        _, status = os.waitpid(child, 0)
+            child = forked(finch)
 
-    assert os.waitstatus_to_exitcode(status) == 0
+        assert succeeds(child)
 
 
 def test_all_threads_get_one_component(options: dict[str, Any]) -> None:

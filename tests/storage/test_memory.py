@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 
 import pytest
@@ -11,6 +10,7 @@ from finch_middleware.storage.memory import MemoryStorage
 from finch_middleware.storage.protocol import Storage
 from finch_middleware.testing.sample_records import an_attempt
 from finch_middleware.testing.storage_contract import StorageContract
+from tests.processes import forked, succeeds
 
 
 class TestMemoryStorage(StorageContract):
@@ -31,10 +31,8 @@ def test_lock_held_at_a_fork_does_not_hang_the_child() -> None:
     holder = threading.Thread(target=hold)
     holder.start()
     held.wait(30)
-    child = os.fork()
-    if child == 0:
-        os._exit(0 if storage.claim(an_attempt()) is None else 1)
+    child = forked(lambda: storage.claim(an_attempt()) is None)
     done.set()
     holder.join()
 
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert succeeds(child)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import pytest
 
 from finch_middleware.storage.open import open_storage
 from finch_middleware.testing.sample_records import an_attempt, key_of
+from tests.processes import forked, succeeds
 from tests.storages import SERVERS, options_of
 
 
@@ -26,14 +26,12 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
 def test_forked_child_leaves_the_connections_of_its_parent_alone(storage: Any) -> None:
     storage.claim(an_attempt("parent"))
 
-    child = os.fork()
-    if child == 0:
+    def loses_one_and_wins_one() -> bool:
         lost = storage.claim(an_attempt("parent", attempt_id="child")) is not None
         won = storage.claim(an_attempt("child")) is None
         storage.close()
-        os._exit(0 if lost and won else 1)
-    exit_code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        return lost and won
 
-    assert exit_code == 0
+    assert succeeds(forked(loses_one_and_wins_one))
     assert storage.claim(an_attempt("after")) is None
     assert storage.attempt(key_of("child")) == an_attempt("child")

@@ -25,6 +25,7 @@ from finch_middleware.testing.sample_records import (
     an_attempt,
     key_of,
 )
+from tests.processes import forked, succeeds
 from tests.storage.sql_contract import SQLContract
 
 
@@ -142,18 +143,14 @@ def test_writer_at_work_during_a_fork_does_not_hang_the_child(url: str) -> None:
     storage = SQLAlchemyStorage(url)
     storage.check()
 
-    with writing(storage):
-        child = os.fork()
-        if child == 0:
-            # The parent's transaction still holds the file, so this is refused, and soon.
-            try:
-                storage.claim(an_attempt())
-            except StorageUnavailable as refused:
-                os._exit(0 if refused.reason == "busy" else 1)
-            os._exit(2)
-        exit_code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    def is_busy() -> bool:
+        with pytest.raises(StorageUnavailable) as refused:
+            storage.claim(an_attempt())
+        return refused.value.reason == "busy"
 
-    assert exit_code == 0
+    with writing(storage):
+        # The parent's transaction still holds the file, so the claim is refused, and soon.
+        assert succeeds(forked(is_busy))
 
 
 def test_what_a_child_inherits_is_kept_unclosed(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
