@@ -331,12 +331,14 @@ class Connections:
     def _without(self, ended: Collection[str], row: StoredConnection) -> StoredConnection | None:
         """The row as it is stored now, where these entities are disconnected."""
         current: StoredConnection | None = row
+        # An event of an earlier second does not restore them.
+        word: dict[str, Any] = {"status": "disconnected", "heard_at": self._clock()}
         for _ in range(_TRIES):
             # A later login may have added them again: that token's entities stay as they are.
             if current is None or current.attempt_id != row.attempt_id:
                 return current
             entities = tuple(
-                dataclasses.replace(each, status="disconnected") if each.id in ended else each
+                dataclasses.replace(each, **word) if each.id in ended else each
                 for each in current.entities
             )
             changed = dataclasses.replace(current, entities=entities)

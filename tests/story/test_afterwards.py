@@ -20,7 +20,10 @@ from finch_middleware import (
     UsageError,
 )
 from finch_middleware.records import StoredConnection
+from finch_middleware.storage.events import FinchEvent
 from finch_middleware.testing import Behaviour, FakeFinch, add_connection
+from finch_middleware.testing.clock import Clock
+from finch_middleware.testing.fake_finch.webhooks import new_event_id
 from finch_middleware.testing.sample_records import sealed
 from tests.faulty_storage import FaultyStorage
 from tests.site import Browser, Site
@@ -82,8 +85,9 @@ def test_a_new_login_keeps_the_names_of_the_entities(
 
     [renewed] = site.finch.connections.for_customer("acme")
     assert [e.name for e in renewed.entities] == ["Main", None]
-    assert {e.status for e in renewed.entities} == {None}
-    assert (renewed.status, renewed.checked_at) == (None, None)
+    # A newer token refutes only what would take the connection away.
+    assert [e.status for e in renewed.entities] == ["connected", None]
+    assert (renewed.status, renewed.checked_at) == ("connected", None)
 
 
 def test_a_token_that_needs_a_new_login_is_a_status_and_no_error(
@@ -444,6 +448,27 @@ class TestDisconnectEntities:
         ended = self.end(site, entity_ids[:1])
 
         assert (len(ended.entity_ids) if ended else None) == left
+
+    @pytest.mark.parametrize(("since", "status"), [(-1800, "disconnected"), (400, "connected")])
+    def test_only_a_later_event_restores_one(
+        self, site: Site, entity_ids: list[str], clock: Clock, since: int, status: str
+    ) -> None:
+        clock.move(timedelta(hours=1))
+        at = clock() + timedelta(seconds=since)
+        ended = self.end(site, entity_ids[:1])
+        assert ended is not None
+        event = FinchEvent(
+            event_id=new_event_id(int(at.timestamp())),
+            connection_id=ended.connection_id,
+            entity_id=entity_ids[0],
+            status="connected",
+            received_at=at,
+        )
+
+        site.finch.storage.receive(event)
+
+        [after] = site.finch.connections.for_customer("acme")
+        assert after.entities[0].status == status
 
     def test_one_that_never_gets_its_turn_is_an_error(
         self, site: Site, entity_ids: list[str], monkeypatch: pytest.MonkeyPatch
