@@ -10,6 +10,7 @@ with the page of today.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import re
@@ -39,11 +40,12 @@ from finch_middleware import (
     Outcome,
 )
 from finch_middleware.crypto.keys import new_key
+from finch_middleware.records import Entity
 from finch_middleware.testing import FakeFinch, add_connection
 
 sys.path.append(str(Path(__file__).parents[1] / "examples"))  # the page that they share
 
-from shared import home_page
+from shared import settings_page
 
 IMAGES = Path(__file__).parent / "images"
 ORIGIN = "http://localhost:5000"
@@ -117,9 +119,13 @@ def _of_a_flow(fake: FakeFinch) -> dict[str, Response]:
     location = finch.begin(customer_id="acme", customer_name="Acme Inc.").headers["Location"]
     with urllib.request.urlopen(location, timeout=_SECONDS) as opened:
         connect = Response(opened.read(), mimetype="text/html")
-    connection = add_connection(finch, customer_id="acme", obtained_at=_CONNECTED)
+    added = add_connection(finch, customer_id="acme", connection_id="c-1", obtained_at=_CONNECTED)
+    connection = dataclasses.replace(
+        added,
+        entities=(Entity(id="e-1", name="Main"), Entity(id="e-2", name="West", status="reauth")),
+    )
     acme = Customer(id="acme", name="Acme Inc.")
-    application = home_page(acme, connections=[connection], hint="connected", csrf_token="")
+    application = settings_page(acme, connections=[connection], hint=None, csrf_token="")
     return {"fake_connect": connect, "application": Response(application)}
 
 

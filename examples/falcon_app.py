@@ -1,4 +1,4 @@
-"""Falcon: the middleware handles both of Finch's paths; the session is a signed cookie."""
+"""Falcon: the middleware handles Finch's paths; the session is a signed cookie."""
 
 from __future__ import annotations
 
@@ -60,7 +60,10 @@ class Sessions:
 def create_app() -> FinchMiddleware:
     """The application."""
     finch = FinchConnect.from_env(
-        brand="Example HR", customer_of=customer_of, begin_path="/connect"
+        brand="Example HR",
+        customer_of=customer_of,
+        begin_path="/connect",
+        webhook_path="/finch/webhook",
     )
 
     class Payroll:

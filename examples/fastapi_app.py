@@ -1,4 +1,4 @@
-"""FastAPI: the ASGI middleware handles both of Finch's paths."""
+"""FastAPI: the ASGI middleware handles Finch's paths."""
 
 from __future__ import annotations
 
@@ -37,7 +37,10 @@ def create_app() -> FastAPI:
     """The application."""
     app = FastAPI()
     finch = FinchConnect.from_env(
-        brand="Example HR", customer_of=customer_of, begin_path="/connect"
+        brand="Example HR",
+        customer_of=customer_of,
+        begin_path="/connect",
+        webhook_path="/finch/webhook",
     )
     app.add_middleware(FinchASGIMiddleware, finch=finch)
     # The middleware added last runs first: customer_of then finds the session.

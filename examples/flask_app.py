@@ -7,17 +7,10 @@ import secrets
 from concurrent.futures import ThreadPoolExecutor
 
 from flask import Flask, abort, redirect, request, session
-from shared import confirmation_page, settings_page, state_of
+from shared import confirmation_page, invited_page, settings_page, state_of
 from werkzeug.wrappers import Response
 
-from finch_middleware import (
-    Connection,
-    Customer,
-    FinchConnect,
-    FinchRefused,
-    Unavailable,
-    UnknownConnection,
-)
+from finch_middleware import Connection, Customer, FinchConnect, FinchRefused, Unavailable
 
 #: In production your database has them, and a sign-in asks for a password.
 EMPLOYERS = {
@@ -31,13 +24,18 @@ def create_app() -> Flask:
     """The application."""
     app = Flask(__name__)
     app.config.update(SECRET_KEY=secrets.token_bytes(32), SESSION_COOKIE_SAMESITE="Lax")
-    finch = FinchConnect.from_env(brand="Example HR", customer_of=lambda request: signed_in())
+    finch = FinchConnect.from_env(
+        brand="Example HR",
+        customer_of=lambda request: signed_in(),
+        invite_path="/finch/invitation",
+    )
     app.register_error_handler(Unavailable, lambda error: error.response())
     app.register_error_handler(FinchRefused, lambda error: ("Finch refused this.", 502))
-    app.register_error_handler(UnknownConnection, lambda error: ("No such connection.", 404))
 
     @app.before_request
     def refuse_forged_forms() -> None:
+        if request.endpoint in ("invitation", "webhook"):
+            return  # they check a POST themselves, and nobody has to be signed in
         expected = session.setdefault("csrf_token", secrets.token_urlsafe())
         given = request.form.get("csrf_token", "").encode()
         if request.method == "POST" and not secrets.compare_digest(given, expected.encode()):
@@ -75,22 +73,41 @@ def create_app() -> Flask:
     def callback() -> Response:
         return finch.callback(request)
 
+    @app.route("/finch/invitation", methods=["GET", "POST"])
+    def invitation() -> Response:
+        return finch.invite_page(request)
+
+    @app.post("/finch/webhook")
+    def webhook() -> Response:
+        return finch.webhook(request)
+
+    @app.post("/invite")
+    def invite() -> str:
+        customer = signed_in() or abort(401)
+        link = finch.invitation_url(customer_id=customer.id, customer_name=customer.name)
+        return invited_page(customer, link, csrf_token=session["csrf_token"])
+
     @app.post("/connections/<connection_id>/sign-in-again")
     def sign_in_again(connection_id: str) -> Response:
-        customer = signed_in() or abort(401)
-        return finch.begin(request=request, customer_id=customer.id, connection_id=connection_id)
+        owner = own(connection_id).customer_id
+        return finch.begin(request=request, customer_id=owner, connection_id=connection_id)
 
     @app.get("/connections/<connection_id>/disconnect")
     def ask_to_disconnect(connection_id: str) -> str:
-        customer = signed_in() or abort(401)
-        found = finch.connections.get(connection_id, customer_id=customer.id) or abort(404)
-        return confirmation_page(customer, found, csrf_token=session["csrf_token"])
+        connection = own(connection_id)
+        customer = EMPLOYERS[connection.customer_id]
+        return confirmation_page(customer, connection, csrf_token=session["csrf_token"])
 
     @app.post("/connections/<connection_id>/disconnect")
     def disconnect(connection_id: str) -> Response:
-        customer = signed_in() or abort(401)
-        finch.connections.disconnect(connection_id, customer_id=customer.id) or abort(404)
+        owner = own(connection_id).customer_id
+        finch.connections.disconnect(connection_id, customer_id=owner)
         return redirect("/?finch=disconnected", 303)
+
+    def own(connection_id: str) -> Connection:
+        """The signed-in customer's connection; another's is as one that does not exist."""
+        customer = signed_in() or abort(401)
+        return finch.connections.get(connection_id, customer_id=customer.id) or abort(404)
 
     return app
 

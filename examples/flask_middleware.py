@@ -1,4 +1,4 @@
-"""Flask in the middleware, which handles both of Finch's paths: the page needs only a form."""
+"""Flask in the middleware, which handles Finch's paths: the page needs only a form."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ def create_app() -> Flask:
         brand="Example HR",
         customer_of=lambda request: signed_in(),
         begin_path="/connect",
+        webhook_path="/finch/webhook",
     )
 
     @app.before_request

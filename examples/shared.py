@@ -85,6 +85,7 @@ def settings_page(
     if customer is None:
         return _sign_in_page(token)
     connect = _look("connect.html", token=token, verb="Connect payroll", kind="primary")
+    connect += _look("invite.html", token=token)
     if any(each.status != "disconnected" for each in connections):
         connect = ""
     listed = _listed(connections, hint=hint, actions=functools.partial(_actions, token=token))
@@ -101,6 +102,12 @@ def confirmation_page(customer: Customer, connection: Connection, *, csrf_token:
         token=(token := _hidden("csrf_token", csrf_token)),
     )
     return _page(customer, body, token=token)
+
+
+def invited_page(customer: Customer, link: str, *, csrf_token: str) -> str:
+    """Shows the link for the person who can open the payroll."""
+    body = _look("invited.html", customer=escape(customer.name), link=escape(link))
+    return _page(customer, body, token=_hidden("csrf_token", csrf_token))
 
 
 def state_of(connections: Collection[Connection]) -> str:
@@ -153,8 +160,9 @@ def stand_in_for_finch(port: int) -> str:
     address = f"http://localhost:{port}"
     if os.environ.get("FINCH_CLIENT_ID"):
         return address
-    fake = FakeFinch()
+    fake, webhook_secret = FakeFinch(), new_key("demo").partition(":")[2]
     api_url = os.environ.get("FINCH_API_URL") or fake.start().api_url
+    fake.deliver_webhooks(f"{address}/finch/webhook", secrets=[webhook_secret])
     variables = {
         "FINCH_CLIENT_ID": fake.client_id,
         "FINCH_CLIENT_SECRET": fake.client_secret,
@@ -162,6 +170,7 @@ def stand_in_for_finch(port: int) -> str:
         "FINCH_PRODUCTS": "company, directory",
         "FINCH_STORAGE_URL": "memory://",
         "FINCH_KEY": new_key("demo"),
+        "FINCH_WEBHOOK_SECRETS": webhook_secret,
         "FINCH_API_URL": api_url,
         "FINCH_CONNECT_ORIGIN": api_url,
     }

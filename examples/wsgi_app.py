@@ -1,4 +1,4 @@
-"""WSGI without a framework: the middleware handles both of Finch's paths."""
+"""WSGI without a framework: the middleware handles Finch's paths."""
 
 from __future__ import annotations
 
@@ -34,7 +34,10 @@ status_checks = ThreadPoolExecutor(thread_name_prefix="status")
 def create_app() -> FinchMiddleware:
     """The application."""
     finch = FinchConnect.from_env(
-        brand="Example HR", customer_of=customer_of, begin_path="/connect"
+        brand="Example HR",
+        customer_of=customer_of,
+        begin_path="/connect",
+        webhook_path="/finch/webhook",
     )
 
     @Request.application

@@ -51,7 +51,10 @@ def create_app() -> Flask:
 
     # One form begins both flows: a browser's POST gets a redirect, one of connect.js gets JSON.
     finch = FinchConnect.from_env(
-        brand="Example HR", customer_of=customer_of, begin_path="/connect"
+        brand="Example HR",
+        customer_of=customer_of,
+        begin_path="/connect",
+        webhook_path="/finch/webhook",
     )
     app.wsgi_app = FinchMiddleware(app.wsgi_app, finch)  # type: ignore[method-assign]  # Flask's way
     app.register_error_handler(Unavailable, lambda error: ("Try again in a minute.", 503))

@@ -22,6 +22,7 @@ def add_connection(
     access_token: str | None = None,
     provider_id: str = "gusto",
     products: Sequence[str] = ("company", "directory"),
+    entity_ids: Sequence[str] = (),
     obtained_at: datetime | None = None,
 ) -> Connection:
     """
@@ -42,6 +43,7 @@ def add_connection(
         customer_id=customer_id,
         provider_id=provider_id,
         products=tuple(products),
+        entity_ids=tuple(entity_ids),
         client_type="sandbox",
         connection_type="provider",
     )

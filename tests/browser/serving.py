@@ -121,11 +121,10 @@ def example(
     fake: FakeFinch,
     *,
     tls: tuple[Path, Path] | None = None,
-    port: int | None = None,
     **environ: str,
 ) -> Iterator[str]:
     """The address of an example that runs in a process of its own, over TLS where it is given."""
-    port = port or free_port()
+    port = free_port()
     if tls is None:
         with _process(name, fake, port=port, environ=environ):
             yield f"http://localhost:{port}"

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from finch_middleware import FinchConnect
-from finch_middleware.crypto.keys import new_key
-from finch_middleware.testing import make_finch
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.browser.kit import sync_api
 from tests.browser.serving import example
@@ -18,25 +14,15 @@ playwright = sync_api()
 expect = playwright.expect
 expect.set_options(timeout=120_000)
 
-KEY = new_key("browser")
+SECRET = "5WbX5kEWLlfzsGNjH64I8lOOqUB6e8FH"
 IN_NEED = "needs a new sign-in"
 
 
 @pytest.fixture
-def storage(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/finch.db"
-
-
-@pytest.fixture
-def finch(fake: FakeFinch, storage: str) -> FinchConnect:
-    """Another process of the application."""
-    return make_finch(fake, storage=storage, key=KEY)
-
-
-@pytest.fixture
-def connection_id(page: playwright.Page, fake: FakeFinch, storage: str) -> Iterator[str]:
+def connection_id(page: playwright.Page, fake: FakeFinch) -> Iterator[str]:
     """Acme's connection with two entities, on its settings page in the browser."""
-    with example("flask_app", fake, FINCH_STORAGE_URL=storage, FINCH_KEY=KEY) as address:
+    with example("flask_app", fake, FINCH_WEBHOOK_SECRETS=SECRET) as address:
+        fake.deliver_webhooks(f"{address}/finch/webhook", secrets=[SECRET])
         page.goto(address)
         page.get_by_role("button", name="Acme Inc.").click()
         page.get_by_role("button", name="Connect payroll").click()
@@ -46,16 +32,17 @@ def connection_id(page: playwright.Page, fake: FakeFinch, storage: str) -> Itera
 
 
 def test_a_person_repairs_and_ends_a_connection(
-    page: playwright.Page, fake: FakeFinch, finch: FinchConnect, connection_id: str
+    page: playwright.Page, fake: FakeFinch, connection_id: str
 ) -> None:
     entities = page.get_by_role("list", name="Entities").get_by_role("listitem")
     expect(entities).to_have_text(["Main", "West"])
     expect(page.get_by_role("status")).to_have_text("You are connected.")
 
-    # Without a reload: the page notices what another process stores.
+    # Nobody reloads the page: it shows what a webhook has changed.
     fake.set_status(connection_id, "reauth", entity=fake.account(connection_id).entity_ids[1])
-    finch.connections.refresh(connection_id, customer_id="acme")
     expect(entities).to_have_text(["Main", f"West {IN_NEED}"])
+    fake.set_status(connection_id, "reauth")
+    expect(page.get_by_text(f"Gusto {IN_NEED}")).to_be_visible()
 
     page.get_by_role("button", name="Sign in again").click()
     page.get_by_role("button", name="Allow").click()
@@ -71,6 +58,27 @@ def test_a_person_repairs_and_ends_a_connection(
     expect(page.get_by_role("status")).to_contain_text("Disconnected.")
     expect(page.get_by_text("Nothing is connected yet.")).to_be_visible()
     assert fake.ledger.calls("disconnect") == 1
+
+
+def test_an_invited_person_connects_in_another_browser(
+    page: playwright.Page,
+    new_context: Callable[..., playwright.BrowserContext],
+    fake: FakeFinch,
+) -> None:
+    with example("flask_app", fake) as address:
+        page.goto(address)
+        page.get_by_role("button", name="Acme Inc.").click()
+        page.get_by_role("button", name="Invite someone to connect it").click()
+        link = page.get_by_label("Link").input_value()
+        page.get_by_role("link", name="Back to the payroll").click()
+        invited = new_context().new_page()
+        invited.goto(link)
+        invited.get_by_role("button").click()
+        invited.get_by_role("button", name="Allow").click()
+
+        expect(page.get_by_text("Gusto")).to_be_visible()
+
+    assert fake.ledger.codes[0].customer_id == "acme"
 
 
 def test_a_status_that_no_webhook_reported_is_asked_for_once(

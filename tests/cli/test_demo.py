@@ -52,6 +52,7 @@ _PROMISED = [
     r"   ok  token found +no",
     r"   ok  encryption key found +no",
     r"   ok  client secret found +no",
+    r"   ok  webhook secret found +no",
     r"5\. The application reads it with finch\.connections +GET /introspect  \d+ ms",
     rf"       access_token\.reveal\(\) +{_MASKED}",
     rf"   ok  token on the application's page +{_MASKED}",
@@ -78,7 +79,25 @@ _PROMISED = [
     r"   ok  message on the page +Nothing new was connected\. You can start .+",
     r"   ok  requests to Finch's token endpoint +0",
     r"   ok  stored connections changed +no",
-    r"All 42 observations are as promised\. The demo took \d+\.\d seconds\.",
+    r"9\. A webhook arrives: Acme Inc\. has to sign in again",
+    r"   ok  status of a forged one +401",
+    r"   ok  status of Finch's own +200",
+    r"   ok  status on the page +reauth",
+    r"10\. Acme Inc\. signs in again +GET /finch/callback  \d+ ms",
+    r"   ok  status +303",
+    r"   ok  redirects to +http://localhost:\d+/\?finch=connected",
+    r"   ok  Finch was asked for that connection +yes",
+    r"   ok  stored connections changed +no",
+    r"   ok  the token is a new one +yes",
+    r"   ok  status that Finch reports +connected",
+    r"11\. Acme Inc\. disconnects +POST /disconnect  \d+ ms",
+    r"   ok  status +303",
+    r"   ok  redirects to +http://localhost:\d+/\?finch=disconnected",
+    r"   ok  message on the page +Your payroll is disconnected\.",
+    r"   ok  requests to Finch to end it +1",
+    r"   ok  Finch accepts the token, with status +401",
+    r"   ok  connections in finch\.connections +0",
+    r"All 58 observations are as promised\. The demo took \d+\.\d seconds\.",
 ]
 
 
@@ -116,7 +135,7 @@ def test_it_prints_every_observation_in_order_and_ends_with_status_zero(demo: Fi
     ]
 
     assert missing == []
-    assert len(re.findall("^   ok  ", demo.output, re.M)) == 42
+    assert len(re.findall("^   ok  ", demo.output, re.M)) == 58
     assert (demo.status, demo.errors) == (0, "")
 
 

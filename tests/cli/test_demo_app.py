@@ -48,7 +48,7 @@ def site(fake: FakeFinch, tmp_path: Path) -> Iterator[Site]:
             yield Site(address, tmp_path / "finch.db", browser)
 
 
-@pytest.mark.parametrize("path", ["/connect", "/employer"])
+@pytest.mark.parametrize("path", ["/connect", "/disconnect", "/employer"])
 @pytest.mark.parametrize("headers", [{}, {"Origin": "https://evil.test"}, {"Origin": "null"}])
 def test_a_form_of_another_site_does_nothing(
     site: Site, fake: FakeFinch, path: str, headers: dict[str, str]
@@ -71,6 +71,21 @@ def test_the_page_shows_the_connection_and_its_token_masked(site: Site, fake: Fa
     assert token not in page.text
     assert "Connect again" in page.text
     assert text_of(page, "primary") == ""
+
+
+def test_a_disconnected_connection_is_gone_and_one_that_finch_keeps_is_not(
+    site: Site, fake: FakeFinch
+) -> None:
+    page = site.connect()
+    fake.script("disconnect", Behaviour.error(403))
+
+    refused = site.browser.submit(page, "/disconnect")
+    shown = text_of(site.home(), "provider")
+    ended = site.browser.open(location(site.browser.submit(page, "/disconnect")))
+
+    assert (refused.status_code, shown) == (502, "Gusto")
+    assert text_of(ended, "banner") == "Your payroll is disconnected."
+    assert text_of(ended, "none") == "No payroll is connected yet."
 
 
 def test_a_token_of_another_key_is_shown_as_such(site: Site) -> None:
@@ -128,7 +143,7 @@ def test_a_finch_that_refuses_is_a_banner_and_a_log_line(
     page = site.browser.submit(site.home(), "/connect")
 
     assert page.status_code == 502
-    assert text_of(page, "banner").startswith("Finch did not open Connect.")
+    assert text_of(page, "banner").startswith("Finch refused this.")
     assert "bad_request" in caplog.text
 
 

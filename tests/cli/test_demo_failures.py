@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,7 +17,7 @@ from click.testing import CliRunner, Result
 from werkzeug.datastructures import Headers
 from werkzeug.wrappers import Response
 
-from finch_middleware import FinchConnect, FinchMiddleware
+from finch_middleware import Connections, FinchConnect, FinchMiddleware
 from finch_middleware.cli import demo, main
 from finch_middleware.cli.demo import app, tour
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch, Ledger
@@ -169,6 +170,20 @@ def change_a_row_when_declined(stage: Stage) -> None:
     stage.change_callback(5, change)
 
 
+def sign_with_another_secret(stage: Stage) -> None:
+    deliver = FakeFinch.deliver_webhooks
+    stage.monkeypatch.setattr(
+        FakeFinch, "deliver_webhooks", lambda self, url, **_: deliver(self, url, secrets=["YQ=="])
+    )
+    stage.monkeypatch.setattr(tour.time, "sleep", lambda seconds: None)
+
+
+def report_another_status(stage: Stage) -> None:
+    status = Behaviour.alter(connection_status={"status": "reauth"})
+    stage.script("token")
+    stage.before("_sign_in_again", lambda: stage.fakes[0].script("introspect", status, times=None))
+
+
 #: The fault, how a stage causes it, the step that notices it, and the observations that fail.
 FAULTS: dict[str, tuple[Callable[[Stage], object], int, list[str]]] = {
     "no session": (
@@ -195,7 +210,10 @@ FAULTS: dict[str, tuple[Callable[[Stage], object], int, list[str]]] = {
     "secrets in the log": (
         log_every_secret,
         4,
-        ["code found", "token found", "encryption key found", "client secret found"],
+        [
+            *("code found", "token found", "encryption key found"),
+            *("client secret found", "webhook secret found"),
+        ],
     ),
     "token in clear": (store_the_token_in_clear, 4, ["token found"]),
     "no rows": (
@@ -241,6 +259,45 @@ FAULTS: dict[str, tuple[Callable[[Stage], object], int, list[str]]] = {
         ["message on the page"],
     ),
     "changed when declined": (change_a_row_when_declined, 8, ["stored connections changed"]),
+    "no webhook path": (
+        lambda stage: stage.monkeypatch.setattr(tour, "WEBHOOK_PATH", "/elsewhere"),
+        9,
+        ["status of a forged one"],
+    ),
+    "another secret": (
+        sign_with_another_secret,
+        9,
+        ["status of Finch's own", "status on the page"],
+    ),
+    "another session": (
+        lambda stage: stage.before(
+            "_sign_in_again",
+            lambda: stage.monkeypatch.setattr(
+                Ledger, "sessions", (SimpleNamespace(connection_id="?"),)
+            ),
+        ),
+        10,
+        ["Finch was asked for that connection"],
+    ),
+    "the old token": (
+        lambda stage: stage.before(
+            "_sign_in_again",
+            lambda: stage.monkeypatch.setattr(tour.Tour, "_token", lambda self: "token"),
+        ),
+        10,
+        ["the token is a new one"],
+    ),
+    "still in need": (report_another_status, 10, ["status that Finch reports"]),
+    "not disconnected": (
+        lambda stage: stage.monkeypatch.setattr(
+            Connections, "disconnect", lambda *_, **ids: "ended"
+        ),
+        11,
+        [
+            *("requests to Finch to end it", "Finch accepts the token, with status"),
+            "connections in finch.connections",
+        ],
+    ),
 }
 
 
@@ -264,7 +321,7 @@ def test_every_observation_is_among_those_that_failed(stage: Stage) -> None:
     result = stage.run()
 
     observed = re.findall(r"^   ok  (.{38}) ", result.output, re.M)
-    assert len(observed) == 42
+    assert len(observed) == 58
     assert {x.rstrip() for x in observed} == {
         label for *_, labels in FAULTS.values() for label in labels
     }
@@ -322,4 +379,4 @@ def test_keep_leaves_the_rows_in_the_folder_of_the_last_line(stage: Stage) -> No
     [folder] = re.findall(r"The files of this run are in (\S+)", result.stdout)
     with closing(sqlite3.connect(f"{folder}/finch.db")) as connection:
         rows = connection.execute("SELECT customer_id FROM finch_connections").fetchall()
-    assert sorted(rows) == [("demo-acme",), ("demo-globex",)]
+    assert sorted(rows) == [("",), ("demo-globex",)]  # a connection that ended has no customer

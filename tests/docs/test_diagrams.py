@@ -66,4 +66,4 @@ def test_a_picture_shows_the_page_of_today(suffix: str) -> None:
         for name in pages
     }
     assert shown == expected, "run: python docs/screenshots.py"
-    assert "You are connected." in pages["application"].get_data(as_text=True)
+    assert "needs a new sign-in" in pages["application"].get_data(as_text=True)

@@ -41,6 +41,7 @@ _WARNINGS = (
     "ignore:pkg_resources is deprecated as an API:UserWarning,"
     "ignore:Deprecated call to `pkg_resources:DeprecationWarning"
 )
+WEBHOOK_SECRET = new_key("any").partition(":")[2]
 _ADDRESS = re.compile(r"(http://localhost:\d+)")
 
 
@@ -114,5 +115,6 @@ def settings_of_an_application(storage: str) -> dict[str, str]:
         "FINCH_PRODUCTS": "company, directory",
         "FINCH_STORAGE_URL": storage,
         "FINCH_KEY": new_key("real"),
+        "FINCH_WEBHOOK_SECRETS": WEBHOOK_SECRET,
         "PORT": str(port),
     }

@@ -31,6 +31,7 @@ def test_an_example_takes_only_its_page_and_a_server_from_shared(name: str) -> N
         "home_page",
         "settings_page",
         "confirmation_page",
+        "invited_page",
         "state_of",
         "serve",
         "serve_asgi",

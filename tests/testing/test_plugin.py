@@ -18,11 +18,14 @@ def test_the_finch_fixture_speaks_to_the_fake_one(
 
 
 def test_an_added_connection_reads_back_like_a_real_one(finch: FinchConnect) -> None:
-    added = add_connection(finch, customer_id="acme", access_token="token-of-a-test")
+    added = add_connection(
+        finch, customer_id="acme", access_token="token-of-a-test", entity_ids=["e-1"]
+    )
 
     [connection] = finch.connections.for_customer("acme")
     assert connection.connection_id == added.connection_id
     assert connection.access_token.reveal() == "token-of-a-test"
+    assert connection.entity_ids == ("e-1",)
     assert finch.connections.for_customer("other") == []
 
 

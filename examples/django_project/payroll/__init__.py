@@ -1,1 +1,1 @@
-"""Django: Finch's two views are in the URLconf, and the CSRF protection is Django's own."""
+"""Django: Finch's views are in the URLconf, and the CSRF protection is Django's own."""

@@ -1,10 +1,10 @@
-"""The project's URLs, Finch's two among them."""
+"""The project's URLs, Finch's among them."""
 
 from __future__ import annotations
 
 from django.urls import path
 
-from finch_middleware.adapters.django import begin, callback
+from finch_middleware.adapters.django import begin, callback, webhook
 from payroll import views
 
 urlpatterns = [
@@ -13,4 +13,5 @@ urlpatterns = [
     path("sign-out", views.sign_in_or_out),
     path("connect", begin(views.finch)),
     path("finch/callback", callback(views.finch)),
+    path("finch/webhook", webhook(views.finch)),
 ]

@@ -34,7 +34,12 @@ def customer_of(request: CallbackRequest) -> Customer | None:
     return signed_in(SessionStore(dict(request.cookies()).get("sessionid")))
 
 
-finch = FinchConnect.from_env(brand="Example HR", customer_of=customer_of, begin_path="/connect")
+finch = FinchConnect.from_env(
+    brand="Example HR",
+    customer_of=customer_of,
+    begin_path="/connect",
+    webhook_path="/finch/webhook",
+)
 
 
 @require_GET

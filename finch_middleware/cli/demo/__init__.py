@@ -16,7 +16,7 @@ from pathlib import Path
 import click
 
 from finch_middleware import FinchConnect, FinchMiddleware
-from finch_middleware.cli.demo.app import DemoApp
+from finch_middleware.cli.demo.app import WEBHOOK_PATH, DemoApp
 from finch_middleware.cli.demo.browser import DemoFailed
 from finch_middleware.cli.demo.tour import Tour
 from finch_middleware.cli.deployment import without_password
@@ -61,7 +61,7 @@ def command(
         raise click.UsageError("--sandbox needs --real: the fake Finch has no sandbox.")
     if real:
         settings = _real_settings(url, sandbox=sandbox)
-        return _serve(settings, port=5000 if port is None else port, notice=_REAL_NOTICE)
+        return _serve(settings, port=5000 if port is None else port)
     folder = Path(tempfile.mkdtemp(prefix="finch-demo-"))
     url = url or f"sqlite:///{folder}/finch.db"
     try:
@@ -69,7 +69,7 @@ def command(
         with FakeFinch(client_id=f"demo-{secrets.token_hex(4)}") as fake:
             settings = _fake_settings(fake, url, folder=folder)
             if serve:
-                return _serve(settings, port=port or 0, notice=_FAKE_NOTICE)
+                return _serve(settings, port=port or 0, fake=fake)
             observed = _observe(fake, settings, port=port or 0, log=folder / "application.log")
         keep |= not observed  # the log has the reason
     finally:
@@ -90,6 +90,7 @@ def _fake_settings(fake: FakeFinch, url: str, *, folder: Path) -> dict[str, str]
         "FINCH_SPOOL": str(folder / "spool"),
         "FINCH_API_URL": fake.api_url,
         "FINCH_CONNECT_ORIGIN": fake.connect_origin,
+        "FINCH_WEBHOOK_SECRETS": new_key("webhooks").partition(":")[2],
     }
 
 
@@ -118,7 +119,7 @@ def _observe(fake: FakeFinch, settings: Mapping[str, str], *, port: int, log: Pa
     began = time.monotonic()
     kind, _, path = settings["FINCH_STORAGE_URL"].partition(":///")
     logging.basicConfig(filename=log, level=logging.INFO)
-    with _run_application(settings, port=port, notice=_FAKE_NOTICE) as (address, finch):
+    with _run_application(settings, port=port, fake=fake) as (address, finch):
         tour = Tour(
             application=address,
             finch=finch,
@@ -128,6 +129,7 @@ def _observe(fake: FakeFinch, settings: Mapping[str, str], *, port: int, log: Pa
             hidden={
                 "encryption key": settings["FINCH_KEY"].partition(":")[2],
                 "client secret": settings["FINCH_CLIENT_SECRET"],
+                "webhook secret": settings["FINCH_WEBHOOK_SECRETS"],
             },
         )
         try:
@@ -140,24 +142,32 @@ def _observe(fake: FakeFinch, settings: Mapping[str, str], *, port: int, log: Pa
     return True
 
 
-def _serve(settings: Mapping[str, str], *, port: int, notice: str) -> None:
+def _serve(settings: Mapping[str, str], *, port: int, fake: FakeFinch | None = None) -> None:
     logging.basicConfig(level=logging.INFO)
-    with until_interrupted(), _run_application(settings, port=port, notice=notice) as (address, _):
+    with until_interrupted(), _run_application(settings, port=port, fake=fake) as (address, _):
         click.echo(f"\nOpen {address} in a browser. Press Ctrl-C to stop.\n")
         wait_for_interrupt()
 
 
 @contextmanager
 def _run_application(
-    settings: Mapping[str, str], *, port: int, notice: str
+    settings: Mapping[str, str], *, port: int, fake: FakeFinch | None
 ) -> Iterator[tuple[str, FinchConnect]]:
     """The application while the block runs: its address and its component."""
+    notice = _REAL_NOTICE if fake is None else _FAKE_NOTICE
     with listen(port) as listening:
         address = f"http://localhost:{listening.getsockname()[1]}"
         finch = FinchConnect.from_env(
-            settings, redirect_uri=address + _PATH, callback_path=_PATH, brand="Finch demo"
+            settings,
+            redirect_uri=address + _PATH,
+            callback_path=_PATH,
+            webhook_path=WEBHOOK_PATH if settings.get("FINCH_WEBHOOK_SECRETS") else None,
+            brand="Finch demo",
         )
         finch.storage.check()
+        if fake is not None:
+            given = [settings["FINCH_WEBHOOK_SECRETS"]]
+            fake.deliver_webhooks(f"{address}{WEBHOOK_PATH}", secrets=given)
         with serve(FinchMiddleware(DemoApp(finch, notice=notice).wsgi_app, finch), listening):
             click.secho(f"{notice}\n", bold=True)
             finch_url = settings.get("FINCH_API_URL", "https://api.tryfinch.com")

@@ -2,8 +2,8 @@
 The demo's application: one page with one button and one list, a small model of a real one.
 
 Three things matter in it. The customer comes from the login; here a cookie takes its place.
-Connect is opened by a POST that is protected against CSRF. And there is no code for the callback,
-because the middleware around the application responds to it.
+Whatever changes something is a POST that is protected against CSRF. And there is no code for the
+callback and for webhooks, because the middleware around the application responds to them.
 """
 
 from __future__ import annotations
@@ -27,13 +27,15 @@ EMPLOYERS = {"demo-acme": "Acme Inc.", "demo-globex": "Globex Corp."}
 ACME, GLOBEX = EMPLOYERS
 _OTHER = {ACME: GLOBEX, GLOBEX: ACME}
 COOKIE = "demo-employer"
+WEBHOOK_PATH = "/finch/webhook"
 
 #: Messages for the parameter `finch` of the URL. Anybody can type it: it proves nothing.
 BANNERS = {
     "connected": "Your payroll is connected.",
     "finishing": "Finch Connect is done. Your payroll will appear here in a moment.",
     "declined": "Nothing new was connected. You can start again at any time.",
-    "refused": "Finch did not open Connect. The application's log has the reason.",
+    "disconnected": "Your payroll is disconnected.",
+    "refused": "Finch refused this. The application's log has the reason.",
 }
 _EMPTY = '<li class="none">No payroll is connected yet.</li>'
 
@@ -53,26 +55,30 @@ class DemoApp:
         employer = GLOBEX if request.cookies.get(COOKIE) == GLOBEX else ACME
         if request.path == "/":
             return self._show_page(employer, request.args)
-        if request.method != "POST" or request.path not in ("/connect", "/employer"):
+        if request.method != "POST" or request.path not in ("/connect", "/disconnect", "/employer"):
             raise NotFound
         # A browser states which site a form is from, and no site can change that.
         if request.headers.get("Origin") != request.host_url.rstrip("/"):
             raise Forbidden("This form is from another site.")
-        if request.path == "/connect":
-            return self._connect(request, employer)
-        response = redirect("/", 303)
-        response.set_cookie(COOKIE, _OTHER[employer], httponly=True, samesite="Lax")
-        return response
-
-    def _connect(self, request: Request, employer: str) -> Response:
         try:
-            name = EMPLOYERS[employer]
-            return self._finch.begin(request=request, customer_id=employer, customer_name=name)
+            return self._act(request, employer)
         except Unavailable as unavailable:
             return unavailable.response()
         except FinchRefused as refused:
-            logger.warning("Connect was not opened: %s, %s", refused, refused.name)
+            logger.warning("Finch refused %s: %s, %s", request.path, refused, refused.name)
             return self._show_page(employer, {"finch": "refused"}, status=502)
+
+    def _act(self, request: Request, employer: str) -> Response:
+        if request.path == "/connect":
+            name = EMPLOYERS[employer]
+            return self._finch.begin(request=request, customer_id=employer, customer_name=name)
+        if request.path == "/disconnect":
+            connection_id = request.form.get("connection_id", "")
+            self._finch.connections.disconnect(connection_id, customer_id=employer)
+            return redirect("/?finch=disconnected", 303)
+        response = redirect("/", 303)
+        response.set_cookie(COOKIE, _OTHER[employer], httponly=True, samesite="Lax")
+        return response
 
     def _show_page(self, employer: str, args: Mapping[str, str], status: int = 200) -> Response:
         try:
@@ -117,7 +123,19 @@ def _list_item(connection: Connection) -> str:
     since = f"{connection.obtained_at:%d %B %Y, %H:%M:%S UTC}"
     return (
         f'<li><strong class="provider">{escape(provider)}</strong><span>{escape(products)}</span>'
-        f'<span>connected {since}</span><span>token <code class="token">{token}</code></span></li>'
+        f'<span>connected {since}</span><span>token <code class="token">{token}</code></span>'
+        f'<span>status <code class="status">{escape(connection.status or "unknown")}</code></span>'
+        f"{_ending(connection)}</li>"
+    )
+
+
+def _ending(connection: Connection) -> str:
+    """A button that ends the connection, shown once it was asked for."""
+    return (
+        "<details><summary>Disconnect</summary>This cannot be undone. "
+        '<form method="post" action="/disconnect"><input type="hidden" name="connection_id" '
+        f'value="{escape(connection.connection_id)}"><button class="quiet">Disconnect now</button>'
+        "</form></details>"
     )
 
 

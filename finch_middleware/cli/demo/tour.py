@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -12,8 +13,8 @@ from typing import Any
 import click
 from requests import Response
 
-from finch_middleware import FinchConnect
-from finch_middleware.cli.demo.app import ACME, EMPLOYERS, GLOBEX, masked
+from finch_middleware import Connection, FinchConnect
+from finch_middleware.cli.demo.app import ACME, EMPLOYERS, GLOBEX, WEBHOOK_PATH, masked
 from finch_middleware.cli.demo.browser import Browser, DemoFailed, location, parameter, text_of
 from finch_middleware.testing.fake_finch import FakeFinch
 
@@ -58,6 +59,9 @@ class Tour:
             self._repeat_callback(acme, link, first=first)
             self._forge_callback(globex, stranger)
             self._decline(globex)
+            self._receive_webhook(acme, stranger)
+            self._sign_in_again(acme)
+            self._disconnect(acme, stranger)
 
     def _open_connect(self, browser: Browser) -> Response:
         opened = browser.submit(browser.open(self.application), "/connect")
@@ -112,8 +116,7 @@ class Tour:
     def _use_token(self, browser: Browser, stranger: Browser) -> None:
         token = self._token()
         shown = text_of(browser.open(self.application), "token")
-        headers = {"Authorization": f"Bearer {token}", "Finch-API-Version": "2020-09-17"}
-        used = stranger.open(f"{self.fake.api_url}/introspect", headers=headers)
+        used = self._use(stranger, token)
         with self._step("The application reads it with finch.connections", used):
             self._show("access_token.reveal()", masked(token))
             self._check("token on the application's page", shown, masked(token))
@@ -157,18 +160,68 @@ class Tour:
             self._check(_EXCHANGES, self.fake.ledger.calls("token") - before, 0)
             self._check("stored connections changed", rows != self._rows(), False)
 
+    def _receive_webhook(self, browser: Browser, stranger: Browser) -> None:
+        forged = stranger.open(f"{self.application}{WEBHOOK_PATH}", form={"status": "disconnected"})
+        delivery = self.fake.set_status(self._connection().connection_id, "reauth")
+        with self._step(f"A webhook arrives: {EMPLOYERS[ACME]} has to sign in again"):
+            self._check("status of a forged one", forged.status_code, 401)
+            self._check("status of Finch's own", delivery and delivery.statuses[0], 200)
+            self._check("status on the page", self._status(browser, awaited="reauth"), "reauth")
+
+    def _sign_in_again(self, browser: Browser) -> None:
+        old, rows = self._connection(), len(self._rows())
+        old_token, own = self._token(), {"connection_id": old.connection_id, "customer_id": ACME}
+        finished = browser.open(self._decide(browser, "allow"))
+        with self._step(f"{EMPLOYERS[ACME]} signs in again", finished):
+            self._check_redirect(finished, f"{self.application}/?finch=connected")
+            asked = self.fake.ledger.sessions[-1].connection_id
+            self._check("Finch was asked for that connection", asked == old.connection_id, True)
+            self._check("stored connections changed", rows != len(self._rows()), False)
+            self._check("the token is a new one", self._token() != old_token, True)
+            renewed = self.finch.connections.refresh(**own)
+            self._check("status that Finch reports", renewed and renewed.status, "connected")
+
+    def _disconnect(self, browser: Browser, stranger: Browser) -> None:
+        token, before = self._token(), self.fake.ledger.calls("disconnect")
+        ended = browser.submit(browser.open(self.application), "/disconnect")
+        with self._step(f"{EMPLOYERS[ACME]} disconnects", ended):
+            self._check_redirect(ended, f"{self.application}/?finch=disconnected")
+            self._check_message(browser, ended, "Your payroll is disconnected.")
+            calls = self.fake.ledger.calls("disconnect") - before
+            self._check("requests to Finch to end it", calls, 1)
+            used = self._use(stranger, token)
+            self._check("Finch accepts the token, with status", used.status_code, 401)
+            left = self.finch.connections.for_customer(ACME)
+            self._check("connections in finch.connections", len(left), 0)
+
     def _decide(self, browser: Browser, decision: str) -> str:
         """The callback link after another visit to Connect."""
         opened = browser.submit(browser.open(self.application), "/connect")
         page = browser.open(location(opened))
         return location(browser.submit(page, "/authorize", decision=decision, provider="gusto"))
 
-    def _token(self) -> str:
-        """The token as the application's own code reads it."""
+    def _use(self, stranger: Browser, token: str) -> Response:
+        headers = {"Authorization": f"Bearer {token}", "Finch-API-Version": "2020-09-17"}
+        return stranger.open(f"{self.fake.api_url}/introspect", headers=headers)
+
+    def _status(self, browser: Browser, *, awaited: str) -> str:
+        """The status on the page: *awaited* as soon as it is there, or another one after 10 s."""
+        for _ in range(200):
+            shown = text_of(browser.open(self.application), "status")
+            if shown == awaited:
+                break
+            time.sleep(0.05)
+        return shown
+
+    def _connection(self) -> Connection:
+        """The connection as the application's own code reads it."""
         connections = self.finch.connections.for_customer(ACME)
         if len(connections) != 1:
             raise DemoFailed(f"finch.connections has {len(connections)} connections instead of 1.")
-        return connections[0].access_token.reveal()
+        return connections[0]
+
+    def _token(self) -> str:
+        return self._connection().access_token.reveal()
 
     def _rows(self) -> list[dict[str, Any]]:
         """The connections of this run as the database holds them."""
