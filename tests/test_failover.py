@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from sqlalchemy import event
-from sqlalchemy.exc import OperationalError
 
 from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 from finch_middleware.testing.fake_finch import FakeFinch
 from tests.faults.troubles import gone
 from tests.site import Answer, Browser, Site
 from tests.storage import servers
+from tests.storage.sql_contract import around_commits, lose_the_confirmation
 from tests.story.oracle import code_of, tokens_of
 from tests.story.ways import while_finch_is_asked
 
@@ -81,27 +81,20 @@ def assert_kept_once(
 def test_a_token_is_kept_once_where_the_primary_stops_in_the_commit(
     fake: FakeFinch, site: Site, browser: Browser, server: servers.Server, written: bool
 ) -> None:
-    storage: Any = site.finch.storage
-    engine = storage._database._engine
     customer = f"commit-{written}"
     callback = fake.allow(browser.location(customer))
-    upserted: list[bool] = []
+    commits = itertools.count(1)
     stopped = ExitStack()
 
-    def stop(*call: Any) -> None:
-        if "INTO finch_connections" in call[2]:
-            upserted.append(True)
-        elif call[2] == "COMMIT" and upserted:
-            upserted.clear()
+    def stop() -> None:
+        # The first is the claim's.
+        if next(commits) == 2:
             stopped.enter_context(gone(server))
             if written:
-                raise OperationalError("", None, ConnectionError())
+                lose_the_confirmation()
 
-    moment = "after_cursor_execute" if written else "before_cursor_execute"
-    with stopped:
-        event.listen(engine, moment, stop)
+    with stopped, around_commits(**{"after" if written else "before": stop}):
         first = browser.get(callback)
-        event.remove(engine, moment, stop)
     reload = browser.get(callback)
 
     assert "finch=finishing" in first.location

@@ -4,32 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
+from finch_middleware.storage.sql import database
 from finch_middleware.testing.storage_contract import StorageContract
 
 
 class SQLContract(StorageContract):
     @pytest.fixture
-    def unconfirmed(self, storage: Any) -> Callable[[], AbstractContextManager[None]]:
+    def unconfirmed(self) -> Callable[[], AbstractContextManager[None]]:
         """The commits succeed and their confirmations are lost, while it is entered."""
-        engine = storage._database._engine
-
-        @contextmanager
-        def unconfirmed() -> Iterator[None]:
-            event.listen(engine, "after_cursor_execute", _lose_the_confirmation)
-            try:
-                yield
-            finally:
-                event.remove(engine, "after_cursor_execute", _lose_the_confirmation)
-
-        return unconfirmed
+        return partial(around_commits, after=lose_the_confirmation)
 
 
-def _lose_the_confirmation(*call: Any) -> None:
-    if call[2] == "COMMIT":
-        raise OperationalError("", None, ConnectionError())
+@contextmanager
+def around_commits(
+    *, before: Callable[[], object] = bool, after: Callable[[], object] = bool
+) -> Iterator[None]:
+    """Call these around each COMMIT of an SQL storage."""
+    run = database.run
+
+    def observed(connection: Any, commit: str) -> Any:
+        before()
+        ran = run(connection, commit)
+        after()
+        return ran
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(database, "run", observed)
+        yield
+
+
+def lose_the_confirmation() -> None:
+    raise OperationalError("", None, ConnectionError())

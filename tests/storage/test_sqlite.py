@@ -294,7 +294,7 @@ def test_failed_transaction_leaves_nothing_behind(url: str) -> None:
 
     def interrupted(db: Connection) -> None:
         used.append(db.connection.dbapi_connection)
-        db.execute(storage._sql.claim, an_attempt().as_row())
+        storage._sql.claim.count(db, an_attempt().as_row())
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

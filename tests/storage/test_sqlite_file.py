@@ -76,7 +76,7 @@ def test_t45_commit_into_a_file_that_was_changed_is_not_confirmed(
     storage.check()
 
     def work(db: Connection) -> None:
-        db.execute(storage._sql.claim, an_attempt().as_row())
+        storage._sql.claim.count(db, an_attempt().as_row())
         change(path)
 
     with pytest.raises(StorageUnavailable, match="removed or replaced"):

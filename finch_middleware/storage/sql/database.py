@@ -6,13 +6,13 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, Executable, Pool, create_engine
+from sqlalchemy import Connection, Engine, Pool, create_engine
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
@@ -24,7 +24,8 @@ from finch_middleware.errors import (
 )
 from finch_middleware.storage.forks import PerProcess
 from finch_middleware.storage.sql import dialects
-from finch_middleware.storage.sql.dialects import Dialect, Fault, dialect_of
+from finch_middleware.storage.sql.dialects import Bound, Dialect, Fault, dialect_of
+from finch_middleware.storage.sql.kept import OURS, Kept, run
 from finch_middleware.storage.sql.pools import await_room
 
 T = TypeVar("T")
@@ -99,7 +100,18 @@ class Database:
         """
         return self._transact(self._prepared(), work)
 
-    def read(self, statement: Executable, **values: Any) -> list[dict[str, Any]]:
+    def change(self, statement: Kept, values: Mapping[str, Any]) -> None:
+        """
+        Run one statement in a durable transaction of its own; it has no effect a second time.
+
+        Raises:
+            StorageUnavailable: The commit was not confirmed.
+        """
+        process = self._prepared()
+        bound = (statement, values)
+        self._until_kept(process, lambda: self._with_live_session(lambda: self._change(bound)))
+
+    def read(self, statement: Kept, **values: Any) -> list[dict[str, Any]]:
         """
         The rows of *statement*, as last committed.
 
@@ -108,7 +120,7 @@ class Database:
         """
         self._prepared()
         try:
-            return self._with_live_session(lambda: self._rows(statement, values))
+            return self._with_live_session(lambda: self._rows((statement, values)))
         except StorageFault:
             raise
         except Exception as error:  # a driver raises anything, if a server sends rubbish
@@ -121,13 +133,21 @@ class Database:
         return self._transact(self._process.get(), work)
 
     def _transact(self, process: _Process, work: Callable[[Connection], T]) -> T:
+        def once() -> T:
+            with self._transaction() as connection:
+                return work(connection)
+
+        return self._until_kept(process, once)
+
+    def _until_kept(self, process: _Process, once: Callable[[], T]) -> T:
+        """What *once* returns when the database does not roll it back."""
         fault = Fault("unavailable", passing=True)
         tries = 0
         while fault.passing and tries < _TRIES:
             tries += 1
             try:
-                with _turn(process.writer), self._transaction() as connection:
-                    return work(connection)
+                with _turn(process.writer):
+                    return once()
             except StorageFault:
                 raise
             except Exception as error:  # a driver raises anything, if a server sends rubbish
@@ -155,9 +175,14 @@ class Database:
             return process
         raise StorageUnavailable("schema_mismatch")
 
-    def _rows(self, statement: Executable, values: dict[str, Any]) -> list[dict[str, Any]]:
-        with self._connection() as connection, self.dialect.reading(connection):
-            return [row._asdict() for row in connection.execute(statement, values)]
+    def _rows(self, statement: Bound) -> list[dict[str, Any]]:
+        with self._connection() as connection:
+            return self.dialect.read(connection, statement)
+
+    def _change(self, statement: Bound) -> None:
+        with self._connection() as connection:
+            self.dialect.change(connection, statement)
+            self._require_current(connection)
 
     def _with_live_session(self, use: Callable[[], T]) -> T:
         """What *use* returns; once more, with a fresh session, where the pool's had ended."""
@@ -215,9 +240,12 @@ class Database:
         opened, connection = self._with_live_session(self._begun)
         with opened:
             yield connection
-            connection.exec_driver_sql("COMMIT")
-            if not self.dialect.current(connection):
-                raise StorageUnavailable("replaced")
+            run(connection, "COMMIT")
+            self._require_current(connection)
+
+    def _require_current(self, connection: Connection) -> None:
+        if not self.dialect.current(connection):
+            raise StorageUnavailable("replaced")
 
     def _begun(self) -> tuple[ExitStack, Connection]:
         """A connection in a transaction that will write, and what closes it."""
@@ -233,6 +261,9 @@ def _engine(url: URL, options: dict[str, Any]) -> Engine:
             url,
             isolation_level="AUTOCOMMIT",
             hide_parameters=True,
+            execution_options={OURS: True},
+            # Each transaction ends by a statement, and after an error the session is closed.
+            pool_reset_on_return=None,
             pool_timeout=dialects.PATIENCE_SECONDS,
             **options,
         )

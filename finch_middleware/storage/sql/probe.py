@@ -55,15 +55,15 @@ def probe(
     of_code = {"of_code": attempt.code_hash}
     of_hash = {"of_hash": connection_hash(connection.connection_id)}
     of_event = {"of_event": event.event_hash}
-    _require_same(tables.attempts, attempt, db.execute(sql.attempt, of_code))
+    _require_same(tables.attempts, attempt, sql.attempt.rows(db, of_code))
     swap(db, None, new=dataclasses.replace(connection, customer_id="", sealed=ANNOUNCED))
     settled = attempt.settled(AttemptState.STORED, at=_INSTANT, sealed=_SEALED, notified=True)
     settle(db, settled, connection=connection)
-    _require_same(tables.attempts, settled, db.execute(sql.attempt, of_code))
-    _require_same(tables.connections, connection, db.execute(sql.connection, of_hash))
+    _require_same(tables.attempts, settled, sql.attempt.rows(db, of_code))
+    _require_same(tables.connections, connection, sql.connection.rows(db, of_hash))
     record(db, dataclasses.replace(event, delivered=False))
     record(db, event)
-    _require_same(tables.events, event, db.execute(sql.event, of_event))
+    _require_same(tables.events, event, sql.event.rows(db, of_event))
     column = tables.connections.c.connection_hash
     removal = delete(tables.connections).where(column == of_hash["of_hash"])
     _require_removed(tables.connections, db.execute(removal))
@@ -116,11 +116,10 @@ def _samples() -> tuple[Attempt, StoredConnection, StoredEvent]:
     return attempt, connection, StoredEvent(event_id=name, received_at=_INSTANT, delivered=True)
 
 
-def _require_same(table: Table, written: Record, found: CursorResult[Any]) -> None:
-    row = found.first()
-    if row is None:
+def _require_same(table: Table, written: Record, found: list[dict[str, Any]]) -> None:
+    if not found:
         _refuse(table, "does not give back a row that was just written: check row level security")
-    changed = _changed(row._asdict(), written=written)
+    changed = _changed(found[0], written=written)
     if changed:
         _refuse(
             table,

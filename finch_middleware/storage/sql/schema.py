@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, NoReturn
 
 from sqlalchemy import (
     Boolean,
     Column,
+    ColumnElement,
     Connection,
     DateTime,
+    Dialect,
     Index,
     Inspector,
     LargeBinary,
@@ -18,7 +21,11 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    TypeDecorator,
+    func,
     inspect,
+    literal_column,
+    type_coerce,
 )
 from sqlalchemy.dialects import mysql
 
@@ -27,9 +34,32 @@ from finch_middleware.errors import SchemaMismatch
 _MYSQL = ("mysql", "mariadb")
 
 
+class _InstantOfPostgreSQL(TypeDecorator[datetime]):
+    """
+    An instant that PostgreSQL shows as text in UTC, whatever the session's DateStyle and TimeZone.
+
+    psycopg reads it when the transaction, which could set both, has ended.
+    """
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def column_expression(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
+        in_utc = func.timezone(literal_column("'UTC'"), column)
+        form: ColumnElement[str] = literal_column("'YYYY-MM-DD\"T\"HH24:MI:SS.US'")
+        return type_coerce(func.to_char(in_utc, form), self)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        return None if value is None else datetime.fromisoformat(value)
+
+
 # Records are in UTC, so a database that keeps no time zone keeps the same instant. Without fsp,
 # MySQL rounds to whole seconds.
-_INSTANT = DateTime(timezone=True).with_variant(mysql.DATETIME(fsp=6), *_MYSQL)
+_INSTANT = (
+    DateTime(timezone=True)
+    .with_variant(mysql.DATETIME(fsp=6), *_MYSQL)
+    .with_variant(_InstantOfPostgreSQL(), "postgresql")
+)
 # A collation may ignore case or trailing spaces in a text, so every key is a hash of fixed length.
 _HASH = LargeBinary(32).with_variant(mysql.BINARY(32), *_MYSQL)
 _BYTES = LargeBinary().with_variant(mysql.LONGBLOB(), *_MYSQL)

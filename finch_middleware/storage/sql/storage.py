@@ -7,10 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, Executable, MetaData
+from sqlalchemy import Connection, Engine, MetaData
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.sql.dml import Insert
 
 from finch_middleware.attempts import Attempt
 from finch_middleware.errors import SchemaMismatch, StorageUnavailable
@@ -18,6 +17,7 @@ from finch_middleware.records import Row, StoredConnection, connection_hash, cus
 from finch_middleware.storage.events import StoredEvent, event_hash, join
 from finch_middleware.storage.protocol import Scan, Storage
 from finch_middleware.storage.sql.database import Database
+from finch_middleware.storage.sql.kept import Kept
 from finch_middleware.storage.sql.probe import probe
 from finch_middleware.storage.sql.schema import require_tables, tables
 from finch_middleware.storage.sql.statements import Removal, Statements
@@ -96,7 +96,7 @@ class SQLAlchemyStorage(Storage):
     def check(self) -> None:
         self._database.prepare()
         nothing = {"of_code": _NO_CODE, "of_attempt": ""}
-        self._database.write(lambda db: db.execute(self._sql.release, nothing))
+        self._database.change(self._sql.release, nothing)
 
     def describe(self) -> Sequence[str]:
         """The database and its version, the settings that matter, and our tables."""
@@ -122,7 +122,7 @@ class SQLAlchemyStorage(Storage):
 
     def release(self, attempt: Attempt) -> None:
         values = {"of_code": attempt.code_hash, "of_attempt": attempt.attempt_id}
-        self._database.write(lambda db: db.execute(self._sql.release, values))
+        self._database.change(self._sql.release, values)
 
     def unsettled(self, *, leased_before: datetime) -> Sequence[Attempt]:
         rows = self._database.read(self._sql.unsettled, of_instant=leased_before.astimezone(UTC))
@@ -198,11 +198,11 @@ class SQLAlchemyStorage(Storage):
         if current is None or current.flow_hash != attempt.flow_hash:
             attempt = self._without_flow_of_another(db, attempt, current=current)
         if current is None:
-            db.execute(self._sql.insert_attempt, attempt.as_row())
+            self._sql.insert_attempt.count(db, attempt.as_row())
             return True
         if not attempt.replaces(current):
             return current == attempt
-        db.execute(self._sql.update_attempt, {**attempt.as_row(), "of_code": attempt.code_hash})
+        self._sql.update_attempt.count(db, {**attempt.as_row(), "of_code": attempt.code_hash})
         return True
 
     def _join(self, db: Connection, connection: StoredConnection) -> None:
@@ -233,16 +233,16 @@ class SQLAlchemyStorage(Storage):
         if old is None:
             return self._insert(db, self._sql.insert_connection, new.as_row())
         hashed = connection_hash(old.connection_id)
-        row = db.execute(self._sql.connection_locked, {"of_hash": hashed}).first()
+        rows = self._sql.connection_locked.rows(db, {"of_hash": hashed})
         # Compared here, byte by byte: for a database's collation more texts are equal.
-        if row is None or StoredConnection.from_row(row._asdict()) != old:
+        if not rows or StoredConnection.from_row(rows[0]) != old:
             return False
         self._update(db, new)
         return True
 
     def _update(self, db: Connection, connection: StoredConnection) -> None:
         row = connection.as_row()
-        db.execute(self._sql.update_connection, {**row, "of_hash": row["connection_hash"]})
+        self._sql.update_connection.count(db, {**row, "of_hash": row["connection_hash"]})
 
     def _record(self, db: Connection, event: StoredEvent) -> StoredEvent | None:
         key = {"of_event": event.event_hash}
@@ -253,25 +253,25 @@ class SQLAlchemyStorage(Storage):
             return None
         earlier = StoredEvent.from_row(found)
         if event.delivered and not earlier.delivered:
-            db.execute(self._sql.mark_event, key)
+            self._sql.mark_event.count(db, key)
         return earlier
 
     def _insert_or_find(
-        self, db: Connection, insertion: Insert, row: Row, *, find: Executable, **key: bytes
+        self, db: Connection, insertion: Kept, row: Row, *, find: Kept, **key: bytes
     ) -> dict[str, Any] | None:
         """None once *row* was inserted; otherwise the row that has its key."""
         for _ in range(_TRIES):
             if self._insert(db, insertion, row):
                 return None
-            found = db.execute(find, key).first()
-            if found is not None:
-                return found._asdict()
+            found = find.rows(db, key)
+            if found:
+                return found[0]
         raise StorageUnavailable("busy")
 
-    def _insert(self, db: Connection, insertion: Insert, row: Row) -> bool:
+    def _insert(self, db: Connection, insertion: Kept, row: Row) -> bool:
         """Whether the row was inserted: no other one has its keys."""
         try:
-            return db.execute(insertion, row).rowcount == 1
+            return insertion.count(db, row) == 1
         except IntegrityError as error:
             if not self._database.dialect.is_taken(error):
                 raise
@@ -327,11 +327,11 @@ class SQLAlchemyStorage(Storage):
             self._tables.metadata.create_all(db)
             require_tables(db, tables=self._tables)
 
-    def _current(self, db: Connection, statement: Executable, **values: bytes) -> Attempt | None:
-        row = db.execute(statement, values).first()
-        return None if row is None else Attempt.from_row(row._asdict())
+    def _current(self, db: Connection, statement: Kept, **values: bytes) -> Attempt | None:
+        rows = statement.rows(db, values)
+        return Attempt.from_row(rows[0]) if rows else None
 
-    def _read_attempts(self, statement: Executable, **values: Any) -> list[Attempt]:
+    def _read_attempts(self, statement: Kept, **values: Any) -> list[Attempt]:
         return [Attempt.from_row(row) for row in self._database.read(statement, **values)]
 
     def _behind(self, start: bytes, *, limit: int) -> list[dict[str, Any]]:
@@ -350,7 +350,7 @@ class SQLAlchemyStorage(Storage):
             or names
         )
 
-    def _rows_or_none(self, statement: Executable, **values: Any) -> list[dict[str, Any]] | None:
+    def _rows_or_none(self, statement: Kept, **values: Any) -> list[dict[str, Any]] | None:
         """The rows; None where the driver cannot read one of them."""
         try:
             return self._database.read(statement, **values)

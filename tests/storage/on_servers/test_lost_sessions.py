@@ -77,7 +77,7 @@ def test_t46_session_that_ends_after_begin_is_not_tried_again(
     def work(db: Any) -> None:
         tries.append(db)
         cut_connections()
-        db.execute(storage._sql.claim, an_attempt().as_row())
+        storage._sql.claim.count(db, an_attempt().as_row())
 
     with pytest.raises(StorageUnavailable):
         storage._database.write(work)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -19,6 +19,10 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 from sqlalchemy.sql.dml import Insert
 
 from finch_middleware.errors import ConfigurationError
+from finch_middleware.storage.sql.kept import Kept, run
+
+#: A statement, and the values of its parameters.
+Bound = tuple[Kept, Mapping[str, Any]]
 
 #: How long a claim may wait for a lock, a free connection or a statement's end.
 PATIENCE_SECONDS = 3
@@ -101,8 +105,17 @@ class Dialect(ABC):
     def begin(self, connection: Connection) -> None:
         """Begin a transaction that will write."""
 
-    #: The transaction around a read, on a connection in autocommit.
-    reading: Callable[[Connection], AbstractContextManager[Any]] = nullcontext
+    def read(self, connection: Connection, statement: Bound) -> list[dict[str, Any]]:
+        """The rows of a SELECT, as last committed, on a connection in autocommit."""
+        kept, values = statement
+        return kept.rows(connection, values)
+
+    def change(self, connection: Connection, statement: Bound) -> None:
+        """Run *statement* in a transaction of its own."""
+        kept, values = statement
+        self.begin(connection)
+        kept.count(connection, values)
+        run(connection, "COMMIT")
 
     @abstractmethod
     def alone(self, connection: Connection) -> AbstractContextManager[None]:

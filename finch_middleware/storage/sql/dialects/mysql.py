@@ -14,6 +14,7 @@ from sqlalchemy.sql.dml import Insert
 from finch_middleware.errors import StorageUnavailable
 from finch_middleware.storage.sql import dialects
 from finch_middleware.storage.sql.dialects import Dialect, Fault
+from finch_middleware.storage.sql.kept import run
 
 
 class MySQL(Dialect):
@@ -82,7 +83,7 @@ class MySQL(Dialect):
         _restore(connection, list(before))
 
     def begin(self, connection: Connection) -> None:
-        connection.exec_driver_sql("START TRANSACTION")
+        run(connection, "START TRANSACTION")
 
     @contextmanager
     def alone(self, connection: Connection) -> Iterator[None]:

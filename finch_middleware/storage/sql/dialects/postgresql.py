@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, ClassVar
 
 from sqlalchemy import Connection, Table, text
@@ -15,7 +16,8 @@ from sqlalchemy.sql.dml import Insert
 
 from finch_middleware.errors import SchemaMismatch
 from finch_middleware.storage.sql import dialects
-from finch_middleware.storage.sql.dialects import Dialect, Fault
+from finch_middleware.storage.sql.dialects import Bound, Dialect, Fault
+from finch_middleware.storage.sql.kept import Ran, is_ours, run
 
 
 class PostgreSQL(Dialect):
@@ -76,20 +78,37 @@ class PostgreSQL(Dialect):
         return _bounded_connection().connect(*arguments, **options)
 
     def begin(self, connection: Connection) -> None:
-        # LOCAL: the application or a proxy gives the session to others afterwards.
-        connection.exec_driver_sql(
-            f"BEGIN ISOLATION LEVEL READ COMMITTED; {self._settings()}"
-            "SELECT set_config('synchronous_commit', 'on', true)"
-            " WHERE current_setting('synchronous_commit') = 'off'"
-        ).close()
+        run(connection, self._begin())
 
-    @contextmanager
-    def reading(self, connection: Connection) -> Iterator[None]:
-        connection.exec_driver_sql(
-            f"BEGIN READ ONLY, ISOLATION LEVEL READ COMMITTED; {self._settings()}"
-        ).close()
-        yield
-        connection.exec_driver_sql("COMMIT")
+    def read(self, connection: Connection, statement: Bound) -> list[dict[str, Any]]:
+        kept, values = statement
+        if self._speaks_utf8(connection):
+            found = self._read_at_once(connection, statement)
+            # psycopg has decoded it in the session's own encoding, not in the transaction's.
+            if self._speaks_utf8(connection):
+                return kept.read(connection, found)
+        run(connection, self._begin_reading())
+        rows = kept.rows(connection, values)
+        run(connection, "COMMIT")
+        return rows
+
+    def _read_at_once(self, connection: Connection, statement: Bound) -> Ran:
+        kept, values = statement
+        select = f"{kept.in_text(connection, values, literal=_literal)}; COMMIT"
+        if is_ours(connection):
+            before = self._begin_reading()
+            return run(connection, f"{before}; {select}", skip=1 + before.count(";"))
+        # SQLAlchemy shows only the first result.
+        run(connection, self._begin_reading())
+        return run(connection, select)
+
+    def change(self, connection: Connection, statement: Bound) -> None:
+        if self._driver != "psycopg":
+            super().change(connection, statement)
+            return
+        kept, values = statement
+        change = kept.in_text(connection, values, literal=_literal)
+        run(connection, f"{self._begin()}; {change}; COMMIT")
 
     @contextmanager
     def alone(self, connection: Connection) -> Iterator[None]:
@@ -122,13 +141,30 @@ class PostgreSQL(Dialect):
         state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
         return self._FAULTS.get(str(state), dialects.UNKNOWN)
 
-    def _settings(self) -> str:
+    def _speaks_utf8(self, connection: Connection) -> bool:
+        """Whether the driver is psycopg, and the session uses UTF-8 outside of our transactions."""
+        session: Any = connection.connection.dbapi_connection
+        return self._driver == "psycopg" and session.info.encoding == "utf-8"
+
+    def _begin_reading(self) -> str:
+        return "; ".join(["BEGIN READ ONLY, ISOLATION LEVEL READ COMMITTED", *self._settings()])
+
+    def _begin(self) -> str:
+        # LOCAL: the application or a proxy gives the session to others afterwards.
+        return "; ".join(
+            [
+                "BEGIN ISOLATION LEVEL READ COMMITTED",
+                *self._settings(),
+                "SELECT set_config('synchronous_commit', 'on', true)"
+                " WHERE current_setting('synchronous_commit') = 'off'",
+            ]
+        )
+
+    def _settings(self) -> list[str]:
         milliseconds = math.ceil(dialects.PATIENCE_SECONDS * 1000)
         settings = {
             "statement_timeout": milliseconds,
             "lock_timeout": milliseconds,
-            # psycopg reads instants in no other style.
-            "DateStyle": "'ISO'",
             "TimeZone": "'UTC'",
             # SQLAlchemy reads the columns' types as text.
             "quote_all_identifiers": "off",
@@ -136,7 +172,27 @@ class PostgreSQL(Dialect):
         if self._driver == "psycopg":
             # psycopg2 would not notice it.
             settings["client_encoding"] = "'UTF8'"
-        return "".join(f"SET LOCAL {name} = {value}; " for name, value in settings.items())
+        return [f"SET LOCAL {name} = {value}" for name, value in settings.items()]
+
+
+def _literal(value: object) -> str:
+    """
+    *value* in SQL, whatever a session's settings for quotes and escapes.
+
+    Statements without parameters are sent together: one round trip in place of several.
+    """
+    match value:
+        case None:
+            return "NULL"
+        case int():
+            return str(value).lower()
+        case bytes():
+            return f"decode('{value.hex()}', 'hex')"
+        case datetime():
+            return f"TIMESTAMPTZ '{value.isoformat()}'"
+        case str():
+            return f"convert_from({_literal(value.encode())}, 'UTF8')"
+    raise TypeError(f"no literal of a {type(value).__name__}")
 
 
 _PERSISTENCE = text("SELECT relpersistence FROM pg_class WHERE oid = to_regclass(:of_name)")

@@ -21,6 +21,7 @@ from finch_middleware.errors import ConfigurationError, StorageUnavailable
 from finch_middleware.storage.forks import PerProcess
 from finch_middleware.storage.sql import dialects
 from finch_middleware.storage.sql.dialects import Dialect, Fault
+from finch_middleware.storage.sql.kept import is_ours, run
 
 #: What is noted of a connection: the file that it has open, and the log that it first wrote to.
 _FILE, _LOG = "finch_middleware.file", "finch_middleware.log"
@@ -112,12 +113,10 @@ class SQLite(Dialect):
         return _WRITERS.get().setdefault(self._writers_key, threading.Lock())
 
     def begin(self, connection: Connection) -> None:
-        connection.begin()
-        if connection.connection.dbapi_connection.in_transaction:  # type: ignore[union-attr]  # sqlite3's
-            # A `begin` listener of the application began one that cannot become a writer's.
-            connection.exec_driver_sql("ROLLBACK")
+        if not is_ours(connection):
+            _end_transaction_of_listener(connection)
         try:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            run(connection, "BEGIN IMMEDIATE")
         except OperationalError:
             # No writer of ours has the file: our caller holds the lock of `writing`.
             if not self._locked_by_this_process():
@@ -166,6 +165,13 @@ class SQLite(Dialect):
             fix = f"the folder {folder} does not exist: create it, or correct the path"
             return Fault("unavailable", fix=fix)
         return Fault(self._REASONS.get(code, "unavailable"))
+
+
+def _end_transaction_of_listener(connection: Connection) -> None:
+    """A `begin` listener of the application begins one that cannot become a writer's."""
+    connection.begin()
+    if connection.connection.dbapi_connection.in_transaction:  # type: ignore[union-attr]  # sqlite3's
+        connection.exec_driver_sql("ROLLBACK")
 
 
 def _plain_path(database: str) -> str:
