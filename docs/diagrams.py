@@ -104,6 +104,45 @@ TRANSITIONS: dict[str, tuple[Transition, ...]] = {
     ),
     "quarantined": (Transition("stored", "an operator completes it", "operations/recovery.py"),),
 }
+
+
+class Turn(NamedTuple):
+    """A change of a connection's status, and the function that stores it."""
+
+    source: str
+    target: str
+    cause: str
+    #: A file of the package, and the function in it.
+    file: str
+    function: str
+
+
+#: The words of Finch, "new" for a connection of which it has reported none, and "none" for no row.
+TURNS = (
+    Turn("none", "new", "callback", "exchange.py", "_store"),
+    Turn("new", "pending", "", "storage/events.py", "apply_event"),
+    Turn("pending", "processing", "", "storage/events.py", "apply_event"),
+    Turn("processing", "connected", "", "connections.py", "refresh"),
+    Turn("connected", "reauth", "", "connections.py", "_needs_login"),
+    Turn("connected", "error_permissions", "", "storage/events.py", "apply_event"),
+    Turn("connected", "error_no_account_setup", "", "storage/events.py", "apply_event"),
+    Turn("connected", "disconnected", "", "storage/events.py", "apply_event"),
+    Turn("reauth", "new", "begin, then the callback", "begin.py", "_renewal"),
+    Turn("any", "none", "disconnect", "connections.py", "disconnect"),
+)
+#: Where each status is drawn: the left edge, the row and the width.
+_PLACES = {
+    "none": (16, 0, 116),
+    "new": (228, 0, 76),
+    "pending": (346, 0, 86),
+    "processing": (474, 0, 100),
+    "connected": (616, 0, 104),
+    "reauth": (256, 1, 80),
+    "error_permissions": (366, 1, 140),
+    "error_no_account_setup": (536, 1, 184),
+    "disconnected": (750, 1, 110),
+}
+_SHOWN = {"none": "no connection", "new": "None"}
 RELEASED = "no record: Finch did nothing, so the code may be presented again"
 
 #: A word about each file and folder of the package.
@@ -204,6 +243,34 @@ def states() -> str:
     return _svg(730, bottom + 24, parts)
 
 
+def life() -> str:
+    """The statuses of a connection and their changes."""
+    parts = []
+    for turn in TURNS:
+        if turn.source == "any":
+            continue
+        (x1, row1, wide1), (x2, row2, wide2) = _PLACES[turn.source], _PLACES[turn.target]
+        if row1 == row2:
+            start, end = (x1 + wide1, 52), (x2, 52)
+        else:
+            start = (x1 + wide1 / 2, 74 if row1 == 0 else 150)
+            end = (x2 + wide2 / 2, 150 if row2 == 1 else 74)
+        parts.append(_line(*start, *end, kind="arrow"))
+        if turn.cause:
+            x, y = (start[0] + end[0]) / 2, (start[1] + end[1]) / 2
+            parts.append(_halo(x if row1 == row2 else x - 86, y - 6, turn.cause, kind="soft"))
+    for name, (x, row, wide) in _PLACES.items():
+        y = 30 + 120 * row
+        parts += [_box(x, y, wide, 44)]
+        parts.append(_text(x + wide / 2, y + 27, _SHOWN.get(name, name), kind="title"))
+    reported = "other arrows: Finch reports it, in a webhook, to refresh or to a call of the SDK"
+    parts.append(_text(16, 246, reported, kind="soft", anchor="start"))
+    [end] = [turn for turn in TURNS if turn.source == "any"]
+    bottom = f"any status → {_SHOWN[end.target]}: {end.cause}"
+    parts.append(_text(16, 224, bottom, kind="soft", anchor="start"))
+    return _svg(876, 262, parts)
+
+
 def architecture() -> str:
     """The files and folders of the package, in layers."""
     parts: list[str] = []
@@ -251,7 +318,12 @@ def _line(x1: float, y1: float, x2: float, y2: float, *, kind: str) -> str:
 def diagrams() -> dict[str, str]:
     """Each diagram by the name of its file."""
     flows = {f"{name}.svg": sequence(steps) for name, steps in FLOWS.items()}
-    return {"architecture.svg": architecture(), **flows, "attempt.svg": states()}
+    return {
+        "architecture.svg": architecture(),
+        **flows,
+        "attempt.svg": states(),
+        "connection.svg": life(),
+    }
 
 
 if __name__ == "__main__":

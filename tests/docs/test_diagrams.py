@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from finch_middleware.attempts import AttemptState
+from finch_middleware.testing.fake_finch.accounts import STATUSES
 from tests.docs.snippets import DOCS, ROOT
 from tests.test_architecture import LEVEL
 
@@ -47,6 +48,16 @@ def test_the_states_of_an_attempt_change_where_the_diagram_states() -> None:
         and not {"testing", "storage"} & set(path.parts)
     }
     assert shown == found
+
+
+def test_the_statuses_of_a_connection_are_finchs_and_change_where_the_diagram_states() -> None:
+    turns: list[Any] = list(DIAGRAMS["TURNS"])
+
+    drawn = {name for turn in turns for name in (turn.source, turn.target)}
+    assert drawn - {"none", "new", "any"} == set(STATUSES)
+    assert set(DIAGRAMS["_PLACES"]) == drawn - {"any"}
+    for turn in turns:
+        assert f"def {turn.function}(" in (PACKAGE / turn.file).read_text(encoding="utf-8")
 
 
 def test_the_diagram_of_the_package_has_every_file_and_folder() -> None:

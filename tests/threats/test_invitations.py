@@ -42,7 +42,7 @@ def ask(
     site: str = "same-origin",
     **more: str,
 ) -> Answered:
-    headers = {**NAVIGATION, "Sec-Fetch-Site": site, **more}
+    headers: dict[str, str] = {**NAVIGATION, "Sec-Fetch-Site": site, **more}
     environ = environ_of(INVITE, method=method, query=f"invitation={sealed}", headers=headers)
     return call(FinchMiddleware(lambda *_: [b""], finch), environ)
 
@@ -63,7 +63,7 @@ MADE_BY: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", MADE_BY)
 def test_t47_a_link_works_only_where_it_was_made_for(fake: FakeFinch, name: str) -> None:
     maker = inviting(fake, **MADE_BY[name])
-    asked = {"products": ["new"]} if "product" in name else {}
+    asked: dict[str, Any] = {"products": ["new"]} if "product" in name else {}
     asked |= {"return_to": "https://spa.test/x"} if "place" in name else {}
     sealed = link_of(maker, **asked)
 
