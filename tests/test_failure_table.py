@@ -24,6 +24,7 @@ COVERED = {
         "other_customer",
     },
     "nobody is signed in": {"signed_out"},
+    "an invitation is cut": {"invitation_unreadable", "invitation_expired", "invitation_used"},
     "a prefetch, another method": {
         "prefetch",
         "method",
