@@ -37,7 +37,7 @@ def test_each_connection_is_asked_about_once_in_turn_and_the_thread_ends() -> No
     assert asked == ["a", "b", "c", "a"]
 
 
-def test_no_more_are_asked_than_the_limit_of_a_window(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_t50_no_more_are_asked_than_the_limit_of_a_window(monkeypatch: pytest.MonkeyPatch) -> None:
     pauses, asked = [], list[str]()
     clock = SimpleNamespace(monotonic=lambda: sum(pauses), sleep=lambda each: pauses.append(each))
     monkeypatch.setattr(asking, "time", clock)
@@ -67,7 +67,7 @@ def test_what_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     may_go.set()
 
 
-def test_once_finch_is_to_be_left_alone_nothing_waits() -> None:
+def test_t50_once_finch_is_to_be_left_alone_nothing_waits() -> None:
     begun, may_go = threading.Event(), threading.Event()
     asked: list[str] = []
 

@@ -7,7 +7,14 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
 
-from finch_middleware.adapters.django import begin, callback, finch, invite, to_django
+from finch_middleware.adapters.django import (
+    begin,
+    callback,
+    finch,
+    invite,
+    to_django,
+    webhook,
+)
 
 #: Where a browser finds it.
 ORIGIN = "http://localhost:8000"
@@ -54,4 +61,5 @@ urlpatterns = [
     path("begin", begin(finch)),
     path("invitation", invite(finch)),
     path("finch/callback", callback(finch)),
+    path("finch/webhook", webhook(finch)),
 ]

@@ -15,6 +15,7 @@ from django.test import override_settings
 
 from tests.adapters import django_site
 from tests.adapters.django_site import ORIGIN
+from tests.delivering import RECEIVING
 
 django_site.set_up()
 
@@ -70,10 +71,13 @@ def test_a_begin_path_without_a_view_is_a_warning_that_shows_the_fix(
     assert warning.hint == "urlpatterns: path('connect-payroll', begin(finch))"
 
 
-def test_an_invite_path_without_a_view_is_a_warning(options: dict[str, Any]) -> None:
-    found = messages(FINCH={**options, "invite_path": "/join"})
+@pytest.mark.parametrize(("name", "number"), [("invite_path", "W004"), ("webhook_path", "W005")])
+def test_any_other_path_without_a_view_is_a_warning(
+    options: dict[str, Any], name: str, number: str
+) -> None:
+    found = messages(FINCH={**options, **RECEIVING, "webhook_path": None, name: "/other"})
 
-    assert found == ["finch_middleware.W004 '/join', the invite_path, has no view"]
+    assert found == [f"finch_middleware.{number} '/other', the {name}, has no view"]
 
 
 def test_a_begin_path_with_a_view_passes_the_check(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import functools
+import json
 import secrets
 from collections.abc import Callable
 from datetime import timedelta
@@ -12,6 +14,7 @@ from typing import Any
 from finch_middleware import CallbackRequest, FinchConnect
 from finch_middleware.testing.fake_finch import Behaviour
 from tests.canaries.scene import Scene, query_of
+from tests.delivering import PATH, REAUTH, SECRET, headers_of
 from tests.site import CALLBACK, Browser, Site
 
 Scenario = Callable[[Scene], object]
@@ -198,6 +201,19 @@ def _invited(scene: Scene) -> None:
     scene.errors += site.errors
 
 
+def _delivered(scene: Scene, *, signed: bool, **options: Any) -> None:
+    """A delivery of Finch at a site that has two secrets."""
+    mine, other = (base64.b64encode(secrets.token_bytes(24)).decode() for _ in range(2))
+    site = scene.open_site(webhook_path=PATH, webhook_secrets=[mine, other], **options)
+    personal = secrets.token_hex(16)
+    scene.site.secrets.update((mine, other, personal))
+    body = json.dumps({**REAUTH, "data": {"status": "reauth", "person": personal}}).encode()
+    headers = headers_of(body, at=scene.clock(), secret=mine if signed else SECRET)
+    scene.things += [site.finch, site.finch.paths]
+    scene.kept(Browser(site).request("POST", PATH, headers=headers, body=body))
+    scene.errors += site.errors
+
+
 def _misused(scene: Scene) -> None:
     begin = functools.partial(scene.site.finch.begin, customer_name="Acme")
     scene.fails(lambda: begin(customer_id=""))
@@ -292,6 +308,9 @@ ALL: dict[str, Scenario] = {
     "hook: customer_of says nobody": functools.partial(
         with_hooks, customer_of=lambda request: None
     ),
+    "webhook: signed": functools.partial(_delivered, signed=True),
+    "webhook: signed by another": functools.partial(_delivered, signed=False),
+    "hook: on_webhook raises": functools.partial(_delivered, signed=True, on_webhook=_raising),
     "application: misuse": _misused,
     "application: misconfigured": _misconfigured,
     "application: tampered row": _tampered,

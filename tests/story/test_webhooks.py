@@ -259,7 +259,7 @@ def test_an_event_before_the_callback_is_known_right_after_it(
     assert fake.ledger.calls("introspect") == 0
 
 
-def test_a_late_event_undoes_nothing_and_finch_is_asked(
+def test_t49_a_late_event_undoes_nothing_and_finch_is_asked(
     fake: FakeFinch, site: Site, finch: Finch, connection: Connection
 ) -> None:
     fake.set_status(connection.connection_id, "processing")

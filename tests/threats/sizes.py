@@ -41,6 +41,9 @@ RETURN_TO = Size(
 ERRORS = Size(variable="FINCH_ERRORS", counts="hostile error texts", default=1_500, full=100_000)
 COOKIES = Size(variable="FINCH_COOKIES", counts="Cookie headers", default=600, full=10_000)
 LINKS = Size(variable="FINCH_LINKS", counts="altered invitations", default=300, full=100_000)
+DELIVERIES = Size(
+    variable="FINCH_DELIVERIES", counts="hostile webhooks", default=3_000, full=1_000_000
+)
 STARTS = Size(variable="FINCH_STARTS", counts="begun flows", default=1_000, full=1_000_000)
 ROWS = Size(variable="FINCH_ROWS", counts="sealed rows, each bit flipped", default=4, full=1_000)
 SWAPS = Size(
@@ -61,6 +64,7 @@ ALL = (
     ERRORS,
     COOKIES,
     LINKS,
+    DELIVERIES,
     STARTS,
     ROWS,
     SWAPS,
