@@ -234,7 +234,7 @@ class Connections:
 
     def _refreshes(self, stale_before: datetime, *, pause: float) -> Iterator[RefreshedSoFar]:
         so_far = RefreshedSoFar()
-        for row in self._stale(stale_before):
+        for row in self._stale(stale_before, pause=pause):
             if so_far.asked:
                 time.sleep(pause)
             try:
@@ -247,14 +247,16 @@ class Connections:
                 so_far = so_far.after(known.status if known is not None else None)
             yield so_far
 
-    def _stale(self, before: datetime) -> Iterator[StoredConnection]:
-        after = None
+    def _stale(self, before: datetime, *, pause: float) -> Iterator[StoredConnection]:
+        began, after = self._clock(), None
         while batch := self._storage.scan(after=after, limit=_BATCH).connections:
             for row in batch:
                 asked = row.checked_at
                 due = asked is None or asked <= before or row.undecided_at is not None
                 if row.client_id == self._client_id and due:
                     yield row
+                elif asked is not None and asked > began:
+                    time.sleep(pause)  # another process has asked, and that takes a turn too
             after = batch[-1].connection_id
 
     def _asked(self, row: StoredConnection) -> StoredConnection:

@@ -129,6 +129,17 @@ class TestRefreshStale:
         assert len(again) == 2
         assert len(everything) == 3
 
+    def test_t50_a_question_of_another_process_takes_one_of_its_turns(
+        self, site: Site, connection_id: str, clock: Clock, pauses: list[float]
+    ) -> None:
+        clock.move(timedelta(seconds=1))
+        site.finch.connections.refresh(connection_id, customer_id="acme")
+        clock.move(timedelta(seconds=-1))
+
+        asked = list(site.finch.connections.refresh_stale(older_than=timedelta(1), per_second=2))
+
+        assert (asked, pauses.count(0.5)) == ([], 1)
+
     def test_it_stops_where_finch_asks_to_wait(
         self, fake: FakeFinch, site: Site, connection_id: str
     ) -> None:
