@@ -59,7 +59,9 @@ WITHIN_A_BODY: dict[str, Behaviour] = {
     "endless body drips": drip(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", b"x"),
     "trailers drip": drip(CHUNKED + b"0\r\n", b"A: b\r\n"),
 }
-SCHEMES = pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+SCHEMES = pytest.mark.parametrize(
+    "tls", [False, pytest.param(True, marks=pytest.mark.full)], ids=["plain", "tls"]
+)
 
 
 @SCHEMES

@@ -37,6 +37,7 @@ class TestServer(SQLContract):
         return cut_connections
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("race", RACES, ids=lambda race: race.__name__)
 def test_strictest_engine_of_an_application_keeps_the_promises_of_races(
     url: str, race: Callable[[StorageContract, Storage], None]

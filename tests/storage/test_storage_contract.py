@@ -155,6 +155,7 @@ def test_careless_backend_fails_the_contract(
     result.stdout.fnmatch_lines([f"FAILED *::TestIt::{broken}"])
 
 
+@pytest.mark.full
 def test_shared_backend_without_a_second_handle_fails_the_contract(
     pytester: pytest.Pytester,
 ) -> None:
