@@ -1,7 +1,7 @@
 """
 Finch's webhooks: whether Finch signed a delivery, and what it reports.
 
-Source: Finch, Developer Resources, Webhooks; what its pages leave open is in docs/appendix/unknowns.md.
+Source: Finch, Developer Resources, Webhooks. What they leave open: docs/appendix/unknowns.md.
 """
 
 from __future__ import annotations
