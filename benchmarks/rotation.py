@@ -151,11 +151,11 @@ def _first(number: int) -> Attempt:
     )
 
 
-def write(settings: dict[str, str], mine: range, stop: str) -> Written:
-    """Read and change the rows of *mine*, at random, until the file *stop* is there."""
+def write(settings: dict[str, str], mine: range, folder: str) -> Written:
+    """Read and change the rows of *mine*, at random, until the file ``stop`` is in *folder*."""
     finch = FinchConnect.from_env(settings)
     done, chance = Written(), random.Random(mine.start)
-    while not os.path.exists(stop):
+    while not Path(folder, "stop").exists():
         number = chance.choice(mine)
         began = time.monotonic()
         try:
@@ -165,6 +165,7 @@ def write(settings: dict[str, str], mine: range, stop: str) -> Written:
             # Whether it was written is not known, so nothing is expected of it any more.
             done.expected.pop(f"connection-{number}", None)
         done.slowest_ms = max(done.slowest_ms, (time.monotonic() - began) * 1000)
+        Path(folder, f"at-work-{mine.start}").touch()
         time.sleep(_THINK_SECONDS)
     return done
 
@@ -225,17 +226,19 @@ def tried(url: str, *, rows: int, writers: int, kills: int = 0) -> Trial:
     settings = environ(url, key=new, accepted_keys=old)
     share = rows // writers
     with tempfile.TemporaryDirectory() as folder, _pool(writers) as pool:
-        stop = Path(folder) / "stop"
         at_work = [
-            pool.submit(write, settings, range(i * share, (i + 1) * share), str(stop))
+            pool.submit(write, settings, range(i * share, (i + 1) * share), folder)
             for i in range(writers)
         ]
         try:
+            # A rotation of few rows would be over before they had started.
+            while len(list(Path(folder).iterdir())) < writers:
+                time.sleep(0.01)
             began = time.monotonic()
             peak = _rotated(settings, kills=kills, pause=rows / 20_000)
             seconds = time.monotonic() - began
         finally:
-            stop.touch()
+            Path(folder, "stop").touch()
         written = [each.result() for each in at_work]
     without_old = FinchConnect.from_env(environ(url, key=new))
     return Trial(

@@ -259,6 +259,26 @@ def _entity(
     return Entity(id=key, name=name, source_id=source_id, status=status, heard_at=heard_at)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredToken:
+    """The ciphertext of a stored connection, with the names to which it is bound."""
+
+    connection_id: str
+    customer_id: str
+    client_id: str
+    sealed: SealedToken
+
+    @classmethod
+    def of(cls, stored: StoredConnection) -> StoredToken:
+        """The part of a connection that a rotation of keys needs."""
+        return cls(
+            connection_id=stored.connection_id,
+            customer_id=stored.customer_id,
+            client_id=stored.client_id,
+            sealed=stored.sealed,
+        )
+
+
 def _in_utc(instant: datetime | None) -> datetime | None:
     return instant.astimezone(UTC) if instant is not None else None
 

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import threading
 import tracemalloc
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from finch_middleware.crypto.vault import Vault
 from finch_middleware.errors import StorageUnavailable
 from finch_middleware.operations import rotation
 from finch_middleware.operations.rotation import Rotated, Rotation
-from finch_middleware.records import SealedToken, StoredConnection
+from finch_middleware.records import SealedToken, StoredConnection, StoredToken
 from finch_middleware.secret import Secret
 from finch_middleware.storage.memory import MemoryStorage
 from finch_middleware.storage.protocol import Scan, Storage
@@ -233,8 +234,8 @@ class Endless(MemoryStorage):
         end = min(start + limit, self._rows)
         return Scan(connections=[self._row(i) for i in range(start, end)])
 
-    def swap(self, old: StoredConnection, new: StoredConnection) -> bool:
-        return True
+    def swap_tokens(self, changes: Sequence[tuple[StoredToken, SealedToken]]) -> Sequence[bool]:
+        return [True] * len(changes)
 
     def _row(self, number: int) -> StoredConnection:
         name = f"{number}"

@@ -215,12 +215,20 @@ def test_a_key_that_is_not_accepted_any_more_opens_nothing() -> None:
     assert refused(before, vault=Vault(client_id="client", key=K1))
 
 
-def test_what_an_older_key_sealed_needs_a_rewrap_and_nothing_else_does() -> None:
-    before = Vault(client_id="client", key=K0).seal(PLAIN, purpose="connection")
+def test_what_an_older_key_sealed_is_resealed_and_nothing_else_is() -> None:
+    place = {"purpose": "connection", "context": ("c", "acme")}
+    before = Vault(client_id="client", key=K0).seal(PLAIN, **place)
 
-    assert VAULT.needs_rewrap(before)
-    assert not VAULT.needs_rewrap(VAULT.seal(PLAIN, purpose="connection"))
-    assert VAULT.needs_rewrap("rubbish")
+    resealed = VAULT.reseal(before, **place)
+
+    assert resealed is not None
+    assert Vault(client_id="client", key=K1).open(resealed, **place) == PLAIN
+    assert VAULT.reseal(resealed, **place) is None
+    for elsewhere in ("rubbish", VAULT.seal(PLAIN, purpose="ticket") + "!"):
+        with pytest.raises(CannotOpen):
+            VAULT.reseal(elsewhere, **place)
+    with pytest.raises(CannotOpen):
+        VAULT.reseal(before, purpose="connection", context=("c", "another"))
 
 
 def test_it_knows_its_present_key_and_the_accepted_ones() -> None:

@@ -52,8 +52,9 @@ def command(check: bool, dry_run: bool, application: str | None) -> None:
             "It is not an accepted key, or the rows were altered.",
             err=True,
         )
-    _report_unreadable(rotated.unreadable)
-    if _report_wrong_keys(finch, census) or rotated.unopened or rotated.unreadable:
+    unreadable = {*census.unreadable, *rotated.unreadable}
+    _report_unreadable(unreadable)
+    if _report_wrong_keys(finch, census) or rotated.unopened or unreadable:
         sys.exit(1)
 
 

@@ -33,7 +33,7 @@ except ImportError as error:
 
 from finch_middleware.crypto.keys import KEY_BYTES, Key, KeyProvider
 from finch_middleware.errors import CannotOpen, KeyUnavailable
-from finch_middleware.records import Entity, Grant, SealedToken, StoredConnection
+from finch_middleware.records import Entity, Grant, SealedToken, StoredConnection, StoredToken
 from finch_middleware.secret import Secret
 
 if TYPE_CHECKING:
@@ -46,6 +46,10 @@ _REFUSAL_SECONDS = 5.0
 _PURPOSES = ("connection", "quarantine", "ticket", "invitation", "canary")
 # An encoding error would carry the text, and could come after a token was minted.
 _ANY_TEXT = "surrogatepass"
+
+
+#: By purpose: the cipher, and how the associated data begins.
+_Ciphers = dict[str, tuple[AESGCM, bytes]]
 
 
 def pack(*parts: str) -> bytes:
@@ -78,7 +82,7 @@ class Vault:
         self.key_id = key.key_id
         self._provider = key_provider
         self._keys = {each.key_id: each for each in (key, *accepted_keys)}
-        self._ciphers: dict[str, dict[str, AESGCM]] = {}
+        self._ciphers: dict[str, _Ciphers] = {}
         self._refusals: dict[str, tuple[float, str]] = {}
         if key_provider is None:
             for key_id in self._keys:
@@ -91,11 +95,8 @@ class Vault:
         Raises:
             KeyUnavailable: The provider does not unwrap the key, and never did.
         """
-        nonce = os.urandom(_NONCE_BYTES)
-        cipher = self._ciphers_of(self.key_id)[purpose]
-        associated = pack(FORMAT, self.key_id, purpose, self._client_id, *context)
-        sealed = nonce + cipher.encrypt(nonce, text.reveal().encode(errors=_ANY_TEXT), associated)
-        return f"{FORMAT}.{self.key_id}." + base64.urlsafe_b64encode(sealed).rstrip(b"=").decode()
+        plain = text.reveal().encode(errors=_ANY_TEXT)
+        return self._seal(plain, purpose=purpose, context=pack(*context))
 
     def open(self, sealed: str, *, purpose: str, context: Sequence[str] = ()) -> Secret:
         """
@@ -106,16 +107,28 @@ class Vault:
             KeyUnavailable: The provider does not unwrap that key now.
         """
         key_id, payload = _parts(sealed)
-        cipher = self._ciphers_of(key_id).get(purpose) if key_id in self._keys else None
-        if cipher is None or len(payload) < _NONCE_BYTES:
-            raise CannotOpen(key_id=key_id or None)
-        associated = pack(FORMAT, key_id, purpose, self._client_id, *context)
-        try:
-            opened = cipher.decrypt(payload[:_NONCE_BYTES], payload[_NONCE_BYTES:], associated)
-            return Secret(opened.decode(errors=_ANY_TEXT))
-        except InvalidTag:
-            refusal = CannotOpen(key_id=key_id)
-        raise refusal
+        opened = self._open(key_id, payload, purpose=purpose, context=pack(*context))
+        return Secret(opened.decode(errors=_ANY_TEXT))
+
+    def reseal(self, sealed: str, *, purpose: str, context: Sequence[str] = ()) -> str | None:
+        """
+        The same, sealed with the current key; None if that key has sealed it.
+
+        Raises:
+            CannotOpen, KeyUnavailable: As `open`.
+        """
+        key_id, payload = _parts(sealed)
+        if key_id == self.key_id:
+            return None
+        packed = pack(*context)
+        opened = self._open(key_id, payload, purpose=purpose, context=packed)
+        return self._seal(opened, purpose=purpose, context=packed)
+
+    def reseal_grant(self, stored: StoredToken) -> SealedToken | None:
+        """`reseal` for the token of a row."""
+        context = (stored.connection_id, stored.customer_id)
+        text = self.reseal(stored.sealed.text, purpose="connection", context=context)
+        return SealedToken(text=text) if text is not None else None
 
     def seal_grant(self, answer: Secret, *, connection_id: str, customer_id: str) -> SealedToken:
         """Finch's answer, sealed for the row of that connection and customer."""
@@ -159,10 +172,6 @@ class Vault:
         """Whether that key is the present one or an accepted one."""
         return key_id in self._keys
 
-    def needs_rewrap(self, sealed: str) -> bool:
-        """Whether it was sealed with another key than the one that seals now."""
-        return _parts(sealed)[0] != self.key_id
-
     def prove(self) -> None:
         """
         Return when the current key is unlocked. Unlocking a key proves that it seals and opens.
@@ -172,7 +181,24 @@ class Vault:
         """
         self._ciphers_of(self.key_id)
 
-    def _ciphers_of(self, key_id: str) -> dict[str, AESGCM]:
+    def _seal(self, plain: bytes, *, purpose: str, context: bytes) -> str:
+        cipher, bound = self._ciphers_of(self.key_id)[purpose]
+        nonce = os.urandom(_NONCE_BYTES)
+        sealed = nonce + cipher.encrypt(nonce, plain, bound + context)
+        return f"{FORMAT}.{self.key_id}.{_encoded(sealed).decode()}"
+
+    def _open(self, key_id: str, payload: bytes, *, purpose: str, context: bytes) -> bytes:
+        found = self._ciphers_of(key_id).get(purpose) if key_id in self._keys else None
+        if found is None or len(payload) < _NONCE_BYTES:
+            raise CannotOpen(key_id=key_id or None)
+        cipher, bound = found
+        try:
+            return cipher.decrypt(payload[:_NONCE_BYTES], payload[_NONCE_BYTES:], bound + context)
+        except InvalidTag:
+            refusal = CannotOpen(key_id=key_id)
+        raise refusal
+
+    def _ciphers_of(self, key_id: str) -> _Ciphers:
         """The ciphers of a key of ours, by purpose."""
         if key_id not in self._ciphers:
             # Two threads may both ask the provider: a lock would cost more than a second call.
@@ -195,7 +221,10 @@ class Vault:
         given = base64.b64decode(self._keys[key_id].material.reveal())
         try:
             material = given if self._provider is None else self._provider.unwrap(given)
-            self._ciphers[key_id] = _ciphers(material)
+            self._ciphers[key_id] = {
+                purpose: (cipher, pack(FORMAT, key_id, purpose, self._client_id))
+                for purpose, cipher in _ciphers(material).items()
+            }
         except Exception as error:  # whatever the client of a key service raises
             # Its name alone: such an error may hold the key, or our credentials.
             reason = "not a key" if isinstance(error, _NotAKey) else type(error).__name__
@@ -248,11 +277,15 @@ def _parts(sealed: str) -> tuple[str, bytes]:
     key_id, _, encoded = rest.partition(".")
     if form != FORMAT or not sealed.isascii():
         return "", b""
+    ours = encoded.encode()
     try:
-        payload = base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4))
+        payload = base64.urlsafe_b64decode(ours + b"=" * (-len(ours) % 4))
     except ValueError:
         return "", b""
     # Base64 has spare bits at the end, and that reader skips what is none: only the spelling that
     # we write is ours.
-    ours = base64.urlsafe_b64encode(payload).rstrip(b"=") == encoded.encode()
-    return (key_id, payload) if ours else ("", b"")
+    return (key_id, payload) if _encoded(payload) == ours else ("", b"")
+
+
+def _encoded(payload: bytes) -> bytes:
+    return base64.urlsafe_b64encode(payload).rstrip(b"=")

@@ -19,22 +19,24 @@ from typing import Literal, TypeVar
 from finch_middleware.attempts import Attempt
 from finch_middleware.crypto.vault import Vault
 from finch_middleware.errors import CannotOpen, KeyUnavailable, StorageUnavailable
-from finch_middleware.records import SealedToken, StoredConnection
+from finch_middleware.records import SealedToken, StoredConnection, StoredToken
 from finch_middleware.secret import Secret
 from finch_middleware.storage.protocol import Storage
+from finch_middleware.storage.shards import WHOLE, Shard
 from finch_middleware.storage.spool import Spool
 
 T = TypeVar("T")
 
 #: Rows read at once: a rotation needs the memory of one batch.
 BATCH = 500
+_SMALLEST_BATCH = 50
 
 # A busy storage is asked again: callbacks are more urgent than a rotation.
 _PAUSES_SECONDS = (0.1, 0.5, 2.0, 5.0)
 _TRIES = 20
 
-# Rows swapped in one transaction: few, so that a callback hardly waits for them.
-_TRANSACTION = 50
+# A callback may have to wait for the transaction of one batch.
+_LONGEST_TRANSACTION_SECONDS = 0.02
 _LONGEST_REST_SECONDS = 0.1
 
 _Result = Literal["kept", "resealed", "unopened"]
@@ -113,10 +115,13 @@ class Rotation:
         self._vault = vault
         self._storage = storage
         self._spool = spool
+        self._pace = _Pace()
 
-    def census(self, *, limit: int | None = None) -> Census:
+    def census(self, *, limit: int | None = None, shard: Shard = WHOLE) -> Census:
         """
-        Count the tokens of each key: of all connections, or of the first *limit* in the scan.
+        Count the tokens of each key: of *shard*, or of its first *limit* connections in the scan.
+
+        Those in quarantine and in the spool count with every shard's.
 
         Raises:
             StorageFault: The storage is unavailable.
@@ -127,7 +132,7 @@ class Rotation:
         complete = True
         unreadable: set[str] = set()
         proof = _Proof()
-        for batch in self._batches(unreadable):
+        for batch in self._connections(unreadable, shard=shard):
             ours = [each for each in batch if each.client_id == self._client_id]
             keys.update(each.sealed.key_id for each in ours)
             for each in ours:
@@ -156,39 +161,58 @@ class Rotation:
         """How many of the counted tokens were not sealed by the current key."""
         return sum(n for key_id, n in census.keys.items() if key_id != self._vault.key_id)
 
-    def run(self) -> Iterator[Rotated]:
+    def run(self, *, shard: Shard = WHOLE) -> Iterator[Rotated]:
         """
-        Re-seal every row that another key has sealed; yields after each transaction.
+        Re-seal every row of *shard* that another key has sealed; yields after each transaction.
 
-        Rows that a worker with the old key writes during the run may be missed: run it when
-        every worker has the new key, and check with `census` afterwards.
+        The first shard includes the tokens in quarantine, which are few. Rows that a worker with
+        the old key writes during the run may be missed: run it when every worker has the new key,
+        and check with `census` afterwards.
 
         Raises:
             KeyUnavailable: A key is unavailable. Run it again; what is done stays done.
             StorageFault: The storage is unavailable. Run it again; what is done stays done.
         """
         self._vault.prove()
-        held = [(self._reseal_quarantined(each), _key_of(each)) for each in self._quarantined()]
-        rotated = Rotated().after(held)
+        held = self._quarantined() if shard.number == 1 else []
+        rotated = Rotated().after(
+            [(self._reseal_quarantined(each), _key_of(each)) for each in held]
+        )
         yield rotated
         unreadable: set[str] = set()
-        for batch in self._batches(unreadable):
-            for start in range(0, len(batch), _TRANSACTION):
-                rotated = rotated.after(self._reseal_each(batch[start : start + _TRANSACTION]))
-                yield rotated
+        for batch in self._tokens(unreadable, shard=shard):
+            rotated = rotated.after(self._reseal_each(batch))
+            yield rotated
         if unreadable:
             yield dataclasses.replace(rotated, unreadable=sorted(unreadable))
 
-    def _batches(self, unreadable: set[str]) -> Iterator[Sequence[StoredConnection]]:
+    def _connections(
+        self, unreadable: set[str], *, shard: Shard
+    ) -> Iterator[Sequence[StoredConnection]]:
         """Every connection that can be read; the names of the others go to *unreadable*."""
         after: str | None = None
         while True:
-            batch = _patiently(partial(self._storage.scan, after=after, limit=BATCH))
+            scan = partial(self._storage.scan_shard, shard, after=after, limit=BATCH)
+            batch = _patiently(scan)
             unreadable.update(batch.unreadable)
             if not batch.connections:
                 return
             yield batch.connections
             after = batch.connections[-1].connection_id
+
+    def _tokens(self, unreadable: set[str], *, shard: Shard) -> Iterator[Sequence[StoredToken]]:
+        """Every token that can be read; the names of the others go to *unreadable*."""
+        after: object | None = None
+        while True:
+            limit = min(self._pace.rows, BATCH)
+            scan = partial(self._storage.scan_tokens, after=after, limit=limit, shard=shard)
+            batch = _patiently(scan)
+            unreadable.update(batch.unreadable)
+            if batch.tokens:
+                yield batch.tokens
+            if batch.after is None:
+                return
+            after = batch.after
 
     def _quarantined(self) -> list[Attempt]:
         found = _patiently(self._storage.quarantined)
@@ -206,61 +230,60 @@ class Rotation:
                 proof.add(key_id, partial(self._open_quarantined, entry.attempt))
             yield key_id
 
-    def _reseal_each(self, rows: Sequence[StoredConnection]) -> list[tuple[_Result, str]]:
-        """Re-seal these connections; returns each result and the key that had sealed the row."""
-        pairs = []
+    def _reseal_each(self, rows: Sequence[StoredToken]) -> list[tuple[_Result, str]]:
+        """Re-seal these tokens; returns each result and the key that had sealed the row."""
+        changes = []
+        results: list[tuple[_Result, str]] = []
         for each in rows:
-            if self._outdated(each):
-                with contextlib.suppress(CannotOpen):
-                    pairs.append((each, self._resealed(each)))
-        began = time.monotonic()
-        done = {old.connection_id for old in self._swap_each(pairs)}
-        if done:
-            # Other writers get as much time as this transaction took.
-            time.sleep(min(time.monotonic() - began, _LONGEST_REST_SECONDS))
-        return [
-            (
-                "resealed" if each.connection_id in done else self._reseal_one(each),
-                each.sealed.key_id,
-            )
-            for each in rows
-        ]
+            try:
+                resealed = self._resealed(each)
+            except CannotOpen:
+                results.append(("unopened", each.sealed.key_id))
+                continue
+            if resealed is None:
+                results.append(("kept", each.sealed.key_id))
+            else:
+                changes.append((each, resealed))
+        done = self._swap_each(changes) if changes else []
+        for (old, _), swapped in zip(changes, done, strict=True):
+            result = "resealed" if swapped else self._reseal_changed(old)
+            results.append((result, old.sealed.key_id))
+        return results
 
-    def _swap_each(
-        self, pairs: Sequence[tuple[StoredConnection, StoredConnection]]
-    ) -> list[StoredConnection]:
-        """The old ones of those pairs that were swapped."""
-        swapped = _patiently(lambda: self._storage.swap_each(pairs)) if pairs else ()
-        return [old for (old, _), done in zip(pairs, swapped, strict=True) if done]
+    def _swap_each(self, changes: Sequence[tuple[StoredToken, SealedToken]]) -> Sequence[bool]:
+        with self._pace.transaction(len(changes)):
+            return _patiently(partial(self._storage.swap_tokens, changes))
 
-    def _outdated(self, stored: StoredConnection) -> bool:
-        """Whether it is ours, and another key than the current one has sealed it."""
-        return stored.client_id == self._client_id and self._vault.needs_rewrap(stored.sealed.text)
-
-    def _reseal_one(self, stored: StoredConnection) -> _Result:
-        """Re-seal one connection, again where it changes before the swap."""
-        latest: StoredConnection | None = stored
+    def _reseal_changed(self, stored: StoredToken) -> _Result:
+        """Re-seal a token whose row has changed, again where it changes before the swap."""
         for _ in range(_TRIES):
-            if latest is None or not self._outdated(latest):
+            latest = self._get(stored.connection_id)
+            if latest is None:
                 return "kept"
             try:
                 resealed = self._resealed(latest)
             except CannotOpen:
                 return "unopened"
-            if self._swap(latest, resealed):
+            if resealed is None:
+                return "kept"
+            if self._swap_each([(latest, resealed)])[0]:
                 return "resealed"
-            latest = self._get(stored.connection_id)
         raise StorageUnavailable("busy")
+
+    def _reseal_held(self) -> list[tuple[_Result, str]]:
+        """Re-seal the quarantined tokens."""
+        return [(self._reseal_quarantined(each), _key_of(each)) for each in self._quarantined()]
 
     def _reseal_quarantined(self, attempt: Attempt) -> _Result:
         """Re-seal a quarantined token."""
-        if attempt.sealed is None or not self._vault.needs_rewrap(attempt.sealed.text):
-            return "kept"
+        sealed = attempt.sealed.text if attempt.sealed else ""
+        context = (attempt.attempt_id,)
         try:
-            answer = self._open_quarantined(attempt)
+            text = self._vault.reseal(sealed, purpose="quarantine", context=context)
         except CannotOpen:
             return "unopened"
-        text = self._vault.seal(answer, purpose="quarantine", context=(attempt.attempt_id,))
+        if text is None:
+            return "kept"
         resealed = dataclasses.replace(attempt, sealed=SealedToken(text=text))
         # False: an operator has just completed it, and its token is now a connection's.
         written = _patiently(lambda: self._storage.settle(resealed))
@@ -270,19 +293,42 @@ class Rotation:
         text = attempt.sealed.text if attempt.sealed else ""
         return self._vault.open(text, purpose="quarantine", context=(attempt.attempt_id,))
 
-    def _resealed(self, stored: StoredConnection) -> StoredConnection:
-        sealed = self._vault.seal_grant(
-            self._vault.open_grant(stored),
-            connection_id=stored.connection_id,
-            customer_id=stored.customer_id,
-        )
-        return dataclasses.replace(stored, sealed=sealed)
+    def _resealed(self, stored: StoredToken) -> SealedToken | None:
+        """Its token under the current key; None if it is, or if another client_id's."""
+        return self._vault.reseal_grant(stored) if stored.client_id == self._client_id else None
 
-    def _swap(self, old: StoredConnection, new: StoredConnection) -> bool:
-        return _patiently(lambda: self._storage.swap(old, new))
+    def _get(self, connection_id: str) -> StoredToken | None:
+        stored = _patiently(lambda: self._storage.get(connection_id))
+        return StoredToken.of(stored) if stored is not None else None
 
-    def _get(self, connection_id: str) -> StoredConnection | None:
-        return _patiently(lambda: self._storage.get(connection_id))
+
+class _Pace:
+    """
+    How much a rotation asks of the storage, which others use at the same time.
+
+    Attributes:
+        rows: How many rows the next transaction should swap.
+    """
+
+    def __init__(self) -> None:
+        self.rows = _SMALLEST_BATCH
+        self._ended = 0.0
+        self._took = 0.0
+
+    @contextlib.contextmanager
+    def transaction(self, rows: int) -> Iterator[None]:
+        """Around a transaction of *rows*: leaves others as much time as the last one took."""
+        rest = min(self._took, _LONGEST_REST_SECONDS) - (time.monotonic() - self._ended)
+        if rest > 0:
+            time.sleep(rest)
+        began = time.monotonic()
+        yield
+        self._ended = time.monotonic()
+        self._took = self._ended - began
+        if self._took > _LONGEST_TRANSACTION_SECONDS:
+            self.rows = max(self.rows // 2, _SMALLEST_BATCH)
+        elif self._took < _LONGEST_TRANSACTION_SECONDS / 2 and rows == self.rows:
+            self.rows = min(self.rows * 2, BATCH)
 
 
 class _Proof:

@@ -12,6 +12,7 @@ other error may escape.
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,8 +20,9 @@ from datetime import datetime
 
 from finch_middleware.attempts import Attempt
 from finch_middleware.errors import StorageUnavailable
-from finch_middleware.records import StoredConnection
+from finch_middleware.records import SealedToken, StoredConnection, StoredToken
 from finch_middleware.storage.events import FinchEvent, Received, StoredEvent, apply_event
+from finch_middleware.storage.shards import WHOLE, Shard
 
 #: A row that changes during each of these tries is being rewritten in a loop elsewhere.
 _TRIES = 100
@@ -39,6 +41,22 @@ class Scan:
 
     connections: Sequence[StoredConnection]
     unreadable: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenScan:
+    """
+    One batch of a scan of tokens.
+
+    Attributes:
+        tokens: Those that could be read; may be empty before the end.
+        unreadable: The storage's names of rows in this batch whose token could not be read.
+        after: What the next call gets as *after*; None: the scan is over.
+    """
+
+    tokens: Sequence[StoredToken]
+    unreadable: Sequence[str] = ()
+    after: object | None
 
 
 class Storage(ABC):
@@ -243,16 +261,51 @@ class Storage(ABC):
         """
         return self.swap(connection, connection.tombstone(at=at))
 
-    def swap_each(
-        self, pairs: Sequence[tuple[StoredConnection, StoredConnection]]
-    ) -> Sequence[bool]:
+    def scan_shard(self, shard: Shard, *, after: str | None, limit: int) -> Scan:
         """
-        `swap` for some dozens of pairs.
+        `scan` of one shard only.
 
-        A backend may do them in one transaction: a rotation of keys then waits for the disk
-        once for all of them.
+        A backend with an index in the order of the hashes need not read the others.
         """
-        return [self.swap(old, new) for old, new in pairs]
+        unreadable: list[str] = []
+        while True:
+            batch = self.scan(after=after, limit=limit)
+            unreadable += batch.unreadable
+            held = [each for each in batch.connections if shard.holds(each.connection_id)]
+            if held or not batch.connections:
+                return Scan(connections=held, unreadable=unreadable)
+            after = batch.connections[-1].connection_id
+
+    def scan_tokens(self, *, after: object | None, limit: int, shard: Shard = WHOLE) -> TokenScan:
+        """
+        The tokens of up to *limit* connections of *shard*, in any fixed order.
+
+        *after* is None, or what the batch before has. A scan sees every token as `scan` sees
+        every connection. A backend may read fewer columns, in the order that costs least.
+        """
+        name = after if isinstance(after, str) else None
+        batch = self.scan_shard(shard, after=name, limit=limit)
+        return TokenScan(
+            tokens=[StoredToken.of(each) for each in batch.connections],
+            unreadable=batch.unreadable,
+            after=batch.connections[-1].connection_id if batch.connections else None,
+        )
+
+    def swap_tokens(self, changes: Sequence[tuple[StoredToken, SealedToken]]) -> Sequence[bool]:
+        """
+        Replace the ciphertext of each connection, and no more, if it is still the old one.
+
+        For each change whether it was done: False also where the storage only did not try, for
+        example because another column changed meanwhile. A backend may do all in one
+        transaction: a rotation of keys then waits for the disk once.
+        """
+        return [self._swap_token(old, sealed) for old, sealed in changes]
+
+    def _swap_token(self, old: StoredToken, sealed: SealedToken) -> bool:
+        current = self.get(old.connection_id)
+        if current is None or current.sealed != old.sealed:
+            return False
+        return self.swap(current, dataclasses.replace(current, sealed=sealed))
 
     def create_tables(self) -> bool:
         """Create the tables that are missing. False: this storage needs none."""

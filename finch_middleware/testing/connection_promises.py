@@ -213,18 +213,6 @@ class ConnectionPromises:
         assert storage.swap(a_connection(), a_connection(status="reauth")) is False
         assert storage.get("connection") is None
 
-    def test_each_of_many_pairs_is_swapped_only_if_unchanged(self, storage: Storage) -> None:
-        changed, other = a_connection("changed", status="reauth"), a_connection("other")
-        self._keep(storage, changed, other)
-        renewed = dataclasses.replace(other, sealed=sealed("renewed"))
-        stale = (a_connection("changed"), a_connection("changed", sealed=sealed("renewed")))
-
-        results = storage.swap_each([stale, (other, renewed)])
-
-        assert list(results) == [False, True]
-        assert storage.get("changed") == changed
-        assert storage.get("other") == renewed
-
     def test_of_many_racing_swaps_exactly_one_wins(self, storage: Storage) -> None:
         for turn in range(_ROUNDS):
             old = a_connection(f"connection {turn}")

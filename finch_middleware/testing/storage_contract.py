@@ -38,6 +38,7 @@ from finch_middleware.testing.sample_records import (
     key_of,
     sealed,
 )
+from finch_middleware.testing.token_promises import TokenPromises
 from finch_middleware.testing.trouble_promises import TroublePromises
 
 _THREADS = 32
@@ -78,7 +79,9 @@ def _table(rows: Mapping[str, object]) -> list[object]:
     return [pytest.param(value, id=name) for name, value in rows.items()]
 
 
-class StorageContract(SettlePromises, SweepPromises, ConnectionPromises, TroublePromises):
+class StorageContract(
+    SettlePromises, SweepPromises, ConnectionPromises, TokenPromises, TroublePromises
+):
     """The promises of every storage; see `finch_middleware.storage.protocol.Storage`."""
 
     @pytest.fixture

@@ -16,9 +16,10 @@ from redis.retry import Retry
 
 from finch_middleware.attempts import AttemptState
 from finch_middleware.errors import StorageFault, StorageUnavailable
+from finch_middleware.records import StoredToken, row_to_json
 from finch_middleware.storage.redis.plan import attempt_in, connection_in
 from finch_middleware.storage.redis.storage import RedisStorage
-from finch_middleware.testing.sample_records import NOON, a_connection, an_attempt, key_of
+from finch_middleware.testing.sample_records import NOON, a_connection, an_attempt, key_of, sealed
 from tests.fuzz.seeds import seeded
 
 REPLIES = {
@@ -58,6 +59,9 @@ CALLS: dict[str, Callable[[RedisStorage], object]] = {
     "for_customer": lambda storage: storage.for_customer("acme"),
     "scan": lambda storage: storage.scan(after=None, limit=2),
     "swap": lambda storage: storage.swap(a_connection(), a_connection(status="reauth")),
+    "swap_tokens": lambda storage: storage.swap_tokens(
+        [(StoredToken.of(a_connection()), sealed("new"))]
+    ),
     "delete": lambda storage: storage.delete(a_connection(), at=NOON),
     "forget": lambda storage: storage.forget(settled_before=NOON + timedelta(days=1)),
 }
@@ -154,6 +158,17 @@ def test_list_without_the_values_that_its_index_names_is_unavailable(rubbish: Ru
         RedisStorage(client).quarantined()
 
     assert fault.value.reason == "unavailable"
+
+
+def test_swap_of_which_too_few_results_come_back_is_unavailable(rubbish: Rubbish) -> None:
+    value = row_to_json(a_connection().as_row()).encode()
+    replies = iter([b"*1\r\n$%d\r\n%b\r\n" % (len(value), value), b"*0\r\n"])
+    rubbish.next_reply, rubbish.hangs_up = replies.__next__, False
+    change = (StoredToken.of(a_connection()), sealed("new"))
+    with rubbish.client as client, pytest.raises(StorageUnavailable):
+        RedisStorage(client, accept_data_loss=True).swap_tokens([change])
+
+    assert list(replies) == []
 
 
 def test_server_that_repeats_itself_does_not_make_a_scan_endless(rubbish: Rubbish) -> None:

@@ -135,6 +135,24 @@ def test_an_instant_that_is_none_spoils_its_own_row_only(tmp_path: Path) -> None
     storage.close()
 
 
+def test_a_token_that_is_no_text_is_named_and_one_in_an_unreadable_row_is_found(
+    tmp_path: Path,
+) -> None:
+    storage = SQLAlchemyStorage(f"sqlite:///{tmp_path}/finch.db")
+    order = _fill(storage)
+    with closing(sqlite3.connect(tmp_path / "finch.db")) as somebody, somebody:
+        for column, name in (("sealed = x'00'", order[1]), ("products = '['", order[2])):
+            somebody.execute(
+                f"UPDATE finch_connections SET {column} WHERE connection_id = ?", (name,)
+            )
+
+    batch = storage.scan_tokens(after=None, limit=10)
+
+    assert {each.connection_id for each in batch.tokens} == {*order} - {order[1]}
+    assert list(batch.unreadable) == [order[1]]
+    storage.close()
+
+
 def test_a_scan_of_an_unavailable_database_is_an_error(tmp_path: Path) -> None:
     storage = SQLAlchemyStorage(f"sqlite:///{tmp_path}/finch.db")
     storage.check()

@@ -13,6 +13,7 @@ from finch_middleware.errors import ConfigurationError, StorageUnavailable
 from finch_middleware.records import (
     UNREADABLE,
     Row,
+    SealedToken,
     StoredConnection,
     connection_hash,
     customer_hash,
@@ -53,6 +54,19 @@ for _, command in ipairs(plan.commands) do
     redis.call(unpack(command))
 end
 return 1
+"""
+
+#: Replaces each value that is still the old one: KEYS has the names, ARGV old and new in turn.
+SWAP_EACH = """
+local done = {}
+for place, key in ipairs(KEYS) do
+    done[place] = 0
+    if redis.call('GET', key) == ARGV[2 * place - 1] then
+        redis.call('SET', key, ARGV[2 * place])
+        done[place] = 1
+    end
+end
+return done
 """
 
 # Each command with arguments that change nothing: there is no such key, and no such member.
@@ -252,6 +266,15 @@ def connection_in(value: str | None) -> StoredConnection | None:
 def event_in(value: str | None) -> StoredEvent | None:
     """The event in *value*; None for no value. Raises StorageUnavailable: unreadable."""
     return None if value is None else StoredEvent.from_row(_row(value))
+
+
+def with_token(value: str | None, *, old: SealedToken, new: SealedToken) -> str | None:
+    """The connection in *value* with its *old* token replaced; None if it has another one."""
+    with suppress(*UNREADABLE):
+        row = row_from_json(value or "{}")
+        if row.get("sealed") == old.text:
+            return row_to_json({**row, "sealed": new.text})
+    return None
 
 
 def _row(value: str) -> Row:

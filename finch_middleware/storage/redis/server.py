@@ -14,7 +14,14 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from finch_middleware.errors import ConfigurationError, SchemaMismatch, StorageUnavailable
-from finch_middleware.storage.redis.plan import COMPARE_AND_WRITE, INDEXES, PENDING, Names, Plan
+from finch_middleware.storage.redis.plan import (
+    COMPARE_AND_WRITE,
+    INDEXES,
+    PENDING,
+    SWAP_EACH,
+    Names,
+    Plan,
+)
 
 T = TypeVar("T")
 
@@ -65,6 +72,7 @@ class Server:
         self._trusted = trusted
         self._tried = False
         self._script = client.register_script(COMPARE_AND_WRITE)
+        self._swap_each = client.register_script(SWAP_EACH)
 
     def check(self) -> None:
         """
@@ -105,6 +113,16 @@ class Server:
                 raise _refusal(_text(error), command=command, key=key, rights=self._rights)
         raise StorageUnavailable("unavailable")
 
+    def swap_each(self, swaps: Sequence[tuple[str, str, str]]) -> list[bool]:
+        """Replace values: a key, its old and its new value each. Which were still the old ones."""
+        self._require_ready()
+        keys = [key for key, _, _ in swaps]
+        values = [value for _, old, new in swaps for value in (old, new)]
+        done = self._ask(lambda: list(self._swap_each(keys=keys, args=values))) if swaps else []
+        if len(done) != len(swaps):
+            raise StorageUnavailable("unavailable")
+        return [each == 1 for each in done]
+
     def get(self, key: str) -> str | None:
         """The value of *key*; None where there is none."""
         return self._ask(lambda: _text_or_none(self._client.get(key)))
@@ -125,16 +143,17 @@ class Server:
             lambda: _texts(self._client.zrangebyscore(key, "-inf", end, start=0, num=limit))
         )
 
-    def behind(self, start: str, *, index: str, limit: int) -> list[str]:
+    def behind(self, start: str, *, index: str, limit: int, end: str = "+") -> list[str]:
         """
         The next members of that index in their order; all have one score.
 
         Args:
             start: ``-``, or ``(`` and a member.
+            end: ``+``, or ``[`` and the last member.
         """
         key = self._names.index(index)
         found = self._ask(
-            lambda: _texts(self._client.zrangebylex(key, start, "+", start=0, num=limit))
+            lambda: _texts(self._client.zrangebylex(key, start, end, start=0, num=limit))
         )
         # A server that repeats itself must not make a scan endless.
         if any(member <= start[1:] for member in found):

@@ -19,7 +19,7 @@ import redis
 
 from finch_middleware.attempts import Attempt, AttemptState
 from finch_middleware.errors import ConfigurationError, StorageUnavailable
-from finch_middleware.records import StoredConnection, connection_hash
+from finch_middleware.records import SealedToken, StoredConnection, StoredToken, connection_hash
 from finch_middleware.storage.events import StoredEvent, join
 from finch_middleware.storage.protocol import Scan, Storage
 from finch_middleware.storage.redis.plan import (
@@ -36,9 +36,11 @@ from finch_middleware.storage.redis.plan import (
     event_in,
     microseconds,
     readable,
+    with_token,
     without_option,
 )
 from finch_middleware.storage.redis.server import Server, open_client
+from finch_middleware.storage.shards import WHOLE, Shard
 
 T = TypeVar("T")
 
@@ -148,11 +150,17 @@ class RedisStorage(Storage):
         return sorted(mine, key=lambda each: each.obtained_at, reverse=True)
 
     def scan(self, *, after: str | None, limit: int) -> Scan:
-        start = "-" if after is None else f"({connection_hash(after).hex()}"
+        return self.scan_shard(WHOLE, after=after, limit=limit)
+
+    def scan_shard(self, shard: Shard, *, after: str | None, limit: int) -> Scan:
+        """See `Storage.scan_shard`; reads no other shard's rows."""
+        start = f"({(shard.before if after is None else connection_hash(after)).hex()}"
+        end = f"[{shard.last.hex()}"
         found: list[StoredConnection] = []
         unread: list[str] = []
         while len(found) < limit:
-            hashes = self._server.behind(start, index=CONNECTIONS, limit=limit - len(found))
+            wanted = limit - len(found)
+            hashes = self._server.behind(start, end=end, index=CONNECTIONS, limit=wanted)
             if not hashes:
                 break
             for hashed, value in zip(hashes, self._connections(hashes), strict=True):
@@ -168,6 +176,22 @@ class RedisStorage(Storage):
 
     def swap(self, old: StoredConnection | None, new: StoredConnection) -> bool:
         return self._until_written(partial(self._swap, old, new=new))
+
+    def swap_tokens(self, changes: Sequence[tuple[StoredToken, SealedToken]]) -> Sequence[bool]:
+        """See `Storage.swap_tokens`; two round trips."""
+        keys = [self._names.connection(old.connection_id) for old, _ in changes]
+        values = list(self._server.get_each(keys))
+        renewed = [
+            with_token(value, old=old.sealed, new=new)
+            for value, (old, new) in zip(values, changes, strict=True)
+        ]
+        swaps = [
+            (key, value, new)
+            for key, value, new in zip(keys, values, renewed, strict=True)
+            if value is not None and new is not None
+        ]
+        done = iter(self._server.swap_each(swaps))
+        return [new is not None and next(done) for new in renewed]
 
     def event(self, event_id: str) -> StoredEvent | None:
         return event_in(self._server.get(self._names.event(event_id)))

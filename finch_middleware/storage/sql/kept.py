@@ -47,6 +47,16 @@ class Kept:
         form = self._form_for(connection)
         return run(connection, form.text, form.bound(values)).count
 
+    def count_each(self, connection: Connection, values: Sequence[Mapping[str, Any]]) -> int:
+        """How many rows it changed, run once for each of *values*; below 0: not counted."""
+        form = self._form_for(connection)
+        result = connection.exec_driver_sql(
+            form.text,
+            [form.bound(each) for each in values],
+            execution_options={"preserve_rowcount": True},
+        )
+        return result.rowcount
+
     def in_text(
         self, connection: Connection, values: Mapping[str, Any], *, literal: Convert
     ) -> str:

@@ -54,6 +54,7 @@ class Statements:
         )
         behind = and_(
             connections.c.connection_hash > bindparam("of_hash"),
+            connections.c.connection_hash <= bindparam("of_last"),
             connections.c.customer_hash != NO_CUSTOMER,
             connections.c.customer_hash != ANNOUNCED_CUSTOMER,
         )

@@ -13,14 +13,23 @@ from sqlalchemy.exc import IntegrityError
 
 from finch_middleware.attempts import Attempt
 from finch_middleware.errors import SchemaMismatch, StorageUnavailable
-from finch_middleware.records import Row, StoredConnection, connection_hash, customer_hash
+from finch_middleware.records import (
+    Row,
+    SealedToken,
+    StoredConnection,
+    StoredToken,
+    connection_hash,
+    customer_hash,
+)
 from finch_middleware.storage.events import StoredEvent, event_hash, join
-from finch_middleware.storage.protocol import Scan, Storage
+from finch_middleware.storage.protocol import Scan, Storage, TokenScan
+from finch_middleware.storage.shards import WHOLE, Shard
 from finch_middleware.storage.sql.database import Database
 from finch_middleware.storage.sql.kept import Kept
 from finch_middleware.storage.sql.probe import probe
 from finch_middleware.storage.sql.schema import require_tables, tables
 from finch_middleware.storage.sql.statements import Removal, Statements
+from finch_middleware.storage.sql.tokens import Tokens
 from finch_middleware.storage.sql.urls import parsed
 
 T = TypeVar("T")
@@ -70,6 +79,7 @@ class SQLAlchemyStorage(Storage):
         self._loss_accepted = accept_data_loss
         self._database = Database(url_or_engine, preparation=self._prepare)
         self._sql = Statements(self._tables, dialect=self._database.dialect)
+        self._tokens = Tokens(self._database, tables=self._tables)
 
     @property
     def metadata(self) -> MetaData:
@@ -141,10 +151,14 @@ class SQLAlchemyStorage(Storage):
         return _readable(rows, read=StoredConnection.from_row)[0]
 
     def scan(self, *, after: str | None, limit: int) -> Scan:
-        start = b"" if after is None else connection_hash(after)
+        return self.scan_shard(WHOLE, after=after, limit=limit)
+
+    def scan_shard(self, shard: Shard, *, after: str | None, limit: int) -> Scan:
+        """See `Storage.scan_shard`; reads no other shard's rows."""
+        start = shard.before if after is None else connection_hash(after)
         unread: list[str] = []
         # An empty batch ends the scan, so rows that cannot be read must not make one.
-        while rows := self._behind(start, limit=limit):
+        while rows := self._behind(start, last=shard.last, limit=limit):
             found, unread_rows = _readable(rows, read=StoredConnection.from_row)
             unread += [str(row["connection_id"]) for row in unread_rows]
             if found:
@@ -152,14 +166,16 @@ class SQLAlchemyStorage(Storage):
             start = bytes(rows[-1]["connection_hash"])
         return Scan(connections=[], unreadable=unread)
 
+    def scan_tokens(self, *, after: object | None, limit: int, shard: Shard = WHOLE) -> TokenScan:
+        """See `Storage.scan_tokens`; reads four columns."""
+        return self._tokens.scan(after=after, limit=limit, shard=shard)
+
+    def swap_tokens(self, changes: Sequence[tuple[StoredToken, SealedToken]]) -> Sequence[bool]:
+        """See `Storage.swap_tokens`; all of them in one transaction."""
+        return self._tokens.swap(changes)
+
     def swap(self, old: StoredConnection | None, new: StoredConnection) -> bool:
         return self._database.write(lambda db: self._swap(db, old, new=new))
-
-    def swap_each(
-        self, pairs: Sequence[tuple[StoredConnection, StoredConnection]]
-    ) -> Sequence[bool]:
-        """`swap` for each pair, in one transaction; in the order of `scan`, or two deadlock."""
-        return self._database.write(lambda db: [self._swap(db, old, new=new) for old, new in pairs])
 
     def forget(self, *, settled_before: datetime) -> int:
         """Remove one batch; see `Storage.forget`."""
@@ -334,9 +350,9 @@ class SQLAlchemyStorage(Storage):
     def _read_attempts(self, statement: Kept, **values: Any) -> list[Attempt]:
         return [Attempt.from_row(row) for row in self._database.read(statement, **values)]
 
-    def _behind(self, start: bytes, *, limit: int) -> list[dict[str, Any]]:
+    def _behind(self, start: bytes, *, last: bytes, limit: int) -> list[dict[str, Any]]:
         """The next rows of the scan; of a row that the driver cannot read, only the names."""
-        place = {"of_hash": start, "of_limit": limit}
+        place = {"of_hash": start, "of_last": last, "of_limit": limit}
         rows = self._rows_or_none(self._sql.scan, **place)
         if rows is not None:
             return rows

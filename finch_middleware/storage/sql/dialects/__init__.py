@@ -8,12 +8,22 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from sqlalchemy import Connection, Engine, Table, event
+from sqlalchemy import (
+    BindParameter,
+    Column,
+    ColumnElement,
+    Connection,
+    Engine,
+    Table,
+    bindparam,
+    event,
+    update,
+)
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError, TimeoutError
 from sqlalchemy.sql.dml import Insert
@@ -45,6 +55,22 @@ class Fault:
     reason: str
     passing: bool = False
     fix: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowOrder:
+    """
+    The order in which a pass over all connections reads them.
+
+    Attributes:
+        place: The column by which they are ordered.
+        start: Below every place.
+        hashed: The connection's hash, for a condition beside the order.
+    """
+
+    place: ColumnElement[Any]
+    start: bytes | int
+    hashed: ColumnElement[Any]
 
 
 UNKNOWN = Fault("unavailable")
@@ -144,6 +170,36 @@ class Dialect(ABC):
     def is_taken(self, error: IntegrityError) -> bool:
         """Whether the insertion failed because one of the row's unique keys is taken."""
         return False
+
+    def row_order(self, table: Table) -> RowOrder:
+        """The order that reads the connections of *table* at the least cost."""
+        hashed = table.c.connection_hash
+        return RowOrder(place=hashed, start=b"", hashed=hashed)
+
+    def replacement(self, table: Table) -> Kept:
+        """The statement of `replace_each`."""
+        return Kept(
+            update(table)
+            .values(sealed=bindparam("new_sealed"))
+            .where(
+                table.c.connection_hash == bindparam("of_hash"),
+                self.same_text(table.c.sealed, bindparam("of_sealed")),
+            )
+        )
+
+    def replace_each(
+        self, connection: Connection, replacement: Kept, changes: Sequence[Mapping[str, Any]]
+    ) -> int:
+        """
+        Set `sealed` to ``new_sealed`` where the hash is ``of_hash`` and `sealed` ``of_sealed``.
+
+        How many rows that were, or another number where the driver does not count them.
+        """
+        return replacement.count_each(connection, changes)
+
+    def same_text(self, column: Column[str], text: BindParameter[str]) -> ColumnElement[bool]:
+        """Whether they are equal to the last byte, whatever the column's collation."""
+        return column == text
 
     def fault(self, error: Exception) -> Fault:
         """What an error of SQLAlchemy or of the driver means."""

@@ -7,7 +7,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
-from sqlalchemy import Connection, Table, insert
+from sqlalchemy import (
+    BindParameter,
+    Column,
+    ColumnElement,
+    Connection,
+    LargeBinary,
+    Table,
+    cast,
+    insert,
+)
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql.dml import Insert
 
@@ -112,6 +121,10 @@ class MySQL(Dialect):
 
     def is_taken(self, error: IntegrityError) -> bool:
         return _number(error.orig) == self._DUPLICATE
+
+    def same_text(self, column: Column[str], text: BindParameter[str]) -> ColumnElement[bool]:
+        # Its collations pad the shorter text with spaces.
+        return cast(column, LargeBinary) == cast(text, LargeBinary)
 
     def driver_fault(self, error: BaseException | None) -> Fault:
         return self._FAULTS.get(_number(error), dialects.UNKNOWN)

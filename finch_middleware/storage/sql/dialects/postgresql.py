@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import functools
+import json
 import math
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, ClassVar
 
-from sqlalchemy import Connection, Table, text
+from sqlalchemy import (
+    JSON,
+    Connection,
+    Table,
+    Text,
+    bindparam,
+    cast,
+    column,
+    func,
+    text,
+    update,
+)
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.sql.dml import Insert
 
 from finch_middleware.errors import SchemaMismatch
 from finch_middleware.storage.sql import dialects
 from finch_middleware.storage.sql.dialects import Bound, Dialect, Fault
-from finch_middleware.storage.sql.kept import Ran, is_ours, run
+from finch_middleware.storage.sql.kept import Kept, Ran, is_ours, run
 
 
 class PostgreSQL(Dialect):
@@ -135,6 +147,30 @@ class PostgreSQL(Dialect):
 
     def insertion(self, table: Table) -> Insert:
         return postgresql.insert(table).on_conflict_do_nothing()
+
+    def replacement(self, table: Table) -> Kept:
+        # One statement: without prepared ones, each row's own would be parsed and planned again.
+        given = (
+            func.json_to_recordset(cast(bindparam("changes", type_=Text), JSON))
+            .table_valued(
+                column("of_hash", Text), column("of_sealed", Text), column("new_sealed", Text)
+            )
+            .render_derived(with_types=True)
+        )
+        return Kept(
+            update(table)
+            .values(sealed=given.c.new_sealed)
+            .where(
+                table.c.connection_hash == func.decode(given.c.of_hash, "hex"),
+                table.c.sealed == given.c.of_sealed,
+            )
+        )
+
+    def replace_each(
+        self, connection: Connection, replacement: Kept, changes: Sequence[Mapping[str, Any]]
+    ) -> int:
+        as_json = [{**each, "of_hash": each["of_hash"].hex()} for each in changes]
+        return replacement.count(connection, {"changes": json.dumps(as_json)})
 
     def driver_fault(self, error: BaseException | None) -> Fault:
         # psycopg 3 and psycopg2 name the SQLSTATE differently.

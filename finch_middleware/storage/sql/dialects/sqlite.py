@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from typing import Any, ClassVar
 from urllib.parse import unquote, urlsplit
 
-from sqlalchemy import Connection, Engine, Table, event
+from sqlalchemy import Connection, Engine, Integer, LargeBinary, Table, event, literal_column
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import OperationalError
@@ -20,7 +20,7 @@ from sqlalchemy.sql.dml import Insert
 from finch_middleware.errors import ConfigurationError, StorageUnavailable
 from finch_middleware.storage.forks import PerProcess
 from finch_middleware.storage.sql import dialects
-from finch_middleware.storage.sql.dialects import Dialect, Fault
+from finch_middleware.storage.sql.dialects import Dialect, Fault, RowOrder
 from finch_middleware.storage.sql.kept import is_ours, run
 
 #: What is noted of a connection: the file that it has open, and the log that it first wrote to.
@@ -156,6 +156,17 @@ class SQLite(Dialect):
 
     def insertion(self, table: Table) -> Insert:
         return sqlite.insert(table).on_conflict_do_nothing()
+
+    def row_order(self, table: Table) -> RowOrder:
+        # Rows are stored by rowid. In the order of the hashes, each row is on another page, which
+        # costs four times as much to read and to write. VACUUM keeps the rowids of a table with an
+        # index (https://sqlite.org/src, xferOptimization in insert.c).
+        return RowOrder(
+            place=literal_column("rowid", Integer),
+            start=-(2**63),
+            # The sign keeps SQLite from using the index, and so from sorting for every batch.
+            hashed=literal_column("+connection_hash", LargeBinary),
+        )
 
     def driver_fault(self, error: BaseException | None) -> Fault:
         # The low byte is SQLite's primary result code, the rest a detail of it.
