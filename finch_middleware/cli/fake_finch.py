@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 
 import click
 
@@ -85,13 +86,13 @@ def command(
         except OSError as error:
             raise port_unusable(port, error) from None
         try:
-            click.echo(_introduction(fake))
+            click.echo(_introduction(fake, webhook_secrets))
             wait_for_interrupt()
         finally:
             fake.stop()
 
 
-def _introduction(fake: FakeFinch) -> str:
+def _introduction(fake: FakeFinch, webhook_secrets: Sequence[str]) -> str:
     """Lines that can be pasted into the shell of the application."""
     variables = {
         "FINCH_API_URL": fake.api_url,
@@ -99,6 +100,8 @@ def _introduction(fake: FakeFinch) -> str:
         "FINCH_CLIENT_ID": fake.client_id,
         "FINCH_CLIENT_SECRET": fake.client_secret,
     }
+    if webhook_secrets:
+        variables["FINCH_WEBHOOK_SECRETS"] = ",".join(webhook_secrets)
     return "\n".join(
         [
             f"# A fake Finch is running at {fake.api_url}.",

@@ -40,7 +40,13 @@ def begun(variables: dict[str, str]) -> str:
 
 
 def test_an_application_with_the_printed_variables_reaches_its_connect_page() -> None:
-    with running("fake-finch", "--port", "0", "--client-secret", "it's$made;up") as this:
+    secrets = [
+        "--webhook-url",
+        "http://127.0.0.1:1",
+        "--webhook-secret=YQ==",
+        "--webhook-secret=Yg==",
+    ]
+    with running("fake-finch", "--port", "0", "--client-secret", "it's$made;up", *secrets) as this:
         this.wait_for(_READY)
         variables = printed_variables(this.output)
 
@@ -48,6 +54,7 @@ def test_an_application_with_the_printed_variables_reaches_its_connect_page() ->
             page = browser.open(begun(variables))
 
     assert variables["FINCH_CLIENT_SECRET"] == "it's$made;up"
+    assert variables["FINCH_WEBHOOK_SECRETS"] == "YQ==,Yg=="
     assert text_of(page, "h1") == "Connect Acme Inc."
 
 
