@@ -128,6 +128,10 @@ class DjangoStorage(Storage):
                 self._save(new, over=old)
             return current == old
 
+    def ended(self, *, before: datetime) -> Sequence[StoredConnection]:
+        ended = self._connections.filter(customer_hash=NO_CUSTOMER.hex(), obtained_at__lt=before)
+        return _read(StoredConnection, ended.exclude(row__contains='"history":""')[:500])
+
     def event(self, event_id: str) -> StoredEvent | None:
         return self._find(StoredEvent, event_hash(event_id))
 

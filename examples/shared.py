@@ -209,7 +209,7 @@ def _listed(
 
 
 def _item(connection: Connection, *, actions: str) -> str:
-    since = connection.obtained_at
+    since = connection.connected_at
     return (
         f"<li><strong>{escape(_provider(connection))}</strong>{_attention(connection.status)}"
         f"<p>{escape(', '.join(connection.products))}</p>"

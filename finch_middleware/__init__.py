@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from finch_middleware.finch.responses import ConnectSession
     from finch_middleware.finch.webhook import WebhookEvent
     from finch_middleware.hooks.events import Event, Problem
+    from finch_middleware.hooks.status import EndedConnection, StatusChange
     from finch_middleware.middleware import FinchMiddleware
     from finch_middleware.outcomes import (
         Connected,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     )
     from finch_middleware.records import StoredConnection
     from finch_middleware.secret import Secret
+    from finch_middleware.storage.history import HistoryEntry
     from finch_middleware.storage.memory import MemoryStorage
     from finch_middleware.storage.protocol import Scan, Storage
     from finch_middleware.storage.redis.storage import RedisStorage
@@ -66,6 +68,7 @@ _HOMES = {
     "Connections": "connections",
     "Customer": "config.customers",
     "Declined": "outcomes",
+    "EndedConnection": "hooks.status",
     "Event": "hooks.events",
     "Failed": "outcomes",
     "FinchConnect": "connect",
@@ -74,6 +77,7 @@ _HOMES = {
     "FinchRefused": "errors",
     "FinchUnavailable": "errors",
     "Finishing": "outcomes",
+    "HistoryEntry": "storage.history",
     "Invalid": "outcomes",
     "KeyProvider": "crypto.keys",
     "KeyUnavailable": "errors",
@@ -90,6 +94,7 @@ _HOMES = {
     "Secret": "secret",
     "SpoolUnavailable": "errors",
     "Storage": "storage.protocol",
+    "StatusChange": "hooks.status",
     "StorageUnavailable": "errors",
     "StoredConnection": "records",
     "Unavailable": "errors",
@@ -113,6 +118,7 @@ __all__ = [
     "Connections",
     "Customer",
     "Declined",
+    "EndedConnection",
     "Event",
     "Failed",
     "FinchConnect",
@@ -121,6 +127,7 @@ __all__ = [
     "FinchRefused",
     "FinchUnavailable",
     "Finishing",
+    "HistoryEntry",
     "Invalid",
     "KeyProvider",
     "KeyUnavailable",
@@ -136,6 +143,7 @@ __all__ = [
     "SchemaMismatch",
     "Secret",
     "SpoolUnavailable",
+    "StatusChange",
     "Storage",
     "StorageUnavailable",
     "StoredConnection",

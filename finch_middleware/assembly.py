@@ -51,6 +51,10 @@ class Assembly:
             storage=self.storage,
             vault=self.vault,
             client=self._client,
+            events=self.events,
+            on_status=settings.on_status,
+            on_disconnected=settings.on_disconnected,
+            history_retention=settings.history_retention,
             clock=settings.clock,
         )
         self.recovery = Recovery(

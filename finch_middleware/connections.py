@@ -7,7 +7,6 @@ import functools
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, Unpack, cast
 
@@ -17,57 +16,42 @@ from finch_middleware.config.reading import options_from_env, read_some
 from finch_middleware.crypto.opened import Connection
 from finch_middleware.crypto.vault import Vault
 from finch_middleware.errors import (
-    CannotOpen,
     FinchRefused,
-    FinchUnavailable,
     StorageUnavailable,
     UsageError,
 )
 from finch_middleware.finch.client import FinchClient
 from finch_middleware.finch.responses import read_state
 from finch_middleware.finch.sdk import FinchAuth, async_sdk_client, sdk_client
-from finch_middleware.records import StoredConnection
+from finch_middleware.hooks.events import Events
+from finch_middleware.hooks.status import StatusHooks
+from finch_middleware.operations.stale import RefreshedSoFar, refresh_each
 from finch_middleware.secret import Secret
 from finch_middleware.storage.open import open_storage
-from finch_middleware.storage.protocol import Storage
 
 if TYPE_CHECKING:
     import finch
+
+    from finch_middleware.hooks.status import EndedConnection, StatusChange
+    from finch_middleware.records import StoredConnection
+    from finch_middleware.storage.history import HistoryEntry
+    from finch_middleware.storage.protocol import Storage
 
 DEADLINE = timedelta(seconds=10)
 # A row that changes during each of these tries is being rewritten in a loop elsewhere.
 _TRIES = 5
 _BATCH = 500
-#: The options of `Connections.from_env`.
+# Options that `Connections` has under the same name, and all those of `Connections.from_env`.
+_OF_STATUSES = ("on_status", "on_disconnected", "history_retention", "clock")
 _OF_A_WORKER = (
     *("client_id", "storage", "key", "accepted_keys", "key_provider"),
-    *("api_url", "proxy", "ca_bundle", "clock"),
+    *("api_url", "proxy", "ca_bundle", "on_event", "on_problem", *_OF_STATUSES),
 )
 # Finch's limit is 1,000 requests in 300 seconds.
 _MOST_PER_SECOND = 3.0
 
 #: How `Connections.disconnect` ended.
 Disconnection = Literal["ended", "ended_before", "renewed"]
-
-
-@dataclass(frozen=True, slots=True)
-class RefreshedSoFar:
-    """
-    How far `Connections.refresh_stale` has come.
-
-    Attributes:
-        asked: How many connections it has asked about.
-        results: How many of them have each status, or ended with each error's `code`.
-    """
-
-    asked: int = 0
-    results: Mapping[str, int] = field(default_factory=dict)
-
-    def after(self, result: str | None) -> RefreshedSoFar:
-        """The same, one connection later."""
-        name = result or "unknown"
-        results = {**self.results, name: self.results.get(name, 0) + 1}
-        return RefreshedSoFar(asked=self.asked + 1, results=results)
 
 
 class Connections:
@@ -80,12 +64,24 @@ class Connections:
         storage: Storage,
         vault: Vault,
         client: FinchClient,
+        events: Events,
+        on_status: Callable[[StatusChange], object] | None,
+        on_disconnected: Callable[[EndedConnection], object] | None,
+        history_retention: timedelta,
         clock: Callable[[], datetime],
     ) -> None:
         self._client_id = client_id
         self._storage = storage
         self._vault = vault
         self._client = client
+        self.statuses = StatusHooks(
+            on_status=on_status,
+            on_disconnected=on_disconnected,
+            storage=storage,
+            events=events,
+            clock=clock,
+            retention=history_retention,
+        )
         self._clock = clock
 
     @classmethod
@@ -104,6 +100,7 @@ class Connections:
         settings = read_some(options, _OF_A_WORKER)
         client_id = settings["client_id"]
         keys = {name: settings[name] for name in ("key", "accepted_keys", "key_provider")}
+        hooks = {name: settings[name] for name in ("on_event", "on_problem")}
         http = {name: settings[name] for name in ("api_url", "proxy", "ca_bundle")}
         return cls(
             client_id=client_id,
@@ -111,7 +108,8 @@ class Connections:
             vault=Vault(client_id=client_id, **keys),
             # Only sessions and exchanges need the client secret.
             client=FinchClient(client_id=client_id, client_secret=Secret(""), **http),
-            clock=settings["clock"],
+            events=Events(client_id=client_id, **hooks),
+            **{name: settings[name] for name in _OF_STATUSES},
         )
 
     def for_customer(self, customer_id: str) -> list[Connection]:
@@ -136,6 +134,25 @@ class Connections:
         """
         row = self._row(connection_id, customer_id)
         return self._connection(row) if row is not None else None
+
+    def history(self, connection_id: str, *, customer_id: str | None = None) -> list[HistoryEntry]:
+        """
+        What happened to that connection, the oldest first; of an ended one as well.
+
+        Empty where there is no such connection, where it is not this customer's, or once an
+        ended one is older than the option `history_retention`. None: of whichever customer.
+
+        Raises:
+            UsageError: An id is not text.
+            StorageUnavailable: The storage did not answer, or the history was altered.
+        """
+        require_text(connection_id=connection_id, customer_id=customer_id or "")
+        row = self._storage.row(connection_id)
+        if row is None or row.client_id != self._client_id:
+            return []
+        entries = self.statuses.history(row)
+        owners = [each.customer_id for each in entries if each.customer_id]
+        return entries if customer_id is None or customer_id in owners[-1:] else []
 
     def client(self, connection: Connection, *, entity: str | None = None) -> finch.Finch:
         """
@@ -187,9 +204,9 @@ class Connections:
             row = self._row(connection_id, customer_id)
             if row is None:
                 return None
-            renewed = self._asked(row)
-            if self._storage.swap(row, renewed):
-                return self._connection(renewed)
+            stored = self.statuses.swap(row, self._asked(row), source="refresh")
+            if stored is not None:
+                return self._connection(stored)
         raise StorageUnavailable("busy")
 
     def refresh_stale(
@@ -212,7 +229,11 @@ class Connections:
             raise UsageError("older_than must be a timedelta that is not negative")
         if not 0 < per_second <= _MOST_PER_SECOND:
             raise UsageError(f"per_second must be above 0 and at most {_MOST_PER_SECOND}")
-        return self._refreshes(self._clock() - older_than, pause=1 / per_second)
+        return refresh_each(
+            self._stale(self._clock() - older_than, pause=1 / per_second),
+            lambda row: self.refresh(row.connection_id, customer_id=row.customer_id),
+            pause_seconds=1 / per_second,
+        )
 
     def _of_sdk(self, connection: Connection, entity: str | None) -> dict[str, Any]:
         if entity is not None and entity not in connection.entity_ids:
@@ -229,23 +250,8 @@ class Connections:
         with suppress(StorageUnavailable):
             row = self._storage.get(connection.connection_id)
             if row is not None and row.attempt_id == connection.attempt_id:
-                now = self._clock()
-                self._storage.swap(row, dataclasses.replace(row, status="reauth", checked_at=now))
-
-    def _refreshes(self, stale_before: datetime, *, pause: float) -> Iterator[RefreshedSoFar]:
-        so_far = RefreshedSoFar()
-        for row in self._stale(stale_before, pause=pause):
-            if so_far.asked:
-                time.sleep(pause)
-            try:
-                known = self.refresh(row.connection_id, customer_id=row.customer_id)
-            except (FinchRefused, FinchUnavailable, CannotOpen) as fault:
-                if getattr(fault, "reason", "") == "throttled":
-                    raise
-                so_far = so_far.after(fault.code)
-            else:
-                so_far = so_far.after(known.status if known is not None else None)
-            yield so_far
+                reauth = dataclasses.replace(row, status="reauth", checked_at=self._clock())
+                self.statuses.swap(row, reauth, source="data_call")
 
     def _stale(self, before: datetime, *, pause: float) -> Iterator[StoredConnection]:
         began, after = self._clock(), None
@@ -253,7 +259,7 @@ class Connections:
             for row in batch:
                 asked = row.checked_at
                 due = asked is None or asked <= before or row.undecided_at is not None
-                if row.client_id == self._client_id and due:
+                if row.client_id == self._client_id and self.statuses.complete(row) and due:
                     yield row
                 elif asked is not None and asked > began:
                     time.sleep(pause)  # another process has asked, and that takes a turn too
@@ -278,6 +284,8 @@ class Connections:
         ``renewed``: the token that was read has ended, but a re-authentication stored a newer
         one meanwhile, which stays; disconnect again to end that one as well.
 
+        Where `on_disconnected` raises, the row stays with the status ``disconnected``; call again.
+
         Cannot be undone: Finch ends every token of this employer and provider, and billing.
         Wrong for a connection that only needs re-authentication: use `begin` for that.
         Source: Finch, ``POST /disconnect``.
@@ -295,7 +303,7 @@ class Connections:
             return None
         # Finch first: without the row's token the connection could never be ended.
         ended_now = self._client.disconnect(self._token(row), within=DEADLINE)
-        if not self._remove(row):
+        if not self.statuses.end(row, source="disconnect"):
             return "renewed"
         return "ended" if ended_now else "ended_before"
 
@@ -344,8 +352,9 @@ class Connections:
                 for each in current.entities
             )
             changed = dataclasses.replace(current, entities=entities)
-            if self._storage.swap(current, changed):
-                return changed
+            stored = self.statuses.swap(current, changed, source="disconnect")
+            if stored is not None:
+                return stored
             current = self._storage.get(row.connection_id)
         raise StorageUnavailable("busy")
 
@@ -361,21 +370,7 @@ class Connections:
             StorageUnavailable: The storage did not confirm.
         """
         row = self._row(connection_id, customer_id)
-        return row is not None and self._remove(row)
-
-    def _remove(self, row: StoredConnection) -> bool:
-        """Replace the row by its tombstone. False: it has another token by now, and stays."""
-        current: StoredConnection | None = row
-        for _ in range(_TRIES):
-            if current is None:
-                return True
-            if current.attempt_id != row.attempt_id:
-                return False
-            if self._storage.delete(current, at=self._clock()):
-                return True
-            # Its status was refreshed, or its token sealed under another key.
-            current = self._storage.get(row.connection_id)
-        raise StorageUnavailable("busy")
+        return row is not None and self.statuses.end(row, source="forget")
 
     def _row(self, connection_id: str, customer_id: str) -> StoredConnection | None:
         require_text(connection_id=connection_id, customer_id=customer_id)

@@ -62,6 +62,8 @@ NO_CUSTOMER = bytes(32)
 #: The same of a connection that is known by Finch's events only.
 ANNOUNCED = SealedToken(text="announced")
 ANNOUNCED_CUSTOMER = bytes(31) + b"\x01"
+#: A history keeps its first entry and the newest ones.
+HISTORY_LIMIT = 100
 # Where a clock was set back, a waiting token is some microseconds later than the stored one.
 _AFTER_THE_END = timedelta(seconds=1)
 
@@ -130,6 +132,7 @@ class StoredConnection:
         obtained_at: When the token was received. A newer one replaces an older one, never back.
             Of an announced connection, when its last event was received.
         attempt_id: The attempt that obtained it.
+        history: What happened to it, one `history_line` after the other.
     """
 
     connection_id: str
@@ -149,6 +152,14 @@ class StoredConnection:
     sealed: SealedToken
     obtained_at: datetime
     attempt_id: str
+    history: str = ""
+
+    @property
+    def connected_at(self) -> datetime:
+        """When its first token was received; a re-authentication does not change it."""
+        with suppress(ValueError):
+            return datetime.fromisoformat(self.history.partition(" ")[0])
+        return self.obtained_at
 
     @property
     def has_ended(self) -> bool:
@@ -212,6 +223,7 @@ class StoredConnection:
             "sealed": self.sealed.text,
             "obtained_at": self.obtained_at.astimezone(UTC),
             "attempt_id": self.attempt_id,
+            "history": self.history,
         }
 
     def _customer_hash(self) -> bytes:
@@ -236,7 +248,7 @@ class StoredConnection:
     def _from_row(cls, row: Mapping[str, Any]) -> StoredConnection:
         values = {f.name: row[f.name] for f in dataclasses.fields(cls)}
         # Raises unless each is a text that can be encoded.
-        "".join(values[name] for name in _TEXTS).encode()
+        "".join(values[name] for name in (*_TEXTS, "history")).encode()
         values["products"] = tuple(json.loads(row["products"]))
         values["sealed"] = SealedToken(text=row["sealed"])
         values["entities"] = tuple(_entity(*each) for each in json.loads(row["entities"]))
@@ -288,6 +300,19 @@ _TEXTS = (
     *("connection_id", "customer_id", "client_id", "provider_id", "client_type"),
     *("connection_type", "sealed", "attempt_id"),
 )
+
+
+def history_line(at: datetime, event: str, **facts: object) -> str:
+    """One entry of a connection's history; facts that are empty are left out."""
+    shown = {"event": event, **{name: value for name, value in facts.items() if value}}
+    instant = at.astimezone(UTC).isoformat(timespec="microseconds")
+    return f"{instant} {json.dumps(shown, separators=(',', ':'))}\n"
+
+
+def joined_history(*parts: str) -> str:
+    """One history of several, which keeps its first entry and the newest ones."""
+    lines = "".join(parts).splitlines(keepends=True)
+    return "".join(lines[:1] + lines[1:][1 - HISTORY_LIMIT :])
 
 
 def row_to_json(row: Row) -> str:

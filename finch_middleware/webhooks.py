@@ -100,7 +100,10 @@ class Webhooks:
     def _receive(self, event: WebhookEvent, *, received_at: datetime) -> Response:
         hook = self._settings.on_webhook
         stored = event.stored(received_at=received_at)
-        received = self._storage.receive(stored, delivered=hook is None)
+        statuses = self._connections.statuses
+        received = self._storage.receive(stored, delivered=hook is None, waits=statuses.awaited)
+        if received.before is not None and received.after is not None:
+            statuses.changed(received.before, received.after)
         level = logging.INFO if received.first else logging.DEBUG
         self._report("finch.webhook.received", level, event, reason=_word(event))
         if received.undecided or self._may_have_changed(event):

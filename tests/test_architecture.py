@@ -27,7 +27,8 @@ LAYERS = """
     assembly
     callback | invitations
     begin | duplicates | binding | webhooks
-    connections | exchange | operations | web
+    connections
+    exchange | operations | web
     finch | tickets
     config | hooks
     crypto | storage
@@ -103,8 +104,8 @@ def is_module(name: str) -> bool:
 #: Types of higher layers that an option's function gets: only the type checker imports them.
 TYPES_OF_OPTIONS = [
     (f"config.{module}", name)
-    for module in ("options", "settings")
-    for name in ("finch.webhook", "hooks.events", "web.request")
+    for module in ("functions", "settings")
+    for name in ("finch.webhook", "hooks.events", "hooks.status", "web.request")
 ]
 
 FILES = {module_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}

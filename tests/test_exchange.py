@@ -17,7 +17,7 @@ from finch_middleware.errors import (
     FinchFault,
     FinchUnavailable,
 )
-from finch_middleware.records import StoredConnection
+from finch_middleware.records import StoredConnection, history_line
 from finch_middleware.testing.sample_records import a_connection, key_of
 from tests.exchanging import CODE, STORED, WITHIN, Desk, a_grant
 
@@ -88,6 +88,16 @@ def test_the_row_holds_all_that_finch_returned_and_the_token_only_sealed(desk: D
         sealed=row.sealed,
         obtained_at=desk.clock(),
         attempt_id="attempt-code",
+        history=history_line(
+            desk.clock(),
+            "connected",
+            customer_id="acme",
+            provider_id="gusto",
+            products=["company", "directory"],
+            attempt_id="attempt-code",
+            reference="REF-1",
+            key_id="k1",
+        ),
     )
 
 

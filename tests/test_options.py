@@ -80,7 +80,10 @@ NO_DEADLINE = "must be a timedelta of at most 20 seconds"
 NO_SPOOL_NAMED = "missing; pass a folder on a local disk"
 A_LIST = "must be a list"
 #: The functions of the application that are informed of something.
-HOOKS = ("on_connected", "on_webhook", "on_event", "on_problem")
+HOOKS = (
+    *("on_connected", "on_webhook", "on_status", "on_disconnected"),
+    *("on_event", "on_problem"),
+)
 CANNOT_CALL = "must be a function"
 
 #: Option, the beginning of what is reported, values that are wrong, and what else is configured.

@@ -256,6 +256,7 @@ def test_a_grant_is_sealed_into_the_row_of_its_attempt() -> None:
         sealed=row.sealed,
         obtained_at=NOON,
         attempt_id=attempt.attempt_id,
+        history=row.history,
     )
     assert row == expected
     assert tuple(each.id for each in row.entities) == tuple(a_grant().entity_ids)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,8 @@ from finch_middleware.errors import CannotOpen, KeyUnavailable
 from finch_middleware.records import StoredConnection
 
 _BATCH = 500
-_COLUMNS = ("connection_id", "customer_id", "provider_id", "status", "obtained_at")
+_INSTANTS = ("connected_at", "obtained_at")
+_COLUMNS = ("connection_id", "customer_id", "provider_id", "status", *_INSTANTS)
 
 _as_json: Callable[[Any], Any] = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object per line."
@@ -73,6 +75,31 @@ def show(connection_id: str, as_json: bool, application: str | None) -> None:
         sys.exit(1)
 
 
+@command.command()
+@click.argument("connection_id")
+@_as_json
+@app_option
+def history(connection_id: str, as_json: bool, application: str | None) -> None:
+    """
+    Show what happened to a connection, the oldest first; also to one that has ended.
+
+    How it was connected and by which flow, its status, who ended it. Entries are kept for the
+    time of the option history_retention.
+    """
+    entries = load_component(application).connections.history(connection_id)
+    if not entries:
+        raise CommandError(f"there is no history of a connection {connection_id!r}")
+    for each in entries:
+        facts = {k: v for k, v in dataclasses.asdict(each).items() if v not in (None, ())}
+        facts["at"] = each.at.isoformat(timespec="seconds")
+        if as_json:
+            click.echo(json.dumps(facts))
+            continue
+        at, event = facts.pop("at"), facts.pop("event")
+        shown = (f"{name}={_listed(value)}" for name, value in facts.items())
+        click.echo(_plain(f"{at}  {event:<15}  {'  '.join(shown)}"))
+
+
 @command.command("export-metadata")
 @app_option
 def export_metadata(application: str | None) -> None:
@@ -125,6 +152,7 @@ def metadata(stored: StoredConnection) -> dict[str, Any]:
         "connection_type": stored.connection_type,
         "status": stored.status,
         "entities": [{"id": each.id, "status": each.status} for each in stored.entities],
+        "connected_at": stored.connected_at.isoformat(),
         "obtained_at": stored.obtained_at.isoformat(),
         "attempt_id": stored.attempt_id,
         "key_id": stored.sealed.key_id,
@@ -190,8 +218,13 @@ def _echo_table(found: Iterator[StoredConnection]) -> None:
 
 
 def _cells(stored: StoredConnection) -> list[str]:
-    facts = metadata(stored) | {"obtained_at": f"{stored.obtained_at:%Y-%m-%d %H:%M}"}
+    instants = {name: f"{getattr(stored, name):%Y-%m-%d %H:%M}" for name in _INSTANTS}
+    facts = metadata(stored) | instants
     return [_plain(facts[name] or "-") for name in _COLUMNS]
+
+
+def _listed(value: object) -> str:
+    return ",".join(value) if isinstance(value, tuple) else str(value)
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:

@@ -11,29 +11,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypedDict, get_type_hints
+from typing import Annotated, TypedDict, get_type_hints
 
 from finch_middleware.config import readers
-from finch_middleware.config.customers import Customers
-from finch_middleware.config.option import Option, function_option
+from finch_middleware.config.functions import LATER, Functions
+from finch_middleware.config.option import Option
 from finch_middleware.config.settings import FlowKind, OpenedBy, Sandbox
 from finch_middleware.crypto.keys import KeyProvider
-from finch_middleware.outcomes import Outcome, Response
 from finch_middleware.secret import Secret
-
-if TYPE_CHECKING:
-    from finch_middleware.crypto.opened import Connection
-    from finch_middleware.finch.webhook import WebhookEvent
-    from finch_middleware.hooks.events import Event, Problem
-    from finch_middleware.web.request import CallbackRequest
-
 
 _PLAIN = "must be plain text without spaces"
 _FLAG = "must be True or False"
 
 
-class Options(TypedDict, total=False):
-    """What `FinchConnect(...)` takes. A row may use the settings of the rows above it."""
+class _Deployment(TypedDict, total=False):
+    """The rows above those of `Functions`."""
 
     client_id: Annotated[
         str,
@@ -124,6 +116,16 @@ class Options(TypedDict, total=False):
             read=readers.key_provider,
             must="must be an object with the methods wrap and unwrap",
             meaning="unwraps the keys with a [key service](keys.md#a-key-service).",
+        ),
+    ]
+    history_retention: Annotated[
+        timedelta,
+        Option(
+            default=timedelta(days=730),
+            read=readers.duration(shortest=timedelta(days=1), longest=timedelta(days=36500)),
+            must="must be a timedelta of a day to a century, such as timedelta(days=365)",
+            meaning="how long entries of a connection's [history](operations.md#history) are kept;"
+            " a `timedelta`, two years by default.",
         ),
     ]
     sandbox: Annotated[
@@ -249,43 +251,11 @@ class Options(TypedDict, total=False):
             '`"redirect"` or `"embedded"`.',
         ),
     ]
-    customer_of: Annotated[
-        Callable[[CallbackRequest], Customers] | None,
-        function_option(
-            "a function that returns the customer who is [signed in](customer_of.md).",
-            heading="Your application",
-        ),
-    ]
-    render: Annotated[
-        Callable[[Outcome, CallbackRequest], Response | None] | None,
-        function_option(
-            "a function that returns [your own "
-            "response](pages_and_hooks.md#your-own-response) for an outcome."
-        ),
-    ]
-    on_connected: Annotated[
-        Callable[[Connection], object] | None,
-        function_option(
-            "called at least once with each stored "
-            "[connection](pages_and_hooks.md#when-something-is-connected)."
-        ),
-    ]
-    on_webhook: Annotated[
-        Callable[[WebhookEvent], object] | None,
-        function_option(
-            "called with each [webhook](webhooks.md#on_webhook) that Finch has signed."
-        ),
-    ]
-    on_event: Annotated[
-        Callable[[Event], object] | None,
-        function_option("called with each [event](pages_and_hooks.md#events)."),
-    ]
-    on_problem: Annotated[
-        Callable[[Problem], object] | None,
-        function_option(
-            "called with each [problem](pages_and_hooks.md#problems) that a person has to act on."
-        ),
-    ]
+
+
+class Options(_Deployment, Functions, total=False):
+    """What `FinchConnect(...)` takes. A row may use the settings of the rows above it."""
+
     brand: Annotated[
         str,
         Option(
@@ -317,7 +287,7 @@ class Options(TypedDict, total=False):
         Option(
             heading="The connection to Finch",
             default=timedelta(seconds=12),
-            read=readers.deadline,
+            read=readers.duration(longest=timedelta(seconds=20)),
             must="must be a timedelta of at most 20 seconds, such as timedelta(seconds=12)",
             meaning="the time for the exchange, all attempts included; a `timedelta`, 12 "
             "seconds by default.",
@@ -378,13 +348,8 @@ class Options(TypedDict, total=False):
     ]
 
 
-# Types that this module must not import when it runs: of higher layers, or of longer chains.
-_LATER = dict.fromkeys(
-    ("CallbackRequest", "Connection", "Event", "Problem", "WebhookEvent"), object
-)
-
 #: Every option by its name.
 OPTIONS: dict[str, Option] = {
     name: hint.__metadata__[0]
-    for name, hint in get_type_hints(Options, localns=_LATER, include_extras=True).items()
+    for name, hint in get_type_hints(Options, localns=LATER, include_extras=True).items()
 }

@@ -107,8 +107,7 @@ def function(value: Any, given: Given) -> object:
 
 
 def flag(value: Any, given: Given) -> bool:
-    # Not by its truth: Python takes "no" for true.
-    if not isinstance(value, bool):
+    if not isinstance(value, bool):  # not by its truth: Python takes "no" for true
         raise Wrong
     return value
 
@@ -305,10 +304,13 @@ def return_to(value: Any, given: Given) -> str:
     raise Wrong(fault)
 
 
-def deadline(value: Any, given: Given) -> timedelta:
-    if not isinstance(value, timedelta) or not timedelta(0) < value <= timedelta(seconds=20):
-        raise Wrong
-    return value
+def duration(*, longest: timedelta, shortest: timedelta = timedelta.resolution) -> Reader:
+    def read(value: Any, given: Given) -> timedelta:
+        if not isinstance(value, timedelta) or not shortest <= value <= longest:
+            raise Wrong
+        return value
+
+    return read
 
 
 def limit(value: Any, given: Given) -> int | None:

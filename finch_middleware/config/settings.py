@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from finch_middleware.crypto.opened import Connection
     from finch_middleware.finch.webhook import WebhookEvent
     from finch_middleware.hooks.events import Event, Problem
+    from finch_middleware.hooks.status import EndedConnection, StatusChange
     from finch_middleware.web.request import CallbackRequest
 
 FlowKind = Literal["redirect", "embedded"]
@@ -39,6 +40,7 @@ class Settings:
     key: Key
     accepted_keys: tuple[Key, ...]
     key_provider: KeyProvider | None = field(repr=False)
+    history_retention: timedelta
     sandbox: Sandbox | None
     unknown_products: bool
     callback_path: str
@@ -56,6 +58,8 @@ class Settings:
     render: Callable[[Outcome, CallbackRequest], Response | None] | None
     on_connected: Callable[[Connection], object] | None
     on_webhook: Callable[[WebhookEvent], object] | None
+    on_status: Callable[[StatusChange], object] | None
+    on_disconnected: Callable[[EndedConnection], object] | None
     on_event: Callable[[Event], object] | None
     on_problem: Callable[[Problem], object] | None
     brand: str

@@ -42,6 +42,7 @@ class Connection:
         synced_at: When Finch last read the employer's data.
         checked_at: When Finch was last asked about the current token.
         entities: The employers of record under this connection, disconnected ones included.
+        connected_at: When its first token was received; signing in again does not change it.
         obtained_at: When the current token was received.
         attempt_id: The attempt that obtained the token; each reconnection has another.
     """
@@ -57,6 +58,7 @@ class Connection:
     synced_at: datetime | None
     checked_at: datetime | None
     entities: tuple[Entity, ...]
+    connected_at: datetime
     obtained_at: datetime
     attempt_id: str
     access_token: AccessToken = field(compare=False)
@@ -77,6 +79,7 @@ class Connection:
             synced_at=stored.synced_at,
             checked_at=stored.checked_at,
             entities=stored.entities,
+            connected_at=stored.connected_at,
             obtained_at=stored.obtained_at,
             attempt_id=stored.attempt_id,
             access_token=AccessToken(opened),

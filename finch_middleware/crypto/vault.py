@@ -33,7 +33,14 @@ except ImportError as error:
 
 from finch_middleware.crypto.keys import KEY_BYTES, Key, KeyProvider
 from finch_middleware.errors import CannotOpen, KeyUnavailable
-from finch_middleware.records import Entity, Grant, SealedToken, StoredConnection, StoredToken
+from finch_middleware.records import (
+    Entity,
+    Grant,
+    SealedToken,
+    StoredConnection,
+    StoredToken,
+    history_line,
+)
 from finch_middleware.secret import Secret
 
 if TYPE_CHECKING:
@@ -142,6 +149,9 @@ class Vault:
         *at*: when the token was received.
         """
         connection_id, customer_id = attempt.connection_id or "", attempt.customer_id or ""
+        sealed = self.seal_grant(
+            grant.document, connection_id=connection_id, customer_id=customer_id
+        )
         return StoredConnection(
             connection_id=connection_id,
             customer_id=customer_id,
@@ -153,8 +163,17 @@ class Vault:
             entities=tuple(Entity(id=each) for each in grant.entity_ids),
             obtained_at=at,
             attempt_id=attempt.attempt_id,
-            sealed=self.seal_grant(
-                grant.document, connection_id=connection_id, customer_id=customer_id
+            sealed=sealed,
+            history=history_line(
+                at,
+                "connected",
+                customer_id=customer_id,
+                provider_id=grant.provider_id,
+                products=grant.products,
+                entity_ids=grant.entity_ids,
+                attempt_id=attempt.attempt_id,
+                reference=attempt.reference,
+                key_id=sealed.key_id,
             ),
         )
 

@@ -36,7 +36,8 @@ class Event:
         client_id: Whose configuration; public.
         customer_ids: The customers concerned, by the application's own ids.
         request_id: Finch-Request-Id, which Finch's support asks for.
-        elapsed_ms: Since the callback arrived.
+        elapsed_ms: From the claim of a code to the end of its attempt; of a refused callback,
+            since it arrived.
     """
 
     name: str
@@ -123,6 +124,7 @@ class Events:
             "connection_id": attempt.connection_id,
             "customer_ids": attempt.customer_ids,
             "request_id": attempt.request_id,
+            "elapsed_ms": attempt.elapsed_ms,
         }
         return self.report(name, level, **{**known, **fields})
 

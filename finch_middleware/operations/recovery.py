@@ -236,7 +236,8 @@ class Recovery:
     def _forget(self) -> int:
         now = self._settings.clock()
         events = self._storage.forget_events(received_before=now - EVENT_RETENTION)
-        return events + self._storage.forget(settled_before=now - RETENTION)
+        ended = self._storage.forget_history(ended_before=now - self._settings.history_retention)
+        return events + ended + self._storage.forget(settled_before=now - RETENTION)
 
     def _interrupted(self, claimed: Attempt) -> Attempt:
         """That end, its report pending: ours for one lease, after that any sweep's."""

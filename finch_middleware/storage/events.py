@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from finch_middleware.errors import StorageUnavailable
 from finch_middleware.records import ANNOUNCED, UNREADABLE, Entity, Row, StoredConnection
+from finch_middleware.storage.history import continued, note_changes
 
 Subject = TypeVar("Subject", StoredConnection, Entity)
 
@@ -169,7 +170,7 @@ def join(new: StoredConnection, before: StoredConnection | None) -> StoredConnec
         return None
     ours = (before.client_id, before.customer_id) == (new.client_id, new.customer_id)
     if not before.is_announced and not ours:
-        return new
+        return continued(new, before)
     token_at = new.obtained_at
     joined, undecided = _inherit(new, before, token_at=token_at)
     known = {each.id: each for each in before.entities}
@@ -179,11 +180,14 @@ def join(new: StoredConnection, before: StoredConnection | None) -> StoredConnec
         entities.append(kept)
         undecided = undecided or open_question
     added = [each for each in known.values() if _is_after(each.heard_at, token_at)]
-    return dataclasses.replace(
+    joined = dataclasses.replace(
         joined,
         entities=(*entities, *added),
         undecided_at=token_at if undecided else before.undecided_at,
     )
+    if before.is_announced:
+        return note_changes(new, joined, source="webhook", at=before.obtained_at, waits=False)
+    return continued(joined, before)
 
 
 def _hear(subject: Subject, event: FinchEvent, *, floor: datetime | None) -> tuple[Subject, bool]:

@@ -133,6 +133,12 @@ class MemoryStorage(Storage):
             }
             return before - len(self._events) - len(self._connections)
 
+    def ended(self, *, before: datetime) -> Sequence[StoredConnection]:
+        with self._lock.get():
+            stored = list(self._connections.values())
+        old = (each for each in stored if each.has_ended and each.obtained_at < before)
+        return [each for each in old if each.history]
+
     def forget(self, *, settled_before: datetime) -> int:
         """Remove all of them; see `Storage.forget`."""
         with self._lock.get():

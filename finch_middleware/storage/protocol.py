@@ -22,6 +22,7 @@ from finch_middleware.attempts import Attempt
 from finch_middleware.errors import StorageUnavailable
 from finch_middleware.records import SealedToken, StoredConnection, StoredToken
 from finch_middleware.storage.events import FinchEvent, Received, StoredEvent, apply_event
+from finch_middleware.storage.history import note_changes
 from finch_middleware.storage.shards import WHOLE, Shard
 
 #: A row that changes during each of these tries is being rewritten in a loop elsewhere.
@@ -203,13 +204,29 @@ class Storage(ABC):
         row = self.row(connection_id)
         return row if row is not None and row.has_token else None
 
-    def receive(self, event: FinchEvent, *, delivered: bool = False) -> Received:
+    @abstractmethod
+    def ended(self, *, before: datetime) -> Sequence[StoredConnection]:
+        """Some hundreds of the tombstones from before that instant that have a history."""
+
+    def forget_history(self, *, ended_before: datetime) -> int:
+        """
+        Remove the history of connections that ended before that instant.
+
+        Of how many; 0: no more.
+        """
+        old = self.ended(before=ended_before)
+        return sum(self.swap(each, dataclasses.replace(each, history="")) for each in old)
+
+    def receive(
+        self, event: FinchEvent, *, delivered: bool = False, waits: bool = False
+    ) -> Received:
         """
         Apply a verified event to its connection, then record it; a repeated one changes nothing.
 
         Durable when it returns. After an error, or the end of the process, Finch repeats the
         event and this completes it. *delivered*: no hook of the application waits for it;
-        otherwise call `mark_delivered` once the hook has returned.
+        otherwise call `mark_delivered` once the hook has returned. *waits*: another hook waits for
+        the change of a status, see `finch_middleware.storage.history`.
 
         Raises:
             StorageUnavailable: It is not known to be stored.
@@ -218,7 +235,7 @@ class Storage(ABC):
         if earlier is not None:
             row = self._row_of(event)
             return Received(first=False, delivered=earlier.delivered, before=row, after=row)
-        before, after = self._apply(event)
+        before, after = self._apply(event, waits=waits)
         stored = StoredEvent(
             event_id=event.event_id, received_at=event.received_at, delivered=delivered
         )
@@ -242,11 +259,16 @@ class Storage(ABC):
             return None
         return self.row(event.connection_id)
 
-    def _apply(self, event: FinchEvent) -> tuple[StoredConnection | None, StoredConnection | None]:
+    def _apply(
+        self, event: FinchEvent, *, waits: bool
+    ) -> tuple[StoredConnection | None, StoredConnection | None]:
         """The row before and with the event's word."""
         for _ in range(_TRIES):
             before = self._row_of(event)
             after = apply_event(before, event)
+            if before is not None and after is not None:
+                at = event.received_at
+                after = note_changes(before, after, source="webhook", at=at, waits=waits)
             if after is None or after == before or self.swap(before, after):
                 return before, after
         raise StorageUnavailable("busy")

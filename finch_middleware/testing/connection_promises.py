@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from finch_middleware.attempts import AttemptState
-from finch_middleware.records import StoredConnection
+from finch_middleware.records import StoredConnection, history_line
 from finch_middleware.storage.protocol import Storage
 from finch_middleware.testing.sample_records import (
     NOON,
@@ -129,6 +129,33 @@ class ConnectionPromises:
 
             assert storage.get(row.connection_id) == (None if ended else late)
 
+    # History
+
+    def test_history_is_one_over_all_tokens_until_it_is_forgotten_after_the_end(
+        self, storage: Storage
+    ) -> None:
+        later = NOON + timedelta(minutes=1)
+        lines = [history_line(at, "connected", customer_id="acme") for at in (NOON, later)]
+        self._keep(
+            storage,
+            a_connection(history=lines[0]),
+            a_connection(obtained_at=later, attempt_id="renewed", history=lines[1]),
+        )
+
+        renewed = storage.get("connection")
+        assert renewed is not None
+        assert (renewed.history, renewed.connected_at) == ("".join(lines), NOON)
+        storage.delete(renewed, at=_END)
+        ended = storage.row("connection")
+        assert ended is not None
+        assert ended.history == renewed.history
+        assert list(storage.ended(before=_END)) == []
+        assert list(storage.ended(before=_END + timedelta(seconds=2))) == [ended]
+        assert [
+            storage.forget_history(ended_before=_END + timedelta(seconds=2)) for _ in range(2)
+        ] == [1, 0]
+        assert storage.row("connection") == dataclasses.replace(ended, history="")
+
     # Scan
 
     @pytest.mark.parametrize("limit", [1, 3, 10, 11, 1000])
@@ -197,8 +224,9 @@ class ConnectionPromises:
             {"obtained_at": NOON + timedelta(microseconds=1)},
             {"products": ("directory", "company")},
             {"provider_id": "gusto "},
+            {"history": "a line"},
         ],
-        ids=["status", "token", "case", "instant", "order", "trailing space"],
+        ids=["status", "token", "case", "instant", "order", "trailing space", "history"],
     )
     def test_swap_leaves_a_changed_connection(
         self, storage: Storage, change: dict[str, Any]

@@ -14,7 +14,9 @@ from finch_middleware import (
     CallbackRequest,
     ConnectSession,
     Customer,
+    EndedConnection,
     FinchConnect,
+    HistoryEntry,
     MemoryStorage,
     Outcome,
     Problem,
@@ -22,6 +24,7 @@ from finch_middleware import (
     RedisStorage,
     Scan,
     SQLAlchemyStorage,
+    StatusChange,
     StoredConnection,
 )
 from finch_middleware.crypto.keys import wrapped_key
@@ -142,6 +145,24 @@ def _problem(scene: Scene) -> Problem:
     return problems[0]
 
 
+def _history(scene: Scene) -> HistoryEntry:
+    scene.returned("acme")
+    [row] = scene.storage.real.for_customer("acme")
+    return scene.site.finch.connections.history(row.connection_id, customer_id="acme")[0]
+
+
+def _ended(scene: Scene) -> tuple[StatusChange, EndedConnection]:
+    given: list[Any] = []
+    site = scene.open_site(on_status=given.append, on_disconnected=given.append)
+    scene.returned("acme")
+    [row] = scene.storage.real.for_customer("acme")
+    ids = {"connection_id": row.connection_id, "customer_id": "acme"}
+    site.finch.connections.refresh(**ids)
+    site.finch.connections.disconnect(**ids)
+    change, ended = given
+    return change, ended
+
+
 def _event(scene: Scene) -> Any:
     scene.returned("acme")
     return scene.site.events[-1]
@@ -186,6 +207,7 @@ PUBLIC: dict[str, Callable[[Scene], object]] = {
     "Connections": lambda scene: scene.site.finch.connections,
     "Customer": lambda scene: Customer(id="acme", name="Acme Inc.", email="pay@acme.test"),
     "Declined": lambda scene: _finished(scene, scene.fake.deny(scene.browser.location("acme"))),
+    "EndedConnection": lambda scene: _ended(scene)[1],
     "Event": _event,
     "Failed": _failed,
     "FinchConnect": lambda scene: scene.site.finch,
@@ -200,6 +222,8 @@ PUBLIC: dict[str, Callable[[Scene], object]] = {
     "MemoryStorage": _memory,
     "Outcome": lambda scene: _finished(scene, _allowed(scene)),
     "Problem": _problem,
+    "StatusChange": lambda scene: _ended(scene)[0],
+    "HistoryEntry": _history,
     "RedactCallback": lambda scene: RedactCallback(),
     "RedisStorage": lambda scene: RedisStorage(f"redis://:{scene.fake.client_secret}@localhost"),
     "Repeated": _repeated,

@@ -129,6 +129,26 @@ def test_show_reports_a_token_that_cannot_be_decrypted(deployment: Deployment) -
     assert result.exit_code == 1
 
 
+@pytest.mark.parametrize("ended", [False, True])
+def test_history_shows_what_happened_also_after_the_end(
+    deployment: Deployment, ended: bool
+) -> None:
+    if ended:
+        deployment.run("connections", "delete", "--yes", "three")
+
+    shown = deployment.run("connections", "history", "three")
+    lines = deployment.run("connections", "history", "three", "--json").stdout.splitlines()
+
+    first, *rest = map(json.loads, lines)
+    assert (first["event"], first["customer_id"], first["key_id"]) == ("connected", "globex", "k0")
+    assert [each["source"] for each in rest] == (["forget"] if ended else [])
+    head = shown.stdout.splitlines()[0]
+    assert head.startswith(f"{first['at']}  connected        customer_id=globex  provider_id=adp")
+    assert "products=company,directory" in head
+    assert "\x1b" not in shown.stdout
+    assert CANARY not in shown.output
+
+
 def test_delete_asks_first_and_then_removes(deployment: Deployment) -> None:
     kept = deployment.run("connections", "delete", "one", answer="n\n")
     before = deployment.tokens()
@@ -153,7 +173,7 @@ def test_delete_reports_its_result_as_json(deployment: Deployment) -> None:
     assert json.loads(result.stdout) == {"connection_id": "one", "deleted": True}
 
 
-@pytest.mark.parametrize("verb", [("show",), ("delete", "--yes")])
+@pytest.mark.parametrize("verb", [("show",), ("delete", "--yes"), ("history",)])
 @pytest.mark.parametrize("name", ["unknown", "foreign"])
 def test_a_connection_that_is_not_ours_is_not_there(
     deployment: Deployment, verb: tuple[str, ...], name: str
@@ -161,5 +181,5 @@ def test_a_connection_that_is_not_ours_is_not_there(
     result = deployment.run("connections", *verb, name)
 
     assert result.exit_code == 2
-    assert f"there is no connection '{name}'" in result.stderr
+    assert f"connection '{name}'" in result.stderr
     assert deployment.of_client("another").keys_of()["foreign"] == "k0"

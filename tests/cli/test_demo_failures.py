@@ -154,7 +154,7 @@ def store_another_row(stage: Stage) -> None:
     columns = (
         "customer_hash, 'another', customer_id, client_id, provider_id, products, client_type, "
         "connection_type, status, status_message, synced_at, checked_at, heard_at, undecided_at, "
-        "entities, sealed, obtained_at, attempt_id"
+        "entities, sealed, obtained_at, attempt_id, history"
     )
     insert = (
         f"INSERT INTO finch_connections SELECT randomblob(32), {columns} FROM finch_connections"

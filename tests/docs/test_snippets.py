@@ -21,8 +21,8 @@ from tests.docs.snippets import DOCUMENTS, ROOT, page, run, section, snippets
 
 pytest_plugins = ["pytester"]
 
-# Their snippets need six frameworks; they have tests of their own.
-WITH_FRAMEWORKS = ("customer_of.md", "frameworks.md")
+# Their snippets need other libraries; they have tests of their own.
+WITH_FRAMEWORKS = ("customer_of.md", "frameworks.md", "monitoring.md")
 
 #: What is no Python to be run in order, and the test that it is run by.
 ELSEWHERE = {

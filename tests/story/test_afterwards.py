@@ -106,7 +106,7 @@ class TestRefreshStale:
     @pytest.fixture(autouse=True)
     def pauses(self, monkeypatch: pytest.MonkeyPatch) -> list[float]:
         slept: list[float] = []
-        monkeypatch.setattr("finch_middleware.connections.time.sleep", slept.append)
+        monkeypatch.setattr("finch_middleware.operations.stale.time.sleep", slept.append)
         return slept
 
     def test_only_what_was_not_asked_about_for_so_long_is_asked_at_the_given_rate(
@@ -292,15 +292,15 @@ def test_t40_only_what_was_ended_at_finch_is_removed(
     result: str,
 ) -> None:
     storage = site.finch.storage
-    row, delete = storage.get(connection_id), storage.delete
+    row, swap = storage.get(connection_id), storage.swap
     assert row is not None
     changed = dataclasses.replace(row, **changes)
 
-    def meets_another(old: StoredConnection, *, at: datetime) -> bool:
-        storage.swap(row, changed)
-        return delete(old, at=at)
+    def meets_another(old: StoredConnection, new: StoredConnection) -> bool:
+        swap(row, changed)
+        return swap(old, new)
 
-    monkeypatch.setattr(storage, "delete", meets_another)
+    monkeypatch.setattr(storage, "swap", meets_another)
 
     ended = site.finch.connections.disconnect(connection_id, customer_id="acme")
 

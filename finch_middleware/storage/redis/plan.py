@@ -27,10 +27,10 @@ T = TypeVar("T")
 #: Indexes, each a sorted set: codes of pending attempts by the end of their lease, codes of
 #: quarantined ones, codes of those that can be forgotten by their end, and connection hashes in
 #: the order of the scan; then events, and connections that are only announced, by when they were
-#: received.
+#: received, and tombstones that have a history, by their end.
 PENDING, QUARANTINED, ENDED, CONNECTIONS = "pending", "quarantined", "ended", "connections"
-EVENTS, ANNOUNCED = "events", "announced"
-INDEXES = (PENDING, QUARANTINED, ENDED, CONNECTIONS, EVENTS, ANNOUNCED)
+EVENTS, ANNOUNCED, HISTORIES = "events", "announced", "histories"
+INDEXES = (PENDING, QUARANTINED, ENDED, CONNECTIONS, EVENTS, ANNOUNCED, HISTORIES)
 
 #: Carries out a `Plan`, unless a value has changed since the plan was made. Redis undoes nothing
 #: of a script that fails, so each command is first run in a form that changes nothing: what it
@@ -210,6 +210,9 @@ class Plan:
             self._do("ZREM", self._names.index(CONNECTIONS), hashed)
         at = connection.obtained_at if connection.is_announced else None
         self._file(ANNOUNCED, hashed, at=at)
+        if connection.has_ended or (over is not None and over.has_ended):
+            listed = connection.has_ended and connection.history
+            self._file(HISTORIES, hashed, at=connection.obtained_at if listed else None)
 
     def drop_announced(self, connection: StoredConnection) -> None:
         """Remove the row of a connection that is only announced."""

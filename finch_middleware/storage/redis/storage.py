@@ -27,6 +27,7 @@ from finch_middleware.storage.redis.plan import (
     CONNECTIONS,
     ENDED,
     EVENTS,
+    HISTORIES,
     PENDING,
     QUARANTINED,
     Names,
@@ -192,6 +193,10 @@ class RedisStorage(Storage):
         ]
         done = iter(self._server.swap_each(swaps))
         return [new is not None and next(done) for new in renewed]
+
+    def ended(self, *, before: datetime) -> Sequence[StoredConnection]:
+        hashes = self._server.before(microseconds(before), index=HISTORIES, limit=_BATCH)
+        return list(readable(self._connections(hashes), read=connection_in))
 
     def event(self, event_id: str) -> StoredEvent | None:
         return event_in(self._server.get(self._names.event(event_id)))

@@ -112,6 +112,7 @@ def _samples() -> tuple[Attempt, StoredConnection, StoredEvent]:
         sealed=_SEALED,
         obtained_at=_INSTANT,
         attempt_id=name,
+        history=_TEXT,
     )
     return attempt, connection, StoredEvent(event_id=name, received_at=_INSTANT, delivered=True)
 

@@ -151,6 +151,7 @@ def _connections(metadata: MetaData, *, prefix: str) -> Table:
         Column("sealed", _TEXT, nullable=False),
         Column("obtained_at", _INSTANT, nullable=False),
         Column("attempt_id", _TEXT, nullable=False),
+        Column("history", _TEXT, nullable=False),
         Index(f"{prefix}connections_of_customer", "customer_hash", "obtained_at"),
         **_IN_MYSQL,
     )

@@ -67,6 +67,15 @@ class Statements:
             )
             for query in (select(connections), select(*names))
         )
+        self.ended = Kept(
+            select(connections)
+            .where(
+                connections.c.customer_hash == NO_CUSTOMER,
+                connections.c.obtained_at < bindparam("of_instant"),
+                connections.c.history != "",
+            )
+            .limit(bindparam("of_limit"))
+        )
         self.quarantined = Kept(
             select(attempts).where(attempts.c.state == AttemptState.QUARANTINED.value)
         )

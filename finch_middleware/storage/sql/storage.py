@@ -181,6 +181,11 @@ class SQLAlchemyStorage(Storage):
         """Remove one batch; see `Storage.forget`."""
         return self._forget(self._sql.old_attempts, before=settled_before)
 
+    def ended(self, *, before: datetime) -> Sequence[StoredConnection]:
+        values = {"of_instant": before.astimezone(UTC), "of_limit": _BATCH}
+        rows = self._database.read(self._sql.ended, **values)
+        return _readable(rows, read=StoredConnection.from_row)[0]
+
     def event(self, event_id: str) -> StoredEvent | None:
         rows = self._database.read(self._sql.event, of_event=event_hash(event_id))
         return _only([StoredEvent.from_row(row) for row in rows])

@@ -1,0 +1,59 @@
+"""Refreshes connections one after the other, at a rate that leaves Finch's limit to others."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from finch_middleware.crypto.opened import Connection
+from finch_middleware.errors import CannotOpen, FinchRefused, FinchUnavailable
+from finch_middleware.records import StoredConnection
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshedSoFar:
+    """
+    How far `Connections.refresh_stale` has come.
+
+    Attributes:
+        asked: How many connections it has asked about.
+        results: How many of them have each status, or ended with each error's `code`.
+    """
+
+    asked: int = 0
+    results: Mapping[str, int] = field(default_factory=dict)
+
+    def after(self, result: str | None) -> RefreshedSoFar:
+        """The same, one connection later."""
+        name = result or "unknown"
+        results = {**self.results, name: self.results.get(name, 0) + 1}
+        return RefreshedSoFar(asked=self.asked + 1, results=results)
+
+
+def refresh_each(
+    rows: Iterable[StoredConnection],
+    refresh: Callable[[StoredConnection], Connection | None],
+    *,
+    pause_seconds: float,
+) -> Iterator[RefreshedSoFar]:
+    """
+    Refresh each of *rows*; those that Finch cannot be asked about are counted.
+
+    Raises:
+        FinchUnavailable: With the reason ``throttled``: Finch asks everybody here to wait.
+        StorageUnavailable: The storage did not answer.
+    """
+    so_far = RefreshedSoFar()
+    for row in rows:
+        if so_far.asked:
+            time.sleep(pause_seconds)
+        try:
+            known = refresh(row)
+        except (FinchRefused, FinchUnavailable, CannotOpen) as fault:
+            if getattr(fault, "reason", "") == "throttled":
+                raise
+            so_far = so_far.after(fault.code)
+        else:
+            so_far = so_far.after(known.status if known is not None else None)
+        yield so_far
