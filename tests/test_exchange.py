@@ -138,6 +138,18 @@ def test_a_token_that_replaces_an_older_one_is_reported(
     assert desk.connection.obtained_at == desk.clock()
 
 
+@pytest.mark.parametrize(("known", "kind"), [("connection", Connected), ("other", Invalid)])
+def test_a_grant_without_customer_renews_only_the_connection_that_is_stored(
+    desk: Desk, known: str, kind: type
+) -> None:
+    desk.answer = a_grant(customer_id=None)
+
+    outcome = desk.redeem(known=(a_connection("another"), a_connection(known)))
+
+    assert isinstance(outcome, kind)
+    assert [each.customer_id for each in desk.hook_calls] == (["acme"] if kind is Connected else [])
+
+
 @pytest.mark.parametrize("ahead", [timedelta(0), timedelta(hours=2)])
 def test_a_clock_that_is_behind_does_not_hide_the_new_token(desk: Desk, ahead: timedelta) -> None:
     older = a_connection("other", obtained_at=desk.clock() - timedelta(days=1))
@@ -198,6 +210,21 @@ def test_a_spent_code_has_its_end(
         request_id="finch-2",
     )
     assert desk.heard() == [(f"finch.exchange.{reason}", level, "said_so", "finch-2")]
+
+
+@pytest.mark.parametrize(
+    ("fault", "notified"), [(ExchangeAmbiguous, False), (CodeRejected, True), (BadResponse, True)]
+)
+def test_an_end_whose_report_failed_is_reported_again_if_it_is_ambiguous(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, fault: type[FinchFault], notified: bool
+) -> None:
+    desk.answer = fault("reset")
+    monkeypatch.setattr(desk.exchange._events, "of_attempt", lambda *_, **__: False)
+
+    desk.redeem()
+
+    assert desk.standing is not None
+    assert desk.standing.notified is notified
 
 
 @pytest.mark.parametrize(
