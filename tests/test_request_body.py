@@ -5,8 +5,10 @@ from __future__ import annotations
 import functools
 import select
 import socket
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 import pytest
@@ -181,8 +183,40 @@ def test_gunicorn_waits_neither_in_a_read_nor_for_the_rest_of_a_refused_body(
             _ = request.body
         request.abandon_body()
 
-        assert servers.gettimeout() is None
         assert servers.recv(1) == b""
+
+
+class Gathering(Input):
+    """A wsgi.input that waits for the whole body, whatever it was asked for."""
+
+    def __init__(self, line: socket.socket) -> None:
+        super().__init__(b"")
+        self._line = line
+
+    def read(self, size: int | None = -1) -> bytes:
+        return self._line.makefile("rb").read(len(QUERY))
+
+
+def test_gunicorn_does_not_wait_for_a_body_that_drips(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(request_module, "BODY_SECONDS", 0.1)
+    servers, clients = socket.socketpair()
+    refused = threading.Event()
+    dripped: list[int] = []
+
+    def drip() -> None:
+        while not refused.wait(0.1) and len(dripped) < len(QUERY):
+            dripped.append(clients.send(QUERY[len(dripped)].encode()))
+
+    with servers, clients, ThreadPoolExecutor(1) as pool:
+        dripping = pool.submit(drip)
+        environ = form(**{"wsgi.input": Gathering(servers), "gunicorn.socket": servers})
+        try:
+            assert refusal(environ) == "body"
+        finally:
+            refused.set()
+            dripping.exception()
+
+    assert len(dripped) < len(QUERY)
 
 
 def test_the_body_is_read_once() -> None:

@@ -63,7 +63,7 @@ def test_one_good_entry_of_version_one_is_enough(entries: str) -> None:
 @pytest.mark.parametrize(
     "entries",
     ["", GOOD, f"v2,{GOOD}", f"v1,{OTHER}", "v1", "v1,", f"V1,{GOOD}", f"v1,{GOOD[:-1]}",
-     f"v1,{GOOD.swapcase()}", f"v1;{GOOD}", "v1,\x00", "v1,☃"],
+     f"v1,{GOOD.swapcase()}", f"v1;{GOOD}", f"v1 {GOOD}", f"xv1,{GOOD}", "v1,\x00", "v1,☃"],
 )  # fmt: skip
 def test_without_one_it_is_refused(entries: str) -> None:
     assert refusal(entries) in ("headers", "signature")

@@ -10,7 +10,6 @@ import base64
 import dataclasses
 import hashlib
 import hmac
-import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,8 +27,9 @@ TOLERANCE_SECONDS = 300
 # A dot would let one signed text have two meanings. Finch's ids are ``msg_`` and a KSUID.
 _EVENT_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _TIMESTAMP = re.compile(r"[0-9]{1,12}")
-# A server joins several header lines by commas, and a comma is also behind a version.
-_SEPARATORS = re.compile(r"[ ,]+")
+# An entry begins where the header does, or behind a space; and behind a comma, by which a server
+# joins several lines. No entry is consumed, so that a malformed one hides no other.
+_VERSION_1 = re.compile(r"(?<![^ ,])v1,(?=([^ ,]+))")
 
 
 class NotVerified(Exception):
@@ -134,12 +134,7 @@ class Signature:
 
     def _signatures(self) -> list[bytes]:
         """The text behind each ``v1``; a malformed entry hides no other."""
-        words = _SEPARATORS.split(self.entries)
-        return [
-            signature.encode("latin-1", "replace")
-            for version, signature in itertools.pairwise(words)
-            if version == "v1"
-        ]
+        return [each.encode("latin-1", "replace") for each in _VERSION_1.findall(self.entries)]
 
 
 def _sign(secret: Secret, text: bytes) -> bytes:

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import json
 import socket
+import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NoReturn
@@ -124,9 +125,7 @@ class CallbackRequest:
         line = self.environ.get("gunicorn.socket")
         expected = self.environ.get("CONTENT_LENGTH") or "HTTP_TRANSFER_ENCODING" in self.environ
         if line is not None and expected and self._body is None:
-            with contextlib.suppress(OSError):
-                # Not the own method of a TLS socket, which would continue in plain text.
-                socket.socket.shutdown(line, socket.SHUT_RD)
+            _end_reading(line)
 
     @property
     def prefetch(self) -> bool:
@@ -257,7 +256,7 @@ class _Timed:
     """
     A server's stream, which gives up a slow body after `BODY_SECONDS`.
 
-    Gunicorn shows its socket, so that a single read can be limited too. Any other server has to
+    Gunicorn shows its socket, so that a single read can be ended too. Any other server has to
     end that itself.
     """
 
@@ -268,22 +267,26 @@ class _Timed:
 
     def read(self, size: int = -1) -> bytes:
         """Up to *size* bytes; fewer once the time is over."""
-        body, before = bytearray(), self._line.gettimeout() if self._line is not None else None
+        if self._line is None:
+            # One byte at a time: most streams wait for as many bytes as were requested.
+            return self._pieces(size, at_once=1)
+        # The socket's own timeout would begin again with each byte that drips in.
+        end = threading.Timer(self._until - time.monotonic(), _end_reading, [self._line])
+        end.daemon = True
+        end.start()
         try:
-            while len(body) != size and (left := self._until - time.monotonic()) > 0:
-                self._limit(left)
-                # One byte at a time: most streams wait for as many bytes as were requested.
-                chunk = self._stream.read(1)
-                if not chunk:
-                    break
-                body += chunk
+            return self._pieces(size, at_once=size)
         finally:
-            self._limit(before)
-        return bytes(body)
+            end.cancel()
 
-    def _limit(self, seconds: float | None) -> None:
-        if self._line is not None:
-            self._line.settimeout(seconds)
+    def _pieces(self, size: int, *, at_once: int) -> bytes:
+        body = bytearray()
+        while len(body) != size and time.monotonic() < self._until:
+            chunk = self._stream.read(min(at_once, size - len(body)) if size > 0 else at_once)
+            if not chunk:
+                break
+            body += chunk
+        return bytes(body)
 
     def seekable(self) -> bool:
         """No: what was read is gone. Django asks from version 6.1 on."""
@@ -291,6 +294,12 @@ class _Timed:
 
     def close(self) -> None:
         self._stream.close()
+
+
+def _end_reading(line: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        # Not the own method of a TLS socket, which would continue in plain text.
+        socket.socket.shutdown(line, socket.SHUT_RD)
 
 
 def _encode_parsed(request: Any, environ: dict[str, Any]) -> bytes:

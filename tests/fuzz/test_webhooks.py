@@ -85,8 +85,8 @@ BREAKING: list[Change] = [
 ]  # fmt: skip
 
 
-def _hostile(draw: random.Random) -> Environ:
-    environ = delivery()
+def _hostile(draw: random.Random, good: Environ) -> Environ:
+    environ = {**good, "wsgi.input": io.BytesIO(good["wsgi.input"].getvalue())}
     signed = [environ[name] for name in NAMES], environ["wsgi.input"].getvalue()
     for change in draw.choices(BREAKING, k=draw.randrange(1, 4)):
         change(draw, environ)
@@ -108,8 +108,12 @@ def test_t48_no_hostile_delivery_is_stored_handed_over_or_an_error(fake: FakeFin
     draw = seeded()
     seen: set[int] = set()
 
-    for _ in range(DELIVERIES()):
-        answer = call(app, _hostile(draw))
+    good = delivery()
+
+    for number in range(DELIVERIES()):
+        if number % 1_000 == 0:  # the others are of now as well
+            good = delivery()
+        answer = call(app, _hostile(draw, good))
         assert answer.body == b""
         seen.add(answer.status)
 
