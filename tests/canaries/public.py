@@ -242,6 +242,7 @@ PUBLIC: dict[str, Callable[[Scene], object]] = {
 #: Public names whose objects hold a secret because that is what they are for.
 BY_NATURE = {
     "Response": "werkzeug's; it carries the ticket to the browser that it belongs to",
+    "WebhookEvent": "Finch's event for the application; its repr has neither `data` nor `body`",
     "new_key": "a function that returns a key for the application's settings",
     "wrapped_key": "a function that returns a key which the key service has encrypted",
 }
