@@ -112,6 +112,11 @@ PARTS = {
             "tests/test_exchange.py",
         ),
     ),
+    "invitations": Part(
+        file="invitations.py",
+        tests=("tests/story/test_invitations.py", "tests/threats/test_invitations.py"),
+        selection=_MEMORY_ALONE,
+    ),
     "callback": Part(
         file="callback.py",
         tests=(*_STORY, "tests/story/test_clocks.py"),

@@ -269,6 +269,23 @@ def test_a_login_narrows_the_tickets_to_its_own(
     assert (theirs, nobodys) == ("other_customer", "signed_out")
 
 
+@met
+@pytest.mark.parametrize(
+    ("login", "customers"),
+    [({"acme"}, {"acme"}), (set(), {"acme"}), ({"beta"}, "other_customer")],
+    ids=["own", "signed out", "other"],
+)
+def test_an_invitations_ticket_needs_no_login_but_not_another_one(
+    clock: Clock, kind: FlowKind, with_state: bool, login: set[str], customers: object
+) -> None:
+    ticket = dataclasses.replace(a_ticket(clock, "acme", kind=kind), invited=True)
+    returned = CallbackParams(code=CODE, state=ticket.state if with_state else None)
+
+    found = bound(clock, returned, [ticket], request=OWN_PAGE, signed_in=frozenset(login))
+
+    assert (found.customers if isinstance(found, Binding) else found) == customers
+
+
 @pytest.mark.parametrize("kind", ["redirect", "embedded"])
 def test_a_login_decides_alone_where_the_application_opens_connect(
     clock: Clock, kind: FlowKind

@@ -65,9 +65,10 @@ customer_ids = st.text(
     st.sampled_from([URI, None]),
     st.integers(0, 10**15).map(lambda passed: NOW + timedelta(microseconds=passed)),
     st.booleans(),
+    st.booleans(),
 )
 def test_a_ticket_comes_back_from_its_cookie_as_it_was_issued(
-    customer_id: str, redirect_uri: str | None, at: datetime, spent: bool
+    customer_id: str, redirect_uri: str | None, at: datetime, spent: bool, invited: bool
 ) -> None:
     issued = TICKETS.issue(
         customer_id=customer_id,
@@ -75,7 +76,9 @@ def test_a_ticket_comes_back_from_its_cookie_as_it_was_issued(
         redirect_uri=redirect_uri,
         at=at,
         life=HOUR,
+        invited=invited,
     )
+    assert issued.invited is invited
     issued = dataclasses.replace(issued, spent=spent)
 
     (found,) = TICKETS.found([pair(TICKETS.cookie(issued, at=at))])
