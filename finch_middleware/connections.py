@@ -25,7 +25,7 @@ from finch_middleware.finch.responses import read_state
 from finch_middleware.finch.sdk import FinchAuth, async_sdk_client, sdk_client
 from finch_middleware.hooks.events import Events
 from finch_middleware.hooks.status import StatusHooks
-from finch_middleware.operations.stale import RefreshedSoFar, refresh_each
+from finch_middleware.operations.stale import RefreshedSoFar, refresh_each, rows_of
 from finch_middleware.secret import Secret
 from finch_middleware.storage.open import open_storage
 
@@ -36,11 +36,11 @@ if TYPE_CHECKING:
     from finch_middleware.records import StoredConnection
     from finch_middleware.storage.history import HistoryEntry
     from finch_middleware.storage.protocol import Storage
+    from finch_middleware.storage.shards import Shard
 
 DEADLINE = timedelta(seconds=10)
 # A row that changes during each of these tries is being rewritten in a loop elsewhere.
 _TRIES = 5
-_BATCH = 500
 # Options that `Connections` has under the same name, and all those of `Connections.from_env`.
 _OF_STATUSES = ("on_status", "on_disconnected", "history_retention", "clock")
 _OF_A_WORKER = (
@@ -210,10 +210,10 @@ class Connections:
         raise StorageUnavailable("busy")
 
     def refresh_stale(
-        self, *, older_than: timedelta, per_second: float = 1.0
+        self, *, older_than: timedelta, per_second: float = 1.0, shard: Shard | None = None
     ) -> Iterator[RefreshedSoFar]:
         """
-        `refresh` every connection that was not asked about for so long; for a timer.
+        `refresh` every connection of *shard* that was not asked about for so long; for a timer.
 
         Webhooks get lost, so a timer finds what they should have reported. Yields after each
         connection that it asks about. Finch allows 1,000 requests in five minutes from one
@@ -230,7 +230,7 @@ class Connections:
         if not 0 < per_second <= _MOST_PER_SECOND:
             raise UsageError(f"per_second must be above 0 and at most {_MOST_PER_SECOND}")
         return refresh_each(
-            self._stale(self._clock() - older_than, pause=1 / per_second),
+            self._stale(self._clock() - older_than, 1 / per_second, shard),
             lambda row: self.refresh(row.connection_id, customer_id=row.customer_id),
             pause_seconds=1 / per_second,
         )
@@ -253,17 +253,17 @@ class Connections:
                 reauth = dataclasses.replace(row, status="reauth", checked_at=self._clock())
                 self.statuses.swap(row, reauth, source="data_call")
 
-    def _stale(self, before: datetime, *, pause: float) -> Iterator[StoredConnection]:
-        began, after = self._clock(), None
-        while batch := self._storage.scan(after=after, limit=_BATCH).connections:
-            for row in batch:
-                asked = row.checked_at
-                due = asked is None or asked <= before or row.undecided_at is not None
-                if row.client_id == self._client_id and self.statuses.complete(row) and due:
-                    yield row
-                elif asked is not None and asked > began:
-                    time.sleep(pause)  # another process has asked, and that takes a turn too
-            after = batch[-1].connection_id
+    def _stale(
+        self, before: datetime, pause: float, shard: Shard | None
+    ) -> Iterator[StoredConnection]:
+        began = self._clock()
+        for row in rows_of(self._storage, shard):
+            asked = row.checked_at
+            due = asked is None or asked <= before or row.undecided_at is not None
+            if row.client_id == self._client_id and self.statuses.complete(row) and due:
+                yield row
+            elif asked is not None and asked > began:
+                time.sleep(pause)  # another process has asked, and that takes a turn too
 
     def _asked(self, row: StoredConnection) -> StoredConnection:
         """The row with what Finch reports of its token now."""

@@ -16,7 +16,9 @@ import click
 
 from finch_middleware.cli import CommandError
 from finch_middleware.connect import FinchConnect
+from finch_middleware.errors import UsageError
 from finch_middleware.operations.recovery import Swept
+from finch_middleware.storage.shards import Shard
 
 _NAMES_SHOWN = 5
 _WRAPPERS_LIMIT = 20
@@ -27,6 +29,22 @@ app_option: Callable[[Any], Any] = click.option(
     metavar="MODULE:NAME",
     help="Where your FinchConnect is: its own name, or that of a middleware, a Flask application "
     "or a factory that has one. Without it, the FINCH_... variables apply.",
+)
+
+
+def _shard(ctx: click.Context, parameter: click.Parameter, text: str) -> Shard:
+    try:
+        return Shard.parse(text)
+    except UsageError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+shard_option: Callable[[Any], Any] = click.option(
+    "--shard",
+    default="1/1",
+    metavar="NUMBER/COUNT",
+    callback=_shard,
+    help="Only this part of the connections, such as 3/8, while other processes do the others.",
 )
 
 

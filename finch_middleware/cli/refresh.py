@@ -8,8 +8,9 @@ from datetime import timedelta
 
 import click
 
-from finch_middleware.cli.deployment import app_option, load_component
+from finch_middleware.cli.deployment import app_option, load_component, shard_option
 from finch_middleware.operations.stale import RefreshedSoFar
+from finch_middleware.storage.shards import Shard
 
 _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 _ROWS_PER_LINE = 100
@@ -37,8 +38,11 @@ def _duration(ctx: click.Context, parameter: click.Parameter, text: str) -> time
     type=click.FloatRange(0, 3, min_open=True),
     help="Requests to Finch in a second. Finch allows 1,000 in five minutes from one address.",
 )
+@shard_option
 @app_option
-def command(older_than: timedelta, per_second: float, application: str | None) -> None:
+def command(
+    older_than: timedelta, per_second: float, shard: Shard, application: str | None
+) -> None:
     """
     Ask Finch for the status and the entities of connections, and store them.
 
@@ -47,7 +51,10 @@ def command(older_than: timedelta, per_second: float, application: str | None) -
     """
     finch = load_component(application)
     so_far = RefreshedSoFar()
-    for so_far in finch.connections.refresh_stale(older_than=older_than, per_second=per_second):
+    stale = finch.connections.refresh_stale(
+        older_than=older_than, per_second=per_second, shard=shard
+    )
+    for so_far in stale:
         if so_far.asked % _ROWS_PER_LINE == 0:
             click.echo(f"Connections asked about so far: {so_far.asked}", err=True)
     counts = ", ".join(f"{count} {name}" for name, count in sorted(so_far.results.items()))

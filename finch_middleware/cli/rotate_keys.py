@@ -10,11 +10,13 @@ import click
 from finch_middleware.cli.deployment import (
     app_option,
     load_component,
+    shard_option,
     unopened_key,
     unreadable_rows,
 )
 from finch_middleware.connect import FinchConnect
 from finch_middleware.operations.rotation import Census, Rotated
+from finch_middleware.storage.shards import Shard
 
 _ROWS_PER_LINE = 10_000
 
@@ -24,17 +26,19 @@ _ROWS_PER_LINE = 10_000
     "--check", is_flag=True, help="Only count the tokens under other keys; status 1 if any."
 )
 @click.option("--dry-run", is_flag=True, help="Only count the tokens under other keys; status 0.")
+@shard_option
 @app_option
-def command(check: bool, dry_run: bool, application: str | None) -> None:
+def command(check: bool, dry_run: bool, shard: Shard, application: str | None) -> None:
     """
     Re-encrypt every stored token with the current key, while the application runs.
 
     Run it when every process has the new key as FINCH_KEY and the old one among
     FINCH_ACCEPTED_KEYS. You can stop it at any time and start it again: it continues where it
     stopped. Remove the old key when --check finds nothing, here and on every host with a spool.
+    The first shard includes the tokens in quarantine and in the spool.
     """
     finch = load_component(application)
-    census = finch.rotation.census()
+    census = finch.rotation.census(shard=shard)
     outdated = finch.rotation.outdated(census)
     current = finch.vault.key_id
     click.echo(f"Tokens by key: {_counts(census.keys)}. The current key is {current}.")
@@ -44,7 +48,7 @@ def command(check: bool, dry_run: bool, application: str | None) -> None:
         _report_unreadable(census.unreadable)
         wrong = _report_wrong_keys(finch, census)
         sys.exit(1 if check and (outdated or wrong or census.unreadable) else 0)
-    rotated = _rotate(finch, rows=census.rows)
+    rotated = _rotate(finch, shard, rows=census.rows)
     click.echo(f"Re-encrypted with {current}: {rotated.resealed} of {rotated.seen}.")
     for key_id, count in sorted(rotated.unopened.items()):
         click.echo(
@@ -58,10 +62,10 @@ def command(check: bool, dry_run: bool, application: str | None) -> None:
         sys.exit(1)
 
 
-def _rotate(finch: FinchConnect, *, rows: int) -> Rotated:
+def _rotate(finch: FinchConnect, shard: Shard, *, rows: int) -> Rotated:
     """Rotate, and print a line for every ten thousand rows."""
     rotated = Rotated()
-    for step in finch.rotation.run():
+    for step in finch.rotation.run(shard=shard):
         if step.seen // _ROWS_PER_LINE > rotated.seen // _ROWS_PER_LINE:
             click.echo(f"{step.seen} of about {rows} rows read, {step.resealed} re-encrypted")
         rotated = step

@@ -121,7 +121,7 @@ class Rotation:
         """
         Count the tokens of each key: of *shard*, or of its first *limit* connections in the scan.
 
-        Those in quarantine and in the spool count with every shard's.
+        The first shard includes those in quarantine and in the spool.
 
         Raises:
             StorageFault: The storage is unavailable.
@@ -143,13 +143,13 @@ class Rotation:
             if limit is not None and seen >= limit:
                 complete = False
                 break
-        quarantined = self._quarantined()
+        quarantined = self._quarantined() if shard.number == 1 else []
         for held in quarantined:
             proof.add(_key_of(held), partial(self._open_quarantined, held))
         return Census(
             connections=keys,
             quarantined=Counter(map(_key_of, quarantined)),
-            spooled=Counter(self._spooled(proof)),
+            spooled=Counter(self._spooled(proof) if shard.number == 1 else ()),
             client_types=client_types,
             others=others,
             unreadable=sorted(unreadable),

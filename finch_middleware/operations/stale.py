@@ -9,6 +9,10 @@ from dataclasses import dataclass, field
 from finch_middleware.crypto.opened import Connection
 from finch_middleware.errors import CannotOpen, FinchRefused, FinchUnavailable
 from finch_middleware.records import StoredConnection
+from finch_middleware.storage.protocol import Storage
+from finch_middleware.storage.shards import WHOLE, Shard
+
+_BATCH = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,14 @@ class RefreshedSoFar:
         name = result or "unknown"
         results = {**self.results, name: self.results.get(name, 0) + 1}
         return RefreshedSoFar(asked=self.asked + 1, results=results)
+
+
+def rows_of(storage: Storage, shard: Shard | None) -> Iterator[StoredConnection]:
+    """Every connection of *shard*, or of all, that can be read; one batch is in memory."""
+    after = None
+    while batch := storage.scan_shard(shard or WHOLE, after=after, limit=_BATCH).connections:
+        yield from batch
+        after = batch[-1].connection_id
 
 
 def refresh_each(

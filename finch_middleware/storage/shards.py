@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
+from finch_middleware.errors import UsageError
 from finch_middleware.records import connection_hash
 
 _HASHES = 1 << 256
@@ -19,6 +21,20 @@ class Shard:
 
     number: int
     count: int
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """
+        The shard that is written as ``3/8``.
+
+        Raises:
+            UsageError: The text has another form, or its first number is not 1 to the second.
+        """
+        found = re.fullmatch(r"([0-9]{1,4})/([0-9]{1,4})", text)
+        number, count = map(int, found.groups()) if found else (0, 0)
+        if not 1 <= number <= count:
+            raise UsageError("a shard is written as its number and their count, such as 3/8")
+        return cls(number=number, count=count)
 
     @property
     def before(self) -> bytes:

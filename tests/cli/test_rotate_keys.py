@@ -5,6 +5,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from click.testing import Result
 
 from finch_middleware.attempts import AttemptState
 from finch_middleware.cli import rotate_keys
@@ -143,6 +144,35 @@ def test_progress_is_a_line_for_every_so_many_rows(
         "2 of about 4 rows read, 2 re-encrypted",
         "4 of about 4 rows read, 4 re-encrypted",
     ]
+
+
+def test_eight_shards_do_everything_once(before: Deployment, after: Deployment) -> None:
+    names = [f"connection {i}" for i in range(24)]
+    before.connect(*names)
+    before.quarantine("held")
+    shards = [("--shard", f"{i + 1}/8") for i in range(8)]
+
+    counted = [_number(after.run("rotate-keys", "--dry-run", *each)) for each in shards]
+    done = [_number(after.run("rotate-keys", *each)) for each in shards]
+    left = [after.run("rotate-keys", "--check", *each).exit_code for each in shards]
+
+    assert counted == done
+    assert (sum(done), len([each for each in done if each]) > 4) == (25, True)
+    assert left == [0] * 8
+    assert before.with_keys(NEW).tokens() == set(names)
+
+
+def _number(result: Result) -> int:
+    """How many tokens a command counted or re-encrypted."""
+    assert result.exit_code == 0
+    return int(re.findall(r"(?:another key|with k1): (\d+)", result.stdout)[-1])
+
+
+@pytest.mark.parametrize("shard", ["0/8", "9/8", "1", "1/0", "a/b", "-1/8", "1/10000", ""])
+def test_a_shard_that_is_none_is_refused(after: Deployment, shard: str) -> None:
+    result = after.run("rotate-keys", "--shard", shard)
+
+    assert (result.exit_code, "such as 3/8" in result.stderr) == (2, True)
 
 
 @pytest.mark.full

@@ -21,6 +21,7 @@ from finch_middleware import (
 )
 from finch_middleware.records import StoredConnection
 from finch_middleware.storage.events import FinchEvent
+from finch_middleware.storage.shards import Shard
 from finch_middleware.testing import Behaviour, FakeFinch, add_connection
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch.webhooks import new_event_id
@@ -139,6 +140,21 @@ class TestRefreshStale:
         asked = list(site.finch.connections.refresh_stale(older_than=timedelta(1), per_second=2))
 
         assert (asked, pauses.count(0.5)) == ([], 1)
+
+    def test_shards_ask_about_each_connection_once(self, site: Site, fake: FakeFinch) -> None:
+        for number in range(12):
+            add_connection(site.finch, customer_id=f"customer {number}")
+        shards = [Shard(number=i + 1, count=4) for i in range(4)]
+
+        asked = [
+            sum(
+                1 for _ in site.finch.connections.refresh_stale(older_than=timedelta(0), shard=each)
+            )
+            for each in shards
+        ]
+
+        assert (sum(asked), fake.ledger.calls("introspect")) == (12, 12)
+        assert max(asked) < 12
 
     def test_it_stops_where_finch_asks_to_wait(
         self, fake: FakeFinch, site: Site, connection_id: str
