@@ -1,4 +1,4 @@
-"""Bottle: two routes are Finch's; the login and the CSRF token are in Bottle's signed cookies."""
+"""Bottle: three routes are Finch's; the login and the CSRF token are in Bottle's signed cookies."""
 
 from __future__ import annotations
 
@@ -32,6 +32,8 @@ def create_app() -> Bottle:
     finch = FinchConnect.from_env(brand="Example HR", customer_of=lambda request: signed_in())
 
     def refuse_forged_forms() -> None:
+        if request.path == "/finch/webhook":
+            return  # it checks Finch's signature
         expected = request.get_cookie("csrf_token", "", secret=KEY)
         given = request.forms.getunicode("csrf_token", "").encode()
         if request.method == "POST" and not (
@@ -65,6 +67,7 @@ def create_app() -> Bottle:
     app.route(["/sign-in", "/sign-out"], "POST", sign_in_or_out)
     app.route("/connect", "POST", lambda: as_bottle(finch.begin_page(request)))
     app.route("/finch/callback", "GET", lambda: as_bottle(finch.callback(request)))
+    app.route("/finch/webhook", "POST", lambda: as_bottle(finch.webhook(request)))
     return app
 
 

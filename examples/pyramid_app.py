@@ -1,4 +1,4 @@
-"""Pyramid: two views are Finch's, and the CSRF protection is Pyramid's own."""
+"""Pyramid: three views are Finch's, and the CSRF protection is Pyramid's own."""
 
 from __future__ import annotations
 
@@ -71,6 +71,12 @@ def create_app() -> Any:
     ):
         config.add_route(path, path, request_method=method)
         config.add_view(view, route_name=path)
+    config.add_route("webhook", "/finch/webhook", request_method="POST")
+    config.add_view(
+        lambda request: request.get_response(finch.webhook(request)),
+        route_name="webhook",
+        require_csrf=False,  # it checks Finch's signature
+    )
     return config.make_wsgi_app()
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.examples.browser import Browser
-from tests.examples.running import COMMANDS, WEBHOOK_SECRET, Running
+from tests.examples.running import WEBHOOK_SECRET, Running
 
 ACME, GLOBEX = "Acme Inc.", "Globex Ltd."
 #: Where Finch's views are the framework's own, its CSRF protection covers them.
@@ -308,9 +308,6 @@ def test_the_list_waits_only_a_moment_for_a_slow_finch(example: Running) -> None
     assert browser.response.elapsed < timedelta(seconds=5)
 
 
-@pytest.mark.parametrize(
-    "example", sorted({*COMMANDS} - {"pyramid_app", "bottle_app"}), indirect=True
-)
 def test_a_webhook_of_finch_is_received_and_no_other(example: Running) -> None:
     at_finch(example, ACME).press("Allow")
     connection_id = example.fake.ledger.codes[-1].connection_id
