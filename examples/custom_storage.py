@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from django.db import Error, IntegrityError, connections, transaction
 from django.db.models import Model, Q, QuerySet
-from payroll.models import FinchAttempt, FinchConnection, FinchEvent
+from payroll.models import FinchAttempt, FinchConnection, FinchStoredEvent
 
 from finch_middleware.attempts import Attempt, AttemptState
 from finch_middleware.errors import SchemaMismatch, StorageUnavailable
@@ -31,11 +31,11 @@ from finch_middleware.records import (
     row_from_json,
     row_to_json,
 )
-from finch_middleware.storage.events import StoredEvent, event_hash, join
+from finch_middleware.storage.events import FinchEvent, StoredEvent, event_hash, join
 from finch_middleware.storage.protocol import Scan, Storage
 
 R = TypeVar("R", Attempt, StoredConnection, StoredEvent)
-MODELS = {Attempt: FinchAttempt, StoredConnection: FinchConnection, StoredEvent: FinchEvent}
+MODELS = {Attempt: FinchAttempt, StoredConnection: FinchConnection, StoredEvent: FinchStoredEvent}
 # Of rows without a token, which no list shows.
 HIDDEN = (NO_CUSTOMER.hex(), ANNOUNCED_CUSTOMER.hex())
 
@@ -63,7 +63,7 @@ class DjangoStorage(Storage):
         self._using = using
         self._attempts = FinchAttempt.objects.using(using)
         self._connections = FinchConnection.objects.using(using)
-        self._events = FinchEvent.objects.using(using)
+        self._events = FinchStoredEvent.objects.using(using)
         # durable: a claim inside a transaction of the application would not be committed.
         self._alone = functools.partial(transaction.atomic, using=using, durable=True)
 
@@ -138,9 +138,15 @@ class DjangoStorage(Storage):
     def record(self, event: StoredEvent) -> StoredEvent | None:
         with self._alone():
             earlier = self.event(event.event_id)
-            if earlier is None or event.delivered:
-                self._save(event, over=earlier)
+            if earlier is None:
+                self._save(event, over=None)
             return earlier
+
+    def mark_delivered(self, event: FinchEvent) -> None:
+        with self._alone():
+            stored = self._find(StoredEvent, event_hash(event.event_id), locked=True)
+            if stored is not None:
+                self._save(replace(stored, delivered=True), over=stored)
 
     def forget(self, *, settled_before: datetime) -> int:
         pending = Q(notified=False) | Q(state__in=(AttemptState.CLAIMED, AttemptState.QUARANTINED))

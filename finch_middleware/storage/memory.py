@@ -9,7 +9,7 @@ from datetime import datetime
 
 from finch_middleware.attempts import Attempt, AttemptState
 from finch_middleware.records import StoredConnection, connection_hash
-from finch_middleware.storage.events import StoredEvent, join
+from finch_middleware.storage.events import FinchEvent, StoredEvent, join
 from finch_middleware.storage.forks import PerProcess
 from finch_middleware.storage.protocol import Scan, Storage
 
@@ -113,9 +113,13 @@ class MemoryStorage(Storage):
             earlier = self._events.get(event.event_id)
             if earlier is None:
                 self._events[event.event_id] = event
-            elif event.delivered:
-                self._events[event.event_id] = dataclasses.replace(earlier, delivered=True)
             return earlier
+
+    def mark_delivered(self, event: FinchEvent) -> None:
+        with self._lock.get():
+            stored = self._events.get(event.event_id)
+            if stored is not None:
+                self._events[event.event_id] = dataclasses.replace(stored, delivered=True)
 
     def forget_events(self, *, received_before: datetime) -> int:
         """Remove all of them; see `Storage.forget_events`."""

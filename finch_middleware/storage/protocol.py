@@ -173,9 +173,13 @@ class Storage(ABC):
         """
         Record that *event* was received; None: it was not recorded before.
 
-        Otherwise the earlier record, which becomes `delivered` if *event* is. Of any number of
-        racing callers exactly one gets None. Durable when it returns.
+        Otherwise the earlier record, which stays. Of any number of racing callers exactly one
+        gets None. Durable when it returns.
         """
+
+    @abstractmethod
+    def mark_delivered(self, event: FinchEvent) -> None:
+        """Note in the event's record that the application's hook has returned. Durable."""
 
     @abstractmethod
     def forget_events(self, *, received_before: datetime) -> int:
@@ -245,12 +249,6 @@ class Storage(ABC):
             delivered=(earlier or stored).delivered,
             before=before,
             after=after,
-        )
-
-    def mark_delivered(self, event: FinchEvent) -> None:
-        """Record that the application's hook has returned for *event*."""
-        self.record(
-            StoredEvent(event_id=event.event_id, received_at=event.received_at, delivered=True)
         )
 
     def _row_of(self, event: FinchEvent) -> StoredConnection | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 import sys
 import threading
 from collections.abc import Callable, Iterable
@@ -12,11 +13,16 @@ from typing import Any, TypeVar
 
 from finch_middleware.attempts import Attempt
 from finch_middleware.records import Entity, SealedToken, StoredConnection
+from finch_middleware.storage.events import FinchEvent
 
 T = TypeVar("T")
 
 #: The time of every sample.
 NOON = datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)
+
+_BASE62 = string.digits + string.ascii_uppercase + string.ascii_lowercase
+# The second from which a KSUID, the form of an event's id, counts.
+_KSUID_EPOCH = 1_400_000_000
 
 
 def key_of(text: str) -> bytes:
@@ -63,6 +69,27 @@ def a_connection(connection_id: str = "connection", **changes: Any) -> StoredCon
         "attempt_id": f"attempt-{connection_id}",
     }
     return StoredConnection(**values | changes)
+
+
+def an_event(minute: float | None = 0, **changes: Any) -> FinchEvent:
+    """
+    A ``connected`` event of the connection ``connection``, with *changes*.
+
+    It happened *minute* minutes after noon, as its id says; None: with an id without a time.
+    """
+    happened_at = NOON + timedelta(minutes=minute or 0)
+    number = (int(happened_at.timestamp()) - _KSUID_EPOCH) << 128
+    letters = ""
+    while number:
+        number, place = divmod(number, len(_BASE62))
+        letters = _BASE62[place] + letters
+    values: dict[str, Any] = {
+        "event_id": f"msg_{letters:0>27}" if minute is not None else "msg_without_a_time",
+        "connection_id": "connection",
+        "status": "connected",
+        "received_at": happened_at + timedelta(seconds=1),
+    }
+    return FinchEvent(**values | changes)
 
 
 def all_at_once(work: Callable[[T], Any], arguments: Iterable[T]) -> list[Any]:

@@ -30,6 +30,7 @@ from finch_middleware.attempts import CODES_PER_FLOW, AttemptState, places
 from finch_middleware.storage.protocol import Storage
 from finch_middleware.testing.attempt_promises import SettlePromises, SweepPromises
 from finch_middleware.testing.connection_promises import ConnectionPromises
+from finch_middleware.testing.event_promises import EventPromises
 from finch_middleware.testing.sample_records import (
     NOON,
     a_connection,
@@ -80,7 +81,7 @@ def _table(rows: Mapping[str, object]) -> list[object]:
 
 
 class StorageContract(
-    SettlePromises, SweepPromises, ConnectionPromises, TokenPromises, TroublePromises
+    SettlePromises, SweepPromises, ConnectionPromises, TokenPromises, EventPromises, TroublePromises
 ):
     """The promises of every storage; see `finch_middleware.storage.protocol.Storage`."""
 

@@ -28,7 +28,7 @@ settings.DATABASES["other"] = settings.DATABASES["default"]
 django.setup()
 
 from custom_storage import DjangoStorage, _columns  # noqa: E402  # models need the settings first
-from payroll.models import FinchAttempt, FinchConnection, FinchEvent  # noqa: E402
+from payroll.models import FinchAttempt, FinchConnection, FinchStoredEvent  # noqa: E402
 
 from finch_middleware.attempts import AttemptState  # noqa: E402
 from finch_middleware.errors import SchemaMismatch, StorageUnavailable  # noqa: E402
@@ -38,7 +38,7 @@ from finch_middleware.testing.sample_records import NOON, an_attempt, key_of  # 
 from tests.faulty_storage import FaultyStorage  # noqa: E402
 from tests.site import Browser, Site  # noqa: E402
 
-MODELS = (FinchAttempt, FinchConnection, FinchEvent)
+MODELS = (FinchAttempt, FinchConnection, FinchStoredEvent)
 
 
 class Request(FaultyStorage):

@@ -139,7 +139,7 @@ def test_only_a_storage_fault_leaves_the_storage(rubbish: Rubbish, reply: bytes)
 
 @pytest.mark.parametrize(
     ("replies", "match"),
-    [(b":1 *0 :1 *0 :1 *0 :1 *0 :1 $-1 *1|$-1 *0 :1", "proxy"), (b":0", "busy")],
+    [(b":1 *0 :1 *0 :1 *0 :1 *0 :1 *0 :1 *0 :1 $-1 *1|$-1 *0 :1", "proxy"), (b":0", "busy")],
     ids=["loses what was written", "always has other values"],
 )
 def test_check_refuses_a_server_that_answers_without_doing_the_work(

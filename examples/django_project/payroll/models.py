@@ -29,7 +29,7 @@ class FinchConnection(models.Model):
     row: Any = models.TextField()
 
 
-class FinchEvent(models.Model):
+class FinchStoredEvent(models.Model):
     """That an event of Finch was received, to recognise its repetitions."""
 
     event_hash: Any = models.CharField(max_length=64, primary_key=True)

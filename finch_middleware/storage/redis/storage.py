@@ -20,7 +20,7 @@ import redis
 from finch_middleware.attempts import Attempt, AttemptState
 from finch_middleware.errors import ConfigurationError, StorageUnavailable
 from finch_middleware.records import SealedToken, StoredConnection, StoredToken, connection_hash
-from finch_middleware.storage.events import StoredEvent, join
+from finch_middleware.storage.events import FinchEvent, StoredEvent, join
 from finch_middleware.storage.protocol import Scan, Storage
 from finch_middleware.storage.redis.plan import (
     ANNOUNCED,
@@ -204,6 +204,9 @@ class RedisStorage(Storage):
     def record(self, event: StoredEvent) -> StoredEvent | None:
         return self._until_written(partial(self._record, event))
 
+    def mark_delivered(self, event: FinchEvent) -> None:
+        self._until_written(partial(self._mark_delivered, event))
+
     def forget_events(self, *, received_before: datetime) -> int:
         """Remove one batch; see `Storage.forget_events`."""
         before = microseconds(received_before)
@@ -274,9 +277,12 @@ class RedisStorage(Storage):
         earlier = event_in(self._read(plan, self._names.event(event.event_id)))
         if earlier is None:
             plan.put_event(event)
-        elif event.delivered and not earlier.delivered:
-            plan.put_event(dataclasses.replace(earlier, delivered=True))
         return earlier
+
+    def _mark_delivered(self, event: FinchEvent, plan: Plan) -> None:
+        stored = event_in(self._read(plan, self._names.event(event.event_id)))
+        if stored is not None:
+            plan.put_event(dataclasses.replace(stored, delivered=True))
 
     def _drop_event(self, hashed: str, plan: Plan, *, received_before: datetime) -> bool:
         current = event_in(self._read(plan, self._names.event_of(hashed)))

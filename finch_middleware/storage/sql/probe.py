@@ -41,6 +41,7 @@ def probe(
     settle: Callable[..., bool],
     swap: Callable[..., bool],
     record: Callable[[Connection, StoredEvent], object],
+    mark_delivered: Callable[[Connection, bytes], None],
     sql: Statements,
     tables: Tables,
 ) -> None:
@@ -62,7 +63,7 @@ def probe(
     _require_same(tables.attempts, settled, sql.attempt.rows(db, of_code))
     _require_same(tables.connections, connection, sql.connection.rows(db, of_hash))
     record(db, dataclasses.replace(event, delivered=False))
-    record(db, event)
+    mark_delivered(db, event.event_hash)
     _require_same(tables.events, event, sql.event.rows(db, of_event))
     column = tables.connections.c.connection_hash
     removal = delete(tables.connections).where(column == of_hash["of_hash"])

@@ -44,6 +44,7 @@ class Statements:
         of_hash = connections.c.connection_hash == bindparam("of_hash")
         of_id = select(connections).where(of_hash)
         self.insert_connection = Kept(dialect.insertion(connections))
+        self.put_connection = Kept(dialect.locking_insertion(connections))
         self.connection = Kept(of_id)
         self.connection_locked = Kept(of_id.with_for_update())
         self.update_connection = Kept(update(connections).where(of_hash))

@@ -21,7 +21,7 @@ from finch_middleware.records import (
     connection_hash,
     customer_hash,
 )
-from finch_middleware.storage.events import StoredEvent, event_hash, join
+from finch_middleware.storage.events import FinchEvent, StoredEvent, event_hash, join
 from finch_middleware.storage.protocol import Scan, Storage, TokenScan
 from finch_middleware.storage.shards import WHOLE, Shard
 from finch_middleware.storage.sql.database import Database
@@ -193,6 +193,10 @@ class SQLAlchemyStorage(Storage):
     def record(self, event: StoredEvent) -> StoredEvent | None:
         return self._database.write(lambda db: self._record(db, event))
 
+    def mark_delivered(self, event: FinchEvent) -> None:
+        hashed = event_hash(event.event_id)
+        self._database.write(lambda db: self._mark_delivered(db, hashed))
+
     def forget_events(self, *, received_before: datetime) -> int:
         """Remove one batch; see `Storage.forget_events`."""
         return sum(
@@ -227,17 +231,15 @@ class SQLAlchemyStorage(Storage):
         return True
 
     def _join(self, db: Connection, connection: StoredConnection) -> None:
-        found = self._insert_or_find(
-            db,
-            self._sql.insert_connection,
-            connection.as_row(),
-            find=self._sql.connection_locked,
-            of_hash=connection_hash(connection.connection_id),
-        )
-        if found is not None:
-            joined = join(connection, StoredConnection.from_row(found))
-            if joined is not None:
-                self._update(db, joined)
+        row = connection.as_row()
+        for _ in range(_TRIES):
+            self._sql.put_connection.count(db, row)
+            found = self._sql.connection_locked.rows(db, {"of_hash": row["connection_hash"]})
+            # None where an announced one was forgotten between the two.
+            if found:
+                joined = join(connection, StoredConnection.from_row(found[0]))
+                return self._update(db, joined) if joined is not None else None
+        raise StorageUnavailable("busy")
 
     def _without_flow_of_another(
         self, db: Connection, attempt: Attempt, *, current: Attempt | None
@@ -266,28 +268,16 @@ class SQLAlchemyStorage(Storage):
         self._sql.update_connection.count(db, {**row, "of_hash": row["connection_hash"]})
 
     def _record(self, db: Connection, event: StoredEvent) -> StoredEvent | None:
-        key = {"of_event": event.event_hash}
-        found = self._insert_or_find(
-            db, self._sql.insert_event, event.as_row(), find=self._sql.event, **key
-        )
-        if found is None:
-            return None
-        earlier = StoredEvent.from_row(found)
-        if event.delivered and not earlier.delivered:
-            self._sql.mark_event.count(db, key)
-        return earlier
-
-    def _insert_or_find(
-        self, db: Connection, insertion: Kept, row: Row, *, find: Kept, **key: bytes
-    ) -> dict[str, Any] | None:
-        """None once *row* was inserted; otherwise the row that has its key."""
         for _ in range(_TRIES):
-            if self._insert(db, insertion, row):
+            if self._insert(db, self._sql.insert_event, event.as_row()):
                 return None
-            found = find.rows(db, key)
+            found = self._sql.event.rows(db, {"of_event": event.event_hash})
             if found:
-                return found[0]
+                return StoredEvent.from_row(found[0])
         raise StorageUnavailable("busy")
+
+    def _mark_delivered(self, db: Connection, hashed: bytes) -> None:
+        self._sql.mark_event.count(db, {"of_event": hashed})
 
     def _insert(self, db: Connection, insertion: Kept, row: Row) -> bool:
         """Whether the row was inserted: no other one has its keys."""
@@ -326,6 +316,7 @@ class SQLAlchemyStorage(Storage):
             settle=self._settle,
             swap=self._swap,
             record=self._record,
+            mark_delivered=self._mark_delivered,
             sql=self._sql,
             tables=self._tables,
         )

@@ -35,7 +35,7 @@ class Migration(migrations.Migration):
             ],
         ),
         migrations.CreateModel(
-            name="FinchEvent",
+            name="FinchStoredEvent",
             fields=[
                 ("event_hash", models.CharField(max_length=64, primary_key=True, serialize=False)),
                 ("received_at", models.DateTimeField(db_index=True)),

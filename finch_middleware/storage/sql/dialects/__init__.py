@@ -167,6 +167,10 @@ class Dialect(ABC):
         Where it raises an error instead, `is_taken` recognises that.
         """
 
+    def locking_insertion(self, table: Table) -> Insert:
+        """The same; a row that has the key may be locked, and no error is raised for it."""
+        return self.insertion(table)
+
     def is_taken(self, error: IntegrityError) -> bool:
         """Whether the insertion failed because one of the row's unique keys is taken."""
         return False

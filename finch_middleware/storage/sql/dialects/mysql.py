@@ -17,6 +17,7 @@ from sqlalchemy import (
     cast,
     insert,
 )
+from sqlalchemy.dialects import mysql
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql.dml import Insert
 
@@ -118,6 +119,11 @@ class MySQL(Dialect):
     def insertion(self, table: Table) -> Insert:
         # INSERT IGNORE would also ignore what is wrong with the row.
         return insert(table)
+
+    def locking_insertion(self, table: Table) -> Insert:
+        # An insertion that fails takes a shared lock, and two that then change the row deadlock.
+        key = next(iter(table.primary_key))
+        return mysql.insert(table).on_duplicate_key_update({key.name: key})
 
     def is_taken(self, error: IntegrityError) -> bool:
         return _number(error.orig) == self._DUPLICATE
