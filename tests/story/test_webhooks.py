@@ -161,8 +161,7 @@ def test_without_the_storage_finch_is_asked_to_come_again(
 def test_an_event_that_the_hook_has_is_not_asked_for_again(
     finch: Finch, site: Site, hook: Hook, connection: Connection, faulty: FaultyStorage
 ) -> None:
-    # Of one delivery, the second write of the event records that the hook has returned.
-    faulty.before("record", lambda: faulty.down("record", times=1))
+    faulty.down("mark_delivered", times=1)
 
     delivery = finch.updates(connection.connection_id, "reauth")
 
