@@ -116,14 +116,14 @@ class DjangoStorage(Storage):
 
     def scan(self, *, after: str | None, limit: int) -> Scan:
         start = "" if after is None else connection_hash(after).hex()
-        found = self._connections.filter(connection_hash__gt=start).order_by("connection_hash")
-        found = found.exclude(customer_hash__in=HIDDEN)
-        return Scan(connections=_read(StoredConnection, found[:limit]))
+        found = self._connections.filter(connection_hash__gt=start).exclude(
+            customer_hash__in=HIDDEN
+        )
+        return Scan(connections=_read(StoredConnection, found.order_by("connection_hash")[:limit]))
 
     def swap(self, old: StoredConnection | None, new: StoredConnection) -> bool:
         with self._alone():
-            hashed = connection_hash(new.connection_id)
-            current = self._find(StoredConnection, hashed, locked=True)
+            current = self._find(StoredConnection, connection_hash(new.connection_id), locked=True)
             if current == old:
                 self._save(new, over=old)
             return current == old
@@ -153,9 +153,9 @@ class DjangoStorage(Storage):
         return _remove(self._attempts.filter(~pending, settled_at__lt=settled_before))
 
     def forget_events(self, *, received_before: datetime) -> int:
-        announced = self._connections.filter(customer_hash=ANNOUNCED_CUSTOMER.hex())
-        old = announced.filter(obtained_at__lt=received_before)
-        return _remove(self._events.filter(received_at__lt=received_before)) + _remove(old)
+        announced = {"customer_hash": ANNOUNCED_CUSTOMER.hex(), "obtained_at__lt": received_before}
+        old = self._events.filter(received_at__lt=received_before)
+        return _remove(old) + _remove(self._connections.filter(**announced))
 
     def _of_flow(self, attempt: Attempt) -> Attempt | None:
         held = self._attempts.filter(flow_hash=(attempt.flow_hash or b"").hex())
@@ -189,8 +189,7 @@ def _columns(model: type[Model], record: Any) -> dict[str, Any]:
 
 
 def _remove(found: QuerySet[Any]) -> int:
-    some = list(found.values_list("pk", flat=True)[:500])
-    return found.filter(pk__in=some).delete()[0]
+    return found.filter(pk__in=list(found.values_list("pk", flat=True)[:500])).delete()[0]
 
 
 def _read(kind: type[R], found: Iterable[Any]) -> list[R]:
