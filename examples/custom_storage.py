@@ -63,7 +63,6 @@ class DjangoStorage(Storage):
         self._using = using
         self._attempts = FinchAttempt.objects.using(using)
         self._connections = FinchConnection.objects.using(using)
-        self._events = FinchStoredEvent.objects.using(using)
         # durable: a claim inside a transaction of the application would not be committed.
         self._alone = functools.partial(transaction.atomic, using=using, durable=True)
 
@@ -144,8 +143,7 @@ class DjangoStorage(Storage):
 
     def mark_delivered(self, event: FinchEvent) -> None:
         with self._alone():
-            stored = self._find(StoredEvent, event_hash(event.event_id), locked=True)
-            if stored is not None:
+            if stored := self._find(StoredEvent, event_hash(event.event_id), locked=True):
                 self._save(replace(stored, delivered=True), over=stored)
 
     def forget(self, *, settled_before: datetime) -> int:
@@ -154,7 +152,7 @@ class DjangoStorage(Storage):
 
     def forget_events(self, *, received_before: datetime) -> int:
         announced = {"customer_hash": ANNOUNCED_CUSTOMER.hex(), "obtained_at__lt": received_before}
-        old = self._events.filter(received_at__lt=received_before)
+        old = FinchStoredEvent.objects.using(self._using).filter(received_at__lt=received_before)
         return _remove(old) + _remove(self._connections.filter(**announced))
 
     def _of_flow(self, attempt: Attempt) -> Attempt | None:
