@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
+import traceback
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ from finch_middleware import FinchConnect, WebhookEvent
 from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 from finch_middleware.testing.fake_finch import FakeFinch
 from finch_middleware.testing.sample_records import a_connection
-from tests.delivering import RECEIVING, delivery
+from tests.delivering import REAUTH, RECEIVING, delivery
 from tests.faulty_storage import FaultyStorage
 from tests.threats.desk import component
 
@@ -63,6 +66,25 @@ class Worker:
         return self._noted.read_text().split() if self._noted.exists() else []
 
 
+def _child(work: Callable[[], object]) -> int:
+    """The number of a new process that does *work*; whatever it raises is its exit status."""
+    child = os.fork()
+    if child == 0:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        try:
+            work()
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(1)
+    return child
+
+
+def _ended(child: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
 @pytest.mark.parametrize(
     ("place", "calls"),
     [(_before_the_status, 1), (_before_the_event, 1), (_before_the_hook, 1), (_in_the_hook, 2),
@@ -76,18 +98,45 @@ def test_t51_an_event_survives_the_worker_that_is_killed_with_it(
     first.storage.swap(None, connection)
     repeated = delivery()
 
-    child = os.fork()
-    if child == 0:
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    def receive() -> None:
         killed = Worker(fake, tmp_path, in_hook=_die if place is _in_the_hook else int)
         place(killed.storage)
-        killed.finch.webhook(dict(repeated))
-        os._exit(0)
-    ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    answer = Worker(fake, tmp_path).finch.webhook(dict(repeated))
+        killed.finch.webhook(repeated)
+
+    ended = _ended(_child(receive))
+    answer = Worker(fake, tmp_path).finch.webhook(repeated)
 
     assert (ended, answer.status_code) == (-signal.SIGKILL, 200)
     assert first.noted() == [repeated["HTTP_FINCH_EVENT_ID"]] * calls
     row = first.storage.get("connection")
     assert row is not None
     assert row.status == "reauth"
+
+
+def test_t49_events_that_race_in_four_processes_end_in_one_state(
+    fake: FakeFinch, tmp_path: Path
+) -> None:
+    first = Worker(fake, tmp_path)
+    first.storage.swap(None, a_connection(client_id=fake.client_id))
+    words = ["pending", "processing", "connected", "reauth"]
+    began = datetime.now(UTC)
+    deliveries = [
+        delivery({**REAUTH, "data": {"status": word}}, at=began + timedelta(seconds=number))
+        for number, word in enumerate(words)
+    ]
+    may_go, go = os.pipe()
+
+    def receive(environ: dict[str, Any]) -> None:
+        finch = Worker(fake, tmp_path).finch
+        os.close(go)
+        os.read(may_go, 1)  # ends for all of them at once
+        assert finch.webhook(environ).status_code == 200
+
+    children = [_child(functools.partial(receive, each)) for each in deliveries]
+    os.close(go)
+
+    assert [_ended(child) for child in children] == [0] * 4
+    row = first.storage.get("connection")
+    assert row is not None
+    assert row.status == "reauth"
+    assert len(first.noted()) == 4

@@ -23,6 +23,7 @@ from finch_middleware.testing.fake_finch.webhooks import (
 )
 from tests.faulty_storage import FaultyStorage
 from tests.site import Answer, Browser, MakeSite, Site
+from tests.storages import every_storage
 from tests.story.ways import wait_for_event
 from tests.waiting import wait_until
 
@@ -301,6 +302,7 @@ def test_a_question_that_finch_does_not_answer_is_reported(
     assert stored(site).status == connection.status
 
 
+@every_storage
 @pytest.mark.parametrize("ids", ["one", "each its own"])
 def test_sixty_four_deliveries_at_once_end_in_one_state(
     finch: Finch, site: Site, hook: Hook, connection: Connection, ids: str
