@@ -138,7 +138,7 @@ class Attempt:
 
     def as_row(self) -> Row:
         """The record as plain columns; instants are in UTC."""
-        row: Row = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        row: Row = {name: getattr(self, name) for name in _COLUMNS}
         row |= {name: at.astimezone(UTC) for name in _INSTANTS if (at := getattr(self, name))}
         row["bound_to"] = b"".join(self.bound_to)
         row["customer_ids"] = json.dumps(self.customer_ids, ensure_ascii=False)
@@ -161,7 +161,7 @@ class Attempt:
 
     @classmethod
     def _from_row(cls, row: Mapping[str, Any]) -> Attempt:
-        values = {f.name: row[f.name] for f in dataclasses.fields(cls)}
+        values = {name: row[name] for name in _COLUMNS}
         # Raises unless each is a text that can be encoded.
         "".join(values[name] for name in _TEXTS).encode()
         bound_to = bytes(row["bound_to"])
@@ -178,6 +178,10 @@ class Attempt:
             if (at := row[name]) is not None:
                 values[name] = at.replace(tzinfo=at.tzinfo or UTC).astimezone(UTC)
         return cls(**values)
+
+
+#: Read once, because `fields` searches the class at each call.
+_COLUMNS = tuple(each.name for each in dataclasses.fields(Attempt))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,7 +33,7 @@ from finch_middleware.secret import Secret
 from finch_middleware.storage.protocol import Storage
 from finch_middleware.storage.spool import Spool
 
-#: Pauses, in seconds, before each try to settle.
+#: Pauses, in seconds, before each try to settle; of 0 there is none, as it would end our turn.
 SETTLE_PAUSES = (0.0, 0.2, 0.8)
 #: No try begins later than this: a try may wait three seconds, and the spool comes after it.
 SETTLE_TRIES_SECONDS = 2.0
@@ -228,7 +228,8 @@ class Exchange:
         until = time.monotonic() + SETTLE_TRIES_SECONDS
         name = ""
         for pause in pauses:
-            time.sleep(pause)
+            if pause:
+                time.sleep(pause)
             try:
                 self._storage.settle(settled, stored)
             except Exception as error:  # whatever a storage raises, the token must be saved

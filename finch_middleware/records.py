@@ -246,7 +246,7 @@ class StoredConnection:
 
     @classmethod
     def _from_row(cls, row: Mapping[str, Any]) -> StoredConnection:
-        values = {f.name: row[f.name] for f in dataclasses.fields(cls)}
+        values = {name: row[name] for name in _COLUMNS}
         # Raises unless each is a text that can be encoded.
         "".join(values[name] for name in (*_TEXTS, "history")).encode()
         values["products"] = tuple(json.loads(row["products"]))
@@ -294,6 +294,9 @@ class StoredToken:
 def _in_utc(instant: datetime | None) -> datetime | None:
     return instant.astimezone(UTC) if instant is not None else None
 
+
+#: Read once, because `fields` searches the class at each call.
+_COLUMNS = tuple(each.name for each in dataclasses.fields(StoredConnection))
 
 #: The columns of a connection that are never empty of text.
 _TEXTS = (

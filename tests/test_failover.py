@@ -93,7 +93,7 @@ def test_a_token_is_kept_once_where_the_primary_stops_in_the_commit(
             if written:
                 lose_the_confirmation()
 
-    with stopped, around_commits(**{"after" if written else "before": stop}):
+    with stopped, around_commits(site.finch.storage, **{"after" if written else "before": stop}):
         first = browser.get(callback)
     reload = browser.get(callback)
 

@@ -10,32 +10,30 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from finch_middleware.storage.sql import database
 from finch_middleware.testing.storage_contract import StorageContract
 
 
 class SQLContract(StorageContract):
     @pytest.fixture
-    def unconfirmed(self) -> Callable[[], AbstractContextManager[None]]:
+    def unconfirmed(self, storage: Any) -> Callable[[], AbstractContextManager[None]]:
         """The commits succeed and their confirmations are lost, while it is entered."""
-        return partial(around_commits, after=lose_the_confirmation)
+        return partial(around_commits, storage, after=lose_the_confirmation)
 
 
 @contextmanager
 def around_commits(
-    *, before: Callable[[], object] = bool, after: Callable[[], object] = bool
+    storage: Any, *, before: Callable[[], object] = bool, after: Callable[[], object] = bool
 ) -> Iterator[None]:
-    """Call these around each COMMIT of an SQL storage."""
-    run = database.run
+    """Call these around each commit of a claim or of an end."""
+    commit = storage._database._commit
 
-    def observed(connection: Any, commit: str) -> Any:
+    def observed(*given: Any) -> None:
         before()
-        ran = run(connection, commit)
+        commit(*given)
         after()
-        return ran
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(database, "run", observed)
+        patch.setattr(storage._database, "_commit", observed)
         yield
 
 

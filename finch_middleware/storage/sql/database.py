@@ -6,7 +6,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,8 +24,8 @@ from finch_middleware.errors import (
 )
 from finch_middleware.storage.forks import PerProcess
 from finch_middleware.storage.sql import dialects
-from finch_middleware.storage.sql.dialects import Bound, Dialect, Fault, dialect_of
-from finch_middleware.storage.sql.kept import OURS, Kept, run
+from finch_middleware.storage.sql.dialects import Dialect, Fault, dialect_of
+from finch_middleware.storage.sql.kept import OURS, Bound, Kept
 from finch_middleware.storage.sql.pools import await_room
 
 T = TypeVar("T")
@@ -98,6 +98,10 @@ class Database:
         Raises:
             StorageUnavailable: The commit was not confirmed.
         """
+        return self._transact(self._prepared(), lambda db: (work(db), ()))
+
+    def finish(self, work: Callable[[Connection], tuple[T, Iterable[Bound]]]) -> T:
+        """`write`; the changes that *work* returns too are written together with the commit."""
         return self._transact(self._prepared(), work)
 
     def change(self, statement: Kept, values: Mapping[str, Any]) -> None:
@@ -130,14 +134,23 @@ class Database:
 
     def transact(self, work: Callable[[Connection], T]) -> T:
         """`write`, also before the tables are known to exist."""
-        return self._transact(self._process.get(), work)
+        return self._transact(self._process.get(), lambda db: (work(db), ()))
 
-    def _transact(self, process: _Process, work: Callable[[Connection], T]) -> T:
-        def once() -> T:
-            with self._transaction() as connection:
-                return work(connection)
+    def _transact(
+        self, process: _Process, work: Callable[[Connection], tuple[T, Iterable[Bound]]]
+    ) -> T:
+        return self._until_kept(process, lambda: self._transact_once(work))
 
-        return self._until_kept(process, once)
+    def _transact_once(self, work: Callable[[Connection], tuple[T, Iterable[Bound]]]) -> T:
+        opened, connection = self._with_live_session(self._begun)
+        with opened:
+            result, changes = work(connection)
+            self._commit(connection, changes)
+        return result
+
+    def _commit(self, connection: Connection, changes: Iterable[Bound]) -> None:
+        self.dialect.commit(connection, changes)
+        self._require_current(connection)
 
     def _until_kept(self, process: _Process, once: Callable[[], T]) -> T:
         """What *once* returns when the database does not roll it back."""
@@ -234,14 +247,6 @@ class Database:
             # If the session has ended, SQLAlchemy notices it here, for all of the pool.
             connection.exec_driver_sql("SELECT 1")
             raise
-
-    @contextmanager
-    def _transaction(self) -> Iterator[Connection]:
-        opened, connection = self._with_live_session(self._begun)
-        with opened:
-            yield connection
-            run(connection, "COMMIT")
-            self._require_current(connection)
 
     def _require_current(self, connection: Connection) -> None:
         if not self.dialect.current(connection):

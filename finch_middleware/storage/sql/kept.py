@@ -39,17 +39,17 @@ class Kept:
 
     def rows(self, connection: Connection, values: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The rows that it finds, by the names of their columns."""
-        form = self._form_for(connection)
+        form = self._form or self._made(connection)
         return form.read(run(connection, form.text, form.bound(values)).rows)
 
     def count(self, connection: Connection, values: Mapping[str, Any]) -> int:
         """How many rows it changed."""
-        form = self._form_for(connection)
+        form = self._form or self._made(connection)
         return run(connection, form.text, form.bound(values)).count
 
     def count_each(self, connection: Connection, values: Sequence[Mapping[str, Any]]) -> int:
         """How many rows it changed, run once for each of *values*; below 0: not counted."""
-        form = self._form_for(connection)
+        form = self._form or self._made(connection)
         result = connection.exec_driver_sql(
             form.text,
             [form.bound(each) for each in values],
@@ -61,18 +61,18 @@ class Kept:
         self, connection: Connection, values: Mapping[str, Any], *, literal: Convert
     ) -> str:
         """The statement with each value written into it by *literal*."""
-        form = self._form_for(connection)
+        form = self._form or self._made(connection)
         given = {**form.fixed, **values}
         return form.text % {name: literal(given[name]) for name in form.names}
 
     def read(self, connection: Connection, found: Ran) -> list[dict[str, Any]]:
         """What `rows` returns, of rows that were found by `in_text`."""
-        return self._form_for(connection).read(found.rows)
+        form = self._form or self._made(connection)
+        return form.read(found.rows)
 
-    def _form_for(self, connection: Connection) -> _Form:
+    def _made(self, connection: Connection) -> _Form:
         # Not earlier: what SQLAlchemy writes depends on the server's version.
-        if self._form is None:
-            self._form = _Form.of(self._statement, connection=connection)
+        self._form = _Form.of(self._statement, connection=connection)
         return self._form
 
 
@@ -128,9 +128,7 @@ class _Form:
         bound = {**self.fixed, **values}
         for name, convert in self.written.items():
             bound[name] = convert(bound[name])
-        if self.positional:
-            return tuple([bound[name] for name in self.names])
-        return {name: bound[name] for name in self.names}
+        return tuple([bound[name] for name in self.names]) if self.positional else bound
 
     def read(self, found: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
         rows = [dict(zip(self.columns, each, strict=True)) for each in found]
@@ -138,6 +136,10 @@ class _Form:
             for name, convert in self.readers:
                 row[name] = convert(row[name])
         return rows
+
+
+#: A statement, and the values of its parameters.
+Bound = tuple[Kept, Mapping[str, Any]]
 
 
 def is_ours(connection: Connection) -> bool:
@@ -154,7 +156,7 @@ def run(connection: Connection, text: str, parameters: Any = None, *, skip: int 
     Args:
         skip: How many results come before the one that is wanted; on an engine of ours only.
     """
-    if not is_ours(connection):
+    if OURS not in connection.get_execution_options():
         result = connection.exec_driver_sql(
             text, parameters, execution_options={"preserve_rowcount": True}
         )

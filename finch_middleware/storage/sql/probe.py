@@ -20,6 +20,7 @@ from finch_middleware.records import (
     connection_hash,
 )
 from finch_middleware.storage.events import StoredEvent
+from finch_middleware.storage.sql.kept import Bound
 from finch_middleware.storage.sql.schema import Tables
 from finch_middleware.storage.sql.statements import Statements
 
@@ -38,7 +39,7 @@ def probe(
     db: Connection,
     *,
     claim: Callable[[Connection, Attempt], tuple[bool, Attempt | None]],
-    settle: Callable[..., bool],
+    settle: Callable[..., tuple[bool, list[Bound]]],
     swap: Callable[..., bool],
     record: Callable[[Connection, StoredEvent], object],
     mark_delivered: Callable[[Connection, bytes], None],
@@ -59,7 +60,9 @@ def probe(
     _require_same(tables.attempts, attempt, sql.attempt.rows(db, of_code))
     swap(db, None, new=dataclasses.replace(connection, customer_id="", sealed=ANNOUNCED))
     settled = attempt.settled(AttemptState.STORED, at=_INSTANT, sealed=_SEALED, notified=True)
-    settle(db, settled, connection=connection)
+    _, changes = settle(db, settled, connection=connection)
+    for statement, values in changes:
+        statement.count(db, values)
     _require_same(tables.attempts, settled, sql.attempt.rows(db, of_code))
     _require_same(tables.connections, connection, sql.connection.rows(db, of_hash))
     record(db, dataclasses.replace(event, delivered=False))

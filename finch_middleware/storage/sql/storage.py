@@ -25,7 +25,7 @@ from finch_middleware.storage.events import FinchEvent, StoredEvent, event_hash,
 from finch_middleware.storage.protocol import Scan, Storage, TokenScan
 from finch_middleware.storage.shards import WHOLE, Shard
 from finch_middleware.storage.sql.database import Database
-from finch_middleware.storage.sql.kept import Kept
+from finch_middleware.storage.sql.kept import Bound, Kept
 from finch_middleware.storage.sql.probe import probe
 from finch_middleware.storage.sql.schema import require_tables, tables
 from finch_middleware.storage.sql.statements import Removal, Statements
@@ -128,7 +128,7 @@ class SQLAlchemyStorage(Storage):
         return _only(self._read_attempts(self._sql.attempt, of_code=code_hash))
 
     def settle(self, attempt: Attempt, connection: StoredConnection | None = None) -> bool:
-        return self._database.write(lambda db: self._settle(db, attempt, connection=connection))
+        return self._database.finish(lambda db: self._settle(db, attempt, connection=connection))
 
     def release(self, attempt: Attempt) -> None:
         values = {"of_code": attempt.code_hash, "of_attempt": attempt.attempt_id}
@@ -215,30 +215,31 @@ class SQLAlchemyStorage(Storage):
 
     def _settle(
         self, db: Connection, attempt: Attempt, *, connection: StoredConnection | None
-    ) -> bool:
-        if connection is not None:
-            self._join(db, connection)
+    ) -> tuple[bool, list[Bound]]:
+        """Whether the attempt is to be written, and the changes that end the transaction."""
+        changes = self._join(db, connection) if connection is not None else []
         current = self._current(db, self._sql.attempt_locked, of_code=attempt.code_hash)
         # A flow_hash is unique: the row that has it already is the only one.
         if current is None or current.flow_hash != attempt.flow_hash:
             attempt = self._without_flow_of_another(db, attempt, current=current)
         if current is None:
-            self._sql.insert_attempt.count(db, attempt.as_row())
-            return True
+            return True, [*changes, (self._sql.insert_attempt, attempt.as_row())]
         if not attempt.replaces(current):
-            return current == attempt
-        self._sql.update_attempt.count(db, {**attempt.as_row(), "of_code": attempt.code_hash})
-        return True
+            return current == attempt, changes
+        values = {**attempt.as_row(), "of_code": attempt.code_hash}
+        return True, [*changes, (self._sql.update_attempt, values)]
 
-    def _join(self, db: Connection, connection: StoredConnection) -> None:
+    def _join(self, db: Connection, connection: StoredConnection) -> list[Bound]:
         row = connection.as_row()
         for _ in range(_TRIES):
-            self._sql.put_connection.count(db, row)
+            inserted = self._sql.put_connection.count(db, row) == 1
+            if inserted and self._database.dialect.counts_insertions:
+                return []
             found = self._sql.connection_locked.rows(db, {"of_hash": row["connection_hash"]})
             # None where an announced one was forgotten between the two.
             if found:
                 joined = join(connection, StoredConnection.from_row(found[0]))
-                return self._update(db, joined) if joined is not None else None
+                return [self._update(joined)] if joined is not None else []
         raise StorageUnavailable("busy")
 
     def _without_flow_of_another(
@@ -260,12 +261,13 @@ class SQLAlchemyStorage(Storage):
         # Compared here, byte by byte: for a database's collation more texts are equal.
         if not rows or StoredConnection.from_row(rows[0]) != old:
             return False
-        self._update(db, new)
+        statement, values = self._update(new)
+        statement.count(db, values)
         return True
 
-    def _update(self, db: Connection, connection: StoredConnection) -> None:
+    def _update(self, connection: StoredConnection) -> Bound:
         row = connection.as_row()
-        self._sql.update_connection.count(db, {**row, "of_hash": row["connection_hash"]})
+        return self._sql.update_connection, {**row, "of_hash": row["connection_hash"]}
 
     def _record(self, db: Connection, event: StoredEvent) -> StoredEvent | None:
         for _ in range(_TRIES):

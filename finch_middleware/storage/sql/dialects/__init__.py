@@ -29,10 +29,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 from sqlalchemy.sql.dml import Insert
 
 from finch_middleware.errors import ConfigurationError
-from finch_middleware.storage.sql.kept import Kept, run
-
-#: A statement, and the values of its parameters.
-Bound = tuple[Kept, Mapping[str, Any]]
+from finch_middleware.storage.sql.kept import Bound, Kept, run
 
 #: How long a claim may wait for a lock, a free connection or a statement's end.
 PATIENCE_SECONDS = 3
@@ -138,9 +135,13 @@ class Dialect(ABC):
 
     def change(self, connection: Connection, statement: Bound) -> None:
         """Run *statement* in a transaction of its own."""
-        kept, values = statement
         self.begin(connection)
-        kept.count(connection, values)
+        self.commit(connection, [statement])
+
+    def commit(self, connection: Connection, changes: Iterable[Bound]) -> None:
+        """Run these *changes* and end the transaction."""
+        for kept, values in changes:
+            kept.count(connection, values)
         run(connection, "COMMIT")
 
     @abstractmethod
@@ -166,6 +167,9 @@ class Dialect(ABC):
 
         Where it raises an error instead, `is_taken` recognises that.
         """
+
+    #: Whether the next statement counts 0 where it has found the key taken.
+    counts_insertions = True
 
     def locking_insertion(self, table: Table) -> Insert:
         """The same; a row that has the key may be locked, and no error is raised for it."""

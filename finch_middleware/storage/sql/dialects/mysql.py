@@ -120,6 +120,8 @@ class MySQL(Dialect):
         # INSERT IGNORE would also ignore what is wrong with the row.
         return insert(table)
 
+    counts_insertions = False
+
     def locking_insertion(self, table: Table) -> Insert:
         # An insertion that fails takes a shared lock, and two that then change the row deadlock.
         key = next(iter(table.primary_key))

@@ -28,8 +28,8 @@ from sqlalchemy.sql.dml import Insert
 
 from finch_middleware.errors import SchemaMismatch
 from finch_middleware.storage.sql import dialects
-from finch_middleware.storage.sql.dialects import Bound, Dialect, Fault
-from finch_middleware.storage.sql.kept import Kept, Ran, is_ours, run
+from finch_middleware.storage.sql.dialects import Dialect, Fault
+from finch_middleware.storage.sql.kept import Bound, Kept, Ran, is_ours, run
 
 
 class PostgreSQL(Dialect):
@@ -118,9 +118,13 @@ class PostgreSQL(Dialect):
         if self._driver != "psycopg":
             super().change(connection, statement)
             return
-        kept, values = statement
-        change = kept.in_text(connection, values, literal=_literal)
-        run(connection, f"{self._begin()}; {change}; COMMIT")
+        run(connection, f"{self._begin()}; {_in_text(connection, [statement])}COMMIT")
+
+    def commit(self, connection: Connection, changes: Iterable[Bound]) -> None:
+        if self._driver != "psycopg":
+            super().commit(connection, changes)
+            return
+        run(connection, f"{_in_text(connection, changes)}COMMIT")
 
     @contextmanager
     def alone(self, connection: Connection) -> Iterator[None]:
@@ -209,6 +213,11 @@ class PostgreSQL(Dialect):
             # psycopg2 would not notice it.
             settings["client_encoding"] = "'UTF8'"
         return [f"SET LOCAL {name} = {value}" for name, value in settings.items()]
+
+
+def _in_text(connection: Connection, changes: Iterable[Bound]) -> str:
+    texts = [kept.in_text(connection, values, literal=_literal) for kept, values in changes]
+    return "".join(f"{each}; " for each in texts)
 
 
 def _literal(value: object) -> str:

@@ -99,7 +99,9 @@ class SQLite(Dialect):
     def current(self, connection: Connection) -> bool:
         # A connection from before this storage has no note, and is opened again.
         noted, log = connection.info.get(_FILE, ""), connection.info.get(_LOG)
-        return noted == _identity(self._path) and (log is None or log == _log_of(log[0]))
+        if noted != _identity(self._path):
+            return False
+        return log is None or log[1] == _identity(log[0])
 
     @contextmanager
     def borrowing(self, connection: Connection) -> Iterator[None]:

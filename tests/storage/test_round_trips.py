@@ -1,0 +1,83 @@
+"""How often a storage asks its server: counted at the driver, one command a round trip."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pymysql
+import pytest
+import redis as redis_client
+from sqlalchemy import create_engine
+
+from finch_middleware.attempts import AttemptState
+from finch_middleware.storage.open import open_storage
+from finch_middleware.storage.sql.storage import SQLAlchemyStorage
+from finch_middleware.testing.sample_records import NOON, a_connection, an_attempt
+
+#: What sends one command and waits for its result.
+SENDS: dict[str, tuple[Any, str]] = {
+    "postgresql": (psycopg.Cursor, "execute"),
+    "mysql": (pymysql.connections.Connection, "_execute_command"),
+    "redis": (redis_client.connection.AbstractConnection, "send_packed_command"),
+}
+
+#: Of a token read, a check at begin, a claim, an end with a new token, and one that renews it.
+LIMITS = {
+    ("postgresql", "url"): (1, 1, 3, 4, 5),
+    ("postgresql", "engine"): (2, 1, 3, 4, 5),
+    ("mysql", "url"): (1, 3, 3, 6, 7),
+    ("redis", "url"): (1, 1, 1, 3, 3),
+}
+
+
+@pytest.mark.parametrize(("kind", "way"), LIMITS)
+def test_a_storage_asks_its_server_no_more_often(
+    request: pytest.FixtureRequest,
+    make_empty: Callable[[str], str],
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    way: str,
+) -> None:
+    url = request.getfixturevalue(kind).url
+    if kind != "redis":
+        make_empty(url)
+    engine = create_engine(url) if way == "engine" else None
+    storage: Any = open_storage(url) if engine is None else SQLAlchemyStorage(engine)
+    sent: list[object] = []
+    owner, name = SENDS[kind]
+    send = getattr(owner, name)
+
+    def counted(self: object, *given: Any, **how: Any) -> Any:
+        sent.append(given)
+        return send(self, *given, **how)
+
+    def trips(call: Callable[[], object]) -> int:
+        sent.clear()
+        call()
+        return len(sent)
+
+    def end(code: str, second: int) -> None:
+        at = NOON.replace(second=second)
+        ended = an_attempt(code, attempt_id=code).settled(AttemptState.STORED, at=at)
+        storage.settle(ended, a_connection(obtained_at=at, attempt_id=code))
+
+    storage.check()
+    storage.claim(an_attempt("before"))
+    storage.claim(an_attempt("second", attempt_id="second"))
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, counted)
+        counts = (
+            trips(lambda: storage.get("connection")),
+            trips(storage.check),
+            trips(lambda: storage.claim(an_attempt("first", attempt_id="first"))),
+            trips(lambda: end("first", 1)),
+            trips(lambda: end("second", 2)),
+        )
+
+    assert storage.get("connection").attempt_id == "second"
+    storage.close()
+    if engine is not None:
+        engine.dispose()
+    assert all(count <= most for count, most in zip(counts, LIMITS[kind, way], strict=True)), counts
