@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import random
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -14,12 +15,20 @@ import pytest
 from finch_middleware.attempts import AttemptState
 from finch_middleware.errors import StorageUnavailable
 from finch_middleware.storage.protocol import Storage
-from finch_middleware.testing.sample_records import NOON, a_connection, an_attempt, key_of
+from finch_middleware.testing.sample_records import (
+    NOON,
+    a_connection,
+    an_attempt,
+    an_event,
+    key_of,
+)
 
 _PROCESSES = 4
 _CODES = 20
 _PATIENCE_SECONDS = 60
 _STORED = AttemptState.STORED
+_WORDS = ("pending", "connected", "reauth", "connected", "disconnected", "odd")
+_EVENTS = [an_event(10 + minute, status=word) for minute, word in enumerate(_WORDS)]
 
 
 class TroublePromises:
@@ -37,7 +46,7 @@ class TroublePromises:
 
     # Processes
 
-    def test_of_many_racing_processes_exactly_one_wins_each_code(
+    def test_racing_processes_win_each_code_and_each_event_once(
         self, storage: Storage, reopen: Callable[[], Storage]
     ) -> None:
         if storage.in_process:
@@ -53,7 +62,11 @@ class TroublePromises:
                 _claims, [(reopen, f"process {i}") for i in range(_PROCESSES)], chunksize=1
             )
 
-        assert [sum(won) for won in zip(*results, strict=True)] == [1] * _CODES
+        once = [sum(won) for won in zip(*results, strict=True)]
+        assert once == [1] * (_CODES + len(_EVENTS))
+        row = storage.get("connection")
+        assert row is not None
+        assert (row.status, row.heard_at) == (_EVENTS[-1].status, _EVENTS[-1].happened_at)
 
     # Lost confirmations and connections
 
@@ -145,12 +158,18 @@ def _meet_at(barrier: Barrier) -> None:
 
 
 def _claims(reopen: Callable[[], Storage], name: str) -> list[bool]:
-    """For each code, whether this process won the claim."""
+    """For each code and event, whether this process was the first with it."""
     storage = reopen()
     storage.check()
     _together.wait(_PATIENCE_SECONDS)
     racing = (an_attempt(f"code {i}", attempt_id=name) for i in range(_CODES))
-    return [storage.claim(each) is None for each in racing]
+    won = [storage.claim(each) is None for each in racing]
+    # Each process has an order of its own, and one of them stores the connection between.
+    order = random.Random(name).sample(range(len(_EVENTS)), len(_EVENTS))
+    first = {place: storage.receive(_EVENTS[place]).first for place in order[:3]}
+    _keep(storage, "connection")
+    first |= {place: storage.receive(_EVENTS[place]).first for place in order[3:]}
+    return won + [first[place] for place in sorted(first)]
 
 
 def _taken(write: Callable[[], object]) -> bool:

@@ -41,7 +41,7 @@ def _before_the_hook(storage: FaultyStorage) -> None:
 
 
 def _before_the_answer(storage: FaultyStorage) -> None:
-    storage.after("record", lambda: storage.after("record", _die))
+    storage.after("mark_delivered", _die)
 
 
 def _in_the_hook(storage: FaultyStorage) -> None:
