@@ -9,6 +9,7 @@ import socket
 import subprocess
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -30,7 +31,7 @@ def end_with_parent() -> None:
 
 
 def forked(check: Callable[[], object]) -> int:
-    """The number of a forked child. It ends with status 0 if *check* returns a true value."""
+    """The number of a forked child; its status is 0 unless *check* raises or returns False."""
     child = os.fork()
     if child == 0:  # pragma: no cover - another process
         status = 1
@@ -38,16 +39,23 @@ def forked(check: Callable[[], object]) -> int:
             # The default handler ends the process, also one that waits for a lock.
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             signal.alarm(60)
-            status = 0 if check() else 1
+            status = 1 if check() is False else 0
+        except BaseException:
+            traceback.print_exc()
         finally:
             # Whatever was raised: the child must not run the other tests as well.
             os._exit(status)
     return child
 
 
+def status_of(child: int) -> int:
+    """The exit status of that child once it has ended; a signal is negative."""
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
 def succeeds(child: int) -> bool:
     """Whether that child has ended with status 0."""
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    return status_of(child) == 0
 
 
 @contextmanager

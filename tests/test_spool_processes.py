@@ -14,7 +14,7 @@ from finch_middleware.storage.memory import MemoryStorage
 from finch_middleware.storage.spool import Entry, Spool
 from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 from finch_middleware.testing.sample_records import a_connection, key_of
-from tests.processes import forked, succeeds
+from tests.processes import forked, status_of, succeeds
 from tests.spooling import OURS, names, reported, stored
 
 
@@ -36,10 +36,9 @@ def test_t41_each_entry_is_reported_by_one_of_many_processes(spool: Spool, folde
     SQLAlchemyStorage(database).check()
     reads, writes = os.pipe()
 
-    def drain() -> bool:
+    def drain() -> None:
         for entry in Spool(folder).drain(SQLAlchemyStorage(database), client_id=OURS):
             os.write(writes, entry.attempt.code_hash)
-        return True
 
     children = [forked(drain) for _ in range(4)]
 
@@ -60,14 +59,14 @@ def test_t41_an_entry_whose_writer_was_killed_before_it_had_its_name_is_drained(
         spool.put(stored(), a_connection())
 
     spool.prove()
-    [status] = [os.waitpid(forked(put_and_end), 0)[1]]
+    status = status_of(forked(put_and_end))
     left = names(folder)
     waiting = spool.entry(key_of("code"))
     storage = MemoryStorage()
 
     drained = list(spool.drain(storage, client_id=OURS, limit=1))
 
-    assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL
+    assert status == -signal.SIGKILL
     assert left == [f".{key_of('code').hex()}.json.part"]
     assert waiting == Entry(attempt=stored(), connection=a_connection())
     assert drained == [waiting]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 import signal
-import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,6 +18,7 @@ from finch_middleware.testing.fake_finch import FakeFinch
 from finch_middleware.testing.sample_records import a_connection
 from tests.delivering import REAUTH, RECEIVING, delivery
 from tests.faulty_storage import FaultyStorage
+from tests.processes import forked, status_of
 from tests.threats.desk import component
 
 pytestmark = pytest.mark.full
@@ -66,25 +66,6 @@ class Worker:
         return self._noted.read_text().split() if self._noted.exists() else []
 
 
-def _child(work: Callable[[], object]) -> int:
-    """The number of a new process that does *work*; whatever it raises is its exit status."""
-    child = os.fork()
-    if child == 0:
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        try:
-            work()
-            os._exit(0)
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(1)
-    return child
-
-
-def _ended(child: int) -> int:
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
 @pytest.mark.parametrize(
     ("place", "calls"),
     [(_before_the_status, 1), (_before_the_event, 1), (_before_the_hook, 1), (_in_the_hook, 2),
@@ -103,7 +84,7 @@ def test_t51_an_event_survives_the_worker_that_is_killed_with_it(
         place(killed.storage)
         killed.finch.webhook(repeated)
 
-    ended = _ended(_child(receive))
+    ended = status_of(forked(receive))
     answer = Worker(fake, tmp_path).finch.webhook(repeated)
 
     assert (ended, answer.status_code) == (-signal.SIGKILL, 200)
@@ -132,10 +113,10 @@ def test_t49_events_that_race_in_four_processes_end_in_one_state(
         os.read(may_go, 1)  # ends for all of them at once
         assert finch.webhook(environ).status_code == 200
 
-    children = [_child(functools.partial(receive, each)) for each in deliveries]
+    children = [forked(functools.partial(receive, each)) for each in deliveries]
     os.close(go)
 
-    assert [_ended(child) for child in children] == [0] * 4
+    assert [status_of(child) for child in children] == [0] * 4
     row = first.storage.get("connection")
     assert row is not None
     assert row.status == "reauth"

@@ -235,7 +235,7 @@ def test_claim_behind_the_view_s_own_transaction_has_its_own_reason(
         view.commit()
 
     assert refused.value.reason == "own_transaction"
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 4  # the engine itself would wait for five
     assert storage.claim(an_attempt()) is None
     with engine.connect() as connection:
         assert connection.execute(text("PRAGMA busy_timeout")).scalar_one() == 5000
