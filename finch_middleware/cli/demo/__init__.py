@@ -49,7 +49,7 @@ def command(
     serve: bool, real: bool, url: str | None, port: int | None, sandbox: str | None, keep: bool
 ) -> None:
     """
-    Show the whole flow, from the connect button to the stored token, and two refused attempts.
+    Show a connection's life, from the connect button to its end, and what is refused on the way.
 
     The demo starts a fake Finch and a small application on this machine, opens them with a
     browser of its own, and prints what it observes. Exit status: 0 if everything was as
