@@ -137,6 +137,14 @@ PARTS = {
         tests=("tests/test_events.py", "tests/story/test_hooks.py"),
         selection=_MEMORY_ALONE,
     ),
+    "status": Part(
+        file="hooks/status.py", tests=("tests/story/test_status_hooks.py",), selection=_MEMORY_ALONE
+    ),
+    "history": Part(
+        file="storage/history.py",
+        tests=("tests/test_history.py", "tests/story/test_status_hooks.py"),
+        selection=_MEMORY_ALONE,
+    ),
     "connected": Part(
         file="hooks/connected.py",
         tests=("tests/test_connected_hook.py", "tests/story/test_hooks.py"),

@@ -47,7 +47,8 @@ class Swept:
         interrupted: Attempts that a crash left behind; each is reported by one sweep only, unless
             `on_problem` raises.
         notified: Stored connections whose pending `on_connected` has now run.
-        forgotten: How many settled attempts and events were removed after their retention.
+        forgotten: How many settled attempts, events, and histories of ended connections were
+            removed after their retention.
     """
 
     drained: tuple[Attempt, ...]

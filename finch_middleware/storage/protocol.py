@@ -275,9 +275,9 @@ class Storage(ABC):
         """
         Replace *connection*, ended at *at*, by its tombstone, if it is unchanged. Whether it was.
 
-        Its token and its customer are removed. The tombstone is kept for good, because a
-        spool may wait for any time: a token obtained until a second after *at* is not stored
-        again, a later one is.
+        Its token and its customer are removed. Its history, which names the customer, stays until
+        `forget_history`. The tombstone is kept for good, because a spool may wait for any time: a
+        token obtained until a second after *at* is not stored again, a later one is.
         """
         return self.swap(connection, connection.tombstone(at=at))
 

@@ -19,7 +19,7 @@ from finch_middleware import (
     StorageUnavailable,
     UsageError,
 )
-from finch_middleware.records import StoredConnection
+from finch_middleware.records import ENDED, StoredConnection
 from finch_middleware.storage.events import FinchEvent
 from finch_middleware.storage.shards import Shard
 from finch_middleware.testing import Behaviour, FakeFinch, add_connection
@@ -296,8 +296,9 @@ def test_a_connection_can_be_forgotten_without_a_call(
         ({"status": "reauth"}, "ended"),
         ({"sealed": sealed("under another key")}, "ended"),
         ({"attempt_id": "another", "sealed": sealed("renewed")}, "renewed"),
+        ({"customer_id": "", "sealed": ENDED}, "ended"),
     ],
-    ids=["refreshed", "rotated", "renewed"],
+    ids=["refreshed", "rotated", "renewed", "ended"],
 )
 def test_t40_only_what_was_ended_at_finch_is_removed(
     fake: FakeFinch,

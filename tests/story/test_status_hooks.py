@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from finch_middleware import Connection, EndedConnection, HistoryEntry, StatusChange, UsageError
-from finch_middleware.storage.events import FinchEvent
 from finch_middleware.testing import FakeFinch
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.sample_records import NOON
@@ -64,43 +63,25 @@ def data_call(fake: FakeFinch, site: Site, connection: Connection, status: str) 
         client.hris.company.retrieve()
 
 
-def webhook(fake: FakeFinch, site: Site, connection: Connection, status: str) -> None:
-    now = site.finch.connections._clock()
-    event = FinchEvent(
-        event_id=f"no ksuid {status} {now}",
-        connection_id=connection.connection_id,
-        status=status,
-        received_at=now,
-    )
-    statuses = site.finch.connections.statuses
-    received = site.finch.storage.receive(event, waits=statuses.awaited)
-    if received.before and received.after:
-        statuses.changed(received.before, received.after)
-
-
 def history(site: Site, connection: Connection) -> list[HistoryEntry]:
     return site.finch.connections.history(connection.connection_id, customer_id="acme")
 
 
-@pytest.mark.parametrize(
-    ("learn", "status"),
-    [(refresh, "reauth"), (data_call, "reauth"), (webhook, "connected")],
-    ids=["refresh", "data_call", "webhook"],
-)
+@pytest.mark.parametrize("learn", [refresh, data_call])
 def test_a_change_of_the_status_is_reported_once_and_kept(
-    fake: FakeFinch, make_site: MakeSite, clock: Clock, learn: Callable[..., None], status: str
+    fake: FakeFinch, make_site: MakeSite, clock: Clock, learn: Callable[..., None]
 ) -> None:
     told = Told()
     site = make_site(**told.options())
     connection = connected(fake, site)
 
-    learn(fake, site, connection, status)
+    learn(fake, site, connection, "reauth")
     again = site.finch.connections.get(connection.connection_id, customer_id="acme")
-    learn(fake, site, again, status)
+    learn(fake, site, again, "reauth")
 
     [change] = told.changes
     source = learn.__name__
-    assert (change.before, change.after, change.source) == (None, status, source)
+    assert (change.before, change.after, change.source) == (None, "reauth", source)
     assert (change.connection_id, change.customer_id) == (connection.connection_id, "acme")
     assert change.at == clock()
     first, last = history(site, connection)
@@ -109,9 +90,9 @@ def test_a_change_of_the_status_is_reported_once_and_kept(
     )  # fmt: skip
     assert (first.key_id, first.products) == ("k1", connection.products)
     assert (first.entity_ids, first.at) == (connection.entity_ids, connection.connected_at)
-    assert (last.event, last.after, last.source) == ("status", status, source)
+    assert (last.event, last.after, last.source) == ("status", "reauth", source)
     [event] = site.named("finch.connection.status")
-    assert (event.reason, event.connection_id) == (status, connection.connection_id)
+    assert (event.reason, event.connection_id) == ("reauth", connection.connection_id)
 
 
 def test_an_entity_is_reported_where_its_status_is_not_that_of_the_connection(

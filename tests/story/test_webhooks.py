@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from finch_middleware import Connection, WebhookEvent
+from finch_middleware import Connection, StatusChange, WebhookEvent
 from finch_middleware.testing import Behaviour
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import FakeFinch
@@ -144,6 +144,31 @@ def test_a_hook_that_raises_is_called_again_and_costs_no_status(
     assert len(hook) == 2
     assert stored(site).status == "reauth"
     assert [each.reason for each in site.named("finch.hook.failed")] == ["on_webhook"]
+
+
+def test_on_status_is_called_for_an_event_until_it_returns(
+    fake: FakeFinch, make_site: MakeSite, faulty: FaultyStorage, clock: Clock
+) -> None:
+    changes: list[StatusChange] = []
+
+    def on_status(change: StatusChange) -> None:
+        changes.append(change)
+        if len(changes) == 1:
+            raise RuntimeError("the queue is unavailable")
+
+    options = {"webhook_path": PATH, "webhook_secrets": [NEW, OLD], "on_status": on_status}
+    site = make_site(storage=faulty, spool=None, **options)
+    connection = connected(fake, site)
+    clock.move(MINUTES)
+    # The status is stored, and the process ends before it responds.
+    faulty.down("record", times=1)
+
+    delivery = Finch(fake, site, clock).updates(connection.connection_id, "reauth", repeat=4)
+
+    assert delivery.statuses == (503, 200, 200, 200)
+    assert [(each.after, each.source) for each in changes] == [("reauth", "webhook")] * 2
+    entries = site.finch.connections.history(connection.connection_id, customer_id="acme")
+    assert [each.event for each in entries] == ["connected", "status"]
 
 
 @pytest.mark.parametrize("method", ["record", "event"])
