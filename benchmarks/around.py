@@ -201,7 +201,11 @@ def _updates(url: str, *, rows: int) -> dict[str, float]:
     table = Table("finch_connections", MetaData(), autoload_with=engine)
     with engine.begin() as database:
         known = database.execute(select(table.c.connection_hash, table.c.sealed)).all()
-    new = [{"key": key, "text": sealed[:-8] + "AAAAAAAA"} for key, sealed in known]
+    # Other texts each time: SQLite writes no page that would stay as it is.
+    new, newer = (
+        [{"key": key, "text": sealed[:-8] + end} for key, sealed in known]
+        for end in ("AAAAAAAA", "BBBBBBBB")
+    )
     statement = (
         update(table)
         .where(table.c.connection_hash == bindparam("key"))
@@ -216,7 +220,7 @@ def _updates(url: str, *, rows: int) -> dict[str, float]:
         mark = "?" if engine.dialect.paramstyle == "qmark" else "%s"
         query = f"UPDATE finch_connections SET sealed = {mark} WHERE connection_hash = {mark}"
         database = engine.raw_connection()
-        database.cursor().executemany(query, [(each["text"], each["key"]) for each in new])
+        database.cursor().executemany(query, [(each["text"], each["key"]) for each in newer])
         database.commit()
         database.close()
 

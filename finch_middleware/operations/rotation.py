@@ -97,7 +97,7 @@ class Rotated:
     unreadable: Collection[str] = ()
 
     def after(self, results: Sequence[tuple[_Result, str]]) -> Rotated:
-        """The totals after one more batch: the results with the keys of the rows."""
+        """The totals after one more batch: the results, each unopened one with its key."""
         unopened = Counter(key_id for result, key_id in results if result == "unopened")
         return dataclasses.replace(
             self,
@@ -231,7 +231,7 @@ class Rotation:
             yield key_id
 
     def _reseal_each(self, rows: Sequence[StoredToken]) -> list[tuple[_Result, str]]:
-        """Re-seal these tokens; returns each result and the key that had sealed the row."""
+        """Re-seal these tokens; returns the results for `Rotated.after`."""
         changes = []
         results: list[tuple[_Result, str]] = []
         for each in rows:
@@ -241,13 +241,15 @@ class Rotation:
                 results.append(("unopened", each.sealed.key_id))
                 continue
             if resealed is None:
-                results.append(("kept", each.sealed.key_id))
+                results.append(("kept", ""))
             else:
                 changes.append((each, resealed))
         done = self._swap_each(changes) if changes else []
         for (old, _), swapped in zip(changes, done, strict=True):
-            result = "resealed" if swapped else self._reseal_changed(old)
-            results.append((result, old.sealed.key_id))
+            if swapped:
+                results.append(("resealed", ""))
+            else:
+                results.append((self._reseal_changed(old), old.sealed.key_id))
         return results
 
     def _swap_each(self, changes: Sequence[tuple[StoredToken, SealedToken]]) -> Sequence[bool]:

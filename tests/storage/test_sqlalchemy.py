@@ -20,6 +20,7 @@ from finch_middleware.storage.sql import storage as sqlalchemy
 from finch_middleware.storage.sql.dialects import Fault, dialect_of
 from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 from finch_middleware.testing.sample_records import NOON, a_connection, an_attempt, key_of, sealed
+from tests.storages import options_of
 
 
 @pytest.fixture
@@ -242,3 +243,38 @@ def test_error_before_the_first_statement_is_a_storage_fault(tmp_path: Path) -> 
 
     assert refused.value.__context__ is None
     engine.dispose()
+
+
+#: A statement, and the end of the name of the index that finds its rows.
+FOUND_BY_INDEX = {
+    "attempt": ("attempts_1", "attempts_pkey"),
+    "attempt_of_flow": ("attempts_of_flow", "attempts_of_flow"),
+    "connection": ("connections_1", "connections_pkey"),
+    "of_customer": ("connections_of_customer", "connections_of_customer"),
+    "scan": ("connections_1", "connections_pkey"),
+}
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_every_look_up_uses_an_index_however_many_rows_there_are(
+    request: pytest.FixtureRequest, tmp_path: Path, kind: str
+) -> None:
+    storage = SQLAlchemyStorage(options_of(kind, request=request, folder=tmp_path)["storage"])
+    storage.check()
+    values = dict.fromkeys(
+        ("of_code", "of_flow", "of_hash", "of_customer", "of_last"), key_of("one")
+    ) | {"of_limit": 10}
+
+    with storage._database._engine.connect() as database:
+        if kind == "postgresql":
+            # As in a large table: an empty one is read without an index.
+            database.exec_driver_sql("SET enable_seqscan = off")
+        for name, indexes in FOUND_BY_INDEX.items():
+            form = getattr(storage._sql, name)._made(database)
+            explain = "EXPLAIN QUERY PLAN" if kind == "sqlite" else "EXPLAIN"
+            rows = database.exec_driver_sql(f"{explain} {form.text}", form.bound(values)).all()
+            plan = "\n".join(str(row[-1]) for row in rows)
+            assert indexes[kind == "postgresql"] in plan, (name, plan)
+            assert "SCAN" not in plan, (name, plan)
+            assert "Seq Scan" not in plan, (name, plan)
+    storage.close()

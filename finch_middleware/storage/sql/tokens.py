@@ -100,10 +100,10 @@ class Tokens:
 
 def _token(row: dict[str, Any]) -> StoredToken | None:
     """The row's token; None where a column holds no text, as SQLite allows."""
-    texts = (row["connection_id"], row["customer_id"], row["client_id"], row["sealed"])
-    if not all(type(text) is str for text in texts):
+    connection_id, customer_id = row["connection_id"], row["customer_id"]
+    client_id, sealed = row["client_id"], row["sealed"]
+    if not (type(connection_id) is type(customer_id) is type(client_id) is type(sealed) is str):
         return None
-    connection_id, customer_id, client_id, sealed = texts
     return StoredToken(
         connection_id=connection_id,
         customer_id=customer_id,
