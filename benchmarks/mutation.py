@@ -99,6 +99,7 @@ PARTS = {
         ),
         selection="test_vault or t23_no or t23_a_row",
     ),
+    "webhook": Part(file="finch/webhook.py", tests=("tests/test_webhook_signature.py",)),
     "urls": Part(
         file="config/urls.py", tests=("tests/test_return_to.py", "tests/test_addresses.py")
     ),

@@ -12,6 +12,7 @@ import pytest
 
 from finch_middleware.finch.webhook import NotVerified, Signature, read_event
 from finch_middleware.secret import Secret
+from finch_middleware.storage.events import FinchEvent
 from finch_middleware.testing.fake_finch.webhooks import WebhookSender, new_event_id
 
 # Published in the tests of Finch's SDKs for Python, Node and Go.
@@ -156,12 +157,14 @@ def test_the_status_is_read_in_every_documented_form(
     method: object, word: str, status: str
 ) -> None:
     fields = {"status": word, "authentication_method": method}
-    body = {"event_type": "account.updated", "connection_id": "c", "data": fields}
+    body = {"event_type": "account.updated", "connection_id": "c", "entity_id": "e", "data": fields}
 
     event = read_event(EVENT_ID, json.dumps(body).encode(), received_at=SIGNED_AT)
 
     assert event is not None
-    assert (event.status, event.connection_id) == (status, "c")
+    assert event.stored(received_at=SIGNED_AT) == FinchEvent(
+        event_id=EVENT_ID, connection_id="c", entity_id="e", status=status, received_at=SIGNED_AT
+    )
 
 
 def test_only_account_updated_has_a_status() -> None:

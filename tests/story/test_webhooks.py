@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from finch_middleware import Connection, StatusChange, WebhookEvent
+from finch_middleware.operations import asking
 from finch_middleware.testing import Behaviour
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import FakeFinch
@@ -325,6 +326,17 @@ def test_a_question_that_finch_does_not_answer_is_reported(
     wait_for_event(site, "finch.connection.not_asked")
     assert delivery.statuses == (200,)
     assert stored(site).status == connection.status
+
+
+def test_t50_too_many_open_questions_are_left_to_refresh(
+    site: Site, finch: Finch, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "WAITING_LIMIT", 0)
+
+    delivery = finch.updates(connection.connection_id, "disconnected", seconds_from_now=-3600)
+
+    assert delivery.statuses == (200,)
+    assert [each.reason for each in site.named("finch.connection.not_asked")] == ["busy"]
 
 
 @every_storage
