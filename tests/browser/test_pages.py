@@ -140,6 +140,29 @@ def test_the_manuals_form_begins_without_a_view(
     assert fake.ledger.calls("token") == 1
 
 
+def test_an_invited_person_connects_and_no_other_page_learns_of_the_link(
+    page: playwright.Page, fake: FakeFinch, tls: tuple[Path, Path]
+) -> None:
+    late, told = Latecomer(), list[str]()
+    page.on("request", lambda request: told.append(request.headers.get("referer", "")))
+    with served(late, tls=tls) as address:
+        options = {"invite_path": "/join", "customer_of": lambda request: None}
+        late.app = app = connected(fake, address, Files(), **options)
+        link = app.finch.invitation_url(customer_id="acme", customer_name="Acme Inc.")
+        page.goto(link)
+        expect(page.get_by_role("heading")).to_have_text("Connect the payroll of Acme Inc.")
+        page.get_by_role("button", name="Continue to Finch").click()
+        allow(page, fake)
+        page.wait_for_url(f"{address}/join?finch=connected&finch_ref=*")
+        expect(page.get_by_role("heading")).to_have_text("The payroll is connected")
+
+        page.goto(link)
+        expect(page.get_by_role("heading")).to_have_text("This invitation was already used")
+
+    assert len(fake.ledger.tokens) == 1
+    assert not [each for each in told if "invitation" in each]
+
+
 # An application with a login of its own loses that one first; here nothing else needs a cookie.
 @pytest.mark.parametrize("address", ["https", "http"], indirect=True)
 def test_a_browser_that_takes_no_cookies_reads_so_and_spends_no_code(
