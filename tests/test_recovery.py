@@ -15,6 +15,7 @@ from finch_middleware.attempts import AttemptState
 from finch_middleware.storage.open import open_storage
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
+from finch_middleware.testing.sample_records import an_event
 from tests.faulty_storage import FaultyStorage
 from tests.left_behind import left_behind, quarantined, spooled, standing
 from tests.site import Browser, MakeSite, Site
@@ -206,6 +207,20 @@ def test_a_pending_hook_ends_with_its_connection(
     assert standing(site, fake, code_of(callback)).notified
     clock.move(timedelta(days=8))
     assert site.finch.recovery.sweep().forgotten == 1
+
+
+def test_events_are_forgotten_after_a_day_and_counted(site: Site, clock: Clock) -> None:
+    event = an_event(received_at=clock(), connection_id="announced")
+    site.finch.storage.receive(event)
+    clock.move(timedelta(days=1))
+    early = site.finch.recovery.sweep()
+    clock.move(timedelta(seconds=1))
+
+    late = site.finch.recovery.sweep()
+
+    assert (early.forgotten, late.forgotten) == (0, 2)
+    assert site.finch.storage.event(event.event_id) is None
+    assert site.finch.storage.row("announced") is None
 
 
 def test_attempts_are_forgotten_after_a_week_and_tokens_never(

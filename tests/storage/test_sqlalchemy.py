@@ -6,8 +6,10 @@ import gc
 import time
 import traceback
 import weakref
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import create_engine, event
@@ -16,11 +18,14 @@ from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError, Timeou
 
 from finch_middleware.attempts import AttemptState
 from finch_middleware.errors import ConfigurationError, StorageUnavailable
+from finch_middleware.storage.events import StoredEvent
 from finch_middleware.storage.sql import storage as sqlalchemy
 from finch_middleware.storage.sql.dialects import Fault, dialect_of
 from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 from finch_middleware.testing.sample_records import NOON, a_connection, an_attempt, key_of, sealed
 from tests.storages import options_of
+
+_EVENT = StoredEvent(event_id="msg", received_at=NOON, delivered=False)
 
 
 @pytest.fixture
@@ -109,6 +114,38 @@ def test_lost_race_that_ends_in_nothing_is_busy(
         storage.claim(an_attempt())
 
     assert refused.value.reason == "busy"
+
+
+@pytest.mark.parametrize(
+    ("statement", "call"),
+    [
+        ("connection_locked", lambda storage: storage.settle(an_attempt(), a_connection())),
+        ("event", lambda storage: storage.record(_EVENT)),
+    ],
+    ids=["connection", "event"],
+)
+@pytest.mark.parametrize(("vanished", "reason"), [(1, ""), (100, "busy")])
+def test_row_that_was_forgotten_before_it_was_read_is_inserted_again(
+    storage: SQLAlchemyStorage,
+    monkeypatch: pytest.MonkeyPatch,
+    statement: str,
+    call: Callable[[SQLAlchemyStorage], object],
+    vanished: int,
+    reason: str,
+) -> None:
+    storage.record(_EVENT)
+    storage.swap(None, a_connection(attempt_id="earlier"))
+    times, rows = iter(range(vanished)), getattr(storage._sql, statement).rows
+    found = SimpleNamespace(rows=lambda *how: rows(*how) if next(times, None) is None else [])
+    monkeypatch.setattr(storage._sql, statement, found)
+
+    fault = None
+    try:
+        call(storage)
+    except StorageUnavailable as error:
+        fault = error
+
+    assert (fault.reason if fault else "") == reason
 
 
 @pytest.mark.parametrize("undone", [1, 3])

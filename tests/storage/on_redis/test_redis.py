@@ -13,9 +13,17 @@ from redis import Redis, RedisCluster
 
 from finch_middleware.attempts import AttemptState
 from finch_middleware.errors import ConfigurationError, SchemaMismatch, StorageUnavailable
+from finch_middleware.records import connection_hash
+from finch_middleware.storage.events import event_hash
 from finch_middleware.storage.protocol import Storage
 from finch_middleware.storage.redis.storage import RedisStorage
-from finch_middleware.testing.sample_records import NOON, a_connection, an_attempt, key_of
+from finch_middleware.testing.sample_records import (
+    NOON,
+    a_connection,
+    an_attempt,
+    an_event,
+    key_of,
+)
 from finch_middleware.testing.storage_contract import StorageContract
 from tests.storage.on_redis.conftest import Client
 from tests.storage.servers import Server
@@ -273,6 +281,24 @@ def test_forget_leaves_an_attempt_that_is_pending_again_meanwhile(
 
     assert storage.forget(settled_before=NOON.replace(year=2030)) == 0
     assert storage.attempt(key_of("code")) == an_attempt()
+
+
+def test_events_and_connections_that_changed_meanwhile_are_not_forgotten(
+    storage: RedisStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage.receive(an_event())
+    storage.settle(an_attempt(), a_connection("stored"))
+    storage.delete(storage.get("stored") or a_connection(), at=NOON)
+    names = ["connection", "stored", "gone"]
+    hashes = {
+        "events": [event_hash(an_event().event_id).hex(), event_hash("gone").hex()],
+        "announced": [connection_hash(name).hex() for name in names],
+    }
+    monkeypatch.setattr(storage._server, "before", lambda *_, index, limit: hashes[index])
+
+    assert storage.forget_events(received_before=an_event().received_at) == 0
+    assert storage.row("connection") is not None
+    assert storage.row("stored") is not None
 
 
 def test_attempt_that_goes_between_the_looks_at_index_and_record_is_left_out(
