@@ -161,8 +161,12 @@ def stand_in_for_finch(port: int) -> str:
     if os.environ.get("FINCH_CLIENT_ID"):
         return address
     fake, webhook_secret = FakeFinch(), new_key("demo").partition(":")[2]
-    api_url = os.environ.get("FINCH_API_URL") or fake.start().api_url
-    fake.deliver_webhooks(f"{address}/finch/webhook", secrets=[webhook_secret])
+    api_url = os.environ.get("FINCH_API_URL")
+    if not api_url:
+        api_url = fake.start().api_url
+        fake.deliver_webhooks(f"{address}/finch/webhook", secrets=[webhook_secret])
+        change = '{"status": "reauth"}'
+        print(f"To have Finch report a status: curl {api_url}/_fake/status --json '{change}'")
     variables = {
         "FINCH_CLIENT_ID": fake.client_id,
         "FINCH_CLIENT_SECRET": fake.client_secret,

@@ -10,7 +10,7 @@ import click
 from finch_middleware.cli.serving import port_unusable, until_interrupted, wait_for_interrupt
 from finch_middleware.testing.fake_finch import FakeFinch
 
-_CHANGE = '{"connection_id": "...", "status": "reauth"}'
+_CHANGE = '{"status": "reauth"}'
 
 
 @click.command()
@@ -109,7 +109,7 @@ def _introduction(fake: FakeFinch, webhook_secrets: Sequence[str]) -> str:
             "# Paste these lines into the shell of your application:",
             *(f"export {name}={shlex.quote(value)}" for name, value in variables.items()),
             f"# All requests so far: {fake.api_url}/_fake/ledger",
-            "# A connection changes its state, and an event is sent, with:",
+            "# The newest connection changes its state, and an event is sent, with:",
             f"# curl {fake.api_url}/_fake/status --json {shlex.quote(_CHANGE)}",
             "# Press Ctrl-C to stop.",
         ]

@@ -205,6 +205,9 @@ def test_axe_finds_nothing_on_the_examples_pages(
     viewer.look(f"{name}-signed-out", scheme=scheme)
     page.get_by_role("button", name="Acme Inc.").click()
     viewer.look(f"{name}-signed-in", scheme=scheme)
+    if name == "flask_app":
+        page.get_by_role("button", name="Invite someone to connect it").click()
+        viewer.look(f"{name}-invited")
     for hint in ("declined", "finishing"):
         page.goto(f"{address}/?finch={hint}")
         viewer.look(f"{name}-{hint}", scheme=scheme)

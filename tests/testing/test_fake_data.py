@@ -252,12 +252,15 @@ def test_a_disconnect_may_send_events(sends: Any, events: int) -> None:
 
 
 def test_another_process_changes_a_state(fake: FakeFinch) -> None:
+    too_early = post(fake, "/_fake/status", {"status": "reauth"})
     token = connected(fake)
-    given = {"connection_id": token["connection_id"], "status": "reauth"}
+    given = {"status": "reauth"}
 
     changed = post(fake, "/_fake/status", given)
-    odd = [given | {"status": "broken"}, given | {"entity": "?"}, given | {"x": 1}]
-    refused = [post(fake, "/_fake/status", each).status_code for each in odd]
+    odd = [{"status": "broken"}, given | {"entity": "?"}, given | {"x": 1}]
+    odd += [given | {"connection_id": each} for each in ("?", 1)]
+    refused = [too_early.status_code]
+    refused += [post(fake, "/_fake/status", each).status_code for each in odd]
     no_json = requests.post(f"{fake.api_url}/_fake/status", "{}", timeout=TIMEOUT_SECONDS)
 
     assert (changed.status_code, changed.json()) == (200, {"delivered": []})

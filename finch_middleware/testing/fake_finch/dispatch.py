@@ -112,12 +112,18 @@ class Dispatch:
         return _identified(behaviour.shape(response)), behaviour
 
     def _changed_status(self, request: Request) -> Response:
-        """`FakeFinch.set_status` with the arguments in the body, for another process."""
+        """
+        `FakeFinch.set_status` with the arguments in the body, for another process.
+
+        Without a connection_id it is the connection that a person allowed last.
+        """
         try:
-            delivery = self._set_status(**json_object(request))
+            given = json_object(request)
+            named = given.pop("connection_id", None) or self._ledger.codes[-1].connection_id
+            delivery = self._set_status(str(named), **given)
         except Refused as refused:
             return refused.response
-        except (TypeError, ValueError, KeyError) as error:
+        except (TypeError, ValueError, LookupError) as error:
             return malformed(f"{type(error).__name__}: {error}").response
         statuses = delivery.statuses if delivery is not None else ()
         return json_response({"delivered": list(statuses)})
