@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import FakeFinch
@@ -19,8 +19,10 @@ from tests.storages import server_of, storage_options
 
 __all__ = ["hasty", "impatient", "remembers_one", "server_of", "short_wait", "storage_options"]
 
-# A busy machine takes longer for an example than Hypothesis allows by default.
-settings.register_profile("any machine", deadline=None)
+# A busy machine takes longer for an example, and to make one, than Hypothesis allows by default.
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("any machine")
 
 # A shell starts what runs in the background without SIGINT, and children would inherit that;
