@@ -206,7 +206,7 @@ def test_axe_finds_nothing_on_the_examples_pages(
     page.get_by_role("button", name="Acme Inc.").click()
     viewer.look(f"{name}-signed-in", scheme=scheme)
     if name == "flask_app":
-        page.get_by_role("button", name="Invite someone to connect it").click()
+        page.get_by_role("button", name="Invite someone").click()
         viewer.look(f"{name}-invited")
     for hint in ("declined", "finishing"):
         page.goto(f"{address}/?finch={hint}")

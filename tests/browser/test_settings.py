@@ -68,7 +68,7 @@ def test_an_invited_person_connects_in_another_browser(
     with example("flask_app", fake) as address:
         page.goto(address)
         page.get_by_role("button", name="Acme Inc.").click()
-        page.get_by_role("button", name="Invite someone to connect it").click()
+        page.get_by_role("button", name="Invite someone").click()
         link = page.get_by_label("Link").input_value()
         page.get_by_role("link", name="Back to the payroll").click()
         invited = new_context().new_page()
