@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from finch_middleware import Customer, FinchConnect, FinchMiddleware
 from finch_middleware.adapters.asgi import FinchASGIMiddleware
 from finch_middleware.crypto.keys import new_key
+from tests.delivering import RECEIVING
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -23,6 +24,7 @@ def _finch() -> FinchConnect:
         storage="memory://",
         key=new_key("k1"),
         begin_path=BEGIN,
+        **RECEIVING,
         customer_of=lambda request: Customer(id="acme", name="Acme Inc."),
     )
 

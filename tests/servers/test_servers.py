@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from finch_middleware.tickets import COOKIES_LIMIT_BYTES
+from tests.delivering import PATH, headers_of
 from tests.required import absent
 from tests.servers.application import BEGIN, CALLBACK
 from tests.servers.running import MOUNTED, PREFIX, SERVERS, Absent, Reached, running
@@ -74,6 +75,19 @@ def expected_status(name: str) -> int:
     lines = [line.strip("| ").split(" | ") for line in section.splitlines() if "|" in line]
     [(_, _, body)] = [row for row in lines if name.startswith(row[0].split("'")[0].lower())]
     return 200 if body == "read" else int(body[:3])
+
+
+@every_server
+@pytest.mark.parametrize("size_bytes", [100, 256 * 1024])
+def test_a_webhook_is_verified_byte_for_byte(browser: Browser, size_bytes: int) -> None:
+    body = b'{"event_type": "test", "data": "%s"}'
+    body = body.replace(b"%s", b"x" * (size_bytes - len(body) + 2))
+    signed = {**headers_of(body), "Content-Length": str(size_bytes)}
+
+    received = browser.request("POST", PATH, headers=signed, body=body)
+    altered = browser.request("POST", PATH, headers=signed, body=body[:-3] + b"y" + body[-2:])
+
+    assert (received.status, altered.status) == (200, 401)
 
 
 @every_server
