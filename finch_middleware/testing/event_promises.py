@@ -128,6 +128,7 @@ class EventPromises:
         assert storage.get("connection") is None
         assert list(storage.for_customer("")) == []
         assert list(storage.scan(after=None, limit=10).connections) == []
+        assert list(storage.scan_tokens(after=None, limit=10).tokens) == []
 
     def test_row_without_a_token_is_read_after_its_end_too(self, storage: Storage) -> None:
         self._settle(storage, _TOKEN)
@@ -224,6 +225,9 @@ class EventPromises:
         for each in handles:
             each.check()
         self._race(handles, 0)
+
+        for each in handles[1:]:
+            each.close()
 
     def _race(self, handles: list[Storage], turn: int) -> None:
         name = f"connection {turn}"

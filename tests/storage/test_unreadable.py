@@ -16,7 +16,7 @@ from finch_middleware.attempts import AttemptState
 from finch_middleware.errors import StorageUnavailable
 from finch_middleware.storage.redis.storage import RedisStorage
 from finch_middleware.storage.sql.storage import SQLAlchemyStorage
-from finch_middleware.testing.sample_records import NOON, a_connection, an_attempt, key_of
+from finch_middleware.testing.sample_records import NOON, a_connection, an_attempt, an_event, key_of
 
 Spoil = Callable[[str, str], None]
 LATER = NOON.replace(year=2030)
@@ -187,3 +187,17 @@ def test_a_value_in_redis_that_is_no_record_is_left_out_and_named(
     assert list(storage.unsettled(leased_before=LATER)) == [an_attempt("good")]
     assert refused.value.reason == "unreadable"
     assert refused.value.__context__ is None
+
+
+def test_an_event_that_cannot_be_read_is_forgotten_like_any_other(
+    in_redis: tuple[RedisStorage, Redis],
+) -> None:
+    storage, client = in_redis
+    for minute in range(2):
+        storage.receive(an_event(minute, connection_id=f"{minute}"))
+        client.set(storage._names.event(an_event(minute).event_id), "[")
+    client.set(storage._names.connection("1"), "[")
+
+    # The second connection is of a later version, perhaps.
+    assert storage.forget_events(received_before=LATER) == 3
+    assert storage.forget_events(received_before=LATER) == 0

@@ -25,7 +25,7 @@ from finch_middleware.storage.shards import Shard
 from finch_middleware.testing import Behaviour, FakeFinch, add_connection
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch.webhooks import new_event_id
-from finch_middleware.testing.sample_records import sealed
+from finch_middleware.testing.sample_records import an_event, sealed
 from tests.faulty_storage import FaultyStorage
 from tests.site import Browser, Site
 from tests.storages import every_storage
@@ -129,6 +129,18 @@ class TestRefreshStale:
         assert pauses.count(0.5) == 1
         assert len(again) == 2
         assert len(everything) == 3
+
+    def test_what_an_event_left_undecided_is_asked_about_once(
+        self, site: Site, connection_id: str, clock: Clock
+    ) -> None:
+        connections = site.finch.connections
+        connections.refresh(connection_id, customer_id="acme")
+        event = an_event(None, connection_id=connection_id, status="reauth", received_at=clock())
+        assert site.finch.storage.receive(event).undecided
+
+        asked = [len(list(connections.refresh_stale(older_than=timedelta(1)))) for _ in range(2)]
+
+        assert asked == [1, 0]
 
     def test_t50_a_question_of_another_process_takes_one_of_its_turns(
         self, site: Site, connection_id: str, clock: Clock, pauses: list[float]

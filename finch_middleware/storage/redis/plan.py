@@ -214,9 +214,8 @@ class Plan:
             listed = connection.has_ended and connection.history
             self._file(HISTORIES, hashed, at=connection.obtained_at if listed else None)
 
-    def drop_announced(self, connection: StoredConnection) -> None:
+    def drop_announced(self, hashed: str) -> None:
         """Remove the row of a connection that is only announced."""
-        hashed = connection_hash(connection.connection_id).hex()
         self._do("DEL", self._names.connection_of(hashed))
         self._file(ANNOUNCED, hashed, at=None)
 
@@ -226,9 +225,8 @@ class Plan:
         self._do("SET", self._names.event_of(hashed), row_to_json(event.as_row()))
         self._file(EVENTS, hashed, at=event.received_at)
 
-    def drop_event(self, event: StoredEvent) -> None:
+    def drop_event(self, hashed: str) -> None:
         """Remove the event and its place in the index."""
-        hashed = event.event_hash.hex()
         self._do("DEL", self._names.event_of(hashed))
         self._file(EVENTS, hashed, at=None)
 

@@ -285,18 +285,18 @@ class RedisStorage(Storage):
             plan.put_event(dataclasses.replace(stored, delivered=True))
 
     def _drop_event(self, hashed: str, plan: Plan, *, received_before: datetime) -> bool:
-        current = event_in(self._read(plan, self._names.event_of(hashed)))
-        if current is None or current.received_at >= received_before:
+        value = self._read(plan, self._names.event_of(hashed))
+        if any(each.received_at >= received_before for each in readable([value], read=event_in)):
             return False
-        plan.drop_event(current)
-        return True
+        plan.drop_event(hashed)
+        return value is not None
 
     def _drop_announced(self, hashed: str, plan: Plan, *, received_before: datetime) -> bool:
-        current = connection_in(self._read(plan, self._names.connection_of(hashed)))
-        if current is None or not current.is_announced or current.obtained_at >= received_before:
-            return False
-        plan.drop_announced(current)
-        return True
+        value = self._read(plan, self._names.connection_of(hashed))
+        for each in readable([value], read=connection_in):
+            if each.is_announced and each.obtained_at < received_before:
+                plan.drop_announced(hashed)
+        return bool(plan.commands)
 
     def _until_written(self, decide: Callable[[Plan], T]) -> T:
         """Let *decide* read and plan, until nothing changes between its reads and the write."""
