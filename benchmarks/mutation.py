@@ -139,7 +139,9 @@ PARTS = {
         selection=_MEMORY_ALONE,
     ),
     "status": Part(
-        file="hooks/status.py", tests=("tests/story/test_status_hooks.py",), selection=_MEMORY_ALONE
+        file="hooks/status.py",
+        tests=("tests/story/test_status_hooks.py", "tests/story/test_afterwards.py"),
+        selection=_MEMORY_ALONE,
     ),
     "history": Part(
         file="storage/history.py",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import timedelta
 
 import pytest
@@ -43,9 +44,47 @@ def test_what_is_old_goes_but_the_first_entry_and_what_waits() -> None:
     left = history.without_old(row, before=NOON + 3 * SECOND)
 
     assert words(left) == [None, "word 3", "word 2"]
+    assert history.without_old(a_connection(), before=NOON) == a_connection()
     assert [entry.after for entry in history.waiting(left)] == ["word 2"]
     assert not history.waits(history.none_waiting(left))
     assert words(history.none_waiting(left)) == words(left)
+
+
+C, D, S = "connected", "disconnected", "status"
+
+
+@pytest.mark.parametrize(
+    ("events", "named", "ended"),
+    [
+        ([], [], False),
+        ([C, S], [C, S], False),
+        ([C, S, C, S, C], [C, S, "reauthenticated", S, "reauthenticated"], False),
+        ([C, S, D], [C, S, D], True),
+        ([C, D, S], [C, D, S], True),
+        ([C, D, C], [C, D, C], False),
+        ([C, D, S, C, C, D], [C, D, S, C, "reauthenticated", D], True),
+    ],
+)
+def test_only_a_token_without_an_end_behind_it_is_replaced(
+    events: list[str], named: list[str], ended: bool
+) -> None:
+    row = a_connection(status="disconnected")
+    row = history.noted(row, *(history_line(NOON, event) for event in events))
+
+    assert [entry.event for entry in history.entries_of(row)] == named
+    assert history.ended_here(row) is ended
+    assert not history.ended_here(dataclasses.replace(row, status="connected"))
+
+
+def test_a_change_has_the_status_before_and_finchs_explanation() -> None:
+    before = a_connection(status="connected", entities=())
+    after = dataclasses.replace(before, status="reauth", status_message="Sign in again")
+
+    noted = history.note_changes(before, after, source="refresh", at=NOON, waits=False)
+
+    [entry] = history.entries_of(noted)
+    assert (entry.before, entry.after, entry.message) == ("connected", "reauth", "Sign in again")
+    assert list(history.changes(after, dataclasses.replace(after, status=None))) == []
 
 
 @pytest.mark.parametrize(

@@ -136,7 +136,9 @@ def none_waiting(row: StoredConnection) -> StoredConnection:
 
 def ended_here(row: StoredConnection) -> bool:
     """Whether `Connections.disconnect` or `forget` has begun to remove it."""
-    return row.history.rfind('"event":"disconnected"') > row.history.rfind('"event":"connected"')
+    ended, connected = (row.history.rfind(f'"event":"{e}"') for e in ("disconnected", "connected"))
+    # A row that Finch reports in another state is not removed, whatever its history states.
+    return row.status == "disconnected" and ended > connected
 
 
 def without_old(row: StoredConnection, *, before: datetime) -> StoredConnection:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -91,6 +92,7 @@ def test_a_change_of_the_status_is_reported_once_and_kept(
     assert (first.key_id, first.products) == ("k1", connection.products)
     assert (first.entity_ids, first.at) == (connection.entity_ids, connection.connected_at)
     assert (last.event, last.after, last.source) == ("status", "reauth", source)
+    assert site.named("finch.connection.ended") == []
     [event] = site.named("finch.connection.status")
     assert (event.reason, event.connection_id) == ("reauth", connection.connection_id)
 
@@ -175,6 +177,12 @@ def test_the_history_of_an_ended_connection_is_its_customers(
     events = [each.event for each in history(site, connection)]
     assert events == ["connected", "status", "disconnected"]
     assert history(site, connection)[-1].source == "disconnect"
+    [event] = site.named("finch.connection.ended")
+    assert (event.reason, event.level, event.customer_ids) == (
+        "disconnect",
+        logging.INFO,
+        ("acme",),
+    )
     assert connections.history(connection_id) == history(site, connection)
     assert connections.history(connection_id, customer_id="other") == []
     assert connections.history("unknown") == []
@@ -208,6 +216,8 @@ def test_a_row_stays_until_on_disconnected_returns(
     assert [[each.status for each in found] for found in listed] == [["disconnected"]] * 2 + [[]]
     assert len(told.ended) == 3
     assert len(set(told.ended)) == 1
+    failures = site.named("finch.hook.failed")
+    assert [(e.reason, e.level) for e in failures] == [("on_disconnected", logging.ERROR)] * 2
     assert [each.event for each in history(site, connection)] == ["connected", "disconnected"]
     assert fake.ledger.calls("introspect") == 0
 
