@@ -14,7 +14,7 @@ from sqlalchemy import create_engine
 from finch_middleware.attempts import AttemptState
 from finch_middleware.storage.open import open_storage
 from finch_middleware.storage.sql.storage import SQLAlchemyStorage
-from finch_middleware.testing.sample_records import NOON, a_connection, an_attempt
+from finch_middleware.testing.sample_records import NOON, a_connection, an_attempt, key_of
 
 #: What sends one command and waits for its result.
 SENDS: dict[str, tuple[Any, str]] = {
@@ -81,3 +81,26 @@ def test_a_storage_asks_its_server_no_more_often(
     if engine is not None:
         engine.dispose()
     assert all(count <= most for count, most in zip(counts, LIMITS[kind, way], strict=True)), counts
+
+
+@pytest.mark.parametrize("prevented", ["the driver", "the session's encoding", "a later encoding"])
+def test_what_cannot_be_sent_at_once_is_sent_in_turn(
+    postgresql_url: str, monkeypatch: pytest.MonkeyPatch, prevented: str
+) -> None:
+    storage = SQLAlchemyStorage(postgresql_url)
+    storage.check()
+    dialect: Any = storage._database.dialect
+    if prevented == "the driver":
+        monkeypatch.setattr(dialect, "_driver", "pg8000")
+    else:
+        speaks = iter([prevented == "a later encoding", False] * 2)
+        monkeypatch.setattr(dialect, "_speaks_utf8", lambda _: next(speaks))
+    ended = an_attempt().settled(AttemptState.STORED, at=NOON)
+
+    storage.check()
+    won = storage.claim(an_attempt())
+    storage.settle(ended, a_connection())
+
+    assert won is None
+    assert storage.attempt(key_of("code")) == ended
+    storage.close()

@@ -6,8 +6,8 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -113,7 +113,12 @@ class Database:
         """
         process = self._prepared()
         bound = (statement, values)
-        self._until_kept(process, lambda: self._with_live_session(lambda: self._change(bound)))
+
+        def use(connection: Connection) -> None:
+            self.dialect.change(connection, bound)
+            self._require_current(connection)
+
+        self._until_kept(process, lambda: self._with_live_session(use))
 
     def read(self, statement: Kept, **values: Any) -> list[dict[str, Any]]:
         """
@@ -124,7 +129,9 @@ class Database:
         """
         self._prepared()
         try:
-            return self._with_live_session(lambda: self._rows((statement, values)))
+            return self._with_live_session(
+                lambda connection: self.dialect.read(connection, (statement, values))
+            )
         except StorageFault:
             raise
         except Exception as error:  # a driver raises anything, if a server sends rubbish
@@ -142,11 +149,16 @@ class Database:
         return self._until_kept(process, lambda: self._transact_once(work))
 
     def _transact_once(self, work: Callable[[Connection], tuple[T, Iterable[Bound]]]) -> T:
-        opened, connection = self._with_live_session(self._begun)
-        with opened:
+        begun: list[Connection] = []
+
+        def use(connection: Connection) -> T:
+            self.dialect.begin(connection)
+            begun.append(connection)
             result, changes = work(connection)
             self._commit(connection, changes)
-        return result
+            return result
+
+        return self._with_live_session(use, unless=begun)
 
     def _commit(self, connection: Connection, changes: Iterable[Bound]) -> None:
         self.dialect.commit(connection, changes)
@@ -188,31 +200,27 @@ class Database:
             return process
         raise StorageUnavailable("schema_mismatch")
 
-    def _rows(self, statement: Bound) -> list[dict[str, Any]]:
-        with self._connection() as connection:
-            return self.dialect.read(connection, statement)
+    def _with_live_session(
+        self, use: Callable[[Connection], T], *, unless: Sequence[object] = ()
+    ) -> T:
+        """
+        What *use* returns; once more, with a fresh session, where the pool's had ended.
 
-    def _change(self, statement: Bound) -> None:
-        with self._connection() as connection:
-            self.dialect.change(connection, statement)
-            self._require_current(connection)
-
-    def _with_live_session(self, use: Callable[[], T]) -> T:
-        """What *use* returns; once more, with a fresh session, where the pool's had ended."""
+        Not if *unless* has members by then: what was begun may have been written.
+        """
         began = time.monotonic()
         try:
-            return use()
+            return self._with_connection(use)
         except DBAPIError as error:
             # A session that has ended fails at once. A slow one has had its time.
             late = time.monotonic() - began > dialects.PATIENCE_SECONDS
-            if late or not error.connection_invalidated:
+            if late or unless or not error.connection_invalidated:
                 raise
-        return use()
+        return self._with_connection(use)
 
-    @contextmanager
-    def _connection(self) -> Iterator[Connection]:
+    def _with_connection(self, use: Callable[[Connection], T]) -> T:
         """
-        A connection in autocommit; a shared one is restored before the pool gets it back.
+        What *use* returns of a connection in autocommit; a shared one is restored afterwards.
 
         After an error it is closed instead: the database then rolls back, whatever its state,
         and no other user reads the rest of a response.
@@ -223,11 +231,10 @@ class Database:
             try:
                 self._make_current(connection)
                 if not self._shared:
-                    yield connection
-                    return
+                    return use(connection)
                 self._set_autocommit(connection)
                 with self.dialect.borrowing(connection):
-                    yield connection
+                    return use(connection)
             except BaseException:  # raised again
                 connection.invalidate()
                 raise
@@ -251,13 +258,6 @@ class Database:
     def _require_current(self, connection: Connection) -> None:
         if not self.dialect.current(connection):
             raise StorageUnavailable("replaced")
-
-    def _begun(self) -> tuple[ExitStack, Connection]:
-        """A connection in a transaction that will write, and what closes it."""
-        with ExitStack() as opened:
-            connection = opened.enter_context(self._connection())
-            self.dialect.begin(connection)
-            return opened.pop_all(), connection
 
 
 def _engine(url: URL, options: dict[str, Any]) -> Engine:

@@ -235,9 +235,8 @@ def _literal(value: object) -> str:
             return f"decode('{value.hex()}', 'hex')"
         case datetime():
             return f"TIMESTAMPTZ '{value.isoformat()}'"
-        case str():
-            return f"convert_from({_literal(value.encode())}, 'UTF8')"
-    raise TypeError(f"no literal of a {type(value).__name__}")
+    assert isinstance(value, str)
+    return f"convert_from({_literal(value.encode())}, 'UTF8')"
 
 
 _PERSISTENCE = text("SELECT relpersistence FROM pg_class WHERE oid = to_regclass(:of_name)")
