@@ -10,21 +10,19 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection, Engine, create_engine, event, text
 
+from finch_middleware.attempts import AttemptState
 from finch_middleware.errors import SchemaMismatch, StorageUnavailable
 from finch_middleware.storage.protocol import Storage
 from finch_middleware.storage.sql import database, dialects
 from finch_middleware.storage.sql.storage import SQLAlchemyStorage
-from finch_middleware.testing.sample_records import (
-    an_attempt,
-    key_of,
-)
+from finch_middleware.testing.sample_records import NOON, a_connection, an_attempt, key_of
 from tests.processes import forked, succeeds
 from tests.storage.sql_contract import SQLContract
 
@@ -366,3 +364,21 @@ def test_a_claim_that_breaks_another_rule_of_the_table_is_an_error(url: str) -> 
         storage.claim(an_attempt(client_id=wrong))
 
     assert storage.claim(an_attempt()) is None
+
+
+def test_a_vacuum_does_not_move_a_scan_of_tokens(tmp_path: Path) -> None:
+    storage = SQLAlchemyStorage(f"sqlite:///{tmp_path}/finch.db")
+    for i in range(9):
+        done = an_attempt(f"{i}").settled(AttemptState.STORED, at=NOON)
+        storage.settle(done, a_connection(f"{i}"))
+    first = storage.scan_tokens(after=None, limit=4)
+
+    with closing(sqlite3.connect(tmp_path / "finch.db")) as somebody, somebody:
+        somebody.execute("DELETE FROM finch_connections WHERE connection_id IN ('1', '2', '5')")
+        somebody.commit()
+        somebody.execute("VACUUM")
+    rest = storage.scan_tokens(after=first.after, limit=9)
+
+    assert [each.connection_id for each in first.tokens] == ["0", "1", "2", "3"]
+    assert [each.connection_id for each in rest.tokens] == ["4", "6", "7", "8"]
+    storage.close()
