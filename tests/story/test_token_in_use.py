@@ -12,7 +12,7 @@ import pytest
 import requests
 from werkzeug.wrappers import Response
 
-from finch_middleware import ConfigurationError, Connections, UsageError
+from finch_middleware import ConfigurationError, Connections, StatusChange, UsageError
 from finch_middleware.crypto.opened import Connection
 from finch_middleware.testing import Behaviour, FakeFinch
 from tests.faulty_storage import FaultyStorage
@@ -158,13 +158,15 @@ def test_a_worker_needs_no_client_secret(fake: FakeFinch, make_site: Any, tmp_pa
         "FINCH_API_URL": fake.api_url,
     }
 
-    connections = Connections.from_env(variables)
+    changes: list[StatusChange] = []
+    connections = Connections.from_env(variables, on_status=changes.append)
 
     [found] = connections.for_customer("acme")
     assert found.access_token.reveal() == connection.access_token.reveal()
     refreshed = connections.refresh(found.connection_id, customer_id="acme")
     assert refreshed is not None
     assert refreshed.status == "connected"
+    assert [each.after for each in changes] == ["connected"]
 
 
 def test_a_worker_hears_of_everything_that_is_missing_and_of_nothing_else() -> None:

@@ -103,6 +103,8 @@ finch = FinchConnect(
     webhook_secrets=["bm8="],
     on_webhook=lambda event: task.delay(event.connection_id or str(event.data["job_id"])),
     on_event=on_event,
+    on_status=lambda change: task.delay(change.after),
+    on_disconnected=lambda ended: task.delay(ended.connection_id),
     on_problem=lambda problem: task.delay(problem.action),
     texts={"page": {"application": "Acme"}},
     exchange_deadline=timedelta(seconds=12),
