@@ -21,6 +21,7 @@ from finch_middleware.tickets import Tickets
 
 if TYPE_CHECKING:
     from finch_middleware.config.settings import Settings
+    from finch_middleware.webhooks import Webhooks
 
 
 class Assembly:
@@ -95,6 +96,19 @@ class Assembly:
             tickets=self.tickets,
             duplicates=self._duplicates(),
             exchange=self._exchange(),
+            events=self.events,
+        )
+
+    def webhooks(self) -> Webhooks:
+        """Receives events."""
+        # Beside flows, nothing else needs it.
+        from finch_middleware.webhooks import Webhooks
+
+        return Webhooks(
+            settings=self._settings,
+            storage=self.storage,
+            connections=self.connections,
+            recovery=self.recovery,
             events=self.events,
         )
 

@@ -74,7 +74,6 @@ class FinchConnect:
         # Not at the top: whoever only imports this name does not wait for those libraries.
         from finch_middleware.assembly import Assembly
         from finch_middleware.invitations import InvitePage
-        from finch_middleware.webhooks import Webhooks
 
         settings, self._pages = _read_options(options)
         pieces = Assembly(settings)
@@ -106,12 +105,7 @@ class FinchConnect:
             begin=self._begin,
             open_connect=self._open,
         )
-        self._webhooks = Webhooks(
-            settings=settings,
-            storage=pieces.storage,
-            connections=self.connections,
-            events=pieces.events,
-        )
+        self._webhooks = pieces.webhooks()
         handlers = {
             self.callback_path: self.callback,
             settings.begin_path: self.begin_page,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from finch_middleware.errors import FinchError, ReturnFault, StorageFault, Usage
 from finch_middleware.finch.webhook import NotVerified, Signature, WebhookEvent, read_event
 from finch_middleware.hooks.events import Events
 from finch_middleware.operations.asking import Asking
+from finch_middleware.operations.recovery import Recovery
 from finch_middleware.outcomes import INVALID_REASONS, Response
 from finch_middleware.storage.protocol import Storage
 from finch_middleware.web.request import CallbackRequest
@@ -34,12 +36,19 @@ class Webhooks:
     """Receives events. Thread-safe; one for the life of the process."""
 
     def __init__(
-        self, *, settings: Settings, storage: Storage, connections: Connections, events: Events
+        self,
+        *,
+        settings: Settings,
+        storage: Storage,
+        connections: Connections,
+        recovery: Recovery,
+        events: Events,
     ) -> None:
         self._settings = settings
         self._storage = storage
         self._connections = connections
         self._events = events
+        self._recovery = recovery
         self._asking = Asking(self._ask)
 
     def respond(self, request: CallbackRequest) -> Response:
@@ -106,6 +115,9 @@ class Webhooks:
             statuses.changed(received.before, received.after)
         level = logging.INFO if received.first else logging.DEBUG
         self._report("finch.webhook.received", level, event, reason=_word(event))
+        with suppress(StorageFault):
+            # A process may receive nothing but events.
+            self._recovery.forget_in_passing()
         if received.undecided or self._may_have_changed(event):
             self._ask_soon(event)
         # A repeat that is not delivered: the hook raised, or its process was killed.

@@ -12,15 +12,18 @@ import pytest
 
 from finch_middleware import Connection, Problem
 from finch_middleware.attempts import AttemptState
+from finch_middleware.storage.memory import MemoryStorage
 from finch_middleware.storage.open import open_storage
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from finch_middleware.testing.sample_records import an_event
+from tests.delivering import RECEIVING, delivery
 from tests.faulty_storage import FaultyStorage
 from tests.left_behind import left_behind, quarantined, spooled, standing
 from tests.site import Browser, MakeSite, Site
 from tests.storages import options_of
 from tests.story.oracle import attempt_of, code_hash, code_of, tokens_of
+from tests.threats.desk import component
 
 LEASE = timedelta(seconds=61)
 
@@ -221,6 +224,26 @@ def test_events_are_forgotten_after_a_day_and_counted(site: Site, clock: Clock) 
     assert (early.forgotten, late.forgotten) == (0, 2)
     assert site.finch.storage.event(event.event_id) is None
     assert site.finch.storage.row("announced") is None
+
+
+def test_a_process_that_receives_nothing_but_events_forgets_old_ones(
+    fake: FakeFinch, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = FaultyStorage(MemoryStorage())
+    finch = component(fake, **RECEIVING, storage=storage, spool=None, clock=clock)
+    old = an_event(received_at=clock(), connection_id=None)
+    storage.receive(old)
+    clock.move(timedelta(days=2))
+    storage.down("forget_events", times=1)
+
+    kept = []
+    for _ in range(3):
+        assert finch.webhook(delivery(at=clock())).status_code == 200
+        kept.append(storage.event(old.event_id) is not None)
+        if len(kept) == 2:  # an hour after the failure
+            monkeypatch.setattr(finch.recovery, "_forget_at", 0.0)
+
+    assert kept == [True, True, False]
 
 
 def test_attempts_are_forgotten_after_a_week_and_tokens_never(

@@ -92,8 +92,21 @@ class Recovery:
         self._spool.prove()
         with contextlib.suppress(StorageFault):
             self.drain(limit=1)
-            if time.monotonic() >= self._forget_at:
-                self._forget_in_passing()
+            self.forget_in_passing()
+
+    def forget_in_passing(self) -> None:
+        """
+        Remove some hundreds of old rows: once an hour, and again while more are left.
+
+        Raises:
+            StorageFault: The storage is unavailable; the next call comes an hour later.
+        """
+        if time.monotonic() < self._forget_at:
+            return
+        # Set first: where the storage is unavailable, the next request does not try again.
+        self._forget_at = time.monotonic() + _FORGET_EVERY_SECONDS
+        if self._forget() > 0:
+            self._forget_at = 0.0
 
     def drain(self, *, limit: int | None = None) -> tuple[Attempt, ...]:
         """
@@ -220,12 +233,6 @@ class Recovery:
         token = Secret(json.loads(document.reveal())["access_token"])
         introspection = self._client.introspect(token, within=_INTROSPECT_DEADLINE)
         return completed_grant(document, introspection)
-
-    def _forget_in_passing(self) -> None:
-        # Set first: where the storage is unavailable, the next request does not try again.
-        self._forget_at = time.monotonic() + _FORGET_EVERY_SECONDS
-        if self._forget() > 0:
-            self._forget_at = 0.0
 
     def _forget_all(self) -> int:
         """How many settled attempts and events were removed, until none was left to remove."""
