@@ -140,7 +140,11 @@ PARTS = {
     ),
     "status": Part(
         file="hooks/status.py",
-        tests=("tests/story/test_status_hooks.py", "tests/story/test_afterwards.py"),
+        tests=(
+            "tests/story/test_status_hooks.py",
+            "tests/story/test_afterwards.py",
+            "tests/story/test_disconnect.py",
+        ),
         selection=_MEMORY_ALONE,
     ),
     "history": Part(

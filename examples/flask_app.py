@@ -35,7 +35,7 @@ def create_app() -> Flask:
     @app.before_request
     def refuse_forged_forms() -> None:
         if request.endpoint in ("invitation", "webhook"):
-            return  # they check a POST themselves, and nobody has to be signed in
+            return  # they check a POST themselves, and need no login
         expected = session.setdefault("csrf_token", secrets.token_urlsafe())
         given = request.form.get("csrf_token", "").encode()
         if request.method == "POST" and not secrets.compare_digest(given, expected.encode()):

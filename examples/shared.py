@@ -254,7 +254,7 @@ def _provider(connection: Connection) -> str:
 
 
 def _in_order(connection: Connection) -> bool:
-    """Whether nobody has to sign in to it; an entity may have been disconnected on purpose."""
+    """Whether it needs no new login; an entity may have been disconnected on purpose."""
     entities = {each.status for each in connection.entities} - {"disconnected"}
     return {connection.status, *entities} <= {None, "connected", "pending", "processing"}
 

@@ -27,8 +27,12 @@ os.environ["DJANGO_SETTINGS_MODULE"] = "payroll.own_database"
 settings.DATABASES["other"] = settings.DATABASES["default"]
 django.setup()
 
-from custom_storage import DjangoStorage, _columns  # noqa: E402  # models need the settings first
-from payroll.models import FinchAttempt, FinchConnection, FinchStoredEvent  # noqa: E402
+from custom_storage import DjangoStorage, _columns  # noqa: E402  # models need the settings
+from payroll.models import (  # noqa: E402  # as above
+    FinchAttempt,
+    FinchConnection,
+    FinchStoredEvent,
+)
 
 from finch_middleware.attempts import AttemptState  # noqa: E402
 from finch_middleware.errors import SchemaMismatch, StorageUnavailable  # noqa: E402

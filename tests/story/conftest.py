@@ -61,3 +61,10 @@ def every_token_is_accounted_for(
         for site in sites:
             storage: Any = site.finch.storage
             getattr(getattr(storage, "real", storage), "close", lambda: None)()
+
+
+@pytest.fixture
+def connection_id(fake: FakeFinch, site: Site, browser: Browser) -> str:
+    browser.get(fake.allow(browser.location("acme")))
+    [connection] = site.finch.connections.for_customer("acme")
+    return connection.connection_id
