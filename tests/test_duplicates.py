@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -34,7 +35,7 @@ from finch_middleware.outcomes import Visit
 from finch_middleware.storage.memory import MemoryStorage
 from finch_middleware.storage.spool import Spool
 from finch_middleware.testing.clock import Clock
-from finch_middleware.testing.sample_records import an_attempt, key_of
+from finch_middleware.testing.sample_records import a_connection, an_attempt, key_of
 from finch_middleware.tickets import REPLAY_WINDOW
 
 VISIT = Visit(reference="VISIT", return_to="/of-the-visit", began=0.0)
@@ -50,8 +51,9 @@ class Desk:
         notified: Attempts whose hook was run.
     """
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, spool: Path | None = None) -> None:
         self.clock = Clock()
+        self.spool = Spool(spool)
         self.storage = MemoryStorage()
         self.events: list[Event] = []
         self.slept: list[float] = []
@@ -71,7 +73,7 @@ class Desk:
         self.duplicates = Duplicates(
             settings=named,
             storage=self.storage,
-            spool=Spool(None),
+            spool=self.spool,
             recovery=named,
             connected=named,
             events=self.log,
@@ -155,6 +157,21 @@ def test_the_code_of_another_flow_is_refused(desk: Desk) -> None:
 
     assert desk.reported == [rejected("already_used")]
     assert desk.slept == []
+
+
+def test_a_spooled_token_that_the_storage_refuses_is_still_being_finished(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    desk = Desk(monkeypatch, spool=tmp_path / "spool")
+    connection = a_connection()
+    stored = desk.claimed.settled(
+        AttemptState.STORED, at=desk.clock(), connection_id=connection.connection_id
+    )
+    desk.spool.put(stored, connection)
+
+    answer = desk.duplicates.spooled(desk.an_attempt(attempt_id="mine"))
+
+    assert answer == Finishing(reference="REF-1", return_to="/of-the-attempt", spooled=True)
 
 
 def test_the_answer_is_asked_for_ever_more_slowly_until_the_wait_is_over(desk: Desk) -> None:

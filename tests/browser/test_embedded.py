@@ -57,6 +57,7 @@ def sign_in(page: playwright.Page, address: str, name: str) -> None:
     page.goto(address)
     page.get_by_role("button", name="Acme Inc.").click()
     expect(page.get_by_role("heading", name="Payroll")).to_be_visible()
+    page.wait_for_load_state()  # the page's own script has run
     if name == "django_project":
         page.goto(f"{address}/embedded")
 

@@ -239,6 +239,8 @@ def test_axe_finds_nothing_on_what_an_employer_reads_who_leaves_the_frame(
     with example("embedded", fake) as address:
         page.goto(address)
         page.get_by_role("button", name="Acme Inc.").click()
+        page.get_by_role("button", name="Connect payroll").wait_for()
+        page.wait_for_load_state()  # without the page's own script, the form leaves the page
         page.get_by_role("button", name="Connect payroll").click()
         page.frame_locator(FRAME).get_by_role("button", name="Close").click()
         page.get_by_text("You left").wait_for()

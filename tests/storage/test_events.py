@@ -20,6 +20,7 @@ from finch_middleware.storage.events import (
     apply_event,
     join,
 )
+from finch_middleware.storage.memory import MemoryStorage
 from finch_middleware.testing.sample_records import NOON, a_connection, an_event
 
 WORDS = ("connected", "pending", "processing", "reauth", "disconnected", "error_permissions", "odd")
@@ -255,3 +256,12 @@ def test_a_recorded_event_that_is_none_of_ours_is_unreadable() -> None:
     )
     with pytest.raises(StorageUnavailable, match="unreadable"):
         StoredEvent.from_row({**row, "received_at": "noon"})
+
+
+def test_an_event_that_never_gets_its_turn_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = MemoryStorage()
+    storage.swap(None, a_connection())
+    monkeypatch.setattr(storage, "swap", lambda old, new: False)
+
+    with pytest.raises(StorageUnavailable, match="busy"):
+        storage.receive(an_event(5, status="pending"))
