@@ -100,6 +100,7 @@ def _write_plot(found: Sequence[Line]) -> None:
     import matplotlib.pyplot as plt
 
     plt.rcParams["svg.hashsalt"] = "finch"  # the same names in the file each time
+    plt.rcParams["svg.fonttype"] = "none"  # text stays text
     labels = [f"{each.what} / {each.against}" for each in found]
     times = [each.ratio if each.better == "less" else 1 / each.ratio for each in found]
     figure, axes = plt.subplots(figsize=(11, 0.32 * len(found) + 1))

@@ -71,7 +71,9 @@ def _served(server: str, application: str) -> Iterator[http.client.HTTPConnectio
         f"benchmarks.behind_servers:{application}",
     ]
     command[0] = str(Path(sys.executable).with_name(command[0]))
-    process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": os.getcwd()})
+    process = subprocess.Popen(
+        command, env={**os.environ, "PYTHONPATH": os.getcwd()}, stderr=subprocess.DEVNULL
+    )
     try:
         client = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
         _wait_for(client)

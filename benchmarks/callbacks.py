@@ -13,6 +13,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import certifi
+
 from benchmarks import databases, token_server
 from benchmarks.peers import PEERS, Authlib, ByHand, Limit, Ours, Subject
 from benchmarks.ratios import Line, fastest, line, measured, seconds
@@ -28,7 +30,10 @@ def _servers(**how: Any) -> Iterator[tuple[TokenServer, Path]]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         if how.pop("tls", False):
             authority = Authority(folder)
-            how |= {"certificate": authority.certificate(), "ca_file": authority.bundle}
+            # As in production: everything that certifi trusts, and this server.
+            bundle = folder / "trusted.pem"
+            bundle.write_text(Path(certifi.where()).read_text() + authority.bundle.read_text())
+            how |= {"certificate": authority.certificate(), "ca_file": bundle}
         yield stack.enter_context(token_server.running(**how)), folder
 
 
