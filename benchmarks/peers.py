@@ -245,7 +245,8 @@ class FlaskDance(FlaskPeer):
         return False
 
     def callback(self) -> Any:
-        raise NotImplementedError("Flask-Dance has its own view")
+        """Flask-Dance answers at a path of its own; this one begins again."""
+        return redirect(self.begin_path)
 
 
 class SlackBolt(Subject):

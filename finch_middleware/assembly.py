@@ -68,10 +68,7 @@ class Assembly:
             events=self.events,
         )
         self.rotation = Rotation(
-            client_id=settings.client_id,
-            vault=self.vault,
-            storage=self.storage,
-            spool=self.spool,
+            client_id=settings.client_id, vault=self.vault, storage=self.storage, spool=self.spool
         )
 
     def begin(self) -> Begin:

@@ -106,15 +106,16 @@ class FinchConnect:
             open_connect=self._open,
         )
         self._webhooks = pieces.webhooks()
+        self.paths = self._handlers(settings)
+
+    def _handlers(self, settings: Settings) -> Mapping[str, Callable[[object], Response]]:
         handlers = {
-            self.callback_path: self.callback,
+            settings.callback_path: self.callback,
             settings.begin_path: self.begin_page,
             settings.invite_path: self.invite_page,
             settings.webhook_path: self.webhook,
         }
-        self.paths: Mapping[str, Callable[[object], Response]] = {
-            path: handler for path, handler in handlers.items() if path is not None
-        }
+        return {path: handler for path, handler in handlers.items() if path is not None}
 
     @classmethod
     def from_env(

@@ -14,15 +14,7 @@ from typing import Any
 
 import pytest
 
-from finch_middleware import (
-    Connected,
-    Event,
-    Failed,
-    Finishing,
-    Invalid,
-    Repeated,
-    duplicates,
-)
+from finch_middleware import Connected, Event, Failed, Finishing, Invalid, Repeated, duplicates
 from finch_middleware.attempts import Attempt, AttemptState
 from finch_middleware.duplicates import (
     WAIT_SECONDS,

@@ -68,8 +68,8 @@ class _Line:
     def _run(self) -> None:
         try:
             self._work()
-        except BaseException:
-            with self._lock:  # the next connection starts another thread
+        except BaseException:  # also at exit; else the next connection starts no thread
+            with self._lock:
                 self._thread = None
             raise
 

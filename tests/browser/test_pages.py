@@ -35,7 +35,7 @@ def address(
 
 @pytest.fixture
 def without_cookies(chromium: playwright.Browser, tmp_path: Path) -> Iterator[playwright.Page]:
-    """A Chromium whose owner has told it to take no cookies at all."""
+    """A Chromium that takes no cookies at all."""
     profile = tmp_path / "profile"
     (profile / "Default").mkdir(parents=True)
     blocked = {"profile": {"default_content_setting_values": {"cookies": 2}}}
@@ -143,8 +143,8 @@ def test_the_manuals_form_begins_without_a_view(
 def test_an_invited_person_connects_and_no_other_page_learns_of_the_link(
     page: playwright.Page, fake: FakeFinch, tls: tuple[Path, Path]
 ) -> None:
-    late, told = Latecomer(), list[str]()
-    page.on("request", lambda request: told.append(request.headers.get("referer", "")))
+    late, referers = Latecomer(), list[str]()
+    page.on("request", lambda request: referers.append(request.headers.get("referer", "")))
     with served(late, tls=tls) as address:
         options = {"invite_path": "/join", "customer_of": lambda request: None}
         late.app = app = connected(fake, address, Files(), **options)
@@ -160,7 +160,7 @@ def test_an_invited_person_connects_and_no_other_page_learns_of_the_link(
         expect(page.get_by_role("heading")).to_have_text("This invitation was already used")
 
     assert len(fake.ledger.tokens) == 1
-    assert not [each for each in told if "invitation" in each]
+    assert not [each for each in referers if "invitation" in each]
 
 
 # An application with a login of its own loses that one first; here nothing else needs a cookie.

@@ -38,7 +38,7 @@ def test_a_person_repairs_and_ends_a_connection(
     expect(entities).to_have_text(["Main", "West"])
     expect(page.get_by_role("status")).to_have_text("You are connected.")
 
-    # Nobody reloads the page: it shows what a webhook has changed.
+    # Without a reload, the page shows what a webhook has changed.
     fake.set_status(connection_id, "reauth", entity=fake.account(connection_id).entity_ids[1])
     expect(entities).to_have_text(["Main", f"West {IN_NEED}"])
     fake.set_status(connection_id, "reauth")

@@ -305,7 +305,7 @@ ALL: dict[str, Scenario] = {
     ),
     "hook: render raises": functools.partial(with_hooks, render=_raising),
     "hook: customer_of raises": functools.partial(with_hooks, customer_of=_raising),
-    "hook: customer_of says nobody": functools.partial(
+    "hook: customer_of returns None": functools.partial(
         with_hooks, customer_of=lambda request: None
     ),
     "webhook: signed": functools.partial(_delivered, signed=True),

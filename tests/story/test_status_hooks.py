@@ -1,4 +1,4 @@
-"""on_status, on_disconnected and the history: what happened to a connection, and who was told."""
+"""on_status, on_disconnected and the history: what happened, and which hooks ran."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.storages import every_storage
 DAY = timedelta(days=1)
 
 
-class Told:
+class Recorder:
     """Both hooks; each raises *raised* at its first *failures* calls."""
 
     def __init__(self, *, failures: int = 0, raised: type[BaseException] = RuntimeError) -> None:
@@ -72,15 +72,15 @@ def history(site: Site, connection: Connection) -> list[HistoryEntry]:
 def test_a_change_of_the_status_is_reported_once_and_kept(
     fake: FakeFinch, make_site: MakeSite, clock: Clock, learn: Callable[..., None]
 ) -> None:
-    told = Told()
-    site = make_site(**told.options())
+    recorder = Recorder()
+    site = make_site(**recorder.options())
     connection = connected(fake, site)
 
     learn(fake, site, connection, "reauth")
     again = site.finch.connections.get(connection.connection_id, customer_id="acme")
     learn(fake, site, again, "reauth")
 
-    [change] = told.changes
+    [change] = recorder.changes
     source = learn.__name__
     assert (change.before, change.after, change.source) == (None, "reauth", source)
     assert (change.connection_id, change.customer_id) == (connection.connection_id, "acme")
@@ -100,8 +100,8 @@ def test_a_change_of_the_status_is_reported_once_and_kept(
 def test_an_entity_is_reported_where_its_status_is_not_that_of_the_connection(
     fake: FakeFinch, make_site: MakeSite
 ) -> None:
-    told = Told()
-    site = make_site(**told.options())
+    recorder = Recorder()
+    site = make_site(**recorder.options())
     connection = connected(fake, site, entities=3)
     _, two, three = connection.entity_ids
     fake.set_status(connection.connection_id, "reauth", entity=two)
@@ -112,12 +112,12 @@ def test_an_entity_is_reported_where_its_status_is_not_that_of_the_connection(
         connection.connection_id, entity_ids=[three], customer_id="acme"
     )
 
-    assert told.words() == [
+    assert recorder.words() == [
         (None, None, "connected", "refresh"),
         (two, None, "reauth", "refresh"),
         (three, "connected", "disconnected", "disconnect"),
     ]
-    assert told.ended == []
+    assert recorder.ended == []
 
 
 @every_storage
@@ -125,21 +125,21 @@ def test_an_entity_is_reported_where_its_status_is_not_that_of_the_connection(
 def test_a_change_is_stored_and_reported_until_the_hook_returns(
     fake: FakeFinch, make_site: MakeSite, raised: type[BaseException]
 ) -> None:
-    told = Told(failures=2, raised=raised)
-    site = make_site(**told.options())
+    recorder = Recorder(failures=2, raised=raised)
+    site = make_site(**recorder.options())
     connection = connected(fake, site)
 
     for _ in range(2):
         with contextlib.suppress(KeyboardInterrupt):
             refresh(fake, site, connection, "reauth")
-    calls = [len(told.changes)]
+    calls = [len(recorder.changes)]
     for _ in range(2):
-        list(make_site(**told.options()).finch.connections.refresh_stale(older_than=DAY))
-        calls.append(len(told.changes))
+        list(make_site(**recorder.options()).finch.connections.refresh_stale(older_than=DAY))
+        calls.append(len(recorder.changes))
 
     # The second refresh finds no change, and calls nothing that waits.
     assert calls == [2, 3, 3]
-    assert len({(each.before, each.after) for each in told.changes}) == 1
+    assert len({(each.before, each.after) for each in recorder.changes}) == 1
     [stored] = site.finch.connections.for_customer("acme")
     assert stored.status == "reauth"
     assert len(history(site, connection)) == 2
@@ -148,14 +148,14 @@ def test_a_change_is_stored_and_reported_until_the_hook_returns(
 
 
 def test_finchs_own_word_ends_a_connection_too(fake: FakeFinch, make_site: MakeSite) -> None:
-    told = Told()
-    site = make_site(**told.options())
+    recorder = Recorder()
+    site = make_site(**recorder.options())
     connection = connected(fake, site)
 
     refresh(fake, site, connection, "disconnected")
 
-    assert told.words() == [(None, None, "disconnected", "refresh")]
-    [ended] = told.ended
+    assert recorder.words() == [(None, None, "disconnected", "refresh")]
+    [ended] = recorder.ended
     assert (ended.source, ended.provider_id) == ("refresh", connection.provider_id)
     assert (ended.connection_id, ended.customer_id) == (connection.connection_id, "acme")
 
@@ -164,15 +164,15 @@ def test_finchs_own_word_ends_a_connection_too(fake: FakeFinch, make_site: MakeS
 def test_the_history_of_an_ended_connection_is_its_customers(
     fake: FakeFinch, make_site: MakeSite, clock: Clock
 ) -> None:
-    told = Told()
-    site = make_site(**told.options())
+    recorder = Recorder()
+    site = make_site(**recorder.options())
     connection = connected(fake, site)
     connections, connection_id = site.finch.connections, connection.connection_id
     refresh(fake, site, connection, "connected")
 
     connections.disconnect(connection_id, customer_id="acme")
 
-    [ended] = told.ended
+    [ended] = recorder.ended
     assert (ended.customer_id, ended.source, ended.at) == ("acme", "disconnect", clock())
     events = [each.event for each in history(site, connection)]
     assert events == ["connected", "status", "disconnected"]
@@ -196,8 +196,8 @@ def test_the_history_of_an_ended_connection_is_its_customers(
 def test_a_row_stays_until_on_disconnected_returns(
     fake: FakeFinch, make_site: MakeSite, finish: str
 ) -> None:
-    told = Told(failures=2)
-    site = make_site(**told.options())
+    recorder = Recorder(failures=2)
+    site = make_site(**recorder.options())
     connections = site.finch.connections
     connection = connected(fake, site)
     ids = {"connection_id": connection.connection_id, "customer_id": "acme"}
@@ -214,8 +214,8 @@ def test_a_row_stays_until_on_disconnected_returns(
 
     assert first == "ended"
     assert [[each.status for each in found] for found in listed] == [["disconnected"]] * 2 + [[]]
-    assert len(told.ended) == 3
-    assert len(set(told.ended)) == 1
+    assert len(recorder.ended) == 3
+    assert len(set(recorder.ended)) == 1
     failures = site.named("finch.hook.failed")
     assert [(e.reason, e.level) for e in failures] == [("on_disconnected", logging.ERROR)] * 2
     assert [each.event for each in history(site, connection)] == ["connected", "disconnected"]

@@ -36,11 +36,13 @@ class Statements:
     """
 
     def __init__(self, tables: Tables, *, dialect: Dialect) -> None:
-        attempts, connections = tables.attempts, tables.connections
         self._attempts(tables, dialect=dialect)
+        self._connections(tables, dialect=dialect)
         self._sweeps(tables)
         self._events(tables, dialect=dialect)
 
+    def _connections(self, tables: Tables, *, dialect: Dialect) -> None:
+        connections = tables.connections
         of_hash = connections.c.connection_hash == bindparam("of_hash")
         of_id = select(connections).where(of_hash)
         self.insert_connection = Kept(dialect.insertion(connections))
@@ -77,12 +79,12 @@ class Statements:
             )
             .limit(bindparam("of_limit"))
         )
-        self.quarantined = Kept(
-            select(attempts).where(attempts.c.state == AttemptState.QUARANTINED.value)
-        )
 
     def _attempts(self, tables: Tables, *, dialect: Dialect) -> None:
         attempts = tables.attempts
+        self.quarantined = Kept(
+            select(attempts).where(attempts.c.state == AttemptState.QUARANTINED.value)
+        )
         of_code = attempts.c.code_hash == bindparam("of_code")
         of_hash = select(attempts).where(of_code)
         self.claim = Kept(dialect.insertion(attempts))
