@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import time
+import threading
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
@@ -14,6 +14,7 @@ from finch_middleware.records import StoredConnection, connection_hash
 from finch_middleware.storage.memory import MemoryStorage
 from finch_middleware.storage.protocol import Scan, Storage
 from finch_middleware.testing.storage_contract import StorageContract
+from tests.waiting import wait_until
 
 pytest_plugins = ["pytester"]
 
@@ -21,11 +22,20 @@ _ALWAYS = 5
 
 
 class ChecksThenActs(MemoryStorage):
-    """Looks, lets others run, then writes what it decided: the habit that the contract is for."""
+    """Looks, lets the others look, then writes what it decided: the habit that this is about."""
+
+    def __init__(self, racers: int) -> None:
+        super().__init__()
+        self._looked = threading.Barrier(racers)
+
+    def _let_others_look(self) -> None:
+        # What a test prepares alone, in the main thread, is no race.
+        if threading.current_thread() is not threading.main_thread():
+            self._looked.wait(timeout=60)
 
     def claim(self, attempt: Attempt) -> Attempt | None:
         current = self.attempt(attempt.code_hash) or self._flow_holder(attempt)
-        time.sleep(0)
+        self._let_others_look()
         if current is None:
             self._put(attempt)
         return current
@@ -34,7 +44,7 @@ class ChecksThenActs(MemoryStorage):
         if connection is not None:
             self._settle_connection(connection)
         holder, current = self._flow_holder(attempt), self.attempt(attempt.code_hash)
-        time.sleep(0.001)
+        self._let_others_look()
         if current is not None and current.state is not AttemptState.CLAIMED:
             return False
         if holder is None:
@@ -43,38 +53,38 @@ class ChecksThenActs(MemoryStorage):
 
     def _settle_connection(self, connection: StoredConnection) -> None:
         old = self.get(connection.connection_id)
-        time.sleep(0.001)
+        self._let_others_look()
         if old is None or old.obtained_at < connection.obtained_at:
             self._connections[connection_hash(connection.connection_id)] = connection
 
     def swap(self, old: StoredConnection, new: StoredConnection) -> bool:
         current = self.get(old.connection_id)
-        time.sleep(0.001)
+        self._let_others_look()
         if current != old:
             return False
         self._connections[connection_hash(old.connection_id)] = new
         return True
 
 
-#: The cases that a backend which checks and then acts must lose.
-RACES: list[Callable[[StorageContract, Storage], None]] = [
-    StorageContract.test_of_many_racing_claims_exactly_one_wins,
-    StorageContract.test_of_many_codes_racing_for_a_flow_exactly_one_wins,
-    StorageContract.test_of_many_ends_racing_for_a_flow_exactly_one_gets_it,
-    StorageContract.test_a_token_racing_ambiguous_ends_is_kept,
-    StorageContract.test_of_many_racing_tokens_the_newest_is_kept,
-    StorageContract.test_of_many_racing_swaps_exactly_one_wins,
+#: The cases that a backend which checks and then acts must lose, and how many threads each has.
+RACES: list[tuple[Callable[[StorageContract, Storage], None], int]] = [
+    (StorageContract.test_of_many_racing_claims_exactly_one_wins, 32),
+    (StorageContract.test_of_many_codes_racing_for_a_flow_exactly_one_wins, 32),
+    (StorageContract.test_of_many_ends_racing_for_a_flow_exactly_one_gets_it, 16),
+    (StorageContract.test_a_token_racing_ambiguous_ends_is_kept, 4),
+    (StorageContract.test_of_many_racing_tokens_the_newest_is_kept, 16),
+    (StorageContract.test_of_many_racing_swaps_exactly_one_wins, 16),
 ]
 
 
-@pytest.mark.parametrize("race", RACES, ids=lambda race: race.__name__)
+@pytest.mark.parametrize(("race", "racers"), RACES, ids=[race.__name__ for race, _ in RACES])
 def test_backend_that_checks_then_acts_loses_every_race(
-    race: Callable[[StorageContract, Storage], None],
+    race: Callable[[StorageContract, Storage], None], racers: int
 ) -> None:
     for _ in range(_ALWAYS):
         # A lost race shows as a wrong answer, or as two winners where one was unpacked.
         with pytest.raises((AssertionError, ValueError)):
-            race(StorageContract(), ChecksThenActs())
+            race(StorageContract(), ChecksThenActs(racers))
 
 
 class ForgetsEverything(MemoryStorage):
@@ -111,14 +121,22 @@ class CutsTexts(MemoryStorage):
 
 
 class ForgetsItsPlace(MemoryStorage):
+    """Scans by numbers of rows, whose places change while others come and go."""
+
     def scan(self, *, after: str | None, limit: int) -> Scan:
-        """As a scan by numbers of rows, whose places change while others come and go."""
-        before = super().scan(after=None, limit=1000).connections
-        behind = [each.connection_id for each in before]
-        start = behind.index(after) if after in behind else 0
-        time.sleep(0.001)
-        now = super().scan(after=None, limit=1000).connections
-        return Scan(connections=now[start + 1 if after else 0 :][:limit])
+        if after is None:
+            return super().scan(after=None, limit=limit)
+        start = self._place_of(after)
+        if start:
+            # The test's other thread writes on and on.
+            wait_until(lambda: self._place_of(after) != start)
+        rows = super().scan(after=None, limit=1000).connections
+        return Scan(connections=rows[start:][:limit])
+
+    def _place_of(self, connection_id: str) -> int:
+        rows = super().scan(after=None, limit=1000).connections
+        ids = [each.connection_id for each in rows]
+        return ids.index(connection_id) + 1 if connection_id in ids else 0
 
 
 _CARELESS = """
