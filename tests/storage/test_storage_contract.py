@@ -67,17 +67,17 @@ class ChecksThenActs(MemoryStorage):
 
 
 #: The cases that a backend which checks and then acts must lose, and how many threads each has.
-RACES: list[tuple[Callable[[StorageContract, Storage], None], int]] = [
-    (StorageContract.test_of_many_racing_claims_exactly_one_wins, 32),
-    (StorageContract.test_of_many_codes_racing_for_a_flow_exactly_one_wins, 32),
-    (StorageContract.test_of_many_ends_racing_for_a_flow_exactly_one_gets_it, 16),
-    (StorageContract.test_a_token_racing_ambiguous_ends_is_kept, 4),
-    (StorageContract.test_of_many_racing_tokens_the_newest_is_kept, 16),
-    (StorageContract.test_of_many_racing_swaps_exactly_one_wins, 16),
-]
+RACES: dict[Callable[[StorageContract, Storage], None], int] = {
+    StorageContract.test_of_many_racing_claims_exactly_one_wins: 32,
+    StorageContract.test_of_many_codes_racing_for_a_flow_exactly_one_wins: 32,
+    StorageContract.test_of_many_ends_racing_for_a_flow_exactly_one_gets_it: 16,
+    StorageContract.test_a_token_racing_ambiguous_ends_is_kept: 4,
+    StorageContract.test_of_many_racing_tokens_the_newest_is_kept: 16,
+    StorageContract.test_of_many_racing_swaps_exactly_one_wins: 16,
+}
 
 
-@pytest.mark.parametrize(("race", "racers"), RACES, ids=[race.__name__ for race, _ in RACES])
+@pytest.mark.parametrize(("race", "racers"), RACES.items(), ids=[race.__name__ for race in RACES])
 def test_backend_that_checks_then_acts_loses_every_race(
     race: Callable[[StorageContract, Storage], None], racers: int
 ) -> None:
