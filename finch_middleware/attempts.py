@@ -121,13 +121,6 @@ class Attempt:
             return True
         return not self.notified and self.state is not AttemptState.QUARANTINED
 
-    @property
-    def elapsed_ms(self) -> int | None:
-        """From the claim to its end, by clocks that may differ; None before the end."""
-        if self.settled_at is None:
-            return None
-        return max(0, (self.settled_at - self.claimed_at) // timedelta(milliseconds=1))
-
     def forgettable(self, *, settled_before: datetime) -> bool:
         """Whether it ended before that instant and nothing of it is pending."""
         if self.settled_at is None or not self.notified:

@@ -161,7 +161,8 @@ class Exchange:
         exchanged = self._save(settled, stored)
         if exchanged == Exchanged(attempt=settled):
             self._events.of_attempt("finch.connection.stored", logging.INFO, settled)
-            self._connected.run(settled)
+            if not settled.notified:
+                self._connected.run(settled)
         if before is not None:
             self._events.of_attempt("finch.token.replaced", logging.INFO, settled)
         if set(self._settings.products) - {p.rpartition(":")[2] for p in grant.products}:

@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ class Events:
             "connection_id": attempt.connection_id,
             "customer_ids": attempt.customer_ids,
             "request_id": attempt.request_id,
-            "elapsed_ms": attempt.elapsed_ms,
+            "elapsed_ms": _elapsed_ms(attempt),
         }
         return self.report(name, level, **{**known, **fields})
 
@@ -170,6 +171,13 @@ class Events:
             # few lines more.
             minute = self._minutes[kind] = _Minute(number)
         return left_out if minute.takes() else None
+
+
+def _elapsed_ms(attempt: Attempt) -> int | None:
+    """From the claim to its end, by clocks that may differ; None before the end."""
+    if attempt.settled_at is None:
+        return None
+    return max(0, (attempt.settled_at - attempt.claimed_at) // timedelta(milliseconds=1))
 
 
 def _called(hook: Callable[[T], object], given: T) -> bool:
