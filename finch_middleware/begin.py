@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
 
-from finch_middleware.config.customers import (
-    require_text,
-)
+from finch_middleware.config.customers import require_text
 from finch_middleware.config.products import fault_of_products
 from finch_middleware.config.settings import FlowKind, Settings
 from finch_middleware.config.urls import check_return_to, parts_at

@@ -8,18 +8,14 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal, Unpack, cast
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from finch_middleware.config.customers import require_text
 from finch_middleware.config.options import Options
-from finch_middleware.config.reading import options_from_env, read_some
+from finch_middleware.config.reading import read_some, take_options
 from finch_middleware.crypto.opened import Connection
 from finch_middleware.crypto.vault import Vault
-from finch_middleware.errors import (
-    FinchRefused,
-    StorageUnavailable,
-    UsageError,
-)
+from finch_middleware.errors import FinchRefused, StorageUnavailable, UsageError
 from finch_middleware.finch.client import FinchClient
 from finch_middleware.finch.responses import read_state
 from finch_middleware.finch.sdk import FinchAuth, async_sdk_client, sdk_client
@@ -96,8 +92,9 @@ class Connections:
         Raises:
             ConfigurationError: Lists everything that is wrong, and how to fix it.
         """
-        options = cast("Options", {**options_from_env(environ), **overrides})
-        settings = read_some(options, _OF_A_WORKER)
+        given = [environ]
+        del environ
+        settings = read_some(take_options(given, overrides), _OF_A_WORKER)
         client_id = settings["client_id"]
         keys = {name: settings[name] for name in ("key", "accepted_keys", "key_provider")}
         hooks = {name: settings[name] for name in ("on_event", "on_problem")}

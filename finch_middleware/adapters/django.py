@@ -94,18 +94,15 @@ def callback(
     who is signed out. Without it, the component's own `customer_of` is used, if it has one.
     """
 
-    # Finch Connect's return has no Django token. The component checks the flow's ticket, and that
-    # a POST comes from the application's own origin.
-    @csrf_exempt
-    def finch_callback(request: HttpRequest) -> HttpResponse:
-        connect = _resolve(component)
+    def respond(request: HttpRequest) -> Response:
         if customer_of is None:
-            return to_django(connect.callback(request))
-        return to_django(connect.callback(request, customer_id=customer_of(request)))
+            return _resolve(component).callback(request)
+        return _resolve(component).callback(request, customer_id=customer_of(request))
 
-    # Django's LoginRequiredMiddleware would redirect to the login page, with the code in ?next=.
-    cast("Any", finch_callback).login_required = False
-    return finch_callback
+    # Finch Connect's return has no Django token. The component checks the flow's ticket, and that
+    # a POST comes from the application's own origin. Django's LoginRequiredMiddleware would
+    # redirect to the login page, with the code in ?next=.
+    return _view(respond, login_required=False)
 
 
 def begin(component: FinchConnect | Callable[[], FinchConnect] = finch) -> View:
@@ -119,11 +116,7 @@ def begin(component: FinchConnect | Callable[[], FinchConnect] = finch) -> View:
 
     # The form may come without a Django token: the component refuses a POST that does not come
     # from a page of the application's own origin.
-    @csrf_exempt
-    def finch_begin(request: HttpRequest) -> HttpResponse:
-        return to_django(_resolve(component).begin_page(request))
-
-    return finch_begin
+    return _view(lambda request: _resolve(component).begin_page(request), login_required=True)
 
 
 def invite(component: FinchConnect | Callable[[], FinchConnect] = finch) -> View:
@@ -134,12 +127,7 @@ def invite(component: FinchConnect | Callable[[], FinchConnect] = finch) -> View
     """
 
     # As for `begin`; and an invited person has no login.
-    @csrf_exempt
-    def finch_invite(request: HttpRequest) -> HttpResponse:
-        return to_django(_resolve(component).invite_page(request))
-
-    cast("Any", finch_invite).login_required = False
-    return finch_invite
+    return _view(lambda request: _resolve(component).invite_page(request), login_required=False)
 
 
 def webhook(component: FinchConnect | Callable[[], FinchConnect] = finch) -> View:
@@ -151,12 +139,16 @@ def webhook(component: FinchConnect | Callable[[], FinchConnect] = finch) -> Vie
     """
 
     # Finch has no Django token and no session. The component checks Finch's signature.
-    @csrf_exempt
-    def finch_webhook(request: HttpRequest) -> HttpResponse:
-        return to_django(_resolve(component).webhook(request))
+    return _view(lambda request: _resolve(component).webhook(request), login_required=False)
 
-    cast("Any", finch_webhook).login_required = False
-    return finch_webhook
+
+def _view(respond: Callable[[HttpRequest], Response], *, login_required: bool) -> View:
+    @csrf_exempt
+    def finch_view(request: HttpRequest) -> HttpResponse:
+        return to_django(respond(request))
+
+    cast("Any", finch_view).login_required = login_required
+    return finch_view
 
 
 def _resolve(component: FinchConnect | Callable[[], FinchConnect]) -> FinchConnect:

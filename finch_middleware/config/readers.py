@@ -75,50 +75,46 @@ def secret(value: Any, given: Given) -> Secret:
     return Secret(text(value, given))
 
 
-def one_of(*choices: object) -> Reader:
+def only(admits: Callable[[Any], bool], *sentences: str) -> Reader:
+    """A reader that takes what *admits* as it is, and nothing else."""
+
     def read(value: Any, given: Given) -> object:
-        if value not in choices:
-            raise Wrong(f"must be one of {', '.join(map(repr, choices))}")
+        if not admits(value):
+            raise Wrong(*sentences)
         return value
 
     return read
 
 
-def brand(value: Any, given: Given) -> str:
-    if not isinstance(value, str) or not SENDABLE.fullmatch(value):
-        raise Wrong
-    return value
+def one_of(*choices: object) -> Reader:
+    return only(choices.__contains__, f"must be one of {', '.join(map(repr, choices))}")
 
 
-def texts(value: Any, given: Given) -> Mapping[str, object]:
-    if not isinstance(value, Mapping):
-        raise Wrong
-    return value
+def duration(*, longest: timedelta, shortest: timedelta = timedelta.resolution) -> Reader:
+    return only(lambda value: isinstance(value, timedelta) and shortest <= value <= longest)
+
+
+brand = only(lambda value: isinstance(value, str) and SENDABLE.fullmatch(value) is not None)
+texts = only(lambda value: isinstance(value, Mapping))
+function = only(lambda value: value is None or callable(value))
+# Not by its truth: Python takes "no" for true.
+flag = only(lambda value: isinstance(value, bool))
+limit = only(lambda value: value is None or (type(value) is int and value >= 0))
 
 
 def templates(value: Any, given: Given) -> Path | None:
     return None if value is None else _path(value)
 
 
-def function(value: Any, given: Given) -> object:
-    if value is not None and not callable(value):
-        raise Wrong
-    return value
-
-
-def flag(value: Any, given: Given) -> bool:
-    if not isinstance(value, bool):  # not by its truth: Python takes "no" for true
-        raise Wrong
-    return value
-
-
 def redirect_uri(value: Any, given: Given) -> str:
     uri = text(value, given)
-    fragment = "must have no fragment; drop the part from '#'" if "#" in uri else None
-    # Each flow's cookie holds it.
-    too_long = "must have at most 512 characters" if len(uri) > 512 else None
-    if faults := [fault for fault in (fault_of_address(uri), fragment, too_long) if fault]:
-        raise Wrong(*faults)
+    faults = [fault_of_address(uri)]
+    if "#" in uri:
+        faults.append("must have no fragment; drop the part from '#'")
+    if len(uri) > 512:  # each flow's cookie holds it
+        faults.append("must have at most 512 characters")
+    if any(faults):
+        raise Wrong(*filter(None, faults))
     return uri
 
 
@@ -208,14 +204,11 @@ def accepted_keys(value: Any, given: Given) -> tuple[Key, ...]:
     return keys
 
 
-def key_provider(value: Any, given: Given) -> object:
-    if value is not None and not _wraps_keys(value):
-        raise Wrong
-    return value
-
-
 def _wraps_keys(provider: object) -> bool:
     return all(callable(getattr(provider, name, None)) for name in ("wrap", "unwrap"))
+
+
+key_provider = only(lambda value: value is None or _wraps_keys(value))
 
 
 def callback_path(value: Any, given: Given) -> str | None:
@@ -235,9 +228,8 @@ def callback_path(value: Any, given: Given) -> str | None:
 
 
 def begin_path(value: Any, given: Given) -> str | None:
-    faults = []
-    if given.get("customer_of") is None:
-        faults.append("needs customer_of, which returns the signed-in customer")
+    missing = given.get("customer_of") is None
+    faults = ["needs customer_of, which returns the signed-in customer"] * missing
     return _own_path(value, {"the callback": given.get("callback_path")}, *faults)
 
 
@@ -304,21 +296,6 @@ def return_to(value: Any, given: Given) -> str:
     raise Wrong(fault)
 
 
-def duration(*, longest: timedelta, shortest: timedelta = timedelta.resolution) -> Reader:
-    def read(value: Any, given: Given) -> timedelta:
-        if not isinstance(value, timedelta) or not shortest <= value <= longest:
-            raise Wrong
-        return value
-
-    return read
-
-
-def limit(value: Any, given: Given) -> int | None:
-    if value is not None and (type(value) is not int or value < 0):
-        raise Wrong
-    return value
-
-
 def proxy(value: Any, given: Given) -> Secret | None:
     if value is None:
         return None
@@ -361,7 +338,7 @@ def _connect_origin_beside(api_url: str) -> str:
 def clock(value: Any, given: Given) -> Callable[[], datetime]:
     if value is None:
         return utc_now
-    if not callable(value) or not _is_aware(value):
+    if not _is_aware(value):
         raise Wrong
     return cast("Callable[[], datetime]", value)
 
@@ -384,7 +361,7 @@ def _plain(value: object) -> str:
     return value.reveal() if isinstance(value, Secret) else str(value or "")
 
 
-def _is_aware(clock: Callable[[], object]) -> bool:
+def _is_aware(clock: Any) -> bool:
     try:
         now = clock()
         return isinstance(now, datetime) and now.utcoffset() is not None

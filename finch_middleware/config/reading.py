@@ -10,6 +10,7 @@ import difflib
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, cast
 
 from finch_middleware.config.option import Option
@@ -63,18 +64,12 @@ def read_settings(options: Options, *, checks: Checks) -> Settings:
     Raises:
         ConfigurationError: Lists everything that is wrong, and how to fix it.
     """
-    settings, faults = _read(options)
-    for name, check in checks.items():
-        if name in settings:
-            faults += check(settings[name])
-    if not faults:
-        return Settings(**settings)
-    # A traceback with locals would show the secrets among them.
-    del settings, options
-    raise ConfigurationError(faults)
+    return Settings(**read_some(options, OPTIONS, checks=checks))
 
 
-def read_some(options: Options, names: Collection[str]) -> dict[str, Any]:
+def read_some(
+    options: Options, names: Collection[str], *, checks: Checks = MappingProxyType({})
+) -> dict[str, Any]:
     """
     The settings of these options alone; the others may be missing or wrong.
 
@@ -82,8 +77,12 @@ def read_some(options: Options, names: Collection[str]) -> dict[str, Any]:
         ConfigurationError: Lists everything that is wrong with these.
     """
     settings, faults = _read(options, names)
+    for name, check in checks.items():
+        if name in settings:
+            faults += check(settings[name])
     if not faults:
         return settings
+    # A traceback with locals would show the secrets among them.
     del settings, options
     raise ConfigurationError(faults)
 

@@ -41,33 +41,36 @@ def origin_of(parts: SplitResult) -> str:
     return f"{parts.scheme}://{host}" + (f":{port}" if port not in (None, default) else "")
 
 
+def _split(address: str) -> SplitResult | None:
+    """The parts of a URL that can be read; None for any other."""
+    try:
+        parts = urlsplit(address)
+        _ = parts.port  # reading it checks it
+    except ValueError:
+        return None
+    return parts
+
+
 def fault_of_address(address: str) -> str | None:
     """What is wrong with a web address; only loopback may use plain http."""
     if not PLAIN.fullmatch(address):
         return "must be plain text without spaces"
-    try:
-        parts = urlsplit(address)
-        host, _ = parts.hostname, parts.port  # reading the port checks it
-    except ValueError:
+    parts = _split(address)
+    if parts is None:
         return "is not a web address"
     if parts.username is not None or parts.password is not None:
         return "must contain no user name or password"
-    if not host or parts.scheme not in ("https", "http"):
+    if not parts.hostname or parts.scheme not in ("https", "http"):
         return "must be a full address that begins with https://"
-    if parts.scheme == "http" and not is_loopback(host):
+    if parts.scheme == "http" and not is_loopback(parts.hostname):
         return "must begin with https://; only localhost may use plain http"
     return None
 
 
 def usable_proxy(address: str) -> bool:
     """Whether it is the ``http://`` address of a proxy, with or without credentials."""
-    try:
-        parts = urlsplit(address)
-        # Reading the port checks it.
-        usable = parts.scheme == "http" and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return False
-    return usable and PLAIN.fullmatch(address) is not None
+    parts = _split(address) if PLAIN.fullmatch(address) else None
+    return parts is not None and parts.scheme == "http" and bool(parts.hostname) and parts.port != 0
 
 
 def wsgi_path(path: str) -> str:
@@ -136,12 +139,8 @@ def parts_at(url: object, origin: str) -> SplitResult | None:
     # A URL that a browser and urlsplit could read as different hosts is refused.
     if not isinstance(url, str) or not PLAIN.fullmatch(url) or "\\" in url:
         return None
-    try:
-        parts = urlsplit(url)
-        _ = parts.port  # read here, because only reading it checks it
-    except ValueError:
-        return None
-    return parts if "@" not in parts.netloc and origin_of(parts) == origin else None
+    parts = _split(url)
+    return parts if parts and "@" not in parts.netloc and origin_of(parts) == origin else None
 
 
 def warn_of_prefix(prefix: str, *, callback_path: str) -> None:

@@ -158,7 +158,8 @@ class Events:
             return
         shown = {key: value for key, value in dataclasses.asdict(event).items() if value}
         shown |= {"left_out": left_out} if left_out else {}
-        line = " ".join(f"{key}={value!r}" for key, value in shown.items() if key not in _APART)
+        apart = ("name", "level")
+        line = " ".join(f"{key}={value!r}" for key, value in shown.items() if key not in apart)
         logger.log(event.level, "%s %s", event.name, line, extra={"finch": shown})
 
     def _left_out(self, event: Event) -> int | None:
@@ -202,6 +203,3 @@ class _Minute:
         line = next(self._lines)
         self.left_out = max(self.left_out, line - REFUSED_LINES_LIMIT)
         return line <= REFUSED_LINES_LIMIT
-
-
-_APART = ("name", "level")

@@ -146,9 +146,7 @@ class BeginPage(OpeningPage):
 
     def show(self, request: CallbackRequest) -> Response:
         self._customer(request)
-        return self._pages.begin(
-            connect_origin=self._settings.connect_origin, return_to=self._settings.return_to
-        )
+        return self._pages.begin(return_to=self._settings.return_to)
 
     def open(self, request: CallbackRequest) -> Response:
         """

@@ -21,21 +21,9 @@ from importlib import resources
 from pathlib import Path
 from string import Template
 
-_TEMPLATE = "page.html"
-
 PLACEHOLDERS = frozenset(
-    {
-        "actions",
-        "body",
-        "brand",
-        "help",
-        "lang",
-        "nonce",
-        "outcome",
-        "reference",
-        "reference_label",
-        "title",
-    }
+    {"actions", "body", "brand", "help", "lang", "nonce", "outcome", "reference"}
+    | {"reference_label", "title"}
 )
 
 
@@ -47,7 +35,7 @@ def template_faults(folder: str | Path | None) -> list[str]:
 def load_template(folder: str | Path | None) -> tuple[Template, list[str]]:
     """The page's template, and its faults."""
     ours = resources.files("finch_middleware.web")
-    source = (ours if folder is None else Path(folder)) / _TEMPLATE
+    source = (ours if folder is None else Path(folder)) / "page.html"
     try:
         page = Template(source.read_text(encoding="utf-8"))
     except OSError:
@@ -63,11 +51,6 @@ def load_template(folder: str | Path | None) -> tuple[Template, list[str]]:
     return page, [
         f"templates: {source} mentions ${name}; it may mention {known}" for name in unknown
     ]
-
-
-def escaped(**values: str) -> dict[str, str]:
-    """*values*, each as HTML."""
-    return {name: escape(value) for name, value in values.items()}
 
 
 def begin_form(label: str, *, action: str = "") -> str:

@@ -10,6 +10,7 @@ import copy
 import json
 import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,14 +30,7 @@ from finch_middleware.outcomes import (
     Retry,
     SetCookie,
 )
-from finch_middleware.web.html import (
-    begin_form,
-    escaped,
-    link,
-    links,
-    load_template,
-    template_faults,
-)
+from finch_middleware.web.html import begin_form, link, links, load_template, template_faults
 from finch_middleware.web.request import CallbackRequest
 from finch_middleware.web.texts import Texts, filled, find_faults, resolve_texts
 
@@ -119,7 +113,7 @@ class Pages:
         response.headers["Vary"] = "Cookie, Accept, Content-Type, Sec-Fetch-Mode"
         return with_cookies(response, outcome.cookies)
 
-    def begin(self, *, connect_origin: str, return_to: str) -> Response:
+    def begin(self, *, return_to: str) -> Response:
         """
         The page with the button that begins a flow by a POST to the page's own address.
 
@@ -128,7 +122,7 @@ class Pages:
         text = self._texts["begin"]
         back = link(self._texts["page"]["back"], href=return_to, kind="quiet")
         # Without Sec-Fetch-Site, only the Origin shows that the form was ours.
-        return self._offer(text, back, connect_origin=connect_origin, referrer="same-origin")
+        return self._offer(text, back, referrer="same-origin")
 
     def invitation(self, *, customer_name: str, products: Sequence[str]) -> Response:
         """The page of an invitation, with the button that begins a flow by a POST to it."""
@@ -141,14 +135,11 @@ class Pages:
             products=", ".join(dict.fromkeys(asked)),
         )
         # The form's Origin has to arrive, but this page's address is the invitation.
-        return self._offer(text, connect_origin=self._connect_origin, referrer="strict-origin")
+        return self._offer(text, referrer="strict-origin")
 
-    def _offer(
-        self, text: Mapping[str, str], *more: str, connect_origin: str, referrer: str
-    ) -> Response:
+    def _offer(self, text: Mapping[str, str], *more: str, referrer: str) -> Response:
         actions = "\n".join([begin_form(text["action"]), *more])
-        form_action = _form_action(connect_origin)
-        response = self._html(text, kind="begin", actions=actions, form_action=form_action)
+        response = self._html(text, kind="begin", actions=actions, begins=True)
         response.headers["Referrer-Policy"] = referrer
         return response
 
@@ -207,7 +198,7 @@ class Pages:
             kind=_WORDS[type(ended)],
             actions=self._actions(ended, step=step),
             reference=ended.reference,
-            form_action=_form_action(self._connect_origin) if begins else "'none'",
+            begins=begins,
         )
         response.status_code = ended.status
         if begins:
@@ -224,26 +215,25 @@ class Pages:
         kind: str,
         actions: str,
         reference: str = "",
-        form_action: str = "'none'",
+        begins: bool = False,
     ) -> Response:
-        """Fill in the template; *actions* is HTML."""
+        """Fill in the template; *actions* is HTML, with *begins* a button that begins a flow."""
         shared, nonce = self._texts["page"], secrets.token_urlsafe(16)
-        page = self._page.substitute(
-            actions=actions,
-            nonce=nonce,
-            **escaped(
-                body=text["body"],
-                brand=self._brand,
-                help=shared["help"] if reference else "",
-                lang=shared["lang"],
-                outcome=kind,
-                reference=reference,
-                reference_label=shared["reference"] if reference else "",
-                title=text["title"],
-            ),
-        )
-        response = Response(page, mimetype="text/html")
-        return protect(response, nonce=nonce, form_action=form_action)
+        plain = {
+            "body": text["body"],
+            "brand": self._brand,
+            "help": shared["help"] if reference else "",
+            "lang": shared["lang"],
+            "outcome": kind,
+            "reference": reference,
+            "reference_label": shared["reference"] if reference else "",
+            "title": text["title"],
+        }
+        escaped = {name: escape(value) for name, value in plain.items()}
+        page = self._page.substitute(escaped, actions=actions, nonce=nonce)
+        # Chromium applies form-action to the redirect after the form as well.
+        form_action = f"'self' {self._connect_origin}" if begins else "'none'"
+        return protect(Response(page, mimetype="text/html"), nonce=nonce, form_action=form_action)
 
     def _safe_return_to(self, ended: Ended) -> str:
         """Its return_to, or / if that is no longer a place of this application."""
@@ -313,12 +303,6 @@ def _retry_after(ended: Ended) -> int | None:
 
 def _end_sentence(title: str) -> str:
     return title if title.endswith((".", "!", "?")) else f"{title}."
-
-
-def _form_action(connect_origin: str) -> str:
-    """The form-action of a page whose button begins a flow."""
-    # Chromium applies form-action to the redirect after the form as well.
-    return f"'self' {connect_origin}"
 
 
 def protect(
