@@ -23,7 +23,7 @@ COVERED = {
         "expired",
         "other_customer",
     },
-    "nobody is signed in": {"signed_out"},
+    "`customer_of` finds nobody": {"signed_out"},
     "an invitation is cut": {"invitation_unreadable", "invitation_expired", "invitation_used"},
     "a prefetch, another method": {
         "prefetch",
@@ -37,8 +37,7 @@ COVERED = {
     "Finch is unreachable": {"unreachable", "throttled"},
     "Finch rejects the client id": {"client_rejected"},
     "Finch requires payment": {"payment_required"},
-    "Finch accepts the code": {"ambiguous"},
-    "Finch's response is not": {"bad_response"},
+    "Finch sends no usable response": {"ambiguous", "bad_response"},
     "Finch rejects the code": {"code_rejected"},
     "storage, spool or key fails before": {
         "storage_unavailable",
