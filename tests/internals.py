@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from finch_middleware import callback, duplicates, exchange
+from finch_middleware.finch import transport
 from finch_middleware.storage.redis import server as redis_server
 from finch_middleware.storage.sql import dialects
 from tests.site import Site
@@ -37,6 +38,12 @@ def remembers_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process remembers one claim that it gave up, and one that it released."""
     monkeypatch.setattr(duplicates, "ABANDONED_LIMIT", 1)
     monkeypatch.setattr(duplicates, "RELEASED_LIMIT", 1)
+
+
+@pytest.fixture
+def kept_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection to Finch is kept however long the next request takes to come."""
+    monkeypatch.setattr(transport, "_KEPT_SECONDS", 3600.0)
 
 
 def time_before_the_exchange(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:

@@ -172,7 +172,7 @@ def connect_proxy(target: OddServer, *, status: str = "200 OK") -> Iterator[OddS
             back = threading.Thread(target=_copy, args=(onward, line.sock), daemon=True)
             back.start()
             _copy(line.sock, onward)
-            back.join(5)
+            back.join()
 
     with OddServer(behave) as proxy:
         yield proxy

@@ -18,7 +18,7 @@ def test_a_lock_held_at_the_fork_is_free_in_the_child_and_held_in_the_parent() -
     lock = PerProcess(threading.Lock)
     lock.get().acquire()
 
-    child = forked(lambda: lock.get().acquire(timeout=5))
+    child = forked(lambda: lock.get().acquire(blocking=False))
 
     assert succeeds(child)
     assert lock.get().locked()
@@ -31,13 +31,13 @@ def test_a_fork_while_a_value_is_being_made_does_not_hang_the_child() -> None:
     def make() -> int:
         if os.getpid() == parent:
             making.set()
-            done.wait(30)
+            done.wait()
         return os.getpid()
 
     value = PerProcess(make)
     maker = threading.Thread(target=value.get)
     maker.start()
-    making.wait(30)
+    making.wait()
 
     child = forked(lambda: value.get() == os.getpid())
     done.set()

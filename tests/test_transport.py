@@ -112,6 +112,7 @@ def test_a_response_given_before_the_request_was_read_is_read() -> None:
     assert (result.status, result.body) == (413, b"{}")
 
 
+@pytest.mark.usefixtures("kept_long")
 def test_interim_responses_are_passed_over() -> None:
     final = b"HTTP/1.1 100 Continue\r\n\r\n" + raw_answer(b'{"a": 1}')
     with OddServer(answering(INTERIM + final)) as server:

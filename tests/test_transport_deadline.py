@@ -132,10 +132,7 @@ def full_address(host: str) -> Iterator[tuple[str, int]]:
         full = opened.enter_context(socket.socket())
         full.bind((host, 0))
         full.listen(0)
-        for _ in range(4):
-            waiting = opened.enter_context(socket.socket())
-            waiting.setblocking(False)
-            waiting.connect_ex(full.getsockname())
+        opened.enter_context(socket.create_connection(full.getsockname()))  # all that fit
         yield full.getsockname()
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from finch_middleware.finch import transport
 from finch_middleware.finch.transport import FinchResponse, Transport
-from tests.asking import SECOND, StillClock, answered, ask, trusting
+from tests.asking import StillClock, answered, ask, trusting
 from tests.odd_server import Line, OddServer, answering, authority, once, raw_answer
 from tests.processes import forked, succeeds
 
@@ -17,6 +17,7 @@ SCHEMES = pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 
 
 @SCHEMES
+@pytest.mark.usefixtures("kept_long")
 @pytest.mark.parametrize(
     "raw",
     [
@@ -82,6 +83,7 @@ def test_a_connection_whose_response_was_not_read_is_not_kept() -> None:
         assert server.accepted == 2
 
 
+@pytest.mark.usefixtures("kept_long")
 def test_each_of_many_threads_gets_its_own_response() -> None:
     client = Transport()
     wrong: list[object] = []
@@ -93,7 +95,7 @@ def test_each_of_many_threads_gets_its_own_response() -> None:
     def work(number: int) -> None:
         for turn in range(20):
             body = b"%d/%d" % (number, turn)
-            result = ask(server, transport=client, body=body, within=20 * SECOND)
+            result = ask(server, transport=client, body=body)
             if not isinstance(result, FinchResponse) or result.body != body:
                 wrong.append((body, result))
 
@@ -108,6 +110,7 @@ def test_each_of_many_threads_gets_its_own_response() -> None:
     assert wrong == []
 
 
+@pytest.mark.usefixtures("kept_long")
 def test_a_fork_shares_neither_connection_nor_context() -> None:
     client = trusting()
     with OddServer(answering(raw_answer(b"{}")), tls=authority().server()) as server:
@@ -137,14 +140,14 @@ def test_a_fork_while_the_context_is_being_made_does_not_hang_the_child(
 
     def make_slowly(ca_file: str) -> ssl.SSLContext:
         begun.set()
-        done.wait(30)
+        done.wait()
         return make(ca_file)
 
     with OddServer(answering(raw_answer(b"{}"))) as server:
         monkeypatch.setattr(transport, "_tls_context", make_slowly)
         other = threading.Thread(target=lambda: ask(server, transport=client))
         other.start()
-        begun.wait(30)
+        begun.wait()
         monkeypatch.setattr(transport, "_tls_context", make)
 
         child = forked(lambda: isinstance(ask(server, transport=client), FinchResponse))

@@ -16,7 +16,7 @@ from finch_middleware.finch import transport
 from finch_middleware.finch.client import FinchClient
 from finch_middleware.finch.transport import Transport
 from finch_middleware.secret import Secret
-from tests.asking import DISTRUSTED, SECOND, UNREACHABLE, answered, ask, trusting
+from tests.asking import DISTRUSTED, UNREACHABLE, answered, ask, trusting
 from tests.odd_server import OddServer, answering, authority, connect_proxy, raw_answer
 from tests.test_finch_secrets import shown_by
 
@@ -64,7 +64,7 @@ def test_the_context_is_one_for_the_process_and_trusts_no_more_than_its_file() -
 
     def send(server: OddServer) -> None:
         made.wait()
-        answered(ask(server, transport=client, within=20 * SECOND))
+        answered(ask(server, transport=client))
         adapters.append(client._adapter.get())
 
     with OddServer(answering(raw_answer(b"{}")), tls=authority().server()) as server:
@@ -101,6 +101,7 @@ def test_making_a_transport_makes_no_context() -> None:
 # -- proxies and the environment --
 
 
+@pytest.mark.usefixtures("kept_long")
 def test_tls_goes_through_the_configured_proxy() -> None:
     with (
         OddServer(answering(raw_answer(b"{}")), tls=authority().server()) as server,

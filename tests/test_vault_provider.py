@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import base64
-import time
+from types import SimpleNamespace
 
 import pytest
 
+from finch_middleware.crypto import vault as vault_module
 from finch_middleware.crypto.keys import KEY_BYTES
 from finch_middleware.crypto.vault import Vault
 from finch_middleware.errors import CannotOpen, KeyUnavailable
@@ -107,27 +108,22 @@ def test_a_traceback_with_its_locals_shows_no_key_and_nothing_of_the_answer(answ
     assert repr(material[::-1])[2:-1] not in shown
 
 
-def test_a_provider_that_failed_is_left_alone_for_a_while() -> None:
+def test_a_provider_that_failed_is_left_alone_for_a_while_and_asked_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(vault_module, "time", SimpleNamespace(monotonic=lambda: now))
     provider = Reversing(TimeoutError())
     vault = Vault(client_id="client", key=wrapped(K1), key_provider=provider)
 
-    reasons = [refusal_of(vault).reason for _ in range(100)]
-
-    assert provider.asked == 1
-    assert set(reasons) == {"TimeoutError"}
-
-
-def test_a_provider_that_failed_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("finch_middleware.crypto.vault._REFUSAL_SECONDS", 0.1)
-    provider = Reversing(TimeoutError())
-    vault = Vault(client_id="client", key=wrapped(K1), key_provider=provider)
-    refusal_of(vault)
-    provider.answer = None
-    time.sleep(0.11)
-
+    first = refusal_of(vault)
+    now = 4.9
+    second, asked = refusal_of(vault), provider.asked
+    now, provider.answer = 5.0, None
     vault.prove()
 
-    assert provider.asked == 2
+    assert (first.reason, second.reason) == ("TimeoutError", "TimeoutError")
+    assert (asked, provider.asked) == (1, 2)
 
 
 def test_one_key_that_fails_does_not_keep_another_from_being_unwrapped() -> None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 
-def wait_until(happened: Callable[[], object], *, seconds: float = 60) -> None:
+def wait_until(happened: Callable[[], object], *, seconds: float = 120) -> None:
     """Return as soon as *happened* is true."""
     until = time.monotonic() + seconds
     while not happened():
