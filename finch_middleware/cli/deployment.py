@@ -61,13 +61,10 @@ def load_component(name: str | None) -> FinchConnect:
     """
     if name is None:
         return FinchConnect.from_env()
-    module, _, attributes = name.removesuffix("()").partition(":")
     sys.path.insert(0, os.getcwd())  # as web servers do, which take the same kind of name
     try:
-        home, found = _import(module, attributes)
+        home, found = _import(name)
         held, kinds = _find_component(found() if _is_factory(found) else found)
-    except _Missing as error:
-        raise CommandError(f"--app: {name} cannot be loaded: {error}") from None
     finally:
         sys.path.remove(os.getcwd())
     if held is None:
@@ -78,17 +75,14 @@ def load_component(name: str | None) -> FinchConnect:
     return held
 
 
-class _Missing(Exception):
-    """There is no such module or attribute."""
-
-
-def _import(module: str, attributes: str) -> tuple[ModuleType, Any]:
+def _import(name: str) -> tuple[ModuleType, Any]:
     """The module, and what it has under that name."""
+    module, _, attributes = name.removesuffix("()").partition(":")
     try:
         home = importlib.import_module(module)
         return home, functools.reduce(getattr, attributes.split(".") if attributes else (), home)
     except (ImportError, AttributeError, ValueError) as error:
-        raise _Missing(error) from None
+        raise CommandError(f"--app: {name} cannot be loaded: {error}") from None
 
 
 def _is_factory(found: object) -> bool:

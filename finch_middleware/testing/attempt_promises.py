@@ -36,17 +36,17 @@ def _ended(state: AttemptState, code: str = "code", **changes: object) -> Attemp
 class SettlePromises:
     """The end of an attempt."""
 
+    @pytest.mark.parametrize("claimed", [True, False], ids=["claimed", "not claimed"])
     @pytest.mark.parametrize("state", [_STORED, _QUARANTINED, _FAILED, _AMBIGUOUS])
-    def test_an_end_replaces_the_claim(self, storage: Storage, state: AttemptState) -> None:
-        storage.claim(an_attempt())
+    def test_an_end_is_written_with_or_without_its_claim_and_settling_twice_is_settling_once(
+        self, storage: Storage, state: AttemptState, claimed: bool
+    ) -> None:
+        if claimed:
+            storage.claim(an_attempt())
 
-        assert storage.settle(_ended(state)) is True
-        assert storage.attempt(key_of("code")) == _ended(state)
-
-    @pytest.mark.parametrize("state", [_STORED, _QUARANTINED, _FAILED, _AMBIGUOUS])
-    def test_an_end_without_a_claim_is_written(self, storage: Storage, state: AttemptState) -> None:
-        assert storage.settle(_ended(state)) is True
-        assert storage.attempt(key_of("code")) == _ended(state)
+        for _ in range(2):
+            assert storage.settle(_ended(state)) is True
+            assert storage.attempt(key_of("code")) == _ended(state)
 
     @pytest.mark.parametrize(
         ("before", "state"),
@@ -79,14 +79,6 @@ class SettlePromises:
 
         assert storage.settle(_ended(_AMBIGUOUS)) is False
         assert storage.attempt(key_of("code")) == _ended(before)
-
-    @pytest.mark.parametrize("state", [_STORED, _QUARANTINED, _FAILED, _AMBIGUOUS])
-    def test_settling_twice_is_settling_once(self, storage: Storage, state: AttemptState) -> None:
-        storage.claim(an_attempt())
-        storage.settle(_ended(state))
-
-        assert storage.settle(_ended(state)) is True
-        assert storage.attempt(key_of("code")) == _ended(state)
 
     def test_settling_again_keeps_later_changes_of_the_connection(self, storage: Storage) -> None:
         brought, since = a_connection(), a_connection(status="connected", sealed=sealed("rotated"))
@@ -141,30 +133,22 @@ class SettlePromises:
 
         assert storage.claim(an_attempt("other", flow_hash=key_of("flow"))) is None
 
+    @pytest.mark.parametrize("state", [_STORED, _FAILED])
     @pytest.mark.parametrize("own", [key_of("place"), None], ids=["place", "no place"])
     @pytest.mark.parametrize("claimed", [True, False], ids=["claimed", "lost"])
     def test_an_end_keeps_its_place_if_another_attempt_has_the_flow(
-        self, storage: Storage, claimed: bool, own: bytes | None
+        self, storage: Storage, claimed: bool, own: bytes | None, state: AttemptState
     ) -> None:
         holder = an_attempt("holder", flow_hash=key_of("flow"))
         storage.claim(holder)
         if claimed:
             storage.claim(an_attempt(flow_hash=own))
 
-        ends = [storage.settle(_ended(_STORED, flow_hash=key_of("flow"))) for _ in range(2)]
+        ends = [storage.settle(_ended(state, flow_hash=key_of("flow"))) for _ in range(2)]
 
         assert ends == [True, True]
-        assert storage.attempt(key_of("code")) == _ended(
-            _STORED, flow_hash=(claimed and own) or None
-        )
+        assert storage.attempt(key_of("code")) == _ended(state, flow_hash=(claimed and own) or None)
         assert storage.attempt(holder.code_hash) == holder
-
-    def test_settling_twice_without_the_flow_is_settling_once(self, storage: Storage) -> None:
-        storage.claim(an_attempt("holder", flow_hash=key_of("flow")))
-        end = _ended(_FAILED, flow_hash=key_of("flow"))
-        storage.settle(end)
-
-        assert storage.settle(end) is True
 
     def test_of_many_ends_racing_for_a_flow_exactly_one_gets_it(self, storage: Storage) -> None:
         for turn in range(_ROUNDS):

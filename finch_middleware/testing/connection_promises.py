@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from finch_middleware.attempts import AttemptState
-from finch_middleware.records import StoredConnection, history_line
+from finch_middleware.records import history_line
 from finch_middleware.storage.protocol import Storage
 from finch_middleware.testing.sample_records import (
     NOON,
     a_connection,
     all_at_once,
-    an_attempt,
+    keep,
+    scanned,
     sealed,
 )
 
@@ -37,7 +37,7 @@ class ConnectionPromises:
             a_connection(f"connection {i}", obtained_at=NOON + timedelta(seconds=i * 3 % 5))
             for i in range(5)
         ]
-        self._keep(storage, *stored)
+        keep(storage, *stored)
 
         mine = storage.for_customer("acme")
 
@@ -47,8 +47,8 @@ class ConnectionPromises:
     def test_customers_are_distinguished_by_every_letter(
         self, storage: Storage, other: str
     ) -> None:
-        self._keep(storage, a_connection(other, customer_id=other))
-        self._keep(storage, a_connection("acme"))
+        keep(storage, a_connection(other, customer_id=other))
+        keep(storage, a_connection("acme"))
 
         assert list(storage.for_customer("acme")) == [a_connection("acme")]
         assert storage.get("acme") == a_connection("acme")
@@ -58,7 +58,7 @@ class ConnectionPromises:
 
     def test_deleted_connection_is_gone_everywhere(self, storage: Storage) -> None:
         one, two = a_connection("one"), a_connection("two")
-        self._keep(storage, one, two)
+        keep(storage, one, two)
 
         assert storage.delete(one, at=_END) is True
         assert storage.delete(one, at=_END) is False
@@ -70,12 +70,12 @@ class ConnectionPromises:
 
     def test_only_the_row_that_was_read_is_deleted(self, storage: Storage) -> None:
         renewed = a_connection(obtained_at=NOON + timedelta(seconds=1), sealed=sealed("renewed"))
-        self._keep(storage, renewed)
+        keep(storage, renewed)
 
         assert storage.delete(a_connection(), at=_END) is False
         assert storage.get("connection") == renewed
         assert storage.delete(a_connection("unknown"), at=_END) is False
-        self._keep(storage, a_connection("unknown"))
+        keep(storage, a_connection("unknown"))
         assert storage.get("unknown") == a_connection("unknown")
 
     @pytest.mark.parametrize(
@@ -93,12 +93,12 @@ class ConnectionPromises:
     def test_token_from_before_the_end_does_not_bring_a_connection_back(
         self, storage: Storage, obtained_at: datetime, stored: bool, attempt_id: str
     ) -> None:
-        self._keep(storage, a_connection())
+        keep(storage, a_connection())
         storage.delete(a_connection(), at=_END)
         storage.forget(settled_before=_END + timedelta(days=1000))
         waited = a_connection(obtained_at=obtained_at, attempt_id=attempt_id)
 
-        self._keep(storage, waited)
+        keep(storage, waited)
 
         assert storage.get("connection") == (waited if stored else None)
         assert list(storage.for_customer("acme")) == ([waited] if stored else [])
@@ -106,10 +106,10 @@ class ConnectionPromises:
         assert list(found) == ([waited] if stored else [])
 
     def test_end_by_a_clock_behind_covers_the_token_that_was_read(self, storage: Storage) -> None:
-        self._keep(storage, a_connection())
+        keep(storage, a_connection())
 
         storage.delete(a_connection(), at=NOON - timedelta(hours=1))
-        self._keep(storage, a_connection())
+        keep(storage, a_connection())
 
         assert storage.get("connection") is None
 
@@ -118,13 +118,13 @@ class ConnectionPromises:
     ) -> None:
         for turn in range(_ROUNDS):
             row = a_connection(f"connection {turn}")
-            self._keep(storage, row)
+            keep(storage, row)
             late = dataclasses.replace(row, obtained_at=NOON + timedelta(seconds=1))
 
             ended, *_ = all_at_once(
                 lambda work: work(),
                 [partial(storage.delete, row, at=_END)]  # one of its own kind
-                + [partial(self._keep, storage, late)] * 3,
+                + [partial(keep, storage, late)] * 3,
             )
 
             assert storage.get(row.connection_id) == (None if ended else late)
@@ -136,7 +136,7 @@ class ConnectionPromises:
     ) -> None:
         later = NOON + timedelta(minutes=1)
         lines = [history_line(at, "connected", customer_id="acme") for at in (NOON, later)]
-        self._keep(
+        keep(
             storage,
             a_connection(history=lines[0]),
             a_connection(obtained_at=later, attempt_id="renewed", history=lines[1]),
@@ -161,17 +161,12 @@ class ConnectionPromises:
     @pytest.mark.parametrize("limit", [1, 3, 10, 11, 1000])
     def test_scan_in_batches_sees_each_connection_once(self, storage: Storage, limit: int) -> None:
         stored = {f"connection {i}" for i in range(10)}
-        self._keep(storage, *(a_connection(each) for each in stored))
+        keep(storage, *(a_connection(each) for each in stored))
 
-        seen = self._scan(storage, limit=limit)
-
-        assert sorted(each.connection_id for each in seen) == sorted(stored)
-
-    def test_scan_of_nothing_is_empty(self, storage: Storage) -> None:
-        assert list(storage.scan(after=None, limit=10).connections) == []
+        assert sorted(scanned(storage, limit=limit)) == sorted(stored)
 
     def test_scan_continues_after_a_deleted_connection(self, storage: Storage) -> None:
-        self._keep(storage, *(a_connection(f"{i}") for i in range(5)))
+        keep(storage, *(a_connection(f"{i}") for i in range(5)))
         found = storage.scan(after=None, limit=5).connections
         order = [each.connection_id for each in found]
         storage.delete(found[2], at=_END)
@@ -182,20 +177,20 @@ class ConnectionPromises:
 
     def test_scan_sees_each_connection_once_while_others_change(self, storage: Storage) -> None:
         stays = [f"stays {i}" for i in range(8)]
-        self._keep(storage, *(a_connection(each) for each in stays))
+        keep(storage, *(a_connection(each) for each in stays))
         seen: list[str] = []
 
         for turn in range(20):
             batch = storage.scan(after=seen[-1] if seen else None, limit=2).connections
             seen += [each.connection_id for each in batch]
-            self._keep(storage, a_connection(f"comes {turn}"))
+            keep(storage, a_connection(f"comes {turn}"))
             storage.delete(a_connection(f"comes {turn - 1}"), at=_END)
 
         assert sorted(each for each in seen if each in stays) == sorted(stays)
         assert len(seen) == len(set(seen))
 
     def test_swap_keeps_the_place_in_the_scan(self, storage: Storage) -> None:
-        self._keep(storage, *(a_connection(f"{i}") for i in range(5)))
+        keep(storage, *(a_connection(f"{i}") for i in range(5)))
         before = storage.scan(after=None, limit=5).connections
 
         for each in before:
@@ -209,7 +204,7 @@ class ConnectionPromises:
 
     def test_swap_replaces_an_unchanged_connection(self, storage: Storage) -> None:
         old, new = a_connection(), a_connection(status="reauth", sealed=sealed("new"))
-        self._keep(storage, old)
+        keep(storage, old)
 
         assert storage.swap(old, new) is True
         assert storage.get("connection") == new
@@ -232,7 +227,7 @@ class ConnectionPromises:
         self, storage: Storage, change: dict[str, Any]
     ) -> None:
         changed = a_connection(**change)
-        self._keep(storage, changed)
+        keep(storage, changed)
 
         assert storage.swap(a_connection(), a_connection(status="reauth")) is False
         assert storage.get("connection") == changed
@@ -244,26 +239,10 @@ class ConnectionPromises:
     def test_of_many_racing_swaps_exactly_one_wins(self, storage: Storage) -> None:
         for turn in range(_ROUNDS):
             old = a_connection(f"connection {turn}")
-            self._keep(storage, old)
+            keep(storage, old)
             news = [dataclasses.replace(old, status=f"status {i}") for i in range(_THREADS)]
 
             results = all_at_once(partial(storage.swap, old), news)
 
             assert results.count(True) == 1
             assert storage.get(old.connection_id) == news[results.index(True)]
-
-    def _keep(self, storage: Storage, *connections: StoredConnection) -> None:
-        for each in connections:
-            done = an_attempt(f"of {each.connection_id}").settled(AttemptState.STORED, at=NOON)
-            storage.settle(done, each)
-
-    def _scan(self, storage: Storage, *, limit: int) -> list[StoredConnection]:
-        seen: list[StoredConnection] = []
-        after: str | None = None
-        while batch := storage.scan(after=after, limit=limit).connections:
-            after = batch[-1].connection_id
-            assert len(batch) <= limit
-            # A scan that does not advance would never end.
-            assert batch[0] not in seen
-            seen += batch
-        return seen

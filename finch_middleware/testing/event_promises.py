@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import itertools
 import random
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 
 import pytest
 
-from finch_middleware.attempts import AttemptState
-from finch_middleware.records import Entity, StoredConnection
+from finch_middleware.records import Entity
 from finch_middleware.storage.events import FinchEvent, StoredEvent
 from finch_middleware.storage.protocol import Storage
 from finch_middleware.testing.sample_records import (
     NOON,
     a_connection,
     all_at_once,
-    an_attempt,
     an_event,
+    keep,
     sealed,
 )
 
@@ -81,22 +79,24 @@ class EventPromises:
             assert results.count(None) == 1
 
     def test_old_events_and_announcements_are_forgotten(self, storage: Storage) -> None:
-        self._settle(storage, _TOKEN)
+        keep(storage, _TOKEN)
         storage.delete(_TOKEN, at=NOON)
-        self._settle(storage, a_connection("kept"))
+        keep(storage, a_connection("kept"))
         for minute, name in enumerate(["old", "new"]):
             storage.receive(an_event(minute, connection_id=name))
         edge = an_event(1).received_at
 
-        gone = list(itertools.takewhile(bool, iter(partial(self._forget, storage, edge), None)))
+        gone = 0
+        while count := storage.forget_events(received_before=edge):
+            gone += count
 
-        assert sum(gone) == 2
+        assert gone == 2
         assert storage.event(an_event(0).event_id) is None
         assert storage.event(an_event(1).event_id) is not None
         assert storage.row("old") is None
         assert storage.row("new") is not None
         assert storage.get("kept") == a_connection("kept")
-        self._settle(storage, _TOKEN)
+        keep(storage, _TOKEN)
         assert storage.get("connection") is None
 
     # Rows without a token
@@ -131,7 +131,7 @@ class EventPromises:
         assert list(storage.scan_tokens(after=None, limit=10).tokens) == []
 
     def test_row_without_a_token_is_read_after_its_end_too(self, storage: Storage) -> None:
-        self._settle(storage, _TOKEN)
+        keep(storage, _TOKEN)
         storage.delete(_TOKEN, at=NOON)
 
         row = storage.row("connection")
@@ -146,7 +146,7 @@ class EventPromises:
         # A token that waited in the spool is older than the announcement.
         token = replace(_TOKEN, obtained_at=NOON - timedelta(minutes=10))
 
-        self._settle(storage, token)
+        keep(storage, token)
 
         stored = storage.get("connection")
         assert stored is not None
@@ -162,7 +162,7 @@ class EventPromises:
     # Receive
 
     def test_received_event_changes_the_connection_once(self, storage: Storage) -> None:
-        self._settle(storage, _TOKEN)
+        keep(storage, _TOKEN)
         event = an_event(10, status="reauth")
 
         first, again = storage.receive(event), storage.receive(event)
@@ -178,7 +178,7 @@ class EventPromises:
         assert storage.receive(event).delivered is True
 
     def test_event_that_only_finch_can_decide_stays_undecided(self, storage: Storage) -> None:
-        self._settle(storage, replace(_TOKEN, status="connected"))
+        keep(storage, replace(_TOKEN, status="connected"))
 
         received = storage.receive(an_event(-10, status="reauth"), delivered=True)
 
@@ -241,7 +241,7 @@ class EventPromises:
         works: list[Callable[[Storage], object]] = [
             partial(_receive, event=event) for event in events
         ]
-        works.append(partial(self._settle, connection=token))
+        works.append(lambda handle: keep(handle, token))
         random.shuffle(works)
 
         all_at_once(lambda i: works[i](handles[i % len(handles)]), range(len(works)))
@@ -252,13 +252,6 @@ class EventPromises:
         one = Entity(id="e1", status="odd", heard_at=events[-1].happened_at)
         assert row.entities == (one, Entity(id="e2"))
         assert row.sealed == sealed()
-
-    def _settle(self, storage: Storage, connection: StoredConnection) -> object:
-        done = an_attempt(f"of {connection.connection_id}").settled(AttemptState.STORED, at=NOON)
-        return storage.settle(done, connection)
-
-    def _forget(self, storage: Storage, before: datetime) -> int:
-        return storage.forget_events(received_before=before.astimezone(UTC))
 
 
 def _receive(storage: Storage, *, event: FinchEvent) -> object:

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 pytest.register_assert_rewrite(
     "finch_middleware.testing.attempt_promises",
     "finch_middleware.testing.connection_promises",
+    "finch_middleware.testing.event_promises",
+    "finch_middleware.testing.sample_records",
     "finch_middleware.testing.storage_contract",
+    "finch_middleware.testing.token_promises",
     "finch_middleware.testing.trouble_promises",
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import string
 import sys
 import threading
@@ -11,9 +12,11 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any, TypeVar
 
-from finch_middleware.attempts import Attempt
+from finch_middleware.attempts import Attempt, AttemptState
 from finch_middleware.records import Entity, SealedToken, StoredConnection
 from finch_middleware.storage.events import FinchEvent
+from finch_middleware.storage.protocol import Storage
+from finch_middleware.storage.shards import Shard
 
 T = TypeVar("T")
 
@@ -90,6 +93,27 @@ def an_event(minute: float | None = 0, **changes: Any) -> FinchEvent:
         "received_at": happened_at + timedelta(seconds=1),
     }
     return FinchEvent(**values | changes)
+
+
+def keep(storage: Storage, *connections: StoredConnection) -> None:
+    """Store each, as the end of an attempt of its own."""
+    for each in connections:
+        done = an_attempt(f"of {each.connection_id}").settled(AttemptState.STORED, at=NOON)
+        storage.settle(done, each)
+
+
+def scanned(storage: Storage, *, limit: int, shard: Shard | None = None) -> list[str]:
+    """The connection_ids that a scan in batches sees."""
+    seen: list[str] = []
+    after: str | None = None
+    scan = functools.partial(storage.scan_shard, shard) if shard else storage.scan
+    while batch := scan(after=after, limit=limit).connections:
+        assert len(batch) <= limit
+        after = batch[-1].connection_id
+        # A scan that does not advance would never end.
+        assert after not in seen
+        seen += [each.connection_id for each in batch]
+    return seen
 
 
 def all_at_once(work: Callable[[T], Any], arguments: Iterable[T]) -> list[Any]:

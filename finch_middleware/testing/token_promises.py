@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 from typing import Any
 
 import pytest
 
-from finch_middleware.attempts import AttemptState
-from finch_middleware.records import StoredConnection, StoredToken
+from finch_middleware.records import StoredToken
 from finch_middleware.storage.protocol import Storage
 from finch_middleware.storage.shards import WHOLE, Shard
 from finch_middleware.testing.sample_records import (
     NOON,
     a_connection,
     all_at_once,
-    an_attempt,
+    keep,
+    scanned,
     sealed,
 )
 
@@ -34,7 +34,7 @@ class TokenPromises:
         self, storage: Storage, limit: int
     ) -> None:
         stored = [a_connection(f"{i}", sealed=sealed(f"{i}")) for i in range(10)]
-        self._store(storage, *stored)
+        keep(storage, *stored)
         storage.delete(stored[4], at=NOON + timedelta(hours=1))
 
         seen = self._tokens(storage, limit=limit)
@@ -44,7 +44,7 @@ class TokenPromises:
 
     def test_scan_of_tokens_keeps_its_place_while_others_change(self, storage: Storage) -> None:
         stays = [f"stays {i}" for i in range(8)]
-        self._store(storage, *(a_connection(each) for each in stays))
+        keep(storage, *(a_connection(each) for each in stays))
         seen: list[str] = []
         after: object | None = None
 
@@ -56,7 +56,7 @@ class TokenPromises:
             after = batch.after
             if after is None:
                 break
-            self._store(storage, a_connection(f"comes {turn}"))
+            keep(storage, a_connection(f"comes {turn}"))
             storage.delete(a_connection(f"comes {turn - 1}"), at=NOON + timedelta(hours=1))
 
         assert sorted(each for each in seen if each in stays) == sorted(stays)
@@ -64,10 +64,10 @@ class TokenPromises:
 
     def test_shards_are_disjoint_and_complete(self, storage: Storage) -> None:
         names = sorted(f"connection {i}" for i in range(40))
-        self._store(storage, *(a_connection(each) for each in names))
+        keep(storage, *(a_connection(each) for each in names))
         shards = [Shard(number=i + 1, count=_COUNT) for i in range(_COUNT)]
 
-        rows = [self._rows(storage, each) for each in shards]
+        rows = [scanned(storage, limit=3, shard=each) for each in shards]
         tokens = [self._tokens(storage, limit=3, shard=each) for each in shards]
 
         assert sorted(name for part in rows for name in part) == names
@@ -79,7 +79,7 @@ class TokenPromises:
 
     def test_swap_of_tokens_changes_nothing_else(self, storage: Storage) -> None:
         stored = [a_connection(f"{i}", status=f"status {i}") for i in range(3)]
-        self._store(storage, *stored)
+        keep(storage, *stored)
 
         done = storage.swap_tokens(
             [(StoredToken.of(each), sealed(f"new {each.connection_id}")) for each in stored]
@@ -106,7 +106,7 @@ class TokenPromises:
         self, storage: Storage, change: dict[str, Any]
     ) -> None:
         changed, other = a_connection(**change), a_connection("other")
-        self._store(storage, changed, other)
+        keep(storage, changed, other)
 
         done = storage.swap_tokens(
             [(StoredToken.of(each), sealed("new")) for each in (a_connection(), other)]
@@ -118,7 +118,7 @@ class TokenPromises:
 
     def test_of_many_racing_swaps_of_tokens_exactly_one_wins(self, storage: Storage) -> None:
         old = [a_connection(f"{i}") for i in range(5)]
-        self._store(storage, *old)
+        keep(storage, *old)
         tokens = [StoredToken.of(each) for each in old]
         racing = [[(each, sealed(f"{i}")) for each in tokens] for i in range(_THREADS)]
 
@@ -132,23 +132,18 @@ class TokenPromises:
     def test_newer_token_outlives_a_racing_swap(self, storage: Storage) -> None:
         for turn in range(5):
             old = a_connection(f"{turn}")
-            self._store(storage, old)
+            keep(storage, old)
             later = NOON + timedelta(seconds=1)
             newer = dataclasses.replace(old, obtained_at=later, sealed=sealed("newer"))
             change = [(StoredToken.of(old), sealed("resealed"))]
 
             race: list[Callable[[], object]] = [
-                partial(self._store, storage, newer),
+                partial(keep, storage, newer),
                 partial(storage.swap_tokens, change),
             ]
             all_at_once(lambda work: work(), race)
 
             assert storage.get(old.connection_id) == newer
-
-    def _store(self, storage: Storage, *connections: StoredConnection) -> None:
-        for each in connections:
-            name = f"{each.connection_id} {each.sealed.text}"
-            storage.settle(an_attempt(name).settled(AttemptState.STORED, at=NOON), each)
 
     def _tokens(self, storage: Storage, *, limit: int, shard: Shard = WHOLE) -> list[StoredToken]:
         seen: list[StoredToken] = []
@@ -162,11 +157,3 @@ class TokenPromises:
             # A scan that does not advance would never end.
             assert batch.after != after
             after = batch.after
-
-    def _rows(self, storage: Storage, shard: Shard) -> Sequence[str]:
-        seen: list[str] = []
-        while batch := storage.scan_shard(
-            shard, after=seen[-1] if seen else None, limit=3
-        ).connections:
-            seen += [each.connection_id for each in batch]
-        return seen

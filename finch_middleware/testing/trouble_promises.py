@@ -20,7 +20,9 @@ from finch_middleware.testing.sample_records import (
     a_connection,
     an_attempt,
     an_event,
+    keep,
     key_of,
+    scanned,
 )
 
 _PROCESSES = 4
@@ -131,11 +133,10 @@ class TroublePromises:
 
     def test_scan_sees_each_connection_once_while_a_thread_writes(self, storage: Storage) -> None:
         stays = [f"stays {i}" for i in range(12)]
-        for each in stays:
-            _keep(storage, each)
+        keep(storage, *map(a_connection, stays))
 
         with _writing(storage):
-            scans = [_scanned(storage, limit=3) for _ in range(5)]
+            scans = [scanned(storage, limit=3) for _ in range(5)]
 
         for seen in scans:
             assert sorted(each for each in seen if each.startswith("stays")) == sorted(stays)
@@ -167,7 +168,7 @@ def _claims(reopen: Callable[[], Storage], name: str) -> list[bool]:
     # Each process has an order of its own, and one of them stores the connection between.
     order = random.Random(name).sample(range(len(_EVENTS)), len(_EVENTS))
     first = {place: storage.receive(_EVENTS[place]).first for place in order[:3]}
-    _keep(storage, "connection")
+    keep(storage, a_connection())
     first |= {place: storage.receive(_EVENTS[place]).first for place in order[3:]}
     return won + [first[place] for place in sorted(first)]
 
@@ -189,7 +190,7 @@ def _writing(storage: Storage) -> Iterator[None]:
         turn = 0
         try:
             while not done.is_set():
-                _keep(storage, f"comes {turn}")
+                keep(storage, a_connection(f"comes {turn}"))
                 storage.delete(a_connection(f"comes {turn - 3}"), at=NOON)
                 turn += 1
         except Exception as fault:  # asserted below, in the thread of the test
@@ -203,15 +204,3 @@ def _writing(storage: Storage) -> Iterator[None]:
         done.set()
         writer.join(_PATIENCE_SECONDS)
     assert faults == []
-
-
-def _keep(storage: Storage, connection_id: str) -> None:
-    done = an_attempt(f"of {connection_id}").settled(_STORED, at=NOON)
-    storage.settle(done, a_connection(connection_id))
-
-
-def _scanned(storage: Storage, *, limit: int) -> list[str]:
-    seen: list[str] = []
-    while batch := storage.scan(after=seen[-1] if seen else None, limit=limit).connections:
-        seen += [each.connection_id for each in batch]
-    return seen

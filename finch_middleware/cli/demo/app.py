@@ -16,12 +16,12 @@ from html import escape
 from importlib import resources
 from string import Template
 
-from werkzeug.exceptions import Forbidden, NotFound, ServiceUnavailable
+from werkzeug.exceptions import Forbidden, NotFound
 from werkzeug.utils import redirect
 from werkzeug.wrappers import Request, Response
 
-from finch_middleware import CannotOpen, Connection, FinchConnect, StorageUnavailable
-from finch_middleware.errors import FinchRefused, Unavailable
+from finch_middleware import CannotOpen, Connection, FinchConnect, FinchRefused, Unavailable
+from finch_middleware.web.pages import protect
 
 EMPLOYERS = {"demo-acme": "Acme Inc.", "demo-globex": "Globex Corp."}
 ACME, GLOBEX = EMPLOYERS
@@ -53,14 +53,9 @@ class DemoApp:
 
     def _respond(self, request: Request) -> Response:
         employer = GLOBEX if request.cookies.get(COOKIE) == GLOBEX else ACME
-        if request.path == "/":
-            return self._show_page(employer, request.args)
-        if request.method != "POST" or request.path not in ("/connect", "/disconnect", "/employer"):
-            raise NotFound
-        # A browser states which site a form is from, and no site can change that.
-        if request.headers.get("Origin") != request.host_url.rstrip("/"):
-            raise Forbidden("This form is from another site.")
         try:
+            if request.path == "/":
+                return self._show_page(employer, request.args)
             return self._act(request, employer)
         except Unavailable as unavailable:
             return unavailable.response()
@@ -69,6 +64,11 @@ class DemoApp:
             return self._show_page(employer, {"finch": "refused"}, status=502)
 
     def _act(self, request: Request, employer: str) -> Response:
+        if request.method != "POST" or request.path not in ("/connect", "/disconnect", "/employer"):
+            raise NotFound
+        # A browser states which site a form is from, and no site can change that.
+        if request.headers.get("Origin") != request.host_url.rstrip("/"):
+            raise Forbidden("This form is from another site.")
         if request.path == "/connect":
             name = EMPLOYERS[employer]
             return self._finch.begin(request=request, customer_id=employer, customer_name=name)
@@ -81,10 +81,7 @@ class DemoApp:
         return response
 
     def _show_page(self, employer: str, args: Mapping[str, str], status: int = 200) -> Response:
-        try:
-            connections = self._finch.connections.for_customer(employer)
-        except StorageUnavailable:
-            raise ServiceUnavailable("The database is unavailable. Please try again.") from None
+        connections = self._finch.connections.for_customer(employer)
         empty = "" if args.get("finch") == "finishing" else _EMPTY
         nonce = secrets.token_urlsafe(16)
         html = self._page.substitute(
@@ -97,7 +94,12 @@ class DemoApp:
             notice=escape(self._notice),
             other=EMPLOYERS[_OTHER[employer]],
         )
-        return Response(html, status=status, mimetype="text/html", headers=_headers(nonce))
+        # Browsers also apply form-action to the redirect that leads to Finch.
+        response = protect(
+            Response(html, status, mimetype="text/html"), nonce=nonce, form_action="*"
+        )
+        response.headers["Referrer-Policy"] = "same-origin"  # for the Origin of the forms
+        return response
 
 
 def masked(secret: str) -> str:
@@ -125,26 +127,8 @@ def _list_item(connection: Connection) -> str:
         f'<li><strong class="provider">{escape(provider)}</strong><span>{escape(products)}</span>'
         f'<span>connected {since}</span><span>token <code class="token">{token}</code></span>'
         f'<span>status <code class="status">{escape(connection.status or "unknown")}</code></span>'
-        f"{_ending(connection)}</li>"
-    )
-
-
-def _ending(connection: Connection) -> str:
-    """A button that ends the connection, shown once it was asked for."""
-    return (
         "<details><summary>Disconnect</summary>This cannot be undone. "
         '<form method="post" action="/disconnect"><input type="hidden" name="connection_id" '
         f'value="{escape(connection.connection_id)}"><button class="quiet">Disconnect now</button>'
-        "</form></details>"
+        "</form></details></li>"
     )
-
-
-def _headers(nonce: str) -> dict[str, str]:
-    # No form-action: browsers also apply it to the redirect that leads to Finch.
-    policy = f"default-src 'none'; style-src 'nonce-{nonce}'; img-src data:; "
-    return {
-        "Cache-Control": "no-store",
-        "Content-Security-Policy": f"{policy}base-uri 'none'; frame-ancestors 'none'",
-        "Referrer-Policy": "same-origin",
-        "X-Content-Type-Options": "nosniff",
-    }

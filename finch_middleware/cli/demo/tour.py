@@ -33,9 +33,7 @@ class Tour:
 
     Attributes:
         application: Its address.
-        finch: The component that it uses.
         database: The SQLite file, or None for another storage.
-        log: The application's log.
         hidden: By name, what neither the database nor the log may contain.
         held: How many promises held so far.
     """
