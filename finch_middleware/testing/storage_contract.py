@@ -26,7 +26,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from finch_middleware.attempts import CODES_PER_FLOW, AttemptState, places
+from finch_middleware.attempts import CODES_PER_FLOW, Attempt, AttemptState, places
 from finch_middleware.storage.protocol import Storage
 from finch_middleware.testing.attempt_promises import SettlePromises, SweepPromises
 from finch_middleware.testing.connection_promises import ConnectionPromises
@@ -148,16 +148,18 @@ class StorageContract(
 
         assert storage.claim(an_attempt(attempt_id="second")) == done
 
-    @pytest.mark.parametrize("same", ["code", "flow"])
-    def test_of_many_racing_claims_exactly_one_wins(self, storage: Storage, same: str) -> None:
+    def test_of_many_racing_claims_exactly_one_wins(self, storage: Storage) -> None:
+        self._race_for_one(storage, lambda turn, i: an_attempt(f"code {turn}", attempt_id=f"{i}"))
+
+    def test_of_many_codes_racing_for_a_flow_exactly_one_wins(self, storage: Storage) -> None:
+        self._race_for_one(
+            storage, lambda turn, i: an_attempt(f"{turn} {i}", flow_hash=key_of(f"flow {turn}"))
+        )
+
+    def _race_for_one(self, storage: Storage, racer: Callable[[int, int], Attempt]) -> None:
         storage.check()  # no claim has to wait until another has prepared the storage
         for turn in range(_ROUNDS):
-            racing = [
-                an_attempt(f"{turn}", attempt_id=f"{i}")
-                if same == "code"
-                else an_attempt(f"{turn} {i}", flow_hash=key_of(f"{turn}"))
-                for i in range(_THREADS)
-            ]
+            racing = [racer(turn, i) for i in range(_THREADS)]
 
             results = all_at_once(storage.claim, racing)
 
