@@ -20,7 +20,7 @@ from finch_middleware.finch.client import FinchClient
 from finch_middleware.finch.responses import read_state
 from finch_middleware.finch.sdk import FinchAuth, async_sdk_client, sdk_client
 from finch_middleware.hooks.events import Events
-from finch_middleware.hooks.status import StatusHooks
+from finch_middleware.hooks.status import TRIES, StatusHooks
 from finch_middleware.operations.stale import RefreshedSoFar, refresh_each, rows_of
 from finch_middleware.secret import Secret
 from finch_middleware.storage.open import open_storage
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from finch_middleware.storage.shards import Shard
 
 DEADLINE = timedelta(seconds=10)
-# A row that changes during each of these tries is being rewritten in a loop elsewhere.
-_TRIES = 5
 # Options that `Connections` has under the same name, and all those of `Connections.from_env`.
 _OF_STATUSES = ("on_status", "on_disconnected", "history_retention", "clock")
 _OF_A_WORKER = (
@@ -197,7 +195,7 @@ class Connections:
             CannotOpen: The row was altered, or its key is not available.
             StorageUnavailable: The storage did not confirm.
         """
-        for _ in range(_TRIES):
+        for _ in range(TRIES):
             row = self._row(connection_id, customer_id)
             if row is None:
                 return None
@@ -340,7 +338,7 @@ class Connections:
         current: StoredConnection | None = row
         # An event of an earlier second does not restore them.
         word: dict[str, Any] = {"status": "disconnected", "heard_at": self._clock()}
-        for _ in range(_TRIES):
+        for _ in range(TRIES):
             # A later login may have added them again: that token's entities stay as they are.
             if current is None or current.attempt_id != row.attempt_id:
                 return current

@@ -84,8 +84,7 @@ def findings(finch: FinchConnect, *, url: str | None, limit: int | None) -> Iter
     if storage.verdict == "fail":
         return
     try:
-        census = finch.rotation.census(limit=limit)
-        yield from _of_census(finch, census)
+        yield from _of_census(finch, finch.rotation.census(limit=limit))
         yield from _of_attempts(finch)
     except StorageFault as fault:
         yield Finding(verdict="fail", about="storage", text=str(fault))
@@ -119,9 +118,6 @@ def _of_storage(finch: FinchConnect, *, url: str | None) -> Finding:
     name = without_password(url) if url else type(finch.storage).__name__
     try:
         finch.storage.check()
-    except StorageFault as fault:
-        return Finding(verdict="fail", about="storage", text=f"{name}: {fault}")
-    try:
         facts = [f"{name} can be read and written", *finch.storage.describe()]
     except StorageFault as fault:
         return Finding(verdict="fail", about="storage", text=f"{name}: {fault}")
@@ -143,9 +139,8 @@ def _of_census(finch: FinchConnect, census: Census) -> Iterator[Finding]:
         counts = ", ".join(f"{n} {name}" for name, n in sorted(census.client_types.items()))
         text = f"{counts}: use one storage per Finch application, not one for several"
         yield Finding(verdict="warn", about="client type", text=text)
-    waiting = sum(census.spooled.values())
-    text = f"tokens waiting on this host: {waiting}; run `finch-middleware sweep`"
-    if waiting:
+    if waiting := sum(census.spooled.values()):
+        text = f"tokens waiting on this host: {waiting}; run `finch-middleware sweep`"
         yield Finding(verdict="warn", about="spool", text=text)
     else:
         yield Finding(verdict="ok", about="spool", text="no token is waiting on this host")
@@ -186,6 +181,5 @@ def _of_attempts(finch: FinchConnect) -> Iterator[Finding]:
         if count:
             yield Finding(verdict="warn", about="attempts", text=text.format(count))
     if not pending and not quarantined:
-        yield Finding(
-            verdict="ok", about="attempts", text="none is interrupted, pending or in quarantine"
-        )
+        text = "none is interrupted, pending or in quarantine"
+        yield Finding(verdict="ok", about="attempts", text=text)

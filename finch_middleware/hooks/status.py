@@ -22,7 +22,7 @@ from finch_middleware.storage.history import HistoryEntry
 from finch_middleware.storage.protocol import Storage
 
 # A row that changes during each of these tries is being rewritten in a loop elsewhere.
-_TRIES = 5
+TRIES = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +137,7 @@ class StatusHooks:
             StorageUnavailable: The storage did not confirm.
         """
         current: StoredConnection | None = row
-        for _ in range(_TRIES):
+        for _ in range(TRIES):
             if current is None:
                 return True
             if current.attempt_id != row.attempt_id:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import string
 import sys
 import threading
 from collections.abc import Callable, Iterable
@@ -17,15 +16,12 @@ from finch_middleware.records import Entity, SealedToken, StoredConnection
 from finch_middleware.storage.events import FinchEvent
 from finch_middleware.storage.protocol import Storage
 from finch_middleware.storage.shards import Shard
+from finch_middleware.testing.fake_finch.webhooks import new_event_id
 
 T = TypeVar("T")
 
 #: The time of every sample.
 NOON = datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)
-
-_BASE62 = string.digits + string.ascii_uppercase + string.ascii_lowercase
-# The second from which a KSUID, the form of an event's id, counts.
-_KSUID_EPOCH = 1_400_000_000
 
 
 def key_of(text: str) -> bytes:
@@ -81,13 +77,9 @@ def an_event(minute: float | None = 0, **changes: Any) -> FinchEvent:
     It happened *minute* minutes after noon, as its id says; None: with an id without a time.
     """
     happened_at = NOON + timedelta(minutes=minute or 0)
-    number = (int(happened_at.timestamp()) - _KSUID_EPOCH) << 128
-    letters = ""
-    while number:
-        number, place = divmod(number, len(_BASE62))
-        letters = _BASE62[place] + letters
+    event_id = new_event_id(int(happened_at.timestamp()), payload=0)
     values: dict[str, Any] = {
-        "event_id": f"msg_{letters:0>27}" if minute is not None else "msg_without_a_time",
+        "event_id": event_id if minute is not None else "msg_without_a_time",
         "connection_id": "connection",
         "status": "connected",
         "received_at": happened_at + timedelta(seconds=1),

@@ -22,6 +22,7 @@ _STATE = re.compile(r"[A-Za-z0-9_-]{22}")
 _FORM = re.compile(r"(?:[!-$&-~]|%[0-9A-Fa-f]{2})*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _ONCE = ("code", "state", "error")
+_DECLINED = {None: "closed", "access_denied": "access_denied"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,18 +66,12 @@ def _check(parameters: dict[str, str]) -> CallbackParams:
         raise ReturnFault("malformed")
     ours = state is not None and _STATE.fullmatch(state) is not None
     return CallbackParams(
-        declined=_decline_reason(error),
+        # One of our words, because a page shows nothing of the request.
+        declined=_DECLINED.get(error, "error"),
         code=Secret(code) if code is not None else None,
         state=Secret(state) if state is not None and ours else None,
         foreign_state=state is not None and not ours,
     )
-
-
-def _decline_reason(error: str | None) -> str:
-    # One of our words, because a page shows nothing of the request.
-    if error is None:
-        return "closed"
-    return "access_denied" if error == "access_denied" else "error"
 
 
 def parse_query(request: CallbackRequest, *, once: str) -> dict[str, str]:
@@ -86,24 +81,25 @@ def parse_query(request: CallbackRequest, *, once: str) -> dict[str, str]:
     Raises:
         ReturnFault: It is repeated, or the query is damaged.
     """
-    pairs = _parse_form(request.query_string.encode("latin-1", errors="replace"))
-    if len(pairs) > PARAMETERS_LIMIT or [name for name, _ in pairs].count(once) > 1:
+    return _unrepeated(_parse_query(request), once=(once,))
+
+
+def _read_parameters(request: CallbackRequest) -> dict[str, str]:
+    pairs = _parse_query(request)
+    if request.method == "POST":
+        pairs += _parse_body(request)
+    return _unrepeated(pairs, once=_ONCE)
+
+
+def _unrepeated(pairs: list[tuple[str, str]], *, once: tuple[str, ...]) -> dict[str, str]:
+    names = [name for name, _ in pairs]
+    if len(names) > PARAMETERS_LIMIT or any(names.count(name) > 1 for name in once):
         raise ReturnFault("malformed")
     return dict(pairs)
 
 
-def _read_parameters(request: CallbackRequest) -> dict[str, str]:
-    pairs = _parse_form(request.query_string.encode("latin-1", errors="replace"))
-    if request.method == "POST":
-        pairs += _parse_body(request)
-    if len(pairs) > PARAMETERS_LIMIT:
-        raise ReturnFault("malformed")
-    parameters: dict[str, str] = {}
-    for name, value in pairs:
-        if name in _ONCE and name in parameters:
-            raise ReturnFault("malformed")
-        parameters[name] = value
-    return parameters
+def _parse_query(request: CallbackRequest) -> list[tuple[str, str]]:
+    return _parse_form(request.query_string.encode("latin-1", errors="replace"))
 
 
 def _parse_body(request: CallbackRequest) -> list[tuple[str, str]]:
@@ -139,8 +135,8 @@ def _parse_json(body: bytes) -> list[tuple[str, str]]:
         members = None
     if not isinstance(members, _Members):
         raise ReturnFault("body")
-    names = [name for name, _ in members if name in _ONCE]
-    if len(names) != len(set(names)):
+    names = [name for name, _ in members]
+    if any(names.count(name) > 1 for name in _ONCE):
         raise ReturnFault("malformed")
     return [(name, _check_text(name, value)) for name, value in members if value is not None]
 

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import signal
 import socket
 import ssl
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -146,25 +143,6 @@ class TestStopping:
             fake.stop()
 
         assert isinstance(raised.value.__cause__, KeyError)
-
-    def test_a_process_of_its_own_serves_until_interrupted(self) -> None:
-        with FakeFinch() as free:
-            port = port_of(free)
-        program = (
-            "from finch_middleware.testing.fake_finch import FakeFinch\n"
-            f"fake = FakeFinch(port={port}).start()\nprint('up', flush=True)\nfake.serve_forever()"
-        )
-        pipe = subprocess.PIPE
-
-        with subprocess.Popen([sys.executable, "-c", program], stdout=pipe, stderr=pipe) as process:
-            assert process.stdout is not None
-            process.stdout.readline()
-            book = requests.get(f"http://127.0.0.1:{port}/_fake/ledger", timeout=60).json()
-            process.send_signal(signal.SIGINT)
-            noise = process.communicate(timeout=60)
-
-        assert book["tokens"] == []
-        assert (process.returncode, noise) == (0, (b"", b""))
 
 
 @contextlib.contextmanager

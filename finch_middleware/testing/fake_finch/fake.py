@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import ssl
-import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -153,16 +152,6 @@ class FakeFinch:
         finally:
             self._accepted_before += server.accepted
             self._webhooks.stop()
-
-    def serve_forever(self) -> None:
-        """Serve until Ctrl-C, in a process of its own."""
-        if self._server is None:
-            self.start()
-        try:
-            while True:
-                time.sleep(3600)
-        except KeyboardInterrupt:
-            self.stop()
 
     def __enter__(self) -> Self:
         return self.start()

@@ -164,9 +164,10 @@ def event(
     }
 
 
-def new_event_id(second: int) -> str:
-    """A KSUID, as Finch's ids of events: the second, then 16 random bytes, in base 62."""
-    number = (second - _KSUID_EPOCH) << 128 | secrets.randbits(128)
+def new_event_id(second: int, *, payload: int | None = None) -> str:
+    """A KSUID, as Finch's ids of events: the second, then 16 bytes, random or *payload*."""
+    number = (second - _KSUID_EPOCH) << 128
+    number |= secrets.randbits(128) if payload is None else payload
     digits = ""
     for _ in range(27):
         number, digit = divmod(number, 62)
