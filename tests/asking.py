@@ -92,10 +92,11 @@ class StillClock:
         self._now += seconds
 
     def _sleep(self, seconds: float) -> None:
-        if threading.get_ident() != self._thread:
-            return self._elsewhere(seconds)
-        self.slept.append(seconds)
-        self.move(seconds)
+        if threading.get_ident() == self._thread:
+            self.slept.append(seconds)
+            self.move(seconds)
+        else:
+            self._elsewhere(seconds)
 
 
 def answered(result: FinchResponse | NoResponse) -> FinchResponse:

@@ -8,6 +8,7 @@ import pytest
 
 from tests.browser.kit import (
     ARGUMENTS,
+    PATIENCE_MS,
     Missing,
     chromium_path,
     packages,
@@ -18,8 +19,6 @@ from tests.odd_server import authority
 
 if TYPE_CHECKING:
     import playwright.sync_api as playwright
-
-_PATIENCE_MS = 120_000
 
 
 # Not for the whole session: Playwright keeps an event loop in this thread while it runs, and
@@ -45,7 +44,7 @@ def new_context(
 
     def make(**options: object) -> playwright.BrowserContext:
         context = chromium.new_context(ignore_https_errors=True, **options)
-        context.set_default_timeout(_PATIENCE_MS)
+        context.set_default_timeout(PATIENCE_MS)
         opened.append(context)
         return context
 

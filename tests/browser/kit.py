@@ -25,6 +25,8 @@ ARGUMENTS = (
 #: Finch's own SDK and axe, and a React old enough to have files that need no build step.
 PACKAGES = ("@tryfinch/react-connect@5.0.0", "axe-core@4", "react@18", "react-dom@18")
 
+#: How long a busy machine may take to show what a test waits for.
+PATIENCE_MS = 120_000
 _INSTALL_SECONDS = 120
 
 
@@ -42,9 +44,11 @@ def skip(reason: str) -> NoReturn:
 def sync_api() -> Any:
     """Playwright's module, for the top of a module of tests."""
     try:
-        return importlib.import_module("playwright.sync_api")
+        api = importlib.import_module("playwright.sync_api")
     except ImportError:
         skip("playwright is not installed; pip install playwright")
+    api.expect.set_options(timeout=PATIENCE_MS)
+    return api
 
 
 def chromium_path() -> str:

@@ -56,10 +56,10 @@ def address(fake: FakeFinch, tls: tuple[Path, Path], name: str, scheme: str) -> 
 def sign_in(page: playwright.Page, address: str, name: str) -> None:
     page.goto(address)
     page.get_by_role("button", name="Acme Inc.").click()
-    expect(page.get_by_role("heading", name="Payroll")).to_be_visible()
-    page.wait_for_load_state()  # the page's own script has run
+    expect(page.get_by_role("button", name="Sign out")).to_be_visible()
     if name == "django_project":
         page.goto(f"{address}/embedded")
+    page.wait_for_load_state()
 
 
 @pytest.fixture
@@ -71,6 +71,7 @@ def signed_in(page: playwright.Page, address: str, name: str, sdk: Path) -> play
 
 
 def press(page: playwright.Page) -> None:
+    page.wait_for_load_state()  # before the page's own script has run, the form leaves the page
     page.get_by_role("button", name="Connect payroll").click()
 
 

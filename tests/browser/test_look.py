@@ -59,8 +59,11 @@ class Viewer:
         self._page = page
         self._axe = axe
 
-    def look(self, name: str, *, scheme: str | None = None) -> None:
-        """Look at each width in light and dark, or narrow in one *scheme*."""
+    def look(self, name: str, *, scheme: str | None = None, shown: str | None = None) -> None:
+        """Look at each width in light and dark, or narrow in one *scheme*, once *shown* is seen."""
+        if shown is not None:
+            self._page.get_by_text(shown).first.wait_for()
+        self._page.wait_for_load_state()
         kept = os.environ.get("FINCH_TEST_SCREENSHOTS")
         all_of_it = scheme is None or bool(kept)
         for width in WIDTHS if all_of_it else ["narrow"]:
@@ -202,10 +205,10 @@ def test_axe_finds_nothing_on_the_examples_pages(
     page.goto(address)
     viewer.look(f"{name}-signed-out", scheme=scheme)
     page.get_by_role("button", name="Acme Inc.").click()
-    viewer.look(f"{name}-signed-in", scheme=scheme)
+    viewer.look(f"{name}-signed-in", scheme=scheme, shown="Sign out")
     if name == "flask_app":
         page.get_by_role("button", name="Invite someone").click()
-        viewer.look(f"{name}-invited")
+        viewer.look(f"{name}-invited", shown="Back to the payroll")
     for hint in ("declined", "finishing"):
         page.goto(f"{address}/?finch={hint}")
         viewer.look(f"{name}-{hint}", scheme=scheme)
@@ -219,7 +222,7 @@ def test_axe_finds_nothing_on_the_examples_pages(
     viewer.look(f"{name}-connected", scheme=scheme)
     if name == "flask_app":
         page.get_by_role("link", name="Disconnect").click()
-        viewer.look(f"{name}-confirmation")
+        viewer.look(f"{name}-confirmation", shown="Keep it connected")
     page.get_by_role("button", name="Sign out").click()
     fake.stop()  # so that nobody says better how the rows of Globex stand
     page.get_by_role("button", name="Globex Ltd.").click()

@@ -11,7 +11,7 @@ import pytest
 
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
-from tests.browser.kit import ARGUMENTS, chromium_path, sync_api
+from tests.browser.kit import ARGUMENTS, PATIENCE_MS, chromium_path, sync_api
 from tests.browser.pages import BEGIN, Files, Latecomer, connected
 from tests.browser.serving import served
 from tests.docs.snippets import page as manual
@@ -43,6 +43,7 @@ def without_cookies(chromium: playwright.Browser, tmp_path: Path) -> Iterator[pl
     context = chromium.browser_type.launch_persistent_context(
         profile, executable_path=chromium_path(), args=list(ARGUMENTS), ignore_https_errors=True
     )
+    context.set_default_timeout(PATIENCE_MS)
     yield context.new_page()
     context.close()
 

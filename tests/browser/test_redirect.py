@@ -46,7 +46,7 @@ def address(
 def sign_in(page: playwright.Page, address: str, employer: str = "Acme Inc.") -> None:
     page.goto(address)
     page.get_by_role("button", name=employer).click()
-    expect(page.get_by_role("heading", name="Payroll")).to_be_visible()
+    expect(page.get_by_role("button", name="Sign out")).to_be_visible()
 
 
 def open_connect(page: playwright.Page, fake: FakeFinch) -> None:

@@ -12,7 +12,6 @@ from tests.browser.serving import example
 
 playwright = sync_api()
 expect = playwright.expect
-expect.set_options(timeout=120_000)
 
 SECRET = "5WbX5kEWLlfzsGNjH64I8lOOqUB6e8FH"
 IN_NEED = "needs a new sign-in"
@@ -31,6 +30,13 @@ def connection_id(page: playwright.Page, fake: FakeFinch) -> Iterator[str]:
         yield fake.ledger.codes[0].connection_id
 
 
+def settle(page: playwright.Page) -> None:
+    """Wait until the page shows what is stored; before, its script may load it once more."""
+    page.wait_for_function(
+        "sessionStorage.getItem('state') === document.querySelector('[data-state]')?.dataset.state"
+    )
+
+
 def test_a_person_repairs_and_ends_a_connection(
     page: playwright.Page, fake: FakeFinch, connection_id: str
 ) -> None:
@@ -44,15 +50,18 @@ def test_a_person_repairs_and_ends_a_connection(
     fake.set_status(connection_id, "reauth")
     expect(page.get_by_text(f"Gusto {IN_NEED}")).to_be_visible()
 
+    settle(page)
     page.get_by_role("button", name="Sign in again").click()
     page.get_by_role("button", name="Allow").click()
     expect(entities).to_have_text(["Main", "West"])
     assert [each.connection_id for each in fake.ledger.sessions] == [None, connection_id]
 
+    settle(page)
     page.get_by_role("link", name="Disconnect").click()
     page.get_by_role("link", name="Keep it connected").click()
     expect(entities).to_have_count(2)
     assert fake.ledger.calls("disconnect") == 0
+    settle(page)
     page.get_by_role("link", name="Disconnect").click()
     page.get_by_role("button", name="Disconnect").click()
     expect(page.get_by_role("status")).to_contain_text("Disconnected.")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from finch_middleware import Customer, FinchConnect, FinchMiddleware
+from finch_middleware.adapters import asgi
 from finch_middleware.adapters.asgi import FinchASGIMiddleware
 from finch_middleware.crypto.keys import new_key
+from finch_middleware.web import request
 from tests.delivering import RECEIVING
 
 if TYPE_CHECKING:
@@ -19,8 +22,11 @@ CALLBACK = "/finch/callback"
 
 
 def _finch() -> FinchConnect:
+    # Hours, so that a page which waits for a body never comes.
+    request.BODY_SECONDS = asgi.BODY_SECONDS = float(os.environ["BODY_SECONDS"])
     return FinchConnect.from_env(
         products=["company", "directory"],
+        exchange_deadline=timedelta(seconds=20),
         storage="memory://",
         key=new_key("k1"),
         begin_path=BEGIN,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 
@@ -12,23 +14,21 @@ from tests.servers.running import Absent, Reached, running
 
 
 @pytest.fixture(scope="package")
-def started() -> Iterator[Callable[[str], Reached]]:
-    """Starts the server of a name, unless it runs already."""
-    servers: dict[str, Reached] = {}
+def started() -> Iterator[Callable[..., Reached]]:
+    """Starts the server of a name, with these settings, unless it runs already."""
     with ExitStack() as stack:
 
-        def start(name: str) -> Reached:
-            if name not in servers:
-                try:
-                    servers[name] = stack.enter_context(running(name))
-                except Absent as missing:
-                    absent("servers", str(missing))
-            return servers[name]
+        @functools.cache
+        def start(name: str, **settings: Any) -> Reached:
+            try:
+                return stack.enter_context(running(name, **settings))
+            except Absent as missing:
+                absent("servers", str(missing))
 
         yield start
 
 
 @pytest.fixture
-def reached(started: Callable[[str], Reached], name: str) -> Reached:
+def reached(started: Callable[..., Reached], name: str) -> Reached:
     """The server that the test's parameter *name* names."""
     return started(name)

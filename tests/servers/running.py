@@ -89,12 +89,14 @@ class Absent(Exception):
 
 
 @contextmanager
-def running(name: str, *, origin: str | None = None, path: str = CALLBACK) -> Iterator[Reached]:
+def running(
+    name: str, *, origin: str | None = None, path: str = CALLBACK, body_seconds: int = 3600
+) -> Iterator[Reached]:
     """
     The server of that name, with a Finch of its own.
 
     *origin*, with a ``{port}``, and *path* say where browsers come from outside, such as
-    through a proxy.
+    through a proxy. For *body_seconds* the application waits for the rest of a body.
     """
     module, command = {**SERVERS, **MOUNTED, **INTERPRETERS}[name]
     if find_spec(module) is None:
@@ -104,6 +106,7 @@ def running(name: str, *, origin: str | None = None, path: str = CALLBACK) -> It
     outside = (origin or "http://localhost:{port}").format(port=port)
     with FakeFinch() as fake:
         env = {**os.environ, **_environment(fake, redirect_uri=outside + path)}
+        env["BODY_SECONDS"] = str(body_seconds)
         with listening(_command(command, port=port), port=port, env=env) as log:
             yield Reached(f"http://localhost:{port}", fake, log)
 

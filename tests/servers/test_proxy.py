@@ -7,7 +7,6 @@ import re
 import shutil
 import ssl
 import subprocess
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
 from http.client import HTTPSConnection
@@ -21,7 +20,6 @@ from tests.processes import answers, end_with_parent, free_port
 from tests.required import absent
 from tests.servers.application import BEGIN, CALLBACK
 from tests.servers.running import PREFIX, Reached, running
-from tests.servers.test_slow_clients import QUICK_SECONDS
 from tests.site import NAVIGATION, SAME_ORIGIN_FETCH, Answer, Browser
 
 MANUAL = Path(__file__).parents[2] / "docs" / "deployment.md"
@@ -157,13 +155,10 @@ def test_t42_half_bodies_with_a_ticket_wait_at_the_manuals_proxy(
     head = {**SAME_ORIGIN_FETCH, "Cookie": cookies, "Content-Length": "400"}
 
     with ExitStack() as stack:
-        # The server behind has four threads, and would give each of these three seconds.
+        # The server behind has four threads, and would wait an hour for each of these.
         for _ in range(12):
             line = stack.enter_context(closing(tls_line(site.origin.split("//")[1])))
             line.request("POST", PREFIX + CALLBACK, body=b'{"code": "', headers=head)
-        began = time.monotonic()
         page = browser.get(f"{PREFIX}/")
-        took = time.monotonic() - began
 
     assert page.status == 200
-    assert took < QUICK_SECONDS
