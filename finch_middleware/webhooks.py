@@ -144,7 +144,6 @@ class Webhooks:
             self._report("finch.connection.not_asked", logging.WARNING, event, reason="busy")
 
     def _hand_over(self, event: WebhookEvent, hook: Callable[[WebhookEvent], object]) -> bool:
-        """Whether the application's hook took the event."""
         try:
             hook(event)
         except Exception:  # the application's own code; Finch delivers the event again

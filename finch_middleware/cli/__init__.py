@@ -72,7 +72,6 @@ class Commands(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command, and print its error without a traceback."""
         if os.environ.get("NO_COLOR"):  # https://no-color.org
             ctx.color = False
         try:

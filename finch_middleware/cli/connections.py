@@ -172,7 +172,6 @@ def _scan(finch: FinchConnect, unreadable: set[str]) -> Iterator[StoredConnectio
 
 
 def _require_all_read(unreadable: set[str]) -> None:
-    """End with status 1 if rows could not be read."""
     if unreadable:
         click.echo(unreadable_rows(unreadable), err=True)
         sys.exit(1)

@@ -86,7 +86,6 @@ def _import(name: str) -> tuple[ModuleType, Any]:
 
 
 def _is_factory(found: object) -> bool:
-    """Whether it is a function that can be called without arguments."""
     if not inspect.isroutine(found):
         return False
     parameters = inspect.signature(found).parameters.values()
@@ -137,7 +136,6 @@ def unreadable_rows(names: Collection[str]) -> str:
 
 
 def sweep_summary(swept: Swept) -> str:
-    """The result of a sweep in one line."""
     return (
         f"Tokens recovered from the spool: {len(swept.drained)}. "
         f"Interrupted attempts: {len(swept.interrupted)}. "

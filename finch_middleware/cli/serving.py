@@ -70,7 +70,6 @@ def until_interrupted() -> Iterator[None]:
 
 
 def wait_for_interrupt() -> None:
-    """Block until a signal interrupts it."""
     Event().wait()
 
 

@@ -31,5 +31,4 @@ class Option:
 
 
 def function_option(meaning: str, *, heading: str = "") -> Option:
-    """The row of a function of the application."""
     return Option(heading=heading, read=function, must="must be a function", meaning=meaning)

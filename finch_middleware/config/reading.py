@@ -137,7 +137,6 @@ def _find_misspelt(environ: Mapping[str, str]) -> list[str]:
 
 
 def _fault_of_unknown(name: str) -> str:
-    """The fault of an option that does not exist, or of a variable that resembles one of ours."""
     kind, known = ("variable", _VARIABLES) if name.startswith(_PREFIX) else ("option", [*OPTIONS])
     near = difflib.get_close_matches(name, known, n=1)
     fix = f"did you mean {near[0]}?" if near else "see docs/configuration.md"

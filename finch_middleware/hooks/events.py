@@ -182,7 +182,6 @@ def _elapsed_ms(attempt: Attempt) -> int | None:
 
 
 def _called(hook: Callable[[T], object], given: T) -> bool:
-    """Whether the application's function returned."""
     try:
         hook(given)
     except Exception:  # the application's own code; its fault must not end a callback

@@ -33,7 +33,6 @@ def template_faults(folder: str | Path | None) -> list[str]:
 
 
 def load_template(folder: str | Path | None) -> tuple[Template, list[str]]:
-    """The page's template, and its faults."""
     ours = resources.files("finch_middleware.web")
     source = (ours if folder is None else Path(folder)) / "page.html"
     try:
@@ -64,6 +63,5 @@ def link(label: str, *, href: str, kind: str) -> str:
 
 
 def links(*, primary: tuple[str, str], quiet: tuple[str, str]) -> str:
-    """Two links, each given as a label and an address."""
     first = link(primary[0], href=primary[1], kind="primary")
     return f"{first}\n{link(quiet[0], href=quiet[1], kind='quiet')}"

@@ -322,7 +322,6 @@ def protect(
 
 
 def redirect(location: str) -> Response:
-    """A redirect to *location*."""
     # 303 makes the browser use GET, also after a callback by POST.
     response = protect(Response(status=303, mimetype="text/plain"))
     response.headers["Location"] = location
@@ -330,7 +329,6 @@ def redirect(location: str) -> Response:
 
 
 def json_response(content: Mapping[str, str | None], *, status: int = 200) -> Response:
-    """A JSON response for a script."""
     return protect(Response(json.dumps(content), status=status, mimetype="application/json"))
 
 

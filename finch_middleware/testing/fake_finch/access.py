@@ -37,11 +37,9 @@ class Access:
             raise Refused(error_response(401, name="invalid_client_error"))
 
     def is_client(self, client_id: str, client_secret: str) -> bool:
-        """Whether these are the application's credentials."""
         return (client_id, client_secret) == (self._rules.client_id, self._rules.client_secret)
 
     def require_token(self, request: Request) -> tuple[str, IssuedCode]:
-        """The access token, and the consent behind it."""
         given = request.authorization
         if given is None or given.type != "bearer" or not given.token:
             raise Refused(error_response(401, name="unauthorized_request_error"))
@@ -51,7 +49,6 @@ class Access:
         return given.token, granted
 
     def require_sandbox(self, request: Request) -> IssuedCode:
-        """The consent behind the token of a sandbox connection."""
         _, granted = self.require_token(request)
         if not granted.sandbox:
             raise malformed("this is no sandbox connection")

@@ -146,7 +146,6 @@ class Accounts:
             return account
 
     def synced(self, connection_id: str, *, at: datetime) -> None:
-        """Record that data was read."""
         with self._lock:
             account = dataclasses.replace(self.get(connection_id), last_successful_sync=at)
             self._accounts[connection_id] = account

@@ -83,7 +83,6 @@ class Dispatch:
             queue.extend((behaviour, times) for behaviour in behaviours)
 
     def unscript(self, endpoint: str | None) -> None:
-        """Remove the queue of one endpoint, or of all."""
         with self._lock:
             if endpoint is None:
                 self._scripts.clear()

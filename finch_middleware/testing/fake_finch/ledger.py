@@ -139,7 +139,6 @@ class Ledger:
             }
 
     def record_request(self, request: SeenRequest, *, code: str | None) -> None:
-        """Record a request, and the code that it presents."""
         with self._changed:
             self._requests.append(request)
             self._calls[request.endpoint] += 1
@@ -148,28 +147,23 @@ class Ledger:
             self._changed.notify_all()
 
     def record_delivery(self, delivery: Delivery) -> None:
-        """Record a webhook that was sent."""
         with self._changed:
             self._deliveries.append(delivery)
             self._changed.notify_all()
 
     def note(self, text: str) -> None:
-        """Record something undocumented that was tolerated."""
         with self._changed:
             self._notes.append(text)
 
     def open_session(self, session: OpenedSession) -> None:
-        """Record a Connect session."""
         with self._changed:
             self._sessions[session.session_id] = session
 
     def session(self, session_id: str) -> OpenedSession | None:
-        """The session of that id."""
         with self._changed:
             return self._sessions.get(session_id)
 
     def issue(self, code: IssuedCode) -> str:
-        """Record a code that was given to a browser."""
         with self._changed:
             self._codes[code.code] = code
         return code.code
@@ -225,7 +219,6 @@ class Ledger:
             )
 
     def disconnect(self, connection_id: str) -> None:
-        """End a connection and every token of it."""
         with self._changed:
             ended = self._connections.pop(connection_id, None)
             if ended is None:

@@ -40,7 +40,6 @@ class SeenRequest:
         return next((v for n, v in self.headers if n.lower() == name.lower()), None)
 
     def as_json(self) -> dict[str, object]:
-        """The request for another process: no header, no body."""
         return {
             "endpoint": self.endpoint,
             "method": self.method,
@@ -77,7 +76,6 @@ class OpenedSession:
         return "embedded" if self.redirect_uri is None else "redirect"
 
     def as_json(self) -> dict[str, object]:
-        """The session for another process."""
         return {
             "session_id": self.session_id,
             "customer_id": self.customer_id,
@@ -123,7 +121,6 @@ class IssuedCode:
         return self.issued_at + CODE_LIFE
 
     def as_json(self) -> dict[str, object]:
-        """The code for another process, its tokens hashed."""
         return {
             "code": self.code,
             "customer_id": self.customer_id,

@@ -22,7 +22,6 @@ NAMES = {
 
 
 def json_response(fields: object, *, status: int = 200) -> Response:
-    """*fields* as JSON."""
     return Response(json.dumps(fields), status=status, content_type="application/json")
 
 

@@ -41,7 +41,6 @@ class Sandbox:
         self._changed = changed
 
     def connect(self, request: Request) -> Response:
-        """A new connection, and its token."""
         self._access.require_client(request)
         return self._connected(self._access.fields(request, SANDBOX_CONNECTION_FIELDS))
 
@@ -52,7 +51,6 @@ class Sandbox:
         return self._connected(fields, company_id=fields["company_id"])
 
     def set_status(self, request: Request) -> Response:
-        """Change the state of the token's connection."""
         granted = self._access.require_sandbox(request)
         status = self._access.fields(request, SANDBOX_STATUS_FIELDS)["connection_status"]
         self._ledger.accounts.set_status(granted.connection_id, status)

@@ -115,7 +115,6 @@ class WebhookSender:
 
     @property
     def active(self) -> bool:
-        """Whether there is a receiver."""
         return self._post is not None
 
     def stop(self) -> None:
@@ -153,7 +152,6 @@ def account_updated(
 def event(
     account: Account, event_type: str, *, entity_id: str | None, data: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    """An event about a connection, or about one entity of it."""
     return {
         "company_id": account.company_id,
         "account_id": account.account_id,

@@ -68,7 +68,6 @@ class Server(TCPServer):
         )
 
     def start(self) -> Self:
-        """Accept connections."""
         self._accepting.start()
         return self
 
