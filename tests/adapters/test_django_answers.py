@@ -9,12 +9,21 @@ from werkzeug.wrappers import Response
 
 pytest.importorskip("django")
 
+from django.http import HttpResponse
+
 from finch_middleware.adapters.django import to_django
 from tests.adapters import django_site
 
 django_site.set_up()
 
 COOKIE = "__Host-finch-abc=fm1.k1.x-_y; Max-Age=600; Secure; HttpOnly; Path=/; SameSite=Lax"
+
+
+def with_cookies(*headers: str) -> HttpResponse:
+    response = Response()
+    for header in headers:
+        response.headers.add("Set-Cookie", header)
+    return to_django(response)
 
 
 def test_a_response_keeps_status_body_and_headers() -> None:
@@ -43,38 +52,28 @@ def test_a_header_given_twice_is_joined() -> None:
     assert converted["Vary"] == "Cookie, Accept"
 
 
-def test_every_cookie_is_kept_byte_for_byte() -> None:
-    headers = [
-        COOKIE,
-        "finch-gone=; Max-Age=0; HttpOnly; Path=/; SameSite=Lax",
-        'odd="a b"; Path=/; Partitioned; Unknown=1',
-    ]
-    response = Response()
-    for header in headers:
-        response.headers.add("Set-Cookie", header)
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [
+            COOKIE,
+            "finch-gone=; Max-Age=0; HttpOnly; Path=/; SameSite=Lax",
+            'odd="a b"; Path=/; Partitioned; Unknown=1',
+        ],
+        ["theme=dark; Path=/", "theme=; Max-Age=0; Path=/old", "theme=; Max-Age=0; Path=/o"],
+    ],
+    ids=["three names", "one name and three paths"],
+)
+def test_every_cookie_is_kept_byte_for_byte(headers: list[str]) -> None:
+    cookies = with_cookies(*headers).cookies
 
-    converted = to_django(response)
-
-    sent = [cookie.OutputString() for cookie in converted.cookies.values()]
-    assert sent == headers
-
-
-def test_cookies_of_one_name_and_different_paths_are_all_kept() -> None:
-    headers = ["theme=dark; Path=/", "theme=; Max-Age=0; Path=/old", "theme=; Max-Age=0; Path=/o"]
-    response = Response()
-    for header in headers:
-        response.headers.add("Set-Cookie", header)
-
-    converted = to_django(response)
-
-    assert [cookie.OutputString() for cookie in converted.cookies.values()] == headers
-    assert converted.cookies["theme"].value == "dark"
+    assert [cookie.OutputString() for cookie in cookies.values()] == headers
+    name, _, value = headers[0].partition(";")[0].partition("=")
+    assert cookies[name].value == value
 
 
 def test_a_cookie_that_django_sets_later_replaces_ours() -> None:
-    response = Response()
-    response.headers.add("Set-Cookie", "theme=dark; Path=/")
-    converted = to_django(response)
+    converted = with_cookies("theme=dark; Path=/")
 
     converted.set_cookie("theme", "light", samesite="Lax")
 
@@ -82,9 +81,7 @@ def test_a_cookie_that_django_sets_later_replaces_ours() -> None:
 
 
 def test_an_attribute_that_a_middleware_of_django_sets_is_sent() -> None:
-    response = Response()
-    response.headers.add("Set-Cookie", "theme=dark; Path=/; HttpOnly")
-    converted = to_django(response)
+    converted = with_cookies("theme=dark; Path=/; HttpOnly")
 
     converted.cookies["theme"]["secure"] = True
 
@@ -103,10 +100,7 @@ def test_a_response_is_closed_after_it_was_read() -> None:
 
 
 def test_djangos_code_can_read_the_cookies() -> None:
-    response = Response()
-    response.headers.add("Set-Cookie", COOKIE)
-
-    cookie = to_django(response).cookies["__Host-finch-abc"]
+    cookie = with_cookies(COOKIE).cookies["__Host-finch-abc"]
 
     assert cookie.value == "fm1.k1.x-_y"
     assert (cookie["max-age"], cookie["path"], cookie["samesite"]) == ("600", "/", "Lax")
@@ -115,9 +109,6 @@ def test_djangos_code_can_read_the_cookies() -> None:
 
 
 def test_a_response_in_djangos_cache_keeps_its_cookies() -> None:
-    response = Response()
-    response.headers.add("Set-Cookie", COOKIE)
-
-    cookie = pickle.loads(pickle.dumps(to_django(response))).cookies["__Host-finch-abc"]
+    cookie = pickle.loads(pickle.dumps(with_cookies(COOKIE))).cookies["__Host-finch-abc"]
 
     assert sorted(cookie.OutputString().split("; ")) == sorted(COOKIE.split("; "))

@@ -25,10 +25,10 @@ def messages(**settings: Any) -> list[str]:
         return [f"{message.id} {message.msg}" for message in run_checks()]
 
 
-def test_correct_settings_pass_the_check(options: dict[str, Any]) -> None:
-    found = messages(FINCH=options)
-
-    assert found == []
+def test_correct_settings_pass_the_check(
+    options: dict[str, Any], with_begin_path: dict[str, Any]
+) -> None:
+    assert messages(FINCH=options) == messages(FINCH=with_begin_path) == []
 
 
 def test_every_fault_of_the_settings_is_a_separate_error(options: dict[str, Any]) -> None:
@@ -54,38 +54,38 @@ def test_a_missing_setting_is_an_error() -> None:
     assert [message.split(":")[0] for message in found] == ["finch_middleware.E001 FINCH"]
 
 
-def test_a_redirect_uri_without_a_view_is_a_warning(options: dict[str, Any]) -> None:
-    found = messages(FINCH={**options, "redirect_uri": f"{ORIGIN}/nowhere/%C3%A9"})
-
-    assert found == ["finch_middleware.W001 '/nowhere/é', the path of redirect_uri, has no view"]
-
-
-def test_a_begin_path_without_a_view_is_a_warning_that_shows_the_fix(
-    with_begin_path: dict[str, Any],
+@pytest.mark.parametrize(
+    ("changes", "warned"),
+    [
+        (
+            {"redirect_uri": f"{ORIGIN}/nowhere/%C3%A9"},
+            "W001 '/nowhere/é', the path of redirect_uri, has no view; "
+            "urlpatterns: path('nowhere/é', callback(finch))",
+        ),
+        (
+            {"begin_path": "/other"},
+            "W003 '/other', the begin_path, has no view; urlpatterns: path('other', begin(finch))",
+        ),
+        (
+            {"invite_path": "/other"},
+            "W004 '/other', the invite_path, has no view; "
+            "urlpatterns: path('other', invite(finch))",
+        ),
+        (
+            {**RECEIVING, "webhook_path": "/other"},
+            "W005 '/other', the webhook_path, has no view; "
+            "urlpatterns: path('other', webhook(finch))",
+        ),
+    ],
+    ids=["callback", "begin", "invite", "webhook"],
+)
+def test_a_path_without_a_view_is_a_warning_that_shows_the_fix(
+    options: dict[str, Any], changes: dict[str, str], warned: str
 ) -> None:
-    with override_settings(FINCH={**with_begin_path, "begin_path": "/connect-payroll"}):
-        [warning] = run_checks()
+    with override_settings(FINCH={**options, "customer_of": print, **changes}):
+        [found] = run_checks()
 
-    assert warning.id == "finch_middleware.W003"
-    assert warning.msg == "'/connect-payroll', the begin_path, has no view"
-    assert warning.hint == "urlpatterns: path('connect-payroll', begin(finch))"
-
-
-@pytest.mark.parametrize(("name", "number"), [("invite_path", "W004"), ("webhook_path", "W005")])
-def test_any_other_path_without_a_view_is_a_warning(
-    options: dict[str, Any], name: str, number: str
-) -> None:
-    found = messages(FINCH={**options, **RECEIVING, "webhook_path": None, name: "/other"})
-
-    assert found == [f"finch_middleware.{number} '/other', the {name}, has no view"]
-
-
-def test_a_begin_path_with_a_view_passes_the_check(
-    with_begin_path: dict[str, Any],
-) -> None:
-    found = messages(FINCH=with_begin_path)
-
-    assert found == []
+    assert f"{found.id} {found.msg}; {found.hint}" == f"finch_middleware.{warned}"
 
 
 def test_settings_are_not_checked_where_finch_config_is_not_installed() -> None:

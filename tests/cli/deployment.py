@@ -17,10 +17,10 @@ from finch_middleware import FinchConnect
 from finch_middleware.attempts import Attempt, AttemptState
 from finch_middleware.cli import main
 from finch_middleware.crypto.keys import new_key
-from finch_middleware.records import SealedToken
+from finch_middleware.records import SealedToken, StoredConnection
 from finch_middleware.secret import Secret
 from finch_middleware.testing.rows import add_connection
-from finch_middleware.testing.sample_records import an_attempt
+from finch_middleware.testing.sample_records import NOON, an_attempt
 
 OLD, NEW = new_key("k0"), new_key("k1")
 CANARY = "the-token-that-nobody-may-see"
@@ -73,6 +73,14 @@ class Deployment:
         )
         finch.storage.settle(held)
         return held
+
+    def spool(self, connection_id: str) -> StoredConnection:
+        """Let the token of this stored connection wait in the spool as well."""
+        finch: Any = self.finch
+        stored: StoredConnection = finch.storage.get(connection_id)
+        waiting = an_attempt("spooled", client_id=self.client_id)
+        finch.spool.put(waiting.settled(AttemptState.STORED, at=NOON), stored)
+        return stored
 
     def spoil(self, *connection_ids: str) -> None:
         """Alter the rows of these connections so that nobody can read them."""

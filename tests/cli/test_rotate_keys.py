@@ -7,9 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from finch_middleware.attempts import AttemptState
 from finch_middleware.cli import rotate_keys
-from finch_middleware.testing.sample_records import NOON, an_attempt
 from tests.cli.deployment import NEW, OLD, Deployment
 from tests.cli.running import running
 from tests.waiting import wait_until
@@ -78,9 +76,7 @@ def test_check_fails_until_no_row_is_under_an_old_key(
 
 def test_check_counts_the_tokens_in_the_spool(before: Deployment, after: Deployment) -> None:
     before.connect("one")
-    [stored] = before.finch.storage.scan(after=None, limit=1).connections
-    waiting = an_attempt("spooled", client_id="client").settled(AttemptState.STORED, at=NOON)
-    before.finch.recovery._spool.put(waiting, stored)
+    before.spool("one")
     after.run("rotate-keys")
 
     result = after.run("rotate-keys", "--check")

@@ -57,20 +57,4 @@ CALLBACKS = Size(
 KILLS = Size(variable="FINCH_KILLS", counts="workers killed at work", default=8, full=200)
 ORDERS = Size(variable="FINCH_ORDERS", counts="orders in which five flows end", default=6, full=120)
 
-ALL = (
-    FUZZ,
-    ANSWERS,
-    RETURN_TO,
-    ERRORS,
-    COOKIES,
-    LINKS,
-    DELIVERIES,
-    STARTS,
-    ROWS,
-    SWAPS,
-    PASSED,
-    UPLOAD,
-    CALLBACKS,
-    KILLS,
-    ORDERS,
-)
+ALL = [each for each in vars().values() if isinstance(each, Size)]
