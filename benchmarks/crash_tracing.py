@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-_PATIENCE_SECONDS = 20
+_PATIENCE_SECONDS = 240
 
 
 @contextlib.contextmanager

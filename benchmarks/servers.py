@@ -12,7 +12,6 @@ import argparse
 import http.client
 import logging
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,7 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,14 +29,16 @@ from werkzeug.wrappers import Request, Response
 
 from finch_middleware import FinchConnect, FinchMiddleware
 from finch_middleware.crypto.keys import new_key
+from finch_middleware.storage.sql import dialects
 from finch_middleware.testing.fake_finch import FakeFinch
+from tests.processes import free_port
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
 _HERE = Path(__file__).resolve().parent.parent
 _BROWSERS = 32
-_PATIENCE_SECONDS = 30
+_PATIENCE_SECONDS = 240
 # What a worker may open beyond what it held half-way: two connections to SQLite, of two files and
 # a log each, because its threads do not all meet in the first half.
 _FILES_MORE = 6
@@ -64,6 +65,8 @@ SERVERS = {
 def application() -> WSGIApplication:
     """An application whose every visitor is the customer that the query names."""
     logging.disable(logging.CRITICAL)  # a server's own warnings, too
+    # A machine that is busy with something else is no fault.
+    dialects.PATIENCE_SECONDS = _PATIENCE_SECONDS
     finch = FinchConnect.from_env()
 
     def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
@@ -159,15 +162,17 @@ class Run:
                 self.figures.faults.append(f"{issued.customer_id} has not exactly its connection")
             if issued.presented != 1:
                 self.figures.faults.append(f"a code was presented {issued.presented} times")
-        if len(self.figures.files) > 2:
-            halfway, end = (
-                self.figures.files[len(self.figures.files) // 2 - 1],
-                self.figures.files[-1],
-            )
-            if len(halfway) != len(end) or any(
-                after > before + _FILES_MORE for before, after in zip(halfway, end, strict=True)
-            ):
-                self.figures.faults.append("a worker holds more files than half-way")
+        if self.holds_more():
+            self.figures.faults.append("a worker holds more files than half-way")
+
+    def holds_more(self) -> bool:
+        """Whether a process holds more files than half-way, or there is another process."""
+        files = self.figures.files
+        halfway, end = files[len(files) // 2 - 1], files[-1]
+        return len(files) > 2 and (
+            len(halfway) != len(end)
+            or any(after > before + _FILES_MORE for before, after in zip(halfway, end, strict=True))
+        )
 
     def _connect(self, number: int) -> str | None:
         """What was wrong with this person's way, or None."""
@@ -189,14 +194,19 @@ class Run:
 def measured(server: str, *, count: int, quarters: int = 4) -> Figures:
     """The figures of one run."""
     with FakeFinch() as fake, tempfile.TemporaryDirectory(prefix="finch-servers-") as folder:
-        port = _free_port()
+        port = free_port()
         environ = _environ(fake, folder=folder, port=port)
         run = Run(server, fake=fake, port=port, finch=FinchConnect.from_env(environ))
         with _serving(server, port=port, environ=environ) as pid:
             began = time.monotonic()
             for quarter in range(quarters):
                 run.callbacks(range(quarter * count // quarters, (quarter + 1) * count // quarters))
-                run.figures.files.append([len(os.listdir(f"/proc/{p}/fd")) for p in _family(pid)])
+                run.figures.files.append(_files(pid))
+            # A server closes what a browser has closed a little later.
+            until = time.monotonic() + _PATIENCE_SECONDS
+            while run.holds_more() and time.monotonic() < until:
+                time.sleep(0.05)
+                run.figures.files[-1] = _files(pid)
             run.figures.seconds = time.monotonic() - began
         run.account()
     return run.figures
@@ -214,12 +224,6 @@ def _environ(fake: FakeFinch, *, folder: str, port: int) -> dict[str, str]:
         "FINCH_API_URL": fake.api_url,
         "FINCH_CONNECT_ORIGIN": fake.connect_origin,
     }
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port: int = listening.getsockname()[1]
-        return port
 
 
 @contextmanager
@@ -248,12 +252,18 @@ def _await(port: int, process: subprocess.Popen[bytes]) -> None:
     raise RuntimeError("the server does not answer")
 
 
+def _files(pid: int) -> list[int]:
+    """How many files each process of the server has open."""
+    return [len(os.listdir(f"/proc/{each}/fd")) for each in _family(pid)]
+
+
 def _family(pid: int) -> list[int]:
     """That process and all that it started, itself and through others."""
     found = [pid]
     for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            found += _family(int(child))
+        with suppress(OSError):  # a thread that has ended
+            for child in (task / "children").read_text().split():
+                found += _family(int(child))
     return found
 
 

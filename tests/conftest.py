@@ -13,12 +13,20 @@ from hypothesis import HealthCheck, settings
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import FakeFinch
 from tests import selection
-from tests.internals import hasty, impatient, kept_long, remembers_one, short_wait
+from tests.internals import (
+    hasty,
+    impatient,
+    kept_long,
+    patient,
+    remembers_one,
+    short_wait,
+    usually_patient,
+)
 from tests.site import Browser, MakeSite, Site
 from tests.storages import server_of, storage_options
 
-__all__ = ["hasty", "impatient", "kept_long", "remembers_one", "server_of", "short_wait"]
-__all__ += ["storage_options"]
+__all__ = ["hasty", "impatient", "kept_long", "patient", "remembers_one", "server_of"]
+__all__ += ["short_wait", "storage_options", "usually_patient"]
 
 # A busy machine takes longer for an example, and to make one, than Hypothesis allows by default.
 settings.register_profile(

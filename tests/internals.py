@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -26,11 +27,34 @@ def short_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(duplicates, "WAIT_SECONDS", 0.1)
 
 
+#: Longer than a storage has to wait for its database on any machine; and what it waits usually.
+PATIENCE_SECONDS = 120
+USUAL_PATIENCE_SECONDS = dialects.PATIENCE_SECONDS
+
+
+def wait_for_databases(seconds: float, *, put: Callable[..., object] = setattr) -> None:
+    """A storage that this process makes from now on waits so long for its database."""
+    put(dialects, "PATIENCE_SECONDS", seconds)
+    put(redis_server, "_PATIENCE_SECONDS", seconds)
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No busy machine lets a storage give up."""
+    wait_for_databases(PATIENCE_SECONDS, put=monkeypatch.setattr)
+    monkeypatch.setattr(exchange, "SETTLE_TRIES_SECONDS", float(PATIENCE_SECONDS))
+
+
+@pytest.fixture
+def usually_patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A storage made from now on waits as long as in production."""
+    wait_for_databases(USUAL_PATIENCE_SECONDS, put=monkeypatch.setattr)
+
+
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A storage made from now on waits for its database half a second."""
-    monkeypatch.setattr(dialects, "PATIENCE_SECONDS", 0.5)
-    monkeypatch.setattr(redis_server, "_PATIENCE_SECONDS", 0.5)
+    """A storage made from now on waits for its database a moment only."""
+    wait_for_databases(1.5, put=monkeypatch.setattr)
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ def forked(check: Callable[[], object]) -> int:
         try:
             # The default handler ends the process, also one that waits for a lock.
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
-            signal.alarm(60)
+            signal.alarm(240)
             status = 1 if check() is False else 0
         except BaseException:
             traceback.print_exc()

@@ -16,6 +16,7 @@ from sqlalchemy.pool import NullPool
 from finch_middleware.storage.memory import MemoryStorage
 from finch_middleware.storage.protocol import Storage
 from finch_middleware.storage.sql.storage import SQLAlchemyStorage
+from tests.internals import PATIENCE_SECONDS, wait_for_databases
 from tests.storage import servers
 
 ServerOf = Callable[[str], servers.Server]
@@ -55,6 +56,12 @@ def options_of(kind: str, *, request: pytest.FixtureRequest, folder: Path) -> di
         return {"storage": f"sqlite:///{folder}/finch.db"}
     server: servers.Server = request.getfixturevalue("server_of")(kind)
     return {"storage": emptied(server.url), "spool": folder / "spool"}
+
+
+def reopened(kind: Callable[..., Storage], url: str, **options: Any) -> Storage:
+    """Another handle to a storage, as patient in another process as the test is in its own."""
+    wait_for_databases(PATIENCE_SECONDS)
+    return kind(url, **options)
 
 
 def emptied(url: str) -> str:

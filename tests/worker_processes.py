@@ -15,6 +15,7 @@ from werkzeug.serving import make_server
 
 from finch_middleware import FinchConnect, FinchMiddleware
 from finch_middleware.testing.fake_finch import FakeFinch
+from tests.internals import PATIENCE_SECONDS, wait_for_databases
 from tests.site import CALLBACK, Quiet, Site, options_for
 
 
@@ -64,7 +65,7 @@ def worker(options: dict[str, Any], *, log: Any) -> Iterator[subprocess.Popen[st
             yield process
         finally:
             process.stdin.close()
-            process.wait(timeout=60)
+            process.wait()
 
 
 def port_of(process: subprocess.Popen[str]) -> int:
@@ -75,6 +76,7 @@ def port_of(process: subprocess.Popen[str]) -> int:
 
 def main() -> None:
     """Read the options as one line of JSON, write the port, serve until the input ends."""
+    wait_for_databases(PATIENCE_SECONDS)
     app = FinchMiddleware(None, FinchConnect(**json.loads(sys.stdin.readline())))  # type: ignore[arg-type]  # only our path is asked for
     server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=Quiet)
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()

@@ -23,6 +23,9 @@ T = TypeVar("T")
 #: The time of every sample.
 NOON = datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)
 
+#: Longer than threads take to start on a machine however busy.
+_PATIENCE_SECONDS = 240
+
 
 def key_of(text: str) -> bytes:
     """Thirty-two bytes, as a keyed hash of *text* would be."""
@@ -114,7 +117,7 @@ def all_at_once(work: Callable[[T], Any], arguments: Iterable[T]) -> list[Any]:
     barrier = threading.Barrier(len(arguments))
 
     def released(argument: T) -> Any:
-        barrier.wait(timeout=30)
+        barrier.wait(_PATIENCE_SECONDS)
         return work(argument)
 
     interval = sys.getswitchinterval()

@@ -27,7 +27,7 @@ from finch_middleware.testing.sample_records import (
 
 _PROCESSES = 4
 _CODES = 20
-_PATIENCE_SECONDS = 60
+_PATIENCE_SECONDS = 240
 _STORED = AttemptState.STORED
 _WORDS = ("pending", "connected", "reauth", "connected", "disconnected", "odd")
 _EVENTS = [an_event(10 + minute, status=word) for minute, word in enumerate(_WORDS)]
@@ -184,7 +184,7 @@ def _taken(write: Callable[[], object]) -> bool:
 @contextmanager
 def _writing(storage: Storage) -> Iterator[None]:
     """Another thread adds and deletes connections meanwhile."""
-    done, faults = threading.Event(), list[Exception]()
+    begun, done, faults = threading.Event(), threading.Event(), list[Exception]()
 
     def write() -> None:
         turn = 0
@@ -193,14 +193,17 @@ def _writing(storage: Storage) -> Iterator[None]:
                 keep(storage, a_connection(f"comes {turn}"))
                 storage.delete(a_connection(f"comes {turn - 3}"), at=NOON)
                 turn += 1
+                begun.set()
         except Exception as fault:  # asserted below, in the thread of the test
             faults.append(fault)
+            begun.set()
 
     writer = threading.Thread(target=write)
     writer.start()
+    begun.wait()
     try:
         yield
     finally:
         done.set()
-        writer.join(_PATIENCE_SECONDS)
+        writer.join()
     assert faults == []

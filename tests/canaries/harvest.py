@@ -141,8 +141,13 @@ VIEWS: dict[str, Callable[[Any], bytes]] = {
 
 def files_of(folder: Path) -> bytes:
     """Names and contents of every file: databases with their logs, the spool."""
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    return b"\n".join(str(path.relative_to(folder)).encode() + path.read_bytes() for path in files)
+    found = []
+    for path in sorted(folder.rglob("*")):
+        # A server may remove one meanwhile.
+        with contextlib.suppress(FileNotFoundError):
+            if path.is_file():
+                found.append(str(path.relative_to(folder)).encode() + path.read_bytes())
+    return b"\n".join(found)
 
 
 def written_by(server: Iterable[Path]) -> bytes:

@@ -30,7 +30,7 @@ from finch_middleware import (
 from finch_middleware.crypto.keys import wrapped_key
 from finch_middleware.secret import Secret
 from finch_middleware.testing.fake_finch import Behaviour
-from tests.canaries.scenarios import blocked, with_hooks
+from tests.canaries.scenarios import blocked, with_options
 from tests.canaries.scene import Scene
 from tests.story.oracle import attempt_of
 
@@ -141,7 +141,7 @@ def _session(scene: Scene) -> ConnectSession:
 
 def _problem(scene: Scene) -> Problem:
     problems: list[Problem] = []
-    with_hooks(scene, on_connected=lambda connection: 1 / 0, on_problem=problems.append)
+    with_options(scene, on_connected=lambda connection: 1 / 0, on_problem=problems.append)
     return problems[0]
 
 

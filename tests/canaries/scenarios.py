@@ -48,9 +48,6 @@ ANSWERED = {
     "body cut": Behaviour.close(after_bytes=300, processed=True),
     "reset": Behaviour.reset(processed=True),
     "reset in the body": Behaviour.reset(after_bytes=300, processed=True),
-    "stalled": Behaviour.stall(processed=True),
-    "stalled in the body": Behaviour.stall(after_bytes=300, processed=True),
-    "dripping": Behaviour.drip_body(pace_seconds=0.02),
     "huge": Behaviour.huge(10_000_000),
     "gzip": Behaviour.gzipped(),
 }
@@ -67,12 +64,25 @@ OPENED = {
 }
 
 
+#: What Finch does without an end; the others end before any deadline.
+ENDLESS = {
+    "stalled": Behaviour.stall(processed=True),
+    "stalled in the body": Behaviour.stall(after_bytes=300, processed=True),
+    "dripping": Behaviour.drip_body(pace_seconds=0.02),
+}
+
+
 def _exchange(scene: Scene, *, behaviour: Behaviour) -> None:
     scene.fake.script("token", behaviour)
     callback = scene.fake.allow(scene.browser.location("acme"))
     scene.visit(callback)
     scene.visit(callback)
     scene.kept(Browser(scene.site).get(callback))
+
+
+def _deadline(scene: Scene, *, behaviour: Behaviour) -> None:
+    scene.fake.script("token", behaviour)
+    with_options(scene, exchange_deadline=timedelta(seconds=0.5))
 
 
 def _opening(scene: Scene, *, behaviour: Behaviour) -> None:
@@ -172,7 +182,7 @@ def _raising(*given: Any) -> Any:
     raise LookupError("the application's own")
 
 
-def with_hooks(scene: Scene, **options: Any) -> None:
+def with_options(scene: Scene, **options: Any) -> None:
     """A callback, twice, at a site with these options."""
     site = scene.open_site(**options)
     site.secrets = scene.site.secrets
@@ -181,6 +191,7 @@ def with_hooks(scene: Scene, **options: Any) -> None:
     scene.kept(browser.get(callback))
     scene.kept(browser.get(callback))
     scene.errors += site.errors
+    scene.things += site.events
 
 
 def _invited(scene: Scene) -> None:
@@ -264,6 +275,10 @@ ALL: dict[str, Scenario] = {
         f"exchange: {name}": functools.partial(_exchange, behaviour=b)
         for name, b in ANSWERED.items()
     },
+    **{
+        f"exchange: {name}": functools.partial(_deadline, behaviour=b)
+        for name, b in ENDLESS.items()
+    },
     **{f"begin: {name}": functools.partial(_opening, behaviour=b) for name, b in OPENED.items()},
     "return: wrong state": functools.partial(_bent, bend=lambda c: c[:-3] + "AAA"),
     "return: no state": functools.partial(_bent, bend=lambda c: c.partition("&state=")[0]),
@@ -298,15 +313,15 @@ ALL: dict[str, Scenario] = {
     "storage and spool: away": _all_lost,
     "storage: breaks its promise": _odd_error,
     "spool: drained later": _drained,
-    "hook: on_connected raises": functools.partial(with_hooks, on_connected=_raising),
-    "hook: on_event raises": functools.partial(with_hooks, on_event=_raising),
+    "hook: on_connected raises": functools.partial(with_options, on_connected=_raising),
+    "hook: on_event raises": functools.partial(with_options, on_event=_raising),
     "hook: on_problem raises": functools.partial(
-        with_hooks, on_connected=_raising, on_problem=_raising
+        with_options, on_connected=_raising, on_problem=_raising
     ),
-    "hook: render raises": functools.partial(with_hooks, render=_raising),
-    "hook: customer_of raises": functools.partial(with_hooks, customer_of=_raising),
+    "hook: render raises": functools.partial(with_options, render=_raising),
+    "hook: customer_of raises": functools.partial(with_options, customer_of=_raising),
     "hook: customer_of returns None": functools.partial(
-        with_hooks, customer_of=lambda request: None
+        with_options, customer_of=lambda request: None
     ),
     "webhook: signed": functools.partial(_delivered, signed=True),
     "webhook: signed by another": functools.partial(_delivered, signed=False),

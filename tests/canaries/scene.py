@@ -7,10 +7,13 @@ import secrets
 import warnings
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from redis import Redis
+from sqlalchemy import create_engine
+from sqlalchemy.pool import NullPool
 
 from finch_middleware import Event
 from finch_middleware.crypto.keys import new_key
@@ -29,6 +32,7 @@ from tests.canaries.spellings import hits
 from tests.faulty_storage import FaultyStorage
 from tests.site import Answer, Browser, Site
 from tests.storage.servers import Server
+from tests.waiting import wait_until
 
 
 class Scene:
@@ -83,7 +87,6 @@ class Scene:
             "key": self.key,
             "spool": self.folder / "spool",
             "clock": self.clock,
-            "exchange_deadline": timedelta(seconds=0.5),
             **options,
         }
         return self._stack.enter_context(Site(self.fake, **given))
@@ -121,6 +124,8 @@ class Scene:
 
     def left(self) -> dict[str, bytes]:
         """What stands where others may read it, by place."""
+        if self.server is not None:
+            self._await_its_log(self.server)
         errors = [*self.errors, *self.site.errors]
         things = [*self.things, *errors, *self.site.events, self.site.finch, self.site.app]
         return {
@@ -135,10 +140,28 @@ class Scene:
             "objects": b"\n".join(map(told_by_object, things)),
         }
 
+    def _await_its_log(self, server: Server) -> None:
+        """Return when the server has written down all that it was told so far."""
+        last = f"the last statement {secrets.token_hex(8)}"
+        tell(server, last)
+        wait_until(lambda: last.encode() in written_by(server.writes))
+
     def leaks(self) -> list[tuple[str, str, str]]:
         """Place, secret and spelling of everything that was found."""
         known = self.secrets()
         return [(place, *hit) for place, text in self.left().items() for hit in hits(text, known)]
+
+
+def tell(server: Server, text: str) -> None:
+    """The server is told *text*, as a careless storage would do it."""
+    if server.url.startswith("unix:"):
+        with Redis.from_url(server.url) as client:
+            client.set("careless", text)
+        return
+    engine = create_engine(server.url, poolclass=NullPool)
+    with engine.connect() as connection:
+        connection.exec_driver_sql("SELECT %s", (text,))
+    engine.dispose()
 
 
 def _bytes(lines: Iterable[str]) -> bytes:

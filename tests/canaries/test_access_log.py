@@ -170,12 +170,12 @@ def test_t17_no_spelling_of_a_parameter_shows_its_value(line: str, more: str) ->
 @pytest.mark.parametrize("part", ["code['", '"code":"', "%25", "\\", "&code%5b", "'code',", '"x'])
 def test_a_hostile_line_costs_no_more_than_its_length(part: str) -> None:
     line = f'"code": "{part * (64_000 // len(part))}'
-    began = time.process_time()
+    began = time.thread_time()
 
     redacted(line)
     redacted(line[9:])
 
-    assert time.process_time() - began < 2
+    assert time.thread_time() - began < 2
 
 
 def test_a_value_that_a_mapping_names_is_hidden_in_it() -> None:

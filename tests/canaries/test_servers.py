@@ -8,13 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from redis import Redis
-from sqlalchemy import create_engine
-from sqlalchemy.pool import NullPool
 
 from tests.canaries.planted import SECRET
 from tests.canaries.scenarios import ALL
-from tests.canaries.scene import Scene
+from tests.canaries.scene import Scene, tell
 from tests.storage import servers
 from tests.storages import emptied
 
@@ -74,21 +71,9 @@ def test_t17_what_a_server_writes_holds_what_it_received(scene: Scene) -> None:
     scene.returned("acme")
     [row] = scene.storage.real.for_customer("acme")
 
-    _tell(scene, SECRET)
+    assert scene.server is not None
+    tell(scene.server, SECRET)
 
     # The sealed token is there: so would be the token, had it been told.
     assert row.sealed.text.encode() in scene.left()["server"]
     assert ("server", "code 0", "raw") in scene.leaks()
-
-
-def _tell(scene: Scene, text: str) -> None:
-    """The server is told *text*, as a careless storage would do it."""
-    assert scene.server is not None
-    if scene.server.url.startswith("unix:"):
-        with Redis.from_url(scene.server.url) as client:
-            client.set("careless", text)
-        return
-    engine = create_engine(scene.server.url, poolclass=NullPool)
-    with engine.connect() as connection:
-        connection.exec_driver_sql("SELECT %s", (text,))
-    engine.dispose()

@@ -32,6 +32,11 @@ __all__ = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def _patient(patient: None) -> None:
+    """Whatever races here ends as it must, on a machine however busy."""
+
+
 @pytest.fixture
 def storage_options(tmp_path: Path) -> dict[str, Any]:
     """SQLite, unless a test brings a server."""

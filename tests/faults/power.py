@@ -17,7 +17,7 @@ from pathlib import Path
 # strace's word that a sync of a file has returned; and that its process then stood still.
 _SYNCED = re.compile(r"f(?:data)?sync\(\d+<([^>]+)>\)")
 _STOPPED = "stopped by SIGSTOP"
-_PATIENCE_SECONDS = 60
+_PATIENCE_SECONDS = 240
 
 
 class Disk:

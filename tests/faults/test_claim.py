@@ -13,7 +13,9 @@ from finch_middleware.errors import StorageUnavailable
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.faults import troubles
 from tests.faulty_storage import FaultyStorage
+from tests.internals import PATIENCE_SECONDS, wait_for_databases
 from tests.site import CALLBACK, Answer, Browser, MakeSite, Site
+from tests.storage.servers import stopped
 from tests.storages import ServerOf, StorageOn
 from tests.story.oracle import attempt_of, code_of, same, tokens_of
 from tests.story.ways import another, both_ways
@@ -84,16 +86,17 @@ def test_claim_storage_down_for_an_unreadable_attempt_spends_nothing(
         ("redis", troubles.redis_full),
         ("postgresql", troubles.postgresql_locked),
         ("mysql", troubles.mysql_locked),
-        ("redis", troubles.redis_paused),
+        ("redis", stopped),
     ],
     ids=lambda each: getattr(each, "__name__", each),
 )
-@pytest.mark.usefixtures("impatient")
+@pytest.mark.usefixtures("usually_patient")
 def test_claim_storage_down_or_hanging_on_a_server_spends_nothing_and_a_reload_connects(
     fake: FakeFinch,
     make_site: MakeSite,
     storage_on: StorageOn,
     server_of: ServerOf,
+    monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     kind: str,
     trouble: troubles.Trouble,
@@ -106,6 +109,7 @@ def test_claim_storage_down_or_hanging_on_a_server_spends_nothing_and_a_reload_c
 
     with trouble(server):
         refused = browser.get(callback)
+    wait_for_databases(PATIENCE_SECONDS, put=monkeypatch.setattr)
     presented = fake.ledger.presented(code_of(callback))
     answer = browser.get(callback)
 

@@ -13,6 +13,7 @@ from tests.storage.servers import Missing
 pytestmark = pytest.mark.full
 
 
+@pytest.mark.usefixtures("usually_patient")
 @pytest.mark.parametrize("storage", sorted(load.GOODBYES))
 def test_a_database_that_stops_and_starts_loses_no_code_and_no_token(storage: str) -> None:
     try:

@@ -6,7 +6,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import timedelta
 from typing import cast
 from urllib.parse import urlsplit
@@ -42,9 +42,10 @@ def _posted(origin: str, cookies: dict[str, str], name: str) -> int | None:
     head = {"Host": "localhost", "Cookie": cookie, "Sec-Fetch-Site": "same-origin", **headers}
     lines = [f"POST {CALLBACK} HTTP/1.1", *(f"{n}: {v}" for n, v in head.items())]
     with socket.create_connection(("127.0.0.1", urlsplit(origin).port or 0)) as line:
-        line.settimeout(10)
+        line.settimeout(60)
         line.sendall(("\r\n".join(lines) + "\r\n\r\n").encode() + body)
-        line.shutdown(socket.SHUT_WR)
+        with suppress(OSError):  # it has responded and closed before
+            line.shutdown(socket.SHUT_WR)
         answer = line.recv(4096)
     return int(answer.split()[1]) if answer else None
 

@@ -97,15 +97,6 @@ def redis_full(server: Server) -> Iterator[None]:
         client.config_set("maxmemory", 0)
 
 
-@contextmanager
-def redis_paused(server: Server) -> Iterator[None]:
-    """It takes commands and answers none, until it executes all of them at last."""
-    with Redis.from_url(server.url) as client:
-        client.client_pause(2500)
-        yield
-        client.ping()
-
-
 def _libpq(server: Server) -> str:
     [folder] = parse_qs(urlsplit(server.url).query)["host"]
     return f"host={folder} user=finch dbname=postgres"

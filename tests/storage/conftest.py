@@ -10,6 +10,7 @@ from sqlalchemy.pool import NullPool
 
 from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 from tests.storage import servers
+from tests.waiting import wait_until
 
 pytest.register_assert_rewrite(
     "finch_middleware.testing.attempt_promises",
@@ -17,6 +18,11 @@ pytest.register_assert_rewrite(
     "finch_middleware.testing.storage_contract",
     "finch_middleware.testing.trouble_promises",
 )
+
+
+@pytest.fixture(autouse=True)
+def _patient(patient: None) -> None:
+    """Whatever races here ends as it must, on a machine however busy."""
 
 
 @pytest.fixture(scope="session")
@@ -70,12 +76,14 @@ def mysql_url(mysql: servers.Server, make_empty: Callable[[str], str]) -> str:
     return make_empty(mysql.url)
 
 
-_END = {
-    "postgresql": "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+#: The other sessions, and how one is ended.
+_SESSIONS = {
+    "postgresql": "SELECT pid FROM pg_stat_activity"
     " WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'",
     "mysql": "SELECT id FROM information_schema.processlist"
     " WHERE id <> connection_id() AND user = 'root'",
 }
+_END = {"postgresql": "SELECT pg_terminate_backend({})", "mysql": "KILL {}"}
 
 
 @pytest.fixture
@@ -85,10 +93,15 @@ def cut_connections(url: str) -> Callable[[], None]:
     def cut() -> None:
         engine = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
         with engine.connect() as connection:
-            for (number,) in connection.execute(text(_END[engine.dialect.name])).all():
-                if engine.dialect.name == "mysql":
-                    with suppress(OperationalError):  # it has gone by itself meanwhile
-                        connection.execute(text(f"KILL {number}"))
+
+            def sessions() -> set[int]:
+                return set(connection.execute(text(_SESSIONS[engine.dialect.name])).scalars())
+
+            ended = sessions()
+            for number in ended:
+                with suppress(OperationalError):  # it has ended meanwhile
+                    connection.execute(text(_END[engine.dialect.name].format(number)))
+            wait_until(lambda: not ended & sessions())
         engine.dispose()
 
     return cut

@@ -21,6 +21,7 @@ listen_port = {port}
 unix_socket_dir =
 auth_type = any
 pool_mode = transaction
+query_wait_timeout = 0
 """
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from tests.processes import end_with_parent, free_port
 from tests.required import absent
 
-_PATIENCE_SECONDS = 60
+_PATIENCE_SECONDS = 240
 
 
 class Missing(Exception):
@@ -81,6 +81,17 @@ _LOGGED_BY_POSTGRESQL = (
     *("-c", "log_min_messages=debug1", "-c", "log_min_error_statement=debug1"),
     *("-c", "log_parameter_max_length=-1", "-c", "log_parameter_max_length_on_error=-1"),
 )
+
+
+@contextmanager
+def stopped(server: Server) -> Iterator[None]:
+    """It takes connections and commands and answers none, and carries all of them out later."""
+    assert server._process is not None
+    server._process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        server._process.send_signal(signal.SIGCONT)
 
 
 def served(name: str, serving: Callable[[], Any]) -> Iterator[Server]:
@@ -202,8 +213,8 @@ def redis_sentinel(name: str) -> Iterator[Server]:
         follows = ("--replicaof", f"127.0.0.1 {_port_of(master)}")
         settings = (
             f"monitor {name} 127.0.0.1 {_port_of(master)} 1",
-            f"down-after-milliseconds {name} 500",
-            f"failover-timeout {name} 5000",
+            f"down-after-milliseconds {name} {_PATIENCE_SECONDS * 1000}",
+            f"failover-timeout {name} {_PATIENCE_SECONDS * 1000}",
         )
         with (
             _redis_on_a_port(*durable, *follows),
@@ -246,6 +257,7 @@ def _cluster_node() -> Iterator[Server]:
             command=[
                 "redis-server",
                 *("--appendonly", "yes", "--appendfsync", "always", "--cluster-enabled", "yes"),
+                *("--cluster-node-timeout", str(_PATIENCE_SECONDS * 1000)),
                 *("--dir", str(folder), "--bind", "127.0.0.1", "--port", str(port)),
                 *("--cluster-port", str(bus)),
             ],

@@ -26,11 +26,11 @@ def test_lock_held_at_a_fork_does_not_hang_the_child() -> None:
     def hold() -> None:
         with storage._lock.get():
             held.set()
-            done.wait(30)
+            done.wait()
 
     holder = threading.Thread(target=hold)
     holder.start()
-    held.wait(30)
+    held.wait()
     child = forked(lambda: storage.claim(an_attempt()) is None)
     done.set()
     holder.join()

@@ -87,7 +87,7 @@ class Rubbish(socketserver.ThreadingTCPServer):
     def client(self) -> Redis:
         return Redis(
             port=self.server_address[1],
-            socket_timeout=1,
+            socket_timeout=60,
             # Nothing before the first command, and each command once.
             protocol=2,
             driver_info=None,

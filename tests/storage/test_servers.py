@@ -13,6 +13,7 @@ from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 from finch_middleware.testing.storage_contract import StorageContract
 from tests.storage.sql_contract import SQLContract
 from tests.storage.test_storage_contract import RACES
+from tests.storages import reopened
 
 
 @pytest.fixture(params=["postgresql", "mysql"])
@@ -30,7 +31,7 @@ class TestServer(SQLContract):
 
     @pytest.fixture
     def reopen(self, url: str) -> Callable[[], Storage]:
-        return functools.partial(SQLAlchemyStorage, url)
+        return functools.partial(reopened, SQLAlchemyStorage, url)
 
     @pytest.fixture
     def cut_connections(self, cut_connections: Callable[[], None]) -> Callable[[], None]:

@@ -16,7 +16,7 @@ REDIRECT_URI = "http://localhost:5000/finch/callback"
 VERSION = {"Finch-API-Version": "2020-09-17"}
 SESSION = {"customer_id": "acme", "customer_name": "Acme Inc.", "products": ["company"]}
 #: Longer than any request takes on a busy machine.
-TIMEOUT_SECONDS = 30
+TIMEOUT_SECONDS = 120
 
 
 def post(

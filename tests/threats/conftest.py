@@ -11,6 +11,11 @@ from tests.story.conftest import callback, faulty, faulty_site
 __all__ = ["callback", "faulty", "faulty_site"]
 
 
+@pytest.fixture(autouse=True)
+def _patient(patient: None) -> None:
+    """Whatever races here ends as it must, on a machine however busy."""
+
+
 @pytest.fixture
 def fake(echo_state: bool) -> Iterator[FakeFinch]:
     """A fake with a client secret that no other text holds a part of."""

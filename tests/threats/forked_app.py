@@ -19,6 +19,7 @@ from werkzeug.wrappers import Request, Response
 
 from finch_middleware import Event, FinchConnect, FinchMiddleware
 from finch_middleware.adapters.access_log import RedactCallback
+from tests.internals import PATIENCE_SECONDS, wait_for_databases
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -40,6 +41,7 @@ def _note(event: Event) -> None:
         file.write(f"{line}\n")
 
 
+wait_for_databases(PATIENCE_SECONDS)
 _FINCH = FinchConnect.from_env(
     ca_bundle=os.environ["THREATS_CA"], clock=_clock, on_event=_note, return_to="/settings"
 )

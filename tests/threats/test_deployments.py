@@ -204,15 +204,17 @@ def test_t37_of_two_reauthentications_at_once_the_last_response_counts(
     gate = threading.Event()
 
     def late(response: Response) -> Response:
-        gate.wait(60)
+        gate.wait()
         return response
 
     fake.script("token", dataclasses.replace(Behaviour.normal(), shape=late))
     with ThreadPoolExecutor(1) as pool:
         visit = pool.submit(browser.get, held)
-        wait_until(lambda: len(fake.ledger.tokens) == 2)
-        answers = [browser.get(other)]
-        gate.set()
+        try:
+            wait_until(lambda: len(fake.ledger.tokens) == 2)
+            answers = [browser.get(other)]
+        finally:
+            gate.set()
         answers.append(visit.result())
 
     [first, second] = fake.ledger.tokens[1:]

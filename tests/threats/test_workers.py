@@ -25,6 +25,7 @@ from tests.site import Answer, Browser, Site
 from tests.storages import ServerOf, emptied
 from tests.threats.sizes import CALLBACKS, KILLS
 from tests.threats.workers import Workers, secure_fake, workers
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.full
 
@@ -116,12 +117,15 @@ def _killed_at_work(fake: FakeFinch, running: Workers, customer_id: str, *, afte
 
 def _patiently(browser: Browser, callback: str) -> Answer:
     """Come again, also while the next worker is being made."""
-    for _ in range(600):
-        try:
-            return browser.get(callback)
-        except (OSError, http.client.HTTPException):
-            time.sleep(0.1)
-    raise AssertionError("no worker came back")
+    answers: list[Answer] = []
+
+    def answered() -> list[Answer]:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            answers.append(browser.get(callback))
+        return answers
+
+    wait_until(answered)
+    return answers[0]
 
 
 _ONE = ["--preload", "-w", "1", "--threads", "4"]

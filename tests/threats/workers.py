@@ -20,7 +20,7 @@ from tests.odd_server import authority
 from tests.processes import answers, free_port, started
 from tests.site import CALLBACK, KEY, environment_for
 
-_PATIENCE_SECONDS = 60
+_PATIENCE_SECONDS = 240
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -103,7 +103,7 @@ class Ledger:
             issued = self._codes.get(code)
             return self._with_count(issued) if issued else None
 
-    def wait_for_calls(self, endpoint: str, *, count: int = 1, timeout_seconds: float = 30) -> None:
+    def wait_for_calls(self, endpoint: str, *, count: int = 1, timeout_seconds: float = 60) -> None:
         """
         Return once *endpoint* has received *count* requests, waiting ones included.
 
@@ -115,7 +115,7 @@ class Ledger:
                 arrived = self._calls[endpoint]
                 raise TimeoutError(f"{arrived} of {count} requests arrived at {endpoint}")
 
-    def wait_for_deliveries(self, count: int, *, timeout_seconds: float = 30) -> None:
+    def wait_for_deliveries(self, count: int, *, timeout_seconds: float = 60) -> None:
         """
         Return once *count* webhooks were sent and responded to.
 

@@ -130,6 +130,10 @@ class Server(TCPServer):
         secured = tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
         with self._lock:
             self._open[current_thread()] = secured
+            if self.stopping.is_set():
+                # `stop` knew the plain connection only, which this one replaces.
+                with contextlib.suppress(OSError):
+                    socket.socket.shutdown(secured, socket.SHUT_RDWR)
         return secured
 
 

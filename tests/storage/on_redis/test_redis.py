@@ -27,6 +27,7 @@ from finch_middleware.testing.sample_records import (
 from finch_middleware.testing.storage_contract import StorageContract
 from tests.storage.on_redis.conftest import Client
 from tests.storage.servers import Server
+from tests.storages import reopened
 from tests.waiting import wait_until
 
 
@@ -39,7 +40,7 @@ class TestRedis(StorageContract):
 
     @pytest.fixture
     def reopen(self, url: str) -> Callable[[], Storage]:
-        return functools.partial(RedisStorage, url)
+        return functools.partial(reopened, RedisStorage, url)
 
     @pytest.fixture
     def unconfirmed(
@@ -111,7 +112,7 @@ class TestCluster(StorageContract):
 
     @pytest.fixture
     def reopen(self, redis_cluster: Server) -> Callable[[], Storage]:
-        return functools.partial(_on_cluster, redis_cluster.url)
+        return functools.partial(reopened, _on_cluster, redis_cluster.url)
 
 
 def test_cluster_that_keeps_what_it_confirms_passes_the_check(redis_cluster: Server) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from redis.exceptions import ResponseError
 from redis.sentinel import MasterNotFoundError, Sentinel
 
 from finch_middleware.errors import StorageUnavailable
@@ -26,21 +27,21 @@ NAME = "finch"
 def sentinel() -> Iterator[Any]:
     serving = functools.partial(servers.redis_sentinel, NAME)
     for server in servers.served("redis_sentinel", serving):
-        found = Sentinel([("127.0.0.1", urlsplit(server.url).port)], socket_timeout=3)
+        found = Sentinel([("127.0.0.1", urlsplit(server.url).port)], socket_timeout=60)
         wait_until(lambda: len(found.discover_slaves(NAME)) == 1)  # noqa: B023  # called at once
         yield found
         found.sentinels[0].close()
 
 
 def test_t46_a_failover_is_followed_and_keeps_the_claims(sentinel: Any) -> None:
-    master = sentinel.master_for(NAME, socket_timeout=3)
+    master = sentinel.master_for(NAME, socket_timeout=60)
     storage = RedisStorage(master)
     claimed = an_attempt("before")
     assert storage.claim(claimed) is None
     wait_until(lambda: master.wait(1, 100) == 1)
     before = sentinel.discover_master(NAME)
 
-    sentinel.sentinels[0].sentinel_failover(NAME)
+    wait_until(lambda: _begins_a_failover(sentinel))
     with suppress(StorageUnavailable):
         storage.claim(an_attempt("meanwhile"))
     wait_until(lambda: _master(sentinel) not in (None, before))
@@ -54,6 +55,14 @@ def test_t46_a_failover_is_followed_and_keeps_the_claims(sentinel: Any) -> None:
     wait_until(claims_again)
     assert storage.claim(an_attempt("before", attempt_id="another")) == claimed
     master.close()
+
+
+def _begins_a_failover(sentinel: Any) -> bool:
+    # Refused while the sentinel has not heard of the replica for some seconds.
+    with suppress(ResponseError):
+        sentinel.sentinels[0].sentinel_failover(NAME)
+        return True
+    return False
 
 
 def _master(sentinel: Any) -> Any:

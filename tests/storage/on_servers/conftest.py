@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.pool import NullPool
 
-from finch_middleware.storage.sql import dialects
 from tests.storage.servers import Server
+from tests.waiting import wait_until
 
 
 @pytest.fixture(params=["postgresql", "mysql"])
@@ -42,9 +43,26 @@ def prefix(operator: Engine) -> Iterator[str]:
             connection.execute(text(f"DROP TABLE IF EXISTS {prefix}{table}"))
 
 
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dialects, "PATIENCE_SECONDS", 0.5)
+@contextmanager
+def configured(operator: Engine, *, name: str, value: str) -> Iterator[None]:
+    """A PostgreSQL with that setting in all sessions that begin; and then as before."""
+
+    def put(statement: str, *, until: str) -> None:
+        with operator.connect() as connection:
+            connection.execute(text(statement))
+            connection.execute(text("SELECT pg_reload_conf()"))
+        wait_until(lambda: current() == until)
+
+    def current() -> str:
+        with operator.connect() as connection:
+            return str(connection.execute(text(f"SHOW {name}")).scalar_one())
+
+    before = current()
+    put(f"ALTER SYSTEM SET {name} = {value}", until=value)
+    try:
+        yield
+    finally:
+        put(f"ALTER SYSTEM RESET {name}", until=before)
 
 
 def on(url: str, of: dict[str, str]) -> str:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import functools
 import random
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
@@ -18,7 +17,9 @@ from finch_middleware.storage.sql import dialects
 from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 from finch_middleware.testing.sample_records import all_at_once, an_attempt, key_of
 from finch_middleware.testing.storage_contract import StorageContract
+from tests.internals import PATIENCE_SECONDS, wait_for_databases
 from tests.storage import servers
+from tests.storage.on_servers.conftest import configured
 from tests.storage.on_servers.relay import Relay
 from tests.storage.on_servers.test_sessions import changed, works
 from tests.storage.pgbouncer import pgbouncer
@@ -65,8 +66,9 @@ def test_races_behind_a_proxy_have_one_winner(
 @pytest.mark.parametrize("fresh", [True, False], ids=["new session", "session of the pool"])
 @pytest.mark.parametrize("call", ["check", "claim", "attempt"])
 def test_proxy_without_a_free_session_is_waited_for_no_longer_than_the_driver(
-    proxied: servers.Server, call: str, fresh: bool
+    proxied: servers.Server, monkeypatch: pytest.MonkeyPatch, call: str, fresh: bool
 ) -> None:
+    """The proxy itself lets its clients wait without end."""
     storage = SQLAlchemyStorage(proxied.url)
     storage.claim(an_attempt("before"))
     if fresh:
@@ -81,13 +83,10 @@ def test_proxy_without_a_free_session_is_waited_for_no_longer_than_the_driver(
     with holder.connect() as held:
         # The transaction keeps the proxy's only session.
         held.execute(text("SELECT 1"))
-        began = time.monotonic()
         with pytest.raises(StorageUnavailable):
             calls[call]()
-        took = time.monotonic() - began
 
-    # Half a second is our patience here; the driver has a second more.
-    assert took < 4
+    wait_for_databases(PATIENCE_SECONDS, put=monkeypatch.setattr)
     assert storage.attempt(key_of("before")) == an_attempt("before")
     storage.close()
 
@@ -95,16 +94,14 @@ def test_proxy_without_a_free_session_is_waited_for_no_longer_than_the_driver(
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("call", ["claim", "attempt"])
 def test_pool_of_the_application_is_waited_for_no_longer_than_our_own(url: str, call: str) -> None:
-    engine = create_engine(url, pool_size=1, max_overflow=1, pool_timeout=30)
+    engine = create_engine(url, pool_size=1, max_overflow=1, pool_timeout=3600)
     storage = SQLAlchemyStorage(engine)
     storage.claim(an_attempt("before"))
-    began = time.monotonic()
 
     with engine.connect(), engine.connect(), pytest.raises(StorageUnavailable) as refused:
         storage.claim(an_attempt()) if call == "claim" else storage.attempt(key_of("before"))
 
     assert refused.value.reason == "busy"
-    assert time.monotonic() - began < 3
     assert storage.attempt(key_of("before")) == an_attempt("before")
     engine.dispose()
 
@@ -120,24 +117,19 @@ def test_pool_of_the_application_that_is_given_back_in_time_is_used(url: str) ->
     engine.dispose()
 
 
+@pytest.mark.usefixtures("usually_patient")
 def test_server_that_is_stopped_is_given_up(
     postgresql: servers.Server, proxied: servers.Server
 ) -> None:
     """As one whose host acknowledges every packet: no setting of libpq limits that."""
-    if postgresql._process is None or proxied._process is None:
+    if not (postgresql.owned and proxied.owned):
         pytest.skip("not our server to stop")
     storage = SQLAlchemyStorage(proxied.url)
     storage.claim(an_attempt("before"))
-    began = time.monotonic()
 
-    proxied._process.send_signal(servers.signal.SIGSTOP)
-    try:
-        with pytest.raises(StorageUnavailable):
-            storage.claim(an_attempt())
-    finally:
-        proxied._process.send_signal(servers.signal.SIGCONT)
+    with servers.stopped(proxied), pytest.raises(StorageUnavailable):
+        storage.claim(an_attempt())
 
-    assert time.monotonic() - began < 15
     storage.close()
 
 
@@ -159,22 +151,15 @@ def demote(
     relay = Relay(make_empty(postgresql.url), chance=random.Random())
     make_empty(promoted.url)
     operator = create_engine(postgresql.url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    with ExitStack() as stack:
 
-    def execute(*statements: str) -> None:
-        with operator.connect() as connection:
-            for each in (*statements, "SELECT pg_reload_conf()"):
-                connection.execute(text(each))
+        def demote() -> None:
+            stack.enter_context(
+                configured(operator, name="default_transaction_read_only", value="on")
+            )
+            relay.lead_to(promoted.url)
 
-    def demote() -> None:
-        execute("ALTER SYSTEM SET default_transaction_read_only = on")
-        while True:
-            with operator.connect() as connection:
-                if connection.execute(text("SHOW transaction_read_only")).scalar_one() == "on":
-                    break
-        relay.lead_to(promoted.url)
-
-    yield relay, demote
-    execute("ALTER SYSTEM RESET default_transaction_read_only")
+        yield relay, demote
 
 
 @pytest.mark.parametrize("shared", [False, True], ids=["url", "engine"])
