@@ -96,9 +96,9 @@ class _Deployment(TypedDict, total=False):
             default=readers.BESIDE_THE_DATABASE,
             read=readers.spool,
             must="must be the path of a folder, or None to use no spool",
-            meaning="the folder where an encrypted token waits while the storage is "
-            "unavailable. With SQLite the default is a folder beside the database. With"
-            " a server you must name one, or pass `None` to have no spool.",
+            meaning="the folder where an encrypted token waits while the storage is unavailable. "
+            "The default for SQLite is a folder beside the database. With a server, pass one, or "
+            "`None` to have no spool.",
         ),
     ]
     accepted_keys: Annotated[
@@ -152,8 +152,7 @@ class _Deployment(TypedDict, total=False):
             variable="FINCH_CALLBACK_PATH",
             read=readers.callback_path,
             must="must be a path that begins with '/', without query or fragment",
-            meaning="needed only where the application is mounted [under a "
-            "prefix](deployment.md#under-a-prefix).",
+            meaning="needed only [under a prefix](deployment.md#under-a-prefix).",
         ),
     ]
     path_rewritten: Annotated[
@@ -228,9 +227,8 @@ class _Deployment(TypedDict, total=False):
             default=False,
             read=readers.flag,
             must=_FLAG,
-            meaning="`True` refuses a redirect that does not bring back its "
-            "[state](flows.md#state). The default is `False`, because Finch does not "
-            "document that it returns the state.",
+            meaning="`True` refuses a redirect without its [state](flows.md#state); `False` by "
+            "default.",
         ),
     ]
     opened_by: Annotated[
@@ -307,8 +305,7 @@ class Options(_Deployment, Functions, total=False):
         Option(
             read=readers.proxy,
             must="must be an address such as http://host:port, or None",
-            meaning="an `http://` proxy for requests to Finch. Environment variables for this "
-            "are ignored.",
+            meaning="an `http://` proxy for requests to Finch; `HTTPS_PROXY` is ignored.",
         ),
     ]
     ca_bundle: Annotated[
@@ -316,8 +313,8 @@ class Options(_Deployment, Functions, total=False):
         Option(
             read=readers.ca_bundle,
             must="must be a file of certificates in PEM form, or None to trust those of certifi",
-            meaning="a file of certificate authorities for requests to Finch. Environment "
-            "variables for this are ignored.",
+            meaning="a file of certificate authorities for requests to Finch; "
+            "`REQUESTS_CA_BUNDLE` is ignored.",
         ),
     ]
     api_url: Annotated[
