@@ -8,6 +8,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Unpack
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -92,6 +93,8 @@ class Site:
         self.origin = f"http://localhost:{self._server.server_port}"
         # This server starts a thread for each request.
         given = options_for(fake, self.origin + path, on_event=self._report, waiting_duplicates=8)
+        # A busy machine may be slow to open the gate at which a test holds an exchange.
+        given["exchange_deadline"] = timedelta(seconds=20)
         given.update(options)
         try:
             self.finch = FinchConnect(**given)

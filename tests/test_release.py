@@ -49,7 +49,6 @@ def release(repository: Path, tag: str, folder: Path) -> subprocess.CompletedPro
         env={**os.environ, "FINCH_MIDDLEWARE_REPOSITORY": REPOSITORY, "PYTHON": sys.executable},
         capture_output=True,
         text=True,
-        timeout=280,
     )
 
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Thread
 
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 240
 
 
 def environ(**given: str) -> dict[str, str]:

@@ -210,7 +210,6 @@ def test_the_commands_for_connections_do_what_the_manual_states(tmp_path: Path) 
         check=True,
         capture_output=True,
         text=True,
-        timeout=60,
     )
 
     assert answered.stdout.count(added.connection_id) >= 2

@@ -56,7 +56,6 @@ def test_the_site_builds_strictly_and_shows_the_code_that_it_includes(tmp_path: 
         env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
         capture_output=True,
         text=True,
-        timeout=120,
     )
 
     assert built.returncode == 0, built.stdout + built.stderr

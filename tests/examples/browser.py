@@ -8,6 +8,8 @@ from urllib.parse import urljoin, urlsplit
 
 import requests
 
+_PATIENCE_SECONDS = 120
+
 
 @dataclass
 class Form:
@@ -67,7 +69,7 @@ class Browser:
 
     def open(self, path: str) -> requests.Response:
         """Type an address."""
-        self.response = self._session.get(urljoin(self.origin, path), timeout=30)
+        self.response = self._session.get(urljoin(self.origin, path), timeout=_PATIENCE_SECONDS)
         return self.response
 
     def press(self, label: str) -> requests.Response:
@@ -82,7 +84,9 @@ class Browser:
     ) -> requests.Response:
         """Post these fields, as any page in this browser can; *headers* identify the page."""
         address = urljoin(self.response.url, action)
-        self.response = self._session.post(address, fields, headers=headers, timeout=30)
+        self.response = self._session.post(
+            address, fields, headers=headers, timeout=_PATIENCE_SECONDS
+        )
         return self.response
 
     @property

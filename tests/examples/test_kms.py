@@ -81,6 +81,7 @@ def provider(service: KeyService, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(str(EXAMPLES))
     from kms import TransitKeys
 
+    monkeypatch.setattr(TransitKeys, "timeout_seconds", 60)
     return TransitKeys(service.url, token=TOKEN)
 
 

@@ -67,7 +67,6 @@ def test_an_example_with_a_client_id_names_every_missing_setting() -> None:
         env={**os.environ, "FINCH_CLIENT_ID": "5d0bf1c2", "PORT": "0"},
         capture_output=True,
         text=True,
-        timeout=60,
         check=False,
     )
 
@@ -133,7 +132,6 @@ def test_any_server_can_load_the_examples() -> None:
         env={**os.environ, "DJANGO_SETTINGS_MODULE": "payroll.settings", **settings},
         capture_output=True,
         text=True,
-        timeout=120,
         check=False,
     )
 
