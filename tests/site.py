@@ -233,7 +233,7 @@ class Browser:
         """One request with this browser's cookies; keeps those that are set."""
         parts = urlsplit(address)
         path = parts._replace(scheme="", netloc="").geturl()
-        connection = http.client.HTTPConnection(urlsplit(self.site.origin).netloc, timeout=60)
+        connection = http.client.HTTPConnection(urlsplit(self.site.origin).netloc, timeout=240)
         try:
             sent = dict(headers or {})
             if self.cookies:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -50,7 +51,9 @@ def test_a_storage_asks_its_server_no_more_often(
     send = getattr(owner, name)
 
     def counted(self: object, *given: Any, **how: Any) -> Any:
-        sent.append(given)
+        # An earlier test's thread may still ask.
+        if threading.current_thread() is threading.main_thread():
+            sent.append(given)
         return send(self, *given, **how)
 
     def trips(call: Callable[[], object]) -> int:

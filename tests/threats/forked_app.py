@@ -43,7 +43,11 @@ def _note(event: Event) -> None:
 
 wait_for_databases(PATIENCE_SECONDS)
 _FINCH = FinchConnect.from_env(
-    ca_bundle=os.environ["THREATS_CA"], clock=_clock, on_event=_note, return_to="/settings"
+    ca_bundle=os.environ["THREATS_CA"],
+    clock=_clock,
+    on_event=_note,
+    return_to="/settings",
+    exchange_deadline=timedelta(seconds=20),
 )
 
 

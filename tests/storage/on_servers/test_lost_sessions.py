@@ -13,6 +13,7 @@ from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 from finch_middleware.testing.fake_finch import FakeFinch
 from finch_middleware.testing.sample_records import an_attempt, key_of
 from tests.fuzz.seeds import seeded
+from tests.internals import PATIENCE_SECONDS, wait_for_databases
 from tests.site import Browser, Site
 from tests.storage.on_servers.relay import Relay
 
@@ -87,26 +88,30 @@ def test_t46_session_that_ends_after_begin_is_not_tried_again(
 
 @pytest.mark.usefixtures("impatient")
 def test_t46_nothing_but_our_own_error_leaves_a_storage_whose_server_sends_rubbish(
-    url: str,
+    url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     relay = Relay(url, chance=seeded())
     storage = SQLAlchemyStorage(relay.url)
     storage.claim(an_attempt())
     other: list[BaseException] = []
 
+    wait_for_databases(PATIENCE_SECONDS, put=monkeypatch.setattr)
+
     for i in range(15):
         relay.garbles = True
-        for call in (
-            storage.check,
-            lambda: storage.attempt(key_of("code")),
-            lambda i=i: storage.claim(an_attempt(f"other-{i}")),
-        ):
-            try:
-                call()
-            except StorageUnavailable as fault:
-                other += [fault.__context__] if fault.__context__ else []
-            except BaseException as error:
-                other.append(error)
+        with monkeypatch.context() as impatient:
+            wait_for_databases(1, put=impatient.setattr)
+            for call in (
+                storage.check,
+                lambda: storage.attempt(key_of("code")),
+                lambda i=i: storage.claim(an_attempt(f"other-{i}")),
+            ):
+                try:
+                    call()
+                except StorageUnavailable as fault:
+                    other += [fault.__context__] if fault.__context__ else []
+                except BaseException as error:
+                    other.append(error)
         relay.garbles = False
         # No other user reads what was left of a response.
         assert storage.attempt(key_of("code")) == an_attempt()
