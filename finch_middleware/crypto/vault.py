@@ -65,8 +65,11 @@ _Ciphers = dict[str, tuple[AESGCM, bytes]]
 
 def pack(*parts: str) -> bytes:
     """*parts* in one, each behind its length: no two lists of parts give the same bytes."""
-    encoded = [part.encode(errors=_ANY_TEXT) for part in parts]
-    return b"".join(len(part).to_bytes(4, "big") + part for part in encoded)
+    packed = b""
+    for part in parts:
+        encoded = part.encode("utf-8", _ANY_TEXT)
+        packed += len(encoded).to_bytes(4, "big") + encoded
+    return packed
 
 
 class Vault:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -27,9 +28,12 @@ from finch_middleware.storage.spool import Spool
 
 T = TypeVar("T")
 
-#: Rows read at once: a rotation needs the memory of one batch.
+#: Rows counted at once.
 BATCH = 500
-_SMALLEST_BATCH = 50
+
+#: Tokens read at once: a rotation needs the memory of one batch.
+TOKENS = 2_000
+_SMALLEST_TRANSACTION = 50
 
 # A busy storage is asked again: callbacks are more urgent than a rotation.
 _PAUSES_SECONDS = (0.1, 0.5, 2.0, 5.0)
@@ -163,7 +167,7 @@ class Rotation:
 
     def run(self, *, shard: Shard = WHOLE) -> Iterator[Rotated]:
         """
-        Re-seal every row of *shard* that another key has sealed; yields after each transaction.
+        Re-seal every row of *shard* that another key has sealed; yields after each batch of rows.
 
         The first shard includes the tokens in quarantine, which are few. Rows that a worker with
         the old key writes during the run may be missed: run it when every worker has the new key,
@@ -204,8 +208,7 @@ class Rotation:
         """Every token that can be read; the names of the others go to *unreadable*."""
         after: object | None = None
         while True:
-            limit = min(self._pace.rows, BATCH)
-            scan = partial(self._storage.scan_tokens, after=after, limit=limit, shard=shard)
+            scan = partial(self._storage.scan_tokens, after=after, limit=TOKENS, shard=shard)
             batch = _patiently(scan)
             unreadable.update(batch.unreadable)
             if batch.tokens:
@@ -232,7 +235,7 @@ class Rotation:
 
     def _reseal_each(self, rows: Sequence[StoredToken]) -> list[tuple[_Result, str]]:
         """Re-seal these tokens; returns the results for `Rotated.after`."""
-        changes = []
+        changes: list[tuple[StoredToken, SealedToken]] = []
         results: list[tuple[_Result, str]] = []
         for each in rows:
             try:
@@ -242,15 +245,22 @@ class Rotation:
                 continue
             if resealed is None:
                 results.append(("kept", ""))
-            else:
-                changes.append((each, resealed))
-        done = self._swap_each(changes) if changes else []
-        for (old, _), swapped in zip(changes, done, strict=True):
-            if swapped:
-                results.append(("resealed", ""))
-            else:
-                results.append((self._reseal_changed(old), old.sealed.key_id))
+                continue
+            changes.append((each, resealed))
+            if len(changes) >= self._pace.rows:
+                results += self._replace(changes)
+                changes.clear()
+        if changes:
+            results += self._replace(changes)
         return results
+
+    def _replace(
+        self, changes: Sequence[tuple[StoredToken, SealedToken]]
+    ) -> Iterator[tuple[_Result, str]]:
+        """Make these *changes*; those whose rows have changed are made one by one."""
+        done = self._swap_each(changes)
+        for (old, _), swapped in zip(changes, done, strict=True):
+            yield ("resealed", "") if swapped else (self._reseal_changed(old), old.sealed.key_id)
 
     def _swap_each(self, changes: Sequence[tuple[StoredToken, SealedToken]]) -> Sequence[bool]:
         with self._pace.transaction(len(changes)):
@@ -313,9 +323,10 @@ class _Pace:
     """
 
     def __init__(self) -> None:
-        self.rows = _SMALLEST_BATCH
+        self.rows = _SMALLEST_TRANSACTION
         self._ended = 0.0
         self._took = 0.0
+        self._least = math.inf
 
     @contextlib.contextmanager
     def transaction(self, rows: int) -> Iterator[None]:
@@ -327,10 +338,18 @@ class _Pace:
         yield
         self._ended = time.monotonic()
         self._took = self._ended - began
-        if self._took > _LONGEST_TRANSACTION_SECONDS:
-            self.rows = max(self.rows // 2, _SMALLEST_BATCH)
-        elif self._took < _LONGEST_TRANSACTION_SECONDS / 2 and rows == self.rows:
-            self.rows = min(self.rows * 2, BATCH)
+        self._adapt(rows)
+
+    def _adapt(self, rows: int) -> None:
+        """Choose the size of the next transaction after one of *rows*."""
+        # What a transaction takes however few its rows are: a slow disk asks for large ones.
+        smallest = rows <= _SMALLEST_TRANSACTION
+        self._least = self._took if smallest else min(self._least, self._took)
+        longest = max(_LONGEST_TRANSACTION_SECONDS, 2 * self._least)
+        if self._took > longest:
+            self.rows = max(self.rows // 2, _SMALLEST_TRANSACTION)
+        elif rows == self.rows and 2 * self._took - self._least < longest:
+            self.rows = min(self.rows * 2, TOKENS)
 
 
 class _Proof:

@@ -82,12 +82,12 @@ class TokenPromises:
         keep(storage, *stored)
 
         done = storage.swap_tokens(
-            [(StoredToken.of(each), sealed(f"new {each.connection_id}")) for each in stored]
+            [(StoredToken.of(each), sealed(f"\x01, {each.connection_id}")) for each in stored]
         )
 
         assert list(done) == [True] * 3
         for each in stored:
-            renewed = sealed(f"new {each.connection_id}")
+            renewed = sealed(f"\x01, {each.connection_id}")
             expected = dataclasses.replace(each, sealed=renewed)
             assert storage.get(each.connection_id) == expected
         assert list(storage.swap_tokens([])) == []

@@ -6,7 +6,7 @@ SQLAlchemy's result and its bookkeeping cost several times what SQLite needs for
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -52,7 +52,7 @@ class Kept:
         form = self._form or self._made(connection)
         result = connection.exec_driver_sql(
             form.text,
-            [form.bound(each) for each in values],
+            form.bound_each(values),
             execution_options={"preserve_rowcount": True},
         )
         return result.rowcount
@@ -129,6 +129,16 @@ class _Form:
         for name, convert in self.written.items():
             bound[name] = convert(bound[name])
         return tuple([bound[name] for name in self.names]) if self.positional else bound
+
+    def bound_each(self, values: Sequence[Mapping[str, Any]]) -> Sequence[Any]:
+        """`bound` for each of *values*; name by name, which costs a third."""
+        if not self.positional or self.fixed:
+            return [self.bound(each) for each in values]
+        columns: list[Iterable[Any]] = []
+        for name in self.names:
+            given, convert = [each[name] for each in values], self.written.get(name)
+            columns.append(map(convert, given) if convert else given)
+        return list(zip(*columns, strict=True))
 
     def read(self, found: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
         rows = [dict(zip(self.columns, each, strict=True)) for each in found]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-import json
+import itertools
 import math
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
@@ -12,14 +12,13 @@ from datetime import datetime
 from typing import Any, ClassVar
 
 from sqlalchemy import (
-    JSON,
     Connection,
     Table,
     Text,
     bindparam,
-    cast,
     column,
     func,
+    select,
     text,
     update,
 )
@@ -154,12 +153,17 @@ class PostgreSQL(Dialect):
 
     def replacement(self, table: Table) -> Kept:
         # One statement: without prepared ones, each row's own would be parsed and planned again.
+        names = ("of_hash", "of_sealed", "new_sealed")
+        lists = (
+            func.string_to_array(bindparam(name, type_=Text), bindparam("between", type_=Text))
+            for name in names
+        )
+        # The planner expects few rows of a list in a subquery, and uses the primary key. One that
+        # it can count makes it read the whole table.
         given = (
-            func.json_to_recordset(cast(bindparam("changes", type_=Text), JSON))
-            .table_valued(
-                column("of_hash", Text), column("of_sealed", Text), column("new_sealed", Text)
-            )
-            .render_derived(with_types=True)
+            func.unnest(*(select(each).scalar_subquery() for each in lists))
+            .table_valued(*(column(name, Text) for name in names))
+            .render_derived()
         )
         return Kept(
             update(table)
@@ -173,8 +177,13 @@ class PostgreSQL(Dialect):
     def replace_each(
         self, connection: Connection, replacement: Kept, changes: Sequence[Mapping[str, Any]]
     ) -> int:
-        as_json = [{**each, "of_hash": each["of_hash"].hex()} for each in changes]
-        return replacement.count(connection, {"changes": json.dumps(as_json)})
+        hashes = [each["of_hash"].hex() for each in changes]
+        old, new = ([each[name] for each in changes] for name in ("of_sealed", "new_sealed"))
+        everything = "".join([*hashes, *old, *new])
+        between = next(each for each in map(chr, itertools.count(1)) if each not in everything)
+        texts = {"of_hash": hashes, "of_sealed": old, "new_sealed": new}
+        values = {name: between.join(each) for name, each in texts.items()} | {"between": between}
+        return replacement.count(connection, values)
 
     def driver_fault(self, error: BaseException | None) -> Fault:
         # psycopg 3 and psycopg2 name the SQLSTATE differently.
