@@ -77,8 +77,10 @@ class ConfigurationError(ApplicationFault):
 
     def __init__(self, faults: Sequence[str]) -> None:
         self.faults = tuple(faults)
-        head = "one option is wrong" if len(self.faults) == 1 else "several options are wrong"
-        super().__init__("\n  - ".join([f"finch_middleware cannot start, {head}:", *self.faults]))
+        head = "an option is wrong" if len(self.faults) == 1 else "several options are wrong"
+        super().__init__(
+            "\n  - ".join([f"finch_middleware cannot start because {head}:", *self.faults])
+        )
 
 
 class UsageError(ApplicationFault, ValueError):

@@ -114,7 +114,7 @@ WRONG: list[tuple[str, str, list[Any], dict[str, Any]]] = [
     ("storage", "missing; pass a URL such as 'sqlite:///finch.db' or a storage object, or set "
      "FINCH_STORAGE_URL", [None], {}),
     ("storage", "unknown scheme 'oracle'; use one of memory, sqlite", ["oracle://h/d"], NO_SPOOL),
-    ("storage", "unknown scheme ''; use one of memory, sqlite", ["finch.db"], NO_SPOOL),
+    ("storage", "is not a URL; use one of memory, sqlite", ["finch.db"], NO_SPOOL),
     ("storage", "unknown scheme 'postgresql'; write postgresql+psycopg://",
      ["postgresql://h/d"], NO_SPOOL),
     ("storage", "unknown scheme 'mysql'; write mysql+pymysql://", ["mysql://h/d"], NO_SPOOL),

@@ -30,9 +30,9 @@ COMMANDS = {
     "doctor": "Check storage, keys, connections, attempts and spool.",
     "connections": "List, show, export or delete connections.",
     "rotate-keys": "Re-encrypt every stored token with the current key.",
-    "refresh": "Ask Finch for the status of connections; for a timer.",
-    "sweep": "Recover spooled tokens and clean up; for a timer.",
-    "recover": "List interrupted or quarantined attempts; for a person.",
+    "refresh": "Ask Finch for the status of connections (daily).",
+    "sweep": "Recover spooled tokens and clean up (every few minutes).",
+    "recover": "List attempts that an operator has to look at.",
     "fake-finch": "Run a fake Finch on this machine, for development.",
 }
 

@@ -81,14 +81,14 @@ def show(connection_id: str, as_json: bool, application: str | None) -> None:
 @app_option
 def history(connection_id: str, as_json: bool, application: str | None) -> None:
     """
-    Show what happened to a connection, the oldest first; also to one that has ended.
+    Show the history of a connection, oldest entry first.
 
-    How it was connected and by which flow, its status, who ended it. Entries are kept for the
-    time of the option history_retention.
+    It has each flow that connected it, each status, and its end, and remains after the end.
+    Entries are kept for the time of the option history_retention.
     """
     entries = load_component(application).connections.history(connection_id)
     if not entries:
-        raise CommandError(f"there is no history of a connection {connection_id!r}")
+        raise CommandError(f"no history is stored of a connection {connection_id!r}")
     for each in entries:
         facts = {k: v for k, v in dataclasses.asdict(each).items() if v not in (None, ())}
         facts["at"] = each.at.isoformat(timespec="seconds")
@@ -138,7 +138,11 @@ def delete(connection_id: str, yes: bool, as_json: bool, application: str | None
     if as_json:
         click.echo(json.dumps({"connection_id": connection_id, "deleted": gone}))
         return
-    click.echo("Deleted." if gone else "It was deleted or renewed meanwhile: nothing was done.")
+    click.echo(
+        "Deleted."
+        if gone
+        else "Nothing was deleted: the connection was deleted or renewed meanwhile."
+    )
 
 
 def metadata(stored: StoredConnection) -> dict[str, Any]:

@@ -27,8 +27,8 @@ app_option: Callable[[Any], Any] = click.option(
     "--app",
     "application",
     metavar="MODULE:NAME",
-    help="Where your FinchConnect is: its own name, or that of a middleware, a Flask application "
-    "or a factory that has one. Without it, the FINCH_... variables apply.",
+    help="The application's FinchConnect, or a FinchMiddleware, Flask application or factory that "
+    "has one. Without it, the FINCH_... variables apply.",
 )
 
 
@@ -44,7 +44,7 @@ shard_option: Callable[[Any], Any] = click.option(
     default="1/1",
     metavar="NUMBER/COUNT",
     callback=_shard,
-    help="Only this part of the connections, such as 3/8, while other processes do the others.",
+    help="Only this part of the connections, such as 3/8; other processes do the rest.",
 )
 
 
@@ -70,7 +70,7 @@ def load_component(name: str | None) -> FinchConnect:
     if held is None:
         raise CommandError(
             f"--app: {name} is of type {' around '.join(kinds)}, and has no FinchConnect; "
-            f"name a FinchConnect, a FinchMiddleware, or what makes one{_suggestion(home)}"
+            f"name a FinchConnect, a FinchMiddleware, or a factory of one{_suggestion(home)}"
         )
     return held
 

@@ -47,7 +47,7 @@ class Finding:
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print the results as one JSON list.")
 @click.option(
-    "--all", "everything", is_flag=True, help=f"Count all connections, not only {_COUNT_LIMIT}."
+    "--all", "everything", is_flag=True, help=f"Count all connections, not just {_COUNT_LIMIT:,}."
 )
 @app_option
 def command(as_json: bool, everything: bool, application: str | None) -> None:
@@ -63,7 +63,7 @@ def command(as_json: bool, everything: bool, application: str | None) -> None:
     found = list(findings(finch, url=url, limit=None if everything else _COUNT_LIMIT))
     # The environment has no variable for it, so only the application's own component knows.
     if application and not finch.brand:
-        text = 'the pages say "the application"; pass its name as the option brand'
+        text = 'the pages show "the application" as its name; pass the option brand'
         found.append(Finding(verdict="warn", about="brand", text=text))
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(each) for each in found], indent=2))

@@ -39,7 +39,7 @@ _CHANGE = '{"status": "reauth"}'
 @click.option(
     "--echo-state/--no-echo-state",
     default=True,
-    help="Whether the redirect flow returns the state. Finch does not document it: test both.",
+    help="Return the state in the redirect flow, or not. Finch does not document it: test both.",
 )
 @click.option(
     "--webhook-url",
@@ -105,11 +105,11 @@ def _introduction(fake: FakeFinch, webhook_secrets: Sequence[str]) -> str:
     return "\n".join(
         [
             f"# A fake Finch is running at {fake.api_url}.",
-            "# Nothing about it is real, including the client secret.",
+            "# Nothing here is real, including the client secret.",
             "# Paste these lines into the shell of your application:",
             *(f"export {name}={shlex.quote(value)}" for name, value in variables.items()),
             f"# All requests so far: {fake.api_url}/_fake/ledger",
-            "# The newest connection changes its state, and an event is sent, with:",
+            "# To change the status of the newest connection and send an event:",
             f"# curl {fake.api_url}/_fake/status --json {shlex.quote(_CHANGE)}",
             "# Press Ctrl-C to stop.",
         ]

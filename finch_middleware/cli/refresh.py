@@ -29,7 +29,7 @@ def _duration(ctx: click.Context, parameter: click.Parameter, text: str) -> time
     default="1d",
     show_default=True,
     callback=_duration,
-    help="Only connections that were not asked about for so long: 30m, 12h, 1d.",
+    help="Only connections not refreshed for this long, such as 30m, 12h or 1d.",
 )
 @click.option(
     "--per-second",
@@ -46,7 +46,7 @@ def command(
     """
     Ask Finch for the status and the entities of connections, and store them.
 
-    Webhooks get lost: a timer that runs this once a day finds connections that need a new
+    Webhooks get lost, so run this once a day from a timer to find connections that need a new
     login. Exit status 1 if Finch did not report the status of some.
     """
     finch = load_component(application)
@@ -56,8 +56,8 @@ def command(
     )
     for so_far in stale:
         if so_far.asked % _ROWS_PER_LINE == 0:
-            click.echo(f"Connections asked about so far: {so_far.asked}", err=True)
+            click.echo(f"Connections checked so far: {so_far.asked}", err=True)
     counts = ", ".join(f"{count} {name}" for name, count in sorted(so_far.results.items()))
-    click.echo(f"Connections asked about: {so_far.asked}." + (f" {counts}." if counts else ""))
+    click.echo(f"Connections checked: {so_far.asked}." + (f" {counts}." if counts else ""))
     if set(so_far.results) & {"finch_refused", "finch_unavailable", "cannot_open"}:
         sys.exit(1)

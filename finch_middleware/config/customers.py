@@ -36,7 +36,7 @@ def require_text(**ids: object) -> None:
         if not isinstance(given, str):
             raise UsageError(f"{name} must be text, not {type(given).__name__}: pass str(id)")
         if any("\ud800" <= character <= "\udfff" for character in given):
-            raise UsageError(f"{name} has half of a character, which no database stores")
+            raise UsageError(f"{name} contains an unpaired surrogate, which cannot be stored")
 
 
 #: What `customer_of` may return: one customer, all that this person manages, or None.

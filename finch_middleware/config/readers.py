@@ -138,7 +138,7 @@ def storage(value: Any, given: Given) -> object:
     if scheme not in STORAGE_SCHEMES:
         near = [known for known in STORAGE_SCHEMES if known.partition("+")[0] == scheme]
         fix = f"write {near[0]}://" if near else f"use one of {', '.join(STORAGE_SCHEMES)}"
-        raise Wrong(f"unknown scheme {scheme!r}; {fix}")
+        raise Wrong(f"unknown scheme {scheme!r}; {fix}" if scheme else f"is not a URL; {fix}")
     if not SENDABLE.fullmatch(value):
         raise Wrong("must contain no NUL and no surrogate")
     if value.partition("?")[0] in ("sqlite://", "sqlite:///", "sqlite:///:memory:"):

@@ -42,7 +42,7 @@ class FinchAuth:
             CannotOpen, KeyUnavailable: As `AccessToken.reveal`.
         """
         if origin_of(urlsplit(str(request.url))) != self._origin:
-            raise UsageError(f"the token of a connection is only for {self._origin}")
+            raise UsageError(f"a connection's token may be sent to {self._origin} only")
         request.headers["Authorization"] = f"Bearer {self._reveal()}"
         request.headers["Finch-API-Version"] = API_VERSION
         return request

@@ -33,7 +33,9 @@ class Shard:
         found = re.fullmatch(r"([0-9]{1,4})/([0-9]{1,4})", text)
         number, count = map(int, found.groups()) if found else (0, 0)
         if not 1 <= number <= count:
-            raise UsageError("a shard is written as its number and their count, such as 3/8")
+            raise UsageError(
+                "a shard must be NUMBER/COUNT, such as 3/8, with a NUMBER from 1 to COUNT"
+            )
         return cls(number=number, count=count)
 
     @property

@@ -47,8 +47,8 @@ def test_it_asks_about_each_connection_and_counts_what_finch_reports(
     first = refresh(environ)
     second = refresh(environ, "--older-than", "30m")
 
-    assert (first.exit_code, first.stdout) == (0, "Connections asked about: 1. 1 connected.\n")
-    assert (second.exit_code, second.stdout) == (0, "Connections asked about: 0.\n")
+    assert (first.exit_code, first.stdout) == (0, "Connections checked: 1. 1 connected.\n")
+    assert (second.exit_code, second.stdout) == (0, "Connections checked: 0.\n")
     [connection] = finch.connections.for_customer("acme")
     assert connection.status == "connected"
 

@@ -54,7 +54,10 @@ def test_engine_in_memory_is_refused() -> None:
     [
         ("sqlite://user:hunter2@host:port/db", "cannot be parsed"),
         ("hunter2", "cannot be parsed"),
-        ("sqlite:///hunter2?accept_data_loss=yes", "accept_data_loss is true or false"),
+        (
+            "sqlite:///hunter2?accept_data_loss=yes",
+            "storage URL must be true or false",
+        ),
         ("oracle://user:hunter2@host/db", "database 'oracle' is not supported"),
         ("sqlite+nosuchdriver://user:hunter2@/db", "driver"),
         ("sqlite+pysqlcipher://:hunter2@/finch.db", "driver"),
@@ -229,6 +232,7 @@ def test_driver_that_we_do_not_know_gets_no_options_of_another(drivername: str) 
     assert options == {"pool_recycle": 60}
 
 
+@pytest.mark.usefixtures("usually_patient")
 def test_older_driver_of_postgresql_gets_the_limits_and_no_option_of_the_newer() -> None:
     url = make_url("postgresql+psycopg2://user@host/db")
 

@@ -27,13 +27,15 @@ from finch_middleware.testing.fake_finch import FakeFinch
 _PATH = "/finch/callback"
 _FAKE_NOTICE = "A demo of finch-middleware with a fake Finch. Nothing here is real."
 _REAL_NOTICE = "A demo of finch-middleware with the real Finch. What you connect here is real."
-_NEXT = "Try it yourself with `finch-middleware demo --serve`, or follow README.md."
+_NEXT = "Try it yourself with `finch-middleware demo --serve`, or follow docs/first_connection.md."
 
 
 @click.command()
 @click.option("--serve", is_flag=True, help="Keep the demo running for your browser until Ctrl-C.")
 @click.option("--real", is_flag=True, help="Use the real Finch, in your browser, until Ctrl-C.")
-@click.option("--storage", "url", metavar="URL", help="Replaces the temporary SQLite file.")
+@click.option(
+    "--storage", "url", metavar="URL", help="Use this database instead of a temporary SQLite file."
+)
 @click.option("--keep", is_flag=True, help="Keep the temporary folder so that you can inspect it.")
 @click.option(
     "--port",

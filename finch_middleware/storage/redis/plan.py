@@ -304,6 +304,6 @@ def without_option(url: str) -> tuple[str, bool]:
     if not ours:
         return url, False
     if set(ours) - {f"{_OPTION}=true", f"{_OPTION}=false"}:
-        raise ConfigurationError([f"The storage URL's {_OPTION} is true or false."])
+        raise ConfigurationError([f"{_OPTION} in the storage URL must be true or false."])
     others = "&".join(part for part in parts if part not in ours)
     return f"{address}?{others}".rstrip("?"), f"{_OPTION}=true" in ours

@@ -20,7 +20,7 @@ def parsed(url: str | URL) -> tuple[URL, bool]:
     address = _url(url)
     accepted = address.query.get(_OPTION, "false")
     if accepted not in ("true", "false"):
-        raise ConfigurationError([f"The storage URL's {_OPTION} is true or false."])
+        raise ConfigurationError([f"{_OPTION} in the storage URL must be true or false."])
     return address.difference_update_query([_OPTION]), accepted == "true"
 
 

@@ -83,7 +83,7 @@ def test_url_that_refuses_a_loss_is_checked_like_one_without_the_option(
 
 
 def test_url_whose_option_is_neither_true_nor_false_is_refused(url: str) -> None:
-    with pytest.raises(ConfigurationError, match="accept_data_loss is true or false"):
+    with pytest.raises(ConfigurationError, match="storage URL must be true or false"):
         RedisStorage(f"{url}?accept_data_loss=yes")
 
 
