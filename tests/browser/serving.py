@@ -1,4 +1,4 @@
-"""Applications as a browser finds them: examples in their own process, pages in this one, TLS."""
+"""Examples as a browser finds them: in a process of their own, with and without TLS."""
 
 from __future__ import annotations
 
@@ -11,16 +11,9 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from werkzeug.serving import make_server
 
 from finch_middleware.testing.fake_finch import FakeFinch
 from tests.processes import ROOT, free_port, listening
-from tests.site import Quiet
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIApplication
 
 EXAMPLES = ROOT / "examples"
 
@@ -33,28 +26,6 @@ COMMANDS: dict[str, Sequence[str]] = {
 }
 
 _IDLE_SECONDS = 60
-
-
-@contextmanager
-def served(
-    app: WSGIApplication, *, host: str = "localhost", tls: tuple[Path, Path] | None = None
-) -> Iterator[str]:
-    """The address at which *app* is served while the `with` block lasts."""
-    context = None
-    if tls is not None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(*tls)
-    server = make_server(
-        "127.0.0.1", 0, app, threaded=True, request_handler=Quiet, ssl_context=context
-    )
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield f"{'http' if tls is None else 'https'}://{host}:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 @contextmanager

@@ -13,9 +13,10 @@ from finch_middleware.storage.memory import MemoryStorage
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.browser.kit import sync_api
 from tests.browser.pages import BEGIN, CALLBACK, Files, Latecomer, connected
-from tests.browser.serving import EXAMPLES, example, served
+from tests.browser.serving import EXAMPLES, example
 from tests.docs.snippets import page as manual
 from tests.docs.snippets import section, snippets
+from tests.serving import served
 
 playwright = sync_api()
 expect = playwright.expect

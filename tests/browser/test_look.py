@@ -33,7 +33,8 @@ from finch_middleware.web.pages import At, Pages
 from finch_middleware.web.request import CallbackRequest
 from tests.browser.kit import sync_api
 from tests.browser.pages import CALLBACK, Latecomer
-from tests.browser.serving import example, served
+from tests.browser.serving import example
+from tests.serving import served
 from tests.site import options_for
 
 playwright = sync_api()

@@ -10,7 +10,6 @@ import pytest
 from finch_middleware.storage.memory import MemoryStorage
 from finch_middleware.testing.fake_finch import FakeFinch
 from tests.browser.pages import BEGIN, CALLBACK, Files, Latecomer, connected
-from tests.browser.serving import served
 from tests.browser.test_embedded import (
     FRAME,
     PAGE,
@@ -22,6 +21,7 @@ from tests.browser.test_embedded import (
     press,
     sdk,
 )
+from tests.serving import served
 
 __all__ = ["own_page", "sdk"]
 

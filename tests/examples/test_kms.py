@@ -7,18 +7,17 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from werkzeug.serving import make_server
 from werkzeug.wrappers import Request, Response
 
 from finch_middleware.crypto.keys import wrapped_key
 from finch_middleware.testing.fake_finch import FakeFinch
 from tests.examples.running import EXAMPLES
+from tests.serving import served
 from tests.site import CALLBACK, Browser, MakeSite, Site
 
 TOKEN = "the-token-of-the-key-service"
@@ -41,8 +40,7 @@ class KeyService:
         self.asked: list[str] = []
         self.unwrapped: list[str] = []
         self.unavailable = self.short = False
-        self.server = make_server("127.0.0.1", 0, Request.application(self.respond), threaded=True)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        self.url = ""
 
     def respond(self, request: Request) -> Response:
         verb = request.path.split("/")[3]
@@ -66,12 +64,8 @@ class KeyService:
 @pytest.fixture
 def service() -> Iterator[KeyService]:
     service = KeyService()
-    thread = threading.Thread(target=service.server.serve_forever, args=(0.02,))
-    thread.start()
-    yield service
-    service.server.shutdown()
-    thread.join()
-    service.server.server_close()
+    with served(Request.application(service.respond)) as service.url:
+        yield service
 
 
 @pytest.fixture

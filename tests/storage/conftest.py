@@ -12,13 +12,6 @@ from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 from tests.storage import servers
 from tests.waiting import wait_until
 
-pytest.register_assert_rewrite(
-    "finch_middleware.testing.attempt_promises",
-    "finch_middleware.testing.connection_promises",
-    "finch_middleware.testing.storage_contract",
-    "finch_middleware.testing.trouble_promises",
-)
-
 
 @pytest.fixture(autouse=True)
 def _patient(patient: None) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from sqlalchemy import create_engine
@@ -13,7 +12,6 @@ from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 from finch_middleware.testing.storage_contract import StorageContract
 from tests.storage.sql_contract import SQLContract
 from tests.storage.test_storage_contract import RACES
-from tests.storages import reopened
 
 
 @pytest.fixture(params=["postgresql", "mysql"])
@@ -23,16 +21,6 @@ def url(request: pytest.FixtureRequest, make_empty: Callable[[str], str]) -> str
 
 
 class TestServer(SQLContract):
-    @pytest.fixture
-    def storage(self, url: str) -> Iterator[Storage]:
-        storage = SQLAlchemyStorage(url)
-        yield storage
-        storage.close()
-
-    @pytest.fixture
-    def reopen(self, url: str) -> Callable[[], Storage]:
-        return functools.partial(reopened, SQLAlchemyStorage, url)
-
     @pytest.fixture
     def cut_connections(self, cut_connections: Callable[[], None]) -> Callable[[], None]:
         return cut_connections

@@ -74,15 +74,7 @@ def engine(url: str) -> Iterator[Engine]:
 
 
 class TestSQLiteFile(SQLContract):
-    @pytest.fixture
-    def storage(self, url: str) -> Iterator[Storage]:
-        storage = SQLAlchemyStorage(url)
-        yield storage
-        storage.close()
-
-    @pytest.fixture
-    def reopen(self, url: str) -> Callable[[], Storage]:
-        return functools.partial(reopened, SQLAlchemyStorage, url)
+    pass
 
 
 @pytest.mark.full

@@ -10,15 +10,15 @@ import re
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import finch as sdk
 import pytest
-from werkzeug.serving import make_server
 from werkzeug.wrappers import Request, Response
 
 from finch_middleware.testing.fake_finch import FakeFinch
+from tests.processes import free_port
+from tests.serving import served
 from tests.testing.asking_fake import REDIRECT_URI, query_of
 
 SECRETS = [base64.b64encode(text * 12).decode() for text in (b"a", b"b")]
@@ -33,32 +33,23 @@ MANUAL = Path(__file__).parents[2] / "docs" / "testing.md"
 
 
 class Receiver:
-    """A server that keeps the webhooks it gets, and answers each with `status`."""
+    """Keeps the webhooks it gets, and answers each with `status`."""
 
     def __init__(self) -> None:
         self.received: list[tuple[bytes, dict[str, str]]] = []
         self.status = 200
-        self._server = make_server("127.0.0.1", 0, Request.application(self._respond))
-        self.url = f"http://127.0.0.1:{self._server.server_port}/finch/webhook"
-        self._thread = Thread(target=self._server.serve_forever, args=(0.01,))
+        self.url = ""
 
-    def __enter__(self) -> Receiver:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-
-    def _respond(self, request: Request) -> Response:
+    def respond(self, request: Request) -> Response:
         self.received.append((request.get_data(), dict(request.headers)))
         return Response(status=self.status, headers={"Location": "/elsewhere"})
 
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    with Receiver() as receiver:
+    receiver = Receiver()
+    with served(Request.application(receiver.respond)) as address:
+        receiver.url = f"{address}/finch/webhook"
         yield receiver
 
 
@@ -292,9 +283,8 @@ def test_a_disconnected_entity_is_reported_and_restored_by_a_new_login(
 
 def test_an_unreachable_receiver_and_a_missing_address_are_told_apart() -> None:
     connection_id = str(uuid.uuid4())
-    with Receiver() as gone:
-        url = gone.url
-    with FakeFinch(webhook_url=url, webhook_secrets=SECRETS) as fake:
+    nobody = f"http://127.0.0.1:{free_port()}/"
+    with FakeFinch(webhook_url=nobody, webhook_secrets=SECRETS) as fake:
         delivery = fake.send_webhook(connection_id=connection_id)
     with FakeFinch() as silent:
         assert silent.set_status(connection_id, "reauth") is None
