@@ -43,7 +43,9 @@ def server_of() -> Iterator[ServerOf]:
 
 
 @pytest.fixture(params=["memory"])
-def storage_options(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
+def storage_options(
+    request: pytest.FixtureRequest, tmp_path: Path, patient: None
+) -> dict[str, Any]:
     """The storage options of FinchConnect for an empty storage; see `every_storage`."""
     return options_of(request.param, request=request, folder=tmp_path)
 
