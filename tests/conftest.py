@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -24,6 +25,7 @@ from tests.internals import (
 )
 from tests.site import Browser, MakeSite, Site
 from tests.storages import server_of, storage_options
+from tests.waiting import wait_until
 
 __all__ = ["hasty", "impatient", "kept_long", "patient", "remembers_one", "server_of"]
 __all__ += ["short_wait", "storage_options", "usually_patient"]
@@ -55,6 +57,13 @@ def pytest_collection_finish() -> None:
     # A collection then looks at what tests make, and not at the many objects from before them.
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_asked_any_more() -> Iterator[None]:
+    """What a test leaves to be asked of Finch is over before the next test, and so are its logs."""
+    yield
+    wait_until(lambda: "finch-asking" not in {each.name for each in threading.enumerate()})
 
 
 @pytest.fixture

@@ -38,7 +38,6 @@ def test_each_connection_is_asked_about_once_in_turn_and_the_thread_ends() -> No
 
 
 def test_t50_no_more_are_asked_than_the_limit_of_a_window(monkeypatch: pytest.MonkeyPatch) -> None:
-    wait_until(lambda: not threads())  # one of an earlier test would sleep by this clock
     pauses, asked = [], list[str]()
     clock = SimpleNamespace(monotonic=lambda: sum(pauses), sleep=lambda each: pauses.append(each))
     monkeypatch.setattr(asking, "time", clock)

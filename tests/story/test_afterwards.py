@@ -7,6 +7,7 @@ import pickle
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,9 @@ from finch_middleware import (
     FinchUnavailable,
     StorageUnavailable,
     UsageError,
+    connections,
 )
+from finch_middleware.operations import stale
 from finch_middleware.storage.shards import Shard
 from finch_middleware.testing import Behaviour, FakeFinch, add_connection
 from finch_middleware.testing.clock import Clock
@@ -94,7 +97,8 @@ class TestRefreshStale:
     @pytest.fixture(autouse=True)
     def pauses(self, monkeypatch: pytest.MonkeyPatch) -> list[float]:
         slept: list[float] = []
-        monkeypatch.setattr("finch_middleware.operations.stale.time.sleep", slept.append)
+        for module in (connections, stale):
+            monkeypatch.setattr(module, "time", SimpleNamespace(sleep=slept.append))
         return slept
 
     def test_only_what_was_not_asked_about_for_so_long_is_asked_at_the_given_rate(
