@@ -4,7 +4,6 @@ import re
 import shlex
 import signal
 import socket
-import urllib.error
 import urllib.request
 from urllib.parse import parse_qs, urlsplit
 
@@ -89,10 +88,9 @@ def test_a_signal_stops_it(stop: signal.Signals) -> None:
         address = printed_variables(this.output)["FINCH_API_URL"]
         urllib.request.urlopen(f"{address}/_fake/ledger").close()
 
+        # Its port is free then, so another program may listen there at once.
         status = this.ended_by(stop)
 
-        with pytest.raises(urllib.error.URLError):
-            urllib.request.urlopen(f"{address}/_fake/ledger")
     assert status == 0
     assert not re.search("Traceback|Aborted", this.output)
 
