@@ -45,7 +45,7 @@ class Assembly:
         self._client = _client(settings)
         self.tickets = Tickets(vault=self.vault, secure=settings.secure)
         self._connected = ConnectedHook(
-            settings.on_connected, vault=self.vault, storage=self.storage, events=self.events
+            hook=settings.on_connected, vault=self.vault, storage=self.storage, events=self.events
         )
         self.connections = Connections(
             client_id=settings.client_id,

@@ -150,25 +150,16 @@ class Opened:
     cookies: tuple[SetCookie, ...]
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class Begin:
     """Opens flows. Thread-safe; one for the life of the process."""
 
-    def __init__(
-        self,
-        *,
-        settings: Settings,
-        client: FinchClient,
-        tickets: Tickets,
-        recovery: Recovery,
-        connections: Connections,
-        events: Events,
-    ) -> None:
-        self._settings = settings
-        self._client = client
-        self._connections = connections
-        self._tickets = tickets
-        self._recovery = recovery
-        self._events = events
+    settings: Settings
+    client: FinchClient
+    tickets: Tickets
+    recovery: Recovery
+    connections: Connections
+    events: Events
 
     def open(self, opening: Opening, *, request: CallbackRequest | None) -> Opened:
         """
@@ -179,35 +170,35 @@ class Begin:
             FinchUnavailable, StorageUnavailable, SpoolUnavailable, KeyUnavailable: The person
                 is not sent anywhere.
         """
-        opening.checked(self._settings)
-        now = self._settings.clock()
-        ticket = self._tickets.issue(
+        opening.checked(self.settings)
+        now = self.settings.clock()
+        ticket = self.tickets.issue(
             customer_id=opening.customer_id,
-            return_to=check_return_to(opening.return_to, spa_origins=self._settings.spa_origins),
-            redirect_uri=self._settings.redirect_uri if opening.flow == "redirect" else None,
+            return_to=check_return_to(opening.return_to, spa_origins=self.settings.spa_origins),
+            redirect_uri=self.settings.redirect_uri if opening.flow == "redirect" else None,
             at=now,
             life=opening.expires_in,
             invited=opening.invited,
         )
         # A person must not type a payroll password for a token that could not be kept.
-        self._recovery.prove_ready()
+        self.recovery.prove_ready()
         session = opening.session or self._session(opening)
-        self._events.report(
+        self.events.report(
             "finch.session.opened",
             logging.INFO,
             customer_ids=(opening.customer_id,),
             request_id=session.request_id,
         )
         location = connect_location(
-            session, ticket.state, connect_origin=self._settings.connect_origin
+            session, ticket.state, connect_origin=self.settings.connect_origin
         )
-        cookie = self._tickets.cookie(ticket, at=now)
+        cookie = self.tickets.cookie(ticket, at=now)
         present = request.cookies(joined=True) if request else ()
         return Opened(
             session=session,
             location=location if opening.flow == "redirect" else None,
             state=ticket.state,
-            cookies=(*self._tickets.surplus(present, new=cookie), cookie),
+            cookies=(*self.tickets.surplus(present, new=cookie), cookie),
         )
 
     def products_asked(self, opening: Opening) -> Sequence[str]:
@@ -218,12 +209,12 @@ class Begin:
             UnknownConnection: This customer has no connection `connection_id`.
             StorageUnavailable: The storage did not answer.
         """
-        stored = self._connections.for_customer(opening.customer_id)
+        stored = self.connections.for_customer(opening.customer_id)
         known = _to_renew(opening, stored)
-        return opening.products or _own_products(known) or self._settings.products
+        return opening.products or _own_products(known) or self.settings.products
 
     def _session(self, opening: Opening) -> ConnectSession:
-        stored = self._connections.for_customer(opening.customer_id)
+        stored = self.connections.for_customer(opening.customer_id)
         known = _to_renew(opening, stored)
         if known is not None:
             if opening.connection_id is None and opening.when_connected == "raise":
@@ -234,9 +225,9 @@ class Begin:
                 # Finch may have ended it, and then a new session connects the customer again.
                 if opening.connection_id is not None:
                     raise
-        fields = opening.session_fields(self._settings)
+        fields = opening.session_fields(self.settings)
         try:
-            return self._client.create_session(fields, within=SESSION_DEADLINE)
+            return self.client.create_session(fields, within=SESSION_DEADLINE)
         except AlreadyConnected as fault:
             connection_id = fault.connection_id
             known = next((one for one in stored if one.connection_id == connection_id), None)
@@ -250,9 +241,9 @@ class Begin:
     ) -> ConnectSession:
         """The session in which a person signs in again to *connection_id*."""
         own = _own_products(known)
-        fields = opening.reauthentication_fields(self._settings, connection_id, products=own)
-        session = self._client.reauthenticate(fields, within=SESSION_DEADLINE)
-        self._events.report(
+        fields = opening.reauthentication_fields(self.settings, connection_id, products=own)
+        session = self.client.reauthenticate(fields, within=SESSION_DEADLINE)
+        self.events.report(
             "finch.session.reauthenticates",
             logging.INFO,
             customer_ids=(opening.customer_id,),

@@ -73,7 +73,7 @@ class FinchConnect:
     def __init__(self, **options: Unpack[Options]) -> None:
         # Not at the top: whoever only imports this name does not wait for those libraries.
         from finch_middleware.assembly import Assembly
-        from finch_middleware.invitations import InvitePage
+        from finch_middleware.invitations import Invitations, InvitePage
 
         settings, self._pages = _read_options(options)
         pieces = Assembly(settings)
@@ -99,11 +99,11 @@ class FinchConnect:
             settings=settings,
             pages=self._pages,
             events=pieces.events,
-            vault=pieces.vault,
             connections=pieces.connections,
             tickets=pieces.tickets,
             begin=self._begin,
             open_connect=self._open,
+            invitations=Invitations(settings=settings, vault=pieces.vault, begin=self._begin),
         )
         self._webhooks = pieces.webhooks()
         self.paths = self._handlers(settings)

@@ -20,7 +20,6 @@ from finch_middleware.outcomes import Response
 from finch_middleware.secret import Secret
 from finch_middleware.tickets import check_customer_id
 from finch_middleware.web.begin_page import OpeningPage
-from finch_middleware.web.pages import At, Pages
 from finch_middleware.web.params import parse_query
 from finch_middleware.web.request import CallbackRequest
 
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from finch_middleware.config.settings import Settings
     from finch_middleware.connections import Connections
     from finch_middleware.crypto.vault import Vault
-    from finch_middleware.hooks.events import Events
     from finch_middleware.tickets import Tickets
 
 PARAMETER = "invitation"
@@ -87,13 +85,13 @@ class Invitation:
         )
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class Invitations:
     """Makes links, and reads them again."""
 
-    def __init__(self, *, settings: Settings, vault: Vault, begin: Begin) -> None:
-        self._settings = settings
-        self._vault = vault
-        self._begin = begin
+    settings: Settings
+    vault: Vault
+    begin: Begin
 
     def url(self, opening: Opening, *, valid_for: timedelta, single_use: bool) -> str:
         """
@@ -105,7 +103,7 @@ class Invitations:
             UnknownConnection, StorageUnavailable: As `Begin.products_asked`, for a connection_id.
             KeyUnavailable: The key that seals is unavailable.
         """
-        page = self._settings.invite_href
+        page = self.settings.invite_href
         if page is None:
             raise UsageError("invitation_url needs the option invite_path, where links lead to")
         if not (isinstance(valid_for, timedelta) and _SHORTEST <= valid_for <= LONGEST):
@@ -114,15 +112,15 @@ class Invitations:
             raise UsageError("customer_name must have 1 to 255 characters: the page shows it")
         require_text(customer_name=opening.customer_name)
         check_customer_id(opening.customer_id)
-        opening.checked(self._settings)
+        opening.checked(self.settings)
         if opening.connection_id is not None:
-            self._begin.products_asked(opening)
-        now = self._settings.clock()
+            self.begin.products_asked(opening)
+        now = self.settings.clock()
         invitation = Invitation(
             opening=opening, issued_at=now, expires_at=now + valid_for, single_use=bool(single_use)
         )
-        sealed = self._vault.seal(invitation.as_text(), purpose="invitation", context=self._place)
-        address = f"{self._settings.origin}{page}?{PARAMETER}={sealed}"
+        sealed = self.vault.seal(invitation.as_text(), purpose="invitation", context=self._place)
+        address = f"{self.settings.origin}{page}?{PARAMETER}={sealed}"
         if len(address) > LINK_LIMIT_CHARACTERS:
             raise UsageError("the invitation is too long for a link: shorten customer_name")
         return address
@@ -137,21 +135,22 @@ class Invitations:
             KeyUnavailable: The provider does not unwrap its key now.
         """
         try:
-            text = self._vault.open(sealed, purpose="invitation", context=self._place)
+            text = self.vault.open(sealed, purpose="invitation", context=self._place)
             invitation = Invitation.from_text(text)
-            invitation.opening.checked(self._settings)
+            invitation.opening.checked(self.settings)
         except (CannotOpen, TypeError, ValueError):  # the latter two: made with other options
             raise ReturnFault("invitation_unreadable") from None
-        if self._settings.clock() > invitation.expires_at:
+        if self.settings.clock() > invitation.expires_at:
             raise ReturnFault("invitation_expired")
         return invitation
 
     @property
     def _place(self) -> tuple[str]:
         # At another origin the ticket would be set where the callback does not find it.
-        return (self._settings.origin,)
+        return (self.settings.origin,)
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class InvitePage(OpeningPage):
     """
     Shows an invitation to whoever has its link, and begins. They need not be signed in.
@@ -160,26 +159,12 @@ class InvitePage(OpeningPage):
         invitations: Makes the links that lead to this page.
     """
 
-    at: At = "invitation"
-
-    def __init__(
-        self,
-        *,
-        settings: Settings,
-        pages: Pages,
-        events: Events,
-        vault: Vault,
-        connections: Connections,
-        tickets: Tickets,
-        begin: Begin,
-        open_connect: Callable[..., Response],
-    ) -> None:
-        super().__init__(settings=settings, pages=pages, events=events)
-        self.invitations = Invitations(settings=settings, vault=vault, begin=begin)
-        self._connections = connections
-        self._tickets = tickets
-        self._begin = begin
-        self._open_connect = open_connect
+    at = "invitation"
+    connections: Connections
+    tickets: Tickets
+    begin: Begin
+    open_connect: Callable[..., Response]
+    invitations: Invitations
 
     def respond(self, request: CallbackRequest) -> Response:
         """As `OpeningPage.respond`; for a connection that has ended, too, there is a page."""
@@ -193,20 +178,20 @@ class InvitePage(OpeningPage):
         query = self._query(request)
         end = _ENDS.get(query.get("finch", ""))
         if end and PARAMETER not in query and self._invited(request):
-            return self._pages.notice(end)
+            return self.pages.notice(end)
         opening = self._opening(query, request)
-        return self._pages.invitation(
-            customer_name=opening.customer_name, products=self._begin.products_asked(opening)
+        return self.pages.invitation(
+            customer_name=opening.customer_name, products=self.begin.products_asked(opening)
         )
 
     def open(self, request: CallbackRequest) -> Response:
         """As `OpeningPage.open`."""
-        return self._open_connect(self._opening(self._query(request), request), request=request)
+        return self.open_connect(self._opening(self._query(request), request), request=request)
 
     def _opening(self, query: Mapping[str, str], request: CallbackRequest) -> Opening:
         """What the link of this request opens, if this person may use it."""
         invitation = self.invitations.read(query.get(PARAMETER, ""))
-        customer_of = self._settings.customer_of
+        customer_of = self.settings.customer_of
         login = customer_ids(signed_in_customer(customer_of, request)) if customer_of else ()
         if login and invitation.opening.customer_id not in login:
             raise ReturnFault("other_customer")
@@ -221,12 +206,12 @@ class InvitePage(OpeningPage):
             each.obtained_at > invitation.issued_at
             and opening.provider in (None, each.provider_id)
             and opening.connection_id in (None, each.connection_id)
-            for each in self._connections.for_customer(opening.customer_id)
+            for each in self.connections.for_customer(opening.customer_id)
         )
 
     def _invited(self, request: CallbackRequest) -> bool:
         """Whether an invitation began a flow in this browser."""
-        return any(each.invited for each in self._tickets.found(request.cookies()))
+        return any(each.invited for each in self.tickets.found(request.cookies()))
 
     def _query(self, request: CallbackRequest) -> dict[str, str]:
         try:

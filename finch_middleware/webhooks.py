@@ -11,6 +11,7 @@ import logging
 import re
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -32,23 +33,17 @@ _RETRY_AFTER_SECONDS = 5
 _WORD = re.compile(r"[a-z0-9_.]{1,64}")
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class Webhooks:
     """Receives events. Thread-safe; one for the life of the process."""
 
-    def __init__(
-        self,
-        *,
-        settings: Settings,
-        storage: Storage,
-        connections: Connections,
-        recovery: Recovery,
-        events: Events,
-    ) -> None:
-        self._settings = settings
-        self._storage = storage
-        self._connections = connections
-        self._events = events
-        self._recovery = recovery
+    settings: Settings
+    storage: Storage
+    connections: Connections
+    recovery: Recovery
+    events: Events
+
+    def __post_init__(self) -> None:
         self._asking = Asking(self._ask)
 
     def respond(self, request: CallbackRequest) -> Response:
@@ -64,10 +59,10 @@ class Webhooks:
             return self._reject(401, fault.reason)
         except ReturnFault as fault:
             return self._reject(INVALID_REASONS[fault.reason][0], fault.reason)
-        now = self._settings.clock()
+        now = self.settings.clock()
         event = read_event(event_id, body, received_at=now)
         if event is None:
-            self._events.report("finch.webhook.malformed", logging.ERROR)
+            self.events.report("finch.webhook.malformed", logging.ERROR)
             return _response(400)
         try:
             return self._receive(event, received_at=now)
@@ -92,12 +87,12 @@ class Webhooks:
             timestamp=request.headers.get("Finch-Timestamp", ""),
             entries=request.headers.get("Finch-Signature", ""),
         )
-        signature.check(now=self._settings.clock())
+        signature.check(now=self.settings.clock())
         return signature
 
     def _verified(self, request: CallbackRequest) -> tuple[str, bytes]:
         """The event's id and its body, which Finch has signed."""
-        secrets = self._settings.webhook_secrets
+        secrets = self.settings.webhook_secrets
         if not secrets:
             raise UsageError("finch.webhook needs the option webhook_secrets")
         # Before the body: whoever has no signature of now does not make a thread read one.
@@ -107,17 +102,17 @@ class Webhooks:
         return signature.event_id, body
 
     def _receive(self, event: WebhookEvent, *, received_at: datetime) -> Response:
-        hook = self._settings.on_webhook
+        hook = self.settings.on_webhook
         stored = event.stored(received_at=received_at)
-        statuses = self._connections.statuses
-        received = self._storage.receive(stored, delivered=hook is None, waits=statuses.awaited)
+        statuses = self.connections.statuses
+        received = self.storage.receive(stored, delivered=hook is None, waits=statuses.awaited)
         if received.before is not None and received.after is not None:
             statuses.changed(received.before, received.after)
         level = logging.INFO if received.first else logging.DEBUG
         self._report("finch.webhook.received", level, event, reason=_word(event))
         with suppress(StorageFault):
             # A process may receive nothing but events.
-            self._recovery.forget_in_passing()
+            self.recovery.forget_in_passing()
         if received.undecided or self._may_have_changed(event):
             self._ask_soon(event)
         # A repeat that is not delivered: the hook raised, or its process was killed.
@@ -126,7 +121,7 @@ class Webhooks:
         if not self._hand_over(event, hook):
             return _response(500)
         try:
-            self._storage.mark_delivered(stored)
+            self.storage.mark_delivered(stored)
         except StorageFault as fault:
             # The hook has the event, so Finch must not deliver it again.
             self._report_unavailable(event, fault)
@@ -136,7 +131,7 @@ class Webhooks:
         """Whether a job has ended that may have found out what is wrong with the connection."""
         if event.event_type != "job.data_sync_all.completed" or event.connection_id is None:
             return False
-        row = self._storage.get(event.connection_id)
+        row = self.storage.get(event.connection_id)
         return row is not None and row.status != "connected"
 
     def _ask_soon(self, event: WebhookEvent) -> None:
@@ -154,12 +149,12 @@ class Webhooks:
     def _ask(self, connection_id: str) -> bool:
         """Ask Finch, unless another process has. False: Finch asks everybody to wait."""
         try:
-            row = self._storage.get(connection_id)
+            row = self.storage.get(connection_id)
             if row is not None and (row.undecided_at or row.status != "connected"):
-                self._connections.refresh(connection_id, customer_id=row.customer_id)
+                self.connections.refresh(connection_id, customer_id=row.customer_id)
         except FinchError as fault:
             reason = getattr(fault, "reason", fault.code)
-            self._events.report(
+            self.events.report(
                 "finch.connection.not_asked",
                 logging.WARNING,
                 connection_id=connection_id,
@@ -172,7 +167,7 @@ class Webhooks:
     def _reject(self, status: int, reason: str) -> Response:
         # A browser that opens the address is everyday traffic; the rest may be an attack.
         level = logging.DEBUG if reason == "method" else logging.WARNING
-        self._events.report("finch.webhook.rejected", level, reason=reason)
+        self.events.report("finch.webhook.rejected", level, reason=reason)
         return _response(status, **({"Allow": "POST"} if status == 405 else {}))
 
     def _report_unavailable(self, event: WebhookEvent, fault: StorageFault) -> None:
@@ -182,7 +177,7 @@ class Webhooks:
     def _report(
         self, name: str, level: int, event: WebhookEvent, *, reason: str | None = None
     ) -> None:
-        self._events.report(name, level, reason=reason, connection_id=event.connection_id)
+        self.events.report(name, level, reason=reason, connection_id=event.connection_id)
 
 
 def _response(status: int, **headers: str) -> Response:

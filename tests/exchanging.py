@@ -78,7 +78,7 @@ class Desk:
         events = Events(client_id="client", on_event=self.events.append)
         self.spool = Spool(spool)
         self.connected = ConnectedHook(
-            self.settings.on_connected, vault=self.vault, storage=self.storage, events=events
+            hook=self.settings.on_connected, vault=self.vault, storage=self.storage, events=events
         )
         self.exchange = Exchange(
             settings=self.settings,

@@ -74,7 +74,7 @@ def _raise(connection: Connection) -> None:
 
 def test_a_hook_that_raises_stays_pending(desk: Desk) -> None:
     attempt = owed(desk)
-    desk.connected._hook = _raise
+    desk.connected.hook = _raise
     desk.events.clear()
 
     assert desk.connected.run(attempt) is False

@@ -67,30 +67,21 @@ class EndedConnection:
     at: datetime
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class StatusHooks:
     """Writes changes of a connection's status, with their history, and calls the hooks."""
 
-    def __init__(
-        self,
-        *,
-        on_status: Callable[[StatusChange], object] | None,
-        on_disconnected: Callable[[EndedConnection], object] | None,
-        storage: Storage,
-        events: Events,
-        clock: Callable[[], datetime],
-        retention: timedelta,
-    ) -> None:
-        self._on_status = on_status
-        self._on_disconnected = on_disconnected
-        self._storage = storage
-        self._events = events
-        self._clock = clock
-        self._retention = retention
+    on_status: Callable[[StatusChange], object] | None
+    on_disconnected: Callable[[EndedConnection], object] | None
+    storage: Storage
+    events: Events
+    clock: Callable[[], datetime]
+    retention: timedelta
 
     @property
     def awaited(self) -> bool:
         """Whether the application has a function that a change has to wait for."""
-        return self._on_status is not None or self._on_disconnected is not None
+        return self.on_status is not None or self.on_disconnected is not None
 
     def history(self, row: StoredConnection) -> list[HistoryEntry]:
         """
@@ -99,7 +90,7 @@ class StatusHooks:
         Raises:
             StorageUnavailable: ``unreadable``: it was altered.
         """
-        since = self._clock() - self._retention
+        since = self.clock() - self.retention
         entries = history.entries_of(history.without_old(row, before=since))
         return [] if row.has_ended and entries[-1:] and entries[-1].at < since else entries
 
@@ -112,10 +103,10 @@ class StatusHooks:
         Raises:
             StorageUnavailable: The storage did not confirm.
         """
-        now = self._clock()
-        kept = history.without_old(after, before=now - self._retention)
+        now = self.clock()
+        kept = history.without_old(after, before=now - self.retention)
         noted = history.note_changes(before, kept, source=source, at=now, waits=self.awaited)
-        return self.changed(before, noted) if self._storage.swap(before, noted) else None
+        return self.changed(before, noted) if self.storage.swap(before, noted) else None
 
     def changed(self, before: StoredConnection, after: StoredConnection) -> StoredConnection:
         """
@@ -145,10 +136,10 @@ class StatusHooks:
             ended = current if history.ended_here(current) else self._note_end(current, source)
             if ended is not None:
                 ended = self.run(ended)
-                if history.waits(ended) or self._storage.delete(ended, at=self._clock()):
+                if history.waits(ended) or self.storage.delete(ended, at=self.clock()):
                     return True
             # Its status was refreshed, or its token sealed under another key.
-            current = self._storage.get(row.connection_id)
+            current = self.storage.get(row.connection_id)
         raise StorageUnavailable("busy")
 
     def complete(self, row: StoredConnection) -> bool:
@@ -170,20 +161,20 @@ class StatusHooks:
         done = history.none_waiting(row)
         try:
             called = all(self._called(row, entry) for entry in history.waiting(row))
-            return done if called and self._storage.swap(row, done) else row
+            return done if called and self.storage.swap(row, done) else row
         except StorageUnavailable as fault:  # the hooks have run, and will once more
             self._report("finch.storage.unavailable", row, logging.ERROR, reason=fault.reason)
             return row
 
     def _note_end(self, row: StoredConnection, source: str) -> StoredConnection | None:
         """The row as ended, stored; None: the row had changed."""
-        line = history_line(self._clock(), "disconnected", source=source)
+        line = history_line(self.clock(), "disconnected", source=source)
         ended = history.noted(
             dataclasses.replace(row, status="disconnected", status_message=None),
             line,
             waits=self.awaited,
         )
-        if not self._storage.swap(row, ended):
+        if not self.storage.swap(row, ended):
             return None
         self._report("finch.connection.ended", row, reason=source)
         return ended
@@ -194,8 +185,8 @@ class StatusHooks:
         source, after = entry.source or "", entry.after or "disconnected"
         hook = "on_status"
         try:
-            if self._on_status is not None and entry.event == "status":
-                self._on_status(
+            if self.on_status is not None and entry.event == "status":
+                self.on_status(
                     StatusChange(
                         **ids,
                         entity_id=entry.entity_id,
@@ -208,8 +199,8 @@ class StatusHooks:
                 )
             hook = "on_disconnected"
             whole = entry.entity_id is None and after == "disconnected"
-            if self._on_disconnected is not None and whole:
-                self._on_disconnected(
+            if self.on_disconnected is not None and whole:
+                self.on_disconnected(
                     EndedConnection(**ids, provider_id=row.provider_id, source=source, at=entry.at)
                 )
         except Exception:  # the application's own code; the status is stored all the same
@@ -220,7 +211,7 @@ class StatusHooks:
     def _report(
         self, name: str, row: StoredConnection, level: int = logging.INFO, *, reason: str | None
     ) -> None:
-        self._events.report(
+        self.events.report(
             name,
             level,
             reason=reason,

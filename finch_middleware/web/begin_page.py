@@ -6,7 +6,8 @@ import dataclasses
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 from finch_middleware.config.customers import Customer, customer_ids, signed_in_customer
 from finch_middleware.config.settings import Settings
@@ -53,6 +54,7 @@ def open_connect(
     return with_cookies(response, cookies)
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class OpeningPage(ABC):
     """
     A page of ours with one button: its GET changes nothing, its POST opens Finch Connect.
@@ -61,12 +63,11 @@ class OpeningPage(ABC):
         at: The page's place, which decides how a person can try again.
     """
 
-    at: At
+    at: ClassVar[At]
 
-    def __init__(self, *, settings: Settings, pages: Pages, events: Events) -> None:
-        self._settings = settings
-        self._pages = pages
-        self._events = events
+    settings: Settings
+    pages: Pages
+    events: Events
 
     def respond(self, request: CallbackRequest) -> Response:
         """
@@ -103,50 +104,46 @@ class OpeningPage(ABC):
             raise ReturnFault("method")
         # "none" is the person's own doing: an address typed, a page restored.
         typed = request.headers.get("Sec-Fetch-Site") == "none"
-        own_page = request.same_origin(self._settings.origin)
-        if not (typed or own_page or request.from_page_of(self._settings.spa_origins)):
+        own_page = request.same_origin(self.settings.origin)
+        if not (typed or own_page or request.from_page_of(self.settings.spa_origins)):
             raise ReturnFault("cross_site")
 
     def _reject(self, request: CallbackRequest, *, reason: str) -> Response:
-        invalid = Visit.now(return_to=self._settings.return_to).invalid(reason)
+        invalid = Visit.now(return_to=self.settings.return_to).invalid(reason)
         # Opening the page signed out is everyday traffic.
         everyday = reason == "method" or request.method in ("GET", "HEAD")
         level = logging.DEBUG if everyday else logging.WARNING
-        self._events.report(
+        self.events.report(
             "finch.begin.rejected", level, reference=invalid.reference, reason=reason
         )
-        return self._pages.respond(invalid, request, at=self.at)
+        return self.pages.respond(invalid, request, at=self.at)
 
     def _fail(self, request: CallbackRequest, fault: FinchError) -> Response:
         """The log has the code of the error: only an operator can fix most of these."""
-        failed = Visit.now(return_to=self._settings.return_to).failed(fault.page_reason)
+        failed = Visit.now(return_to=self.settings.return_to).failed(fault.page_reason)
         if isinstance(fault, FinchRefused):  # `begin` has logged it
             failed = dataclasses.replace(failed, reference=fault.reference)
-            return self._pages.respond(failed, request, at=self.at)
-        self._events.report(
+            return self.pages.respond(failed, request, at=self.at)
+        self.events.report(
             "finch.begin.failed",
             logging.ERROR,
             reference=failed.reference,
             reason=fault.code,
             request_id=getattr(fault, "request_id", None),
         )
-        return self._pages.respond(failed, request, at=self.at)
+        return self.pages.respond(failed, request, at=self.at)
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class BeginPage(OpeningPage):
     """Shows the button to a signed-in person, and begins; `customer_of` names them."""
 
     at = "begin"
-
-    def __init__(
-        self, *, settings: Settings, pages: Pages, events: Events, begin: Callable[..., Response]
-    ) -> None:
-        super().__init__(settings=settings, pages=pages, events=events)
-        self._begin = begin
+    begin: Callable[..., Response]
 
     def show(self, request: CallbackRequest) -> Response:
         self._customer(request)
-        return self._pages.begin(return_to=self._settings.return_to)
+        return self.pages.begin(return_to=self.settings.return_to)
 
     def open(self, request: CallbackRequest) -> Response:
         """
@@ -157,19 +154,19 @@ class BeginPage(OpeningPage):
                 customer that `begin` cannot take.
         """
         customer = self._customer(request)
-        return self._begin(
+        return self.begin(
             customer_id=str(customer.id),
             customer_name=customer.name,
             customer_email=customer.email,
             request=request,
-            return_to=self._settings.return_to,
+            return_to=self.settings.return_to,
             flow="embedded" if request.from_script else "redirect",
         )
 
     def _customer(self, request: CallbackRequest) -> Customer:
-        if self._settings.customer_of is None:
+        if self.settings.customer_of is None:
             raise UsageError("begin_page needs the option customer_of, to know who is signed in")
-        customer = signed_in_customer(self._settings.customer_of, request)
+        customer = signed_in_customer(self.settings.customer_of, request)
         if not customer_ids(customer):
             raise ReturnFault("signed_out")
         if not isinstance(customer, Customer):
