@@ -81,6 +81,8 @@ BROKEN: dict[str, Behaviour] = {
     "another protocol": once(b"SSH-2.0-OpenSSH_9.2\r\n\r\n"),
     "lengths that differ": once(raw_answer(b"{}", "Content-Length: 2", "Content-Length: 3")),
     "header without colon": once(HEADER_WITHOUT_COLON),
+    "header without name": once(raw_answer(b"{}", ": x")),
+    "another version": once(b"HTTP/2.0 200 OK\r\n\r\n"),
     "switched protocols": once(
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n" + raw_answer(b"{}")
     ),
@@ -208,6 +210,24 @@ TOO_LONG: dict[str, Behaviour] = {
 def test_a_body_that_would_be_too_large_is_not_waited_for(behave: Behaviour) -> None:
     with OddServer(behave) as server:
         assert answered(ask(server, within=60 * SECOND)).fault == "too_large"
+
+
+@pytest.mark.parametrize(
+    ("raw", "body", "header"),
+    [
+        (raw_answer(b"{}", "X: a", " b", "Y: c", "x:d"), b"{}", "a b, d"),
+        (raw_answer(b"{}", "Content-Length: 2", "Content-Length: 2", "X: a"), b"{}", "a"),
+        (raw_answer(b"{}", "Content-Length: 2, 2", "X: \xe9"), b"{}", "\xe9"),
+        (b"HTTP/1.0 200\nX:\nContent-Length: 2\n\n{}", b"{}", ""),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", b"", None),
+    ],
+    ids=["continued", "two lengths", "one length twice", "old version", "no content"],
+)
+def test_an_unusual_head_is_read(raw: bytes, body: bytes, header: str | None) -> None:
+    with OddServer(answering(raw)) as server:
+        result = answered(ask(server))
+
+    assert (result.body, result.headers.get("X")) == (body, header)
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "identity, gzip", "x"])

@@ -31,6 +31,8 @@ from finch_middleware.errors import (
 )
 from finch_middleware.finch.responses import (
     ConnectSession,
+    FinchResponse,
+    NoResponse,
     acceptable_url,
     error_message,
     error_name,
@@ -41,7 +43,7 @@ from finch_middleware.finch.responses import (
     retry_after_seconds,
     storable,
 )
-from finch_middleware.finch.transport import Deadline, FinchResponse, NoResponse, Request, Transport
+from finch_middleware.finch.transport import Deadline, Request, Transport
 from finch_middleware.records import Grant
 from finch_middleware.secret import Secret
 
@@ -376,11 +378,9 @@ def _mentions(message: Secret, word: str) -> bool:
 def _already_connected(response: FinchResponse) -> AlreadyConnected | None:
     fields = (read_fields(response) or {}) if response.status == 400 else {}
     context = fields.get("context")
-    connection_id = context.get("connection_id") if isinstance(context, dict) else None
-    if isinstance(connection_id, str) and storable(connection_id):
+    connection_id = storable(context.get("connection_id")) if isinstance(context, dict) else None
+    if connection_id or fields.get("finch_code") == "connection_already_exists":
         return AlreadyConnected(connection_id=connection_id, request_id=request_id(response))
-    if fields.get("finch_code") == "connection_already_exists":
-        return AlreadyConnected(connection_id=None, request_id=request_id(response))
     return None
 
 

@@ -14,18 +14,15 @@ import math
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from finch_middleware.config.urls import PLAIN, is_loopback
 from finch_middleware.records import Entity, Grant
 from finch_middleware.secret import Secret
-
-if TYPE_CHECKING:
-    from finch_middleware.finch.transport import FinchResponse
 
 _DEPTH_LIMIT = 16
 _TEXT_LIMIT = 255
@@ -56,6 +53,40 @@ _STRINGS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _PRINTABLE = re.compile(r"[ -~]+")
 # No database column takes control characters or lone surrogates.
 _UNSTORABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinchResponse:
+    """
+    A response: its status, and its body if it was read completely.
+
+    Attributes:
+        headers: Their names ignore case.
+        body: None if there is a `fault`. Also None for redirects and server errors, whose bodies
+            are not read.
+        fault: ``encoded``, ``too_large``, ``timeout`` or ``reset``.
+    """
+
+    status: int
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes | None = field(default=None, repr=False)
+    fault: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoResponse:
+    """
+    A request without a response.
+
+    Attributes:
+        began: Whether the first byte of the request may have left this machine.
+        reason: ``timeout``, ``reset`` or ``too_large``; ``unreachable`` if it had not begun.
+        again: Whether another try may succeed; False if the request had begun.
+    """
+
+    began: bool
+    reason: str
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +208,7 @@ def _grant_of(document: object, *, text: str, request_id: str | None) -> Grant |
     malformed = None in (*texts.values(), products, customer_id) or not bearer
     return Grant(
         document=Secret(text),
-        connection_id=None if malformed else _text(fields.get("connection_id")) or None,
+        connection_id=None if malformed else storable(fields.get("connection_id")),
         customer_id=customer_id or None,
         provider_id=texts["provider_id"] or "",
         products=products or (),
@@ -207,13 +238,20 @@ def _text(value: object) -> str | None:
     """The text, empty if absent; None if a storage could not take it."""
     if value is None or value == "":
         return ""
-    return value if isinstance(value, str) and storable(value) else None
+    if not isinstance(value, str) or len(value) > _TEXT_LIMIT or _UNSTORABLE.search(value):
+        return None
+    return value
+
+
+def storable(value: object) -> str | None:
+    """The text, if there is one that every storage takes."""
+    return _text(value) or None
 
 
 def _entity_ids(value: object) -> tuple[str, ...]:
     """The ids that have the form of one; a malformed one must not cost the token."""
     ids = value if isinstance(value, list) else []
-    return tuple(dict.fromkeys(each for each in ids if each and _text(each)))
+    return tuple(dict.fromkeys(filter(_text, ids)))
 
 
 def read_state(introspection: Mapping[str, object]) -> dict[str, Any]:
@@ -243,12 +281,12 @@ def _entities(introspection: Mapping[str, object]) -> tuple[Entity, ...]:
     known = {
         each["id"]: Entity(
             id=each["id"],
-            name=_text(each.get("name")) or None,
-            source_id=_text(each.get("source_id")) or None,
+            name=storable(each.get("name")),
+            source_id=storable(each.get("source_id")),
             status=read_status(each.get("status")),
         )
         for each in listed
-        if isinstance(each, dict) and each.get("id") and _text(each["id"])
+        if isinstance(each, dict) and storable(each.get("id"))
     }
     return tuple(known.values())
 
@@ -274,14 +312,7 @@ def _products(value: object) -> tuple[str, ...] | None:
         return ()
     if not isinstance(value, list) or len(value) > _PRODUCTS_LIMIT:
         return None
-    if not all(isinstance(product, str) and storable(product) for product in value):
-        return None
-    return tuple(value)
-
-
-def storable(text: str) -> bool:
-    """Whether every storage takes this text."""
-    return 0 < len(text) <= _TEXT_LIMIT and not _UNSTORABLE.search(text)
+    return tuple(value) if all(map(_text, value)) else None
 
 
 def read_fields(response: FinchResponse) -> dict[str, Any] | None:
@@ -303,14 +334,16 @@ def strict_json(text: str) -> object:
         ValueError: It is not JSON, is nested too deeply, repeats a name within an object, or
             holds NaN or a number beyond a float's range.
     """
-    # Before parsing, which would use up the stack.
-    steps = [1 if bracket in "[{" else -1 for bracket in _BRACKETS.findall(_STRINGS.sub("", text))]
-    if max(itertools.accumulate(steps), default=0) > _DEPTH_LIMIT:
+    # Before parsing, which would use up the stack. Few brackets cannot be nested too deeply.
+    if text.count("[") + text.count("{") > _DEPTH_LIMIT and _depth(text) > _DEPTH_LIMIT:
         raise ValueError("nested too deeply")
-    document: object = json.loads(
-        text, object_pairs_hook=_unique_names, parse_float=_finite, parse_constant=_finite
-    )
+    document: object = _DECODER.decode(text)
     return document
+
+
+def _depth(text: str) -> int:
+    steps = [1 if bracket in "[{" else -1 for bracket in _BRACKETS.findall(_STRINGS.sub("", text))]
+    return max(itertools.accumulate(steps), default=0)
 
 
 def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -325,3 +358,8 @@ def _finite(text: str) -> float:
     if not math.isfinite(number):
         raise ValueError("not a finite number")
     return number
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_unique_names, parse_float=_finite, parse_constant=_finite
+)

@@ -12,23 +12,28 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import re
 import socket
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
+import urllib3
 from requests.adapters import HTTPAdapter
+from requests.structures import CaseInsensitiveDict
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, ProxyManager
+from urllib3 import HTTPConnectionPool, HTTPHeaderDict, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from finch_middleware.config.urls import usable_proxy
 from finch_middleware.errors import ConfigurationError
+from finch_middleware.finch.responses import FinchResponse, NoResponse
 from finch_middleware.secret import Secret
 from finch_middleware.storage.forks import PerProcess
 
@@ -42,14 +47,16 @@ _RECEIVED_LIMIT_BYTES = 8 * BODY_LIMIT_BYTES
 _KEPT_SECONDS = 4.0
 _KEPT_CONNECTIONS = 64
 
+_STATUS_LINE = re.compile(rb"HTTP/1\.(\d) +([1-9]\d\d)\b")
+_NAME = re.compile(r"[!-9;-~]+")
+
 
 class Deadline:
     """The instant at which a call must have ended, on the monotonic clock."""
 
-    __slots__ = ("_ends", "within")
+    __slots__ = ("_ends",)
 
     def __init__(self, within: timedelta) -> None:
-        self.within = within
         self._ends = time.monotonic() + within.total_seconds()
 
     def left(self) -> float:
@@ -65,40 +72,6 @@ class Request:
     url: str
     headers: Mapping[str, str] = field(repr=False)
     body: bytes | None = field(default=None, repr=False)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FinchResponse:
-    """
-    A response: its status, and its body if it was read completely.
-
-    Attributes:
-        headers: Their names ignore case.
-        body: None if there is a `fault`. Also None for redirects and server errors, whose bodies
-            are not read.
-        fault: ``encoded``, ``too_large``, ``timeout`` or ``reset``.
-    """
-
-    status: int
-    headers: Mapping[str, str] = field(repr=False)
-    body: bytes | None = field(default=None, repr=False)
-    fault: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NoResponse:
-    """
-    A request without a response.
-
-    Attributes:
-        began: Whether the first byte of the request may have left this machine.
-        reason: ``timeout``, ``reset`` or ``too_large``; ``unreachable`` if it had not begun.
-        again: Whether another try may succeed; False if the request had begun.
-    """
-
-    began: bool
-    reason: str
-    again: bool = False
 
 
 class Transport:
@@ -121,33 +94,33 @@ class Transport:
         """
         if proxy is not None and not usable_proxy(proxy.reveal()):
             raise ConfigurationError(["proxy: must be an http:// URL, such as http://host:port"])
-        self._proxy = proxy
         ca_file = ca_bundle or DEFAULT_CA_BUNDLE_PATH
-        self._adapter = PerProcess(lambda: _Adapter(_tls_context(ca_file)))
+        self._adapter = PerProcess(lambda: _Adapter(_tls_context(ca_file), proxy=proxy))
 
     def send(self, request: Request, *, deadline: Deadline) -> FinchResponse | NoResponse:
         """The result of one try of *request*, by *deadline*."""
         call = _Call(deadline)
         outer = _CALL.set(call)
         try:
-            return self._respond(request, call)
+            # A requests.Session would add cookies, redirects and settings of the environment.
+            with self._adapter.get().send(_prepared(request), stream=True) as response:
+                return _read(response, call)
         # After the first byte each of them means that the response was not received.
         except Exception:  # whatever the libraries raise holds the request, and so a secret
             return call.no_response()
         finally:
             _CALL.reset(outer)
 
-    def _respond(self, request: Request, call: _Call) -> FinchResponse:
-        prepared = requests.Request(
-            request.method, request.url, headers=dict(request.headers), data=request.body
-        ).prepare()
-        adapter = self._adapter.get()
-        proxies = {"https": self._proxy.reveal()} if self._proxy else {}
-        # A requests.Session would add cookies, redirects and settings of the environment.
-        with adapter.send(
-            prepared, stream=True, timeout=call.left(), verify=True, proxies=proxies
-        ) as response:
-            return _read(response, call)
+
+def _prepared(request: Request) -> requests.PreparedRequest:
+    """The request as it is sent; requests would parse and quote what this package wrote."""
+    prepared = requests.PreparedRequest()
+    prepared.method, prepared.url, prepared.body = request.method, request.url, request.body
+    prepared.headers = CaseInsensitiveDict({"Host": urlsplit(request.url).netloc})
+    prepared.headers.update(request.headers)
+    if request.method != "GET":
+        prepared.headers["Content-Length"] = str(len(request.body or b""))
+    return prepared
 
 
 def _read(response: requests.Response, call: _Call) -> FinchResponse:
@@ -156,30 +129,24 @@ def _read(response: requests.Response, call: _Call) -> FinchResponse:
         return FinchResponse(status=status, headers=headers)
     if headers.get("Content-Encoding", "identity").strip().lower() != "identity":
         return FinchResponse(status=status, headers=headers, fault="encoded")
+    if (_length(headers) or 0) > BODY_LIMIT_BYTES:
+        return FinchResponse(status=status, headers=headers, fault="too_large")
     try:
-        body = _body(response)
+        body = response.raw.read(BODY_LIMIT_BYTES + 1)
     except Exception:  # as in `Transport.send` it holds a secret; here the status is known
         return FinchResponse(status=status, headers=headers, fault=call.no_response().reason)
-    if body is None:
+    if len(body) > BODY_LIMIT_BYTES:
         return FinchResponse(status=status, headers=headers, fault="too_large")
     return FinchResponse(status=status, headers=headers, body=body)
 
 
-def _body(response: requests.Response) -> bytes | None:
-    """The body, or None if it is too large; at most one byte over the limit is read."""
-    announced = response.headers.get("Content-Length", "")
-    if announced.isdecimal() and len(announced) < 19 and int(announced) > BODY_LIMIT_BYTES:
-        return None
-    body = bytearray()
-    while wanted := BODY_LIMIT_BYTES + 1 - len(body):
-        chunk = response.raw.read(wanted, decode_content=False)
-        if not chunk:
-            break
-        body += chunk
-    framed = "Content-Length" in response.headers or "Transfer-Encoding" in response.headers
-    if not body and not framed:
-        raise OSError("the connection closed within the headers")
-    return bytes(body) if len(body) <= BODY_LIMIT_BYTES else None
+def _length(headers: Mapping[str, str]) -> int | None:
+    """The announced length of the body. Raises HTTPException if several are announced."""
+    lengths = {each.strip() for each in headers.get("Content-Length", "").split(",")}
+    if len(lengths) > 1:
+        raise http.client.HTTPException("lengths that differ")
+    (length,) = lengths
+    return int(length) if length.isdecimal() else None
 
 
 @dataclass(slots=True)
@@ -192,22 +159,11 @@ class _Call:
     received_bytes: int = 0
 
     def left(self) -> float:
-        """
-        The remaining seconds, above zero, which would make a socket non-blocking.
-
-        Raises:
-            TimeoutError: No time remains.
-        """
+        """The remaining seconds, above zero. Raises TimeoutError if there are none."""
         left = self.deadline.left()
         if left <= 0:
             raise TimeoutError("the deadline has passed")
         return left
-
-    def received(self, count: int) -> None:
-        """Count received bytes. Raises OSError above the limit."""
-        self.received_bytes += count
-        if self.received_bytes > _RECEIVED_LIMIT_BYTES:
-            raise OSError("the response is too large")
 
     def no_response(self) -> NoResponse:
         """The reason for having no response, from the recorded facts."""
@@ -225,9 +181,12 @@ class _TimedSocket(socket.socket):
     """A socket whose every step gets only the remaining time of the call."""
 
     def recv_into(self, *args: Any, **kwargs: Any) -> int:
-        self.settimeout(_CALL.get().left())
+        call = _CALL.get()
+        self.settimeout(call.left())
         count = super().recv_into(*args, **kwargs)
-        _CALL.get().received(count)
+        call.received_bytes += count
+        if call.received_bytes > _RECEIVED_LIMIT_BYTES:
+            raise OSError("the response is too large")
         return count
 
     def send(self, *args: Any, **kwargs: Any) -> int:
@@ -241,6 +200,8 @@ class _TimedSocket(socket.socket):
 
 class _TimedTLSSocket(_TimedSocket, ssl.SSLSocket):
     """The same for TLS. It records that a certificate could not be verified."""
+
+    sendall = ssl.SSLSocket.sendall  # it calls send for each part
 
     def getpeername(self) -> Any:
         try:
@@ -259,30 +220,73 @@ class _TimedTLSSocket(_TimedSocket, ssl.SSLSocket):
             raise
 
 
-class _StrictResponse(http.client.HTTPResponse):
-    """A final response, with headers that can all be parsed."""
+class _Response(http.client.HTTPResponse):
+    """A final response. requests closes it, and then releases its connection."""
+
+    def __init__(self, connection: Any, *, pool: _Pool, method: str) -> None:
+        super().__init__(connection.sock, method=method)
+        self._connection, self._pool = connection, pool
 
     def begin(self) -> None:
-        super().begin()
-        # RFC 9110, 15.2: a client passes over interim responses. http.client does so for 100
-        # only, and begin() returns at once while there are headers. 101 changes the protocol.
-        while 101 < self.status < 200:
-            self.headers = self.msg = None  # type: ignore[assignment]  # its __init__ does so
-            super().begin()
-        if self.status < 200:
-            raise http.client.HTTPException("no final response")
-        # urllib3 logs the lines that it cannot parse; one of them may hold the token.
-        if self.msg.defects or self.msg.get_payload():
+        """Read the head; the original parses it as an e-mail's, which takes fifty times as long."""
+        status, version = 100, b""
+        while status < 200:
+            # RFC 9110, 15.2: a client passes over interim responses. 101 changes the protocol.
+            found = _STATUS_LINE.match(self.fp.readline())
+            if found is None or found[2] == b"101":
+                raise http.client.HTTPException("no final response")
+            status, version, lines = int(found[2]), found[1], []
+            while line := self.fp.readline().rstrip(b"\r\n"):
+                lines.append(line)
+        self.status, headers = status, _headers(lines)
+        self.headers = headers  # type: ignore[assignment]
+        self.chunked = headers.get("Transfer-Encoding", "").lower() == "chunked"
+        self.chunk_left = None
+        self.length = 0 if status == 204 else None if self.chunked else _length(headers)
+        closing = version == b"0" or "close" in headers.get("Connection", "").lower()
+        self.will_close = closing or (self.length is None and not self.chunked)
+
+    def read(self, amt: int | None = None) -> bytes:
+        """The body. Raises IncompleteRead if the connection closed before its end."""
+        body = super().read(amt)
+        # Without a length and a body, the connection closed within the headers.
+        if self.length or (self.length is None and not self.chunked and not body):
+            raise http.client.IncompleteRead(b"")
+        return body
+
+    def close(self) -> None:
+        if self.will_close or not self.isclosed():
+            self._connection.close()
+        super().close()
+
+    def release_conn(self) -> None:
+        """Let the next request have the connection."""
+        self._connection.responded_at = time.monotonic()
+        self._pool._put_conn(self._connection)
+
+
+def _headers(lines: Iterable[bytes]) -> HTTPHeaderDict:
+    headers, name = HTTPHeaderDict(), ""
+    for line in lines:
+        text = line.decode("latin-1")
+        # RFC 9112, 5.2: a line that begins with a space continues the one before it.
+        if name and text[0] in " \t":
+            headers[name] += " " + text.strip()
+            continue
+        name, colon, value = text.partition(":")
+        # urllib3 would log such a line, which may hold the token.
+        if not (colon and _NAME.fullmatch(name)):
             raise http.client.HTTPException("headers that cannot be parsed")
+        headers.add(name, value.strip())
+    return headers
 
 
 class _Connection(HTTPConnection):
-    """A connection that records when a request begins and whether it can carry another."""
+    """A connection that states whether it can carry another request."""
 
-    response_class = _StrictResponse
-    # With a debug level, http.client prints every request to the standard output.
+    # With a debug level, http.client prints requests to a proxy to the standard output.
     debuglevel = 0
-    _responded_at = 0.0
+    responded_at = 0.0
 
     def _new_conn(self) -> socket.socket:
         addresses = socket.getaddrinfo(self._dns_host, self.port, type=socket.SOCK_STREAM)
@@ -293,22 +297,10 @@ class _Connection(HTTPConnection):
                 return _connect(family, address, within_seconds=share)
         raise OSError("no address of this host accepts a connection")
 
-    def endheaders(self, *args: Any, **kwargs: Any) -> None:
-        # Not in send(), which also carries the CONNECT to a proxy, before the request begins.
-        if self.sock is None:
-            self.connect()
-        _CALL.get().began = True
-        super().endheaders(*args, **kwargs)
-
-    def getresponse(self) -> Any:
-        response = super().getresponse()
-        self._responded_at = time.monotonic()
-        return response
-
     @property
     def is_connected(self) -> bool:
         """Whether this kept connection can carry another request; urllib3 reads it before use."""
-        if time.monotonic() - self._responded_at > _KEPT_SECONDS:
+        if time.monotonic() - self.responded_at > _KEPT_SECONDS:
             return False
         # Surplus bytes would pass for the next response. super() does not see decrypted ones.
         if isinstance(self.sock, ssl.SSLSocket) and self.sock.pending():
@@ -321,14 +313,39 @@ class _TLSConnection(_Connection, HTTPSConnection):
 
 
 class _Pool(HTTPConnectionPool):
+    """The kept connections to one server."""
+
     ConnectionCls = _Connection
 
+    def urlopen(  # type: ignore[override]  # what requests passes, and what it needs
+        self, method: str, url: str, body: bytes | None, headers: Mapping[str, str], **_: object
+    ) -> _Response:
+        """Send a request once; the original prepares for retries, redirects and streams."""
+        head = [f"{method} {url} HTTP/1.1", *map(": ".join, headers.items())]
+        if not ("".join(head).isascii() and "".join(head).isprintable()):
+            raise ValueError("a header that cannot be sent")
+        message = "\r\n".join([*head, "", ""]).encode() + (body or b"")
+        connection: Any = self._get_conn()
+        try:
+            if connection.sock is None and self.proxy:
+                self._prepare_proxy(connection)
+            elif connection.sock is None:
+                connection.connect()
+            _CALL.get().began = True
+            # A server may respond and close before it has read everything.
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                connection.sock.sendall(message)
+            response = _Response(connection, pool=self, method=method)
+            response.begin()
+        except BaseException:
+            connection.close()
+            self._put_conn(None)
+            raise
+        return response
 
-class _TLSPool(HTTPSConnectionPool):
+
+class _TLSPool(_Pool, HTTPSConnectionPool):
     ConnectionCls = _TLSConnection
-
-
-_POOLS: dict[str, type[HTTPConnectionPool]] = {"http": _Pool, "https": _TLSPool}
 
 
 def _connect(family: int, address: Any, *, within_seconds: float) -> socket.socket:
@@ -342,11 +359,7 @@ def _connect(family: int, address: Any, *, within_seconds: float) -> socket.sock
 
 
 def _tls_context(ca_file: str) -> ssl.SSLContext:
-    """
-    A context that verifies certificates and trusts this file only.
-
-    Unlike `ssl.create_default_context` it ignores SSL_CERT_FILE and SSLKEYLOGFILE.
-    """
+    """Trusts this file only; `ssl.create_default_context` follows the environment as well."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_verify_locations(cafile=ca_file)
@@ -355,22 +368,32 @@ def _tls_context(ca_file: str) -> ssl.SSLContext:
 
 
 class _Adapter(HTTPAdapter):
-    """requests' adapter with our connections and our TLS context."""
+    """requests' adapter with our connections, our TLS context and our proxy."""
 
-    def __init__(self, context: ssl.SSLContext) -> None:
-        self._context = context
-        super().__init__(pool_maxsize=_KEPT_CONNECTIONS, max_retries=0)
+    def __init__(self, context: ssl.SSLContext, *, proxy: Secret | None) -> None:
+        super().__init__(max_retries=0)
+        self._context, self._proxy = context, proxy
+        self._pools: dict[tuple[str, ...], Any] = {}
 
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs, ssl_context=self._context)
-        self.poolmanager.pool_classes_by_scheme = _POOLS
+    def get_connection_with_tls_context(
+        self, request: requests.PreparedRequest, *args: Any, **kwargs: Any
+    ) -> Any:
+        """The pool for the server of *request*."""
+        origin = urlsplit(str(request.url))[:2]
+        return self._pools.get(origin) or self._pools.setdefault(origin, self._pool(*origin))
 
-    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> ProxyManager:
-        manager: ProxyManager = super().proxy_manager_for(
-            proxy, **kwargs, ssl_context=self._context
-        )
-        manager.pool_classes_by_scheme = _POOLS
-        return manager
+    def _pool(self, scheme: str, host: str) -> Any:
+        kept: dict[str, Any] = {"maxsize": _KEPT_CONNECTIONS, "ssl_context": self._context}
+        manager = urllib3.PoolManager(**kept)
+        if self._proxy and scheme == "https":
+            proxy = self._proxy.reveal()
+            manager = urllib3.ProxyManager(proxy, proxy_headers=self.proxy_headers(proxy), **kept)
+        manager.pool_classes_by_scheme = {"http": _Pool, "https": _TLSPool}
+        return manager.connection_from_url(f"{scheme}://{host}")
 
     def cert_verify(self, *args: Any, **kwargs: Any) -> None:
         """Do nothing: the original adds requests' CA bundle to our context."""
+
+    def request_url(self, request: requests.PreparedRequest, *args: Any) -> str:
+        """The path: only a CONNECT goes to a proxy."""
+        return request.path_url

@@ -153,14 +153,14 @@ def read_event(event_id: str, body: bytes, *, received_at: datetime) -> WebhookE
         return None
     data = document.get("data")
     fields = data if isinstance(data, dict) else {}
-    event_type = _text(document, "event_type") or ""
+    event_type = storable(document.get("event_type")) or ""
     event = WebhookEvent(
         event_id=event_id,
         event_type=event_type,
-        connection_id=_text(document, "connection_id"),
-        entity_id=_text(document, "entity_id"),
-        company_id=_text(document, "company_id"),
-        account_id=_text(document, "account_id"),
+        connection_id=storable(document.get("connection_id")),
+        entity_id=storable(document.get("entity_id")),
+        company_id=storable(document.get("company_id")),
+        account_id=storable(document.get("account_id")),
         occurred_at=None,
         status=read_status(fields.get("status")) if event_type == "account.updated" else None,
         data=_read_only(fields),
@@ -168,11 +168,6 @@ def read_event(event_id: str, body: bytes, *, received_at: datetime) -> WebhookE
     )
     occurred_at = event.stored(received_at=received_at).happened_at
     return dataclasses.replace(event, occurred_at=occurred_at)
-
-
-def _text(document: Mapping[str, object], name: str) -> str | None:
-    value = document.get(name)
-    return value if isinstance(value, str) and storable(value) else None
 
 
 def _read_only(value: Any) -> Any:
