@@ -233,6 +233,7 @@ def test_driver_that_we_do_not_know_gets_no_options_of_another(drivername: str) 
 
 
 @pytest.mark.usefixtures("usually_patient")
+@pytest.mark.usefixtures("usually_patient")
 def test_older_driver_of_postgresql_gets_the_limits_and_no_option_of_the_newer() -> None:
     url = make_url("postgresql+psycopg2://user@host/db")
 
