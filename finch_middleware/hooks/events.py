@@ -82,6 +82,7 @@ ACTIONS = {
 }
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class Events:
     """
     Writes events to the log ``finch_middleware`` and hands them to `on_event` and `on_problem`.
@@ -91,18 +92,12 @@ class Events:
     The hook gets every event.
     """
 
-    def __init__(
-        self,
-        *,
-        client_id: str,
-        on_event: Callable[[Event], object] | None,
-        on_problem: Callable[[Problem], object] | None = None,
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._client_id = client_id
-        self._on_event = on_event
-        self._on_problem = on_problem
-        self._monotonic = monotonic
+    client_id: str
+    on_event: Callable[[Event], object] | None
+    on_problem: Callable[[Problem], object] | None = None
+    monotonic: Callable[[], float] = time.monotonic
+
+    def __post_init__(self) -> None:
         self._minutes: dict[tuple[str, str | None], _Minute] = {}
 
     def report(self, name: str, level: int, **fields: object) -> bool:
@@ -111,9 +106,9 @@ class Events:
 
         False: `on_problem` was to be called and raised.
         """
-        event = Event(name=name, level=level, client_id=self._client_id, **fields)  # type: ignore[arg-type]  # typed by Event
+        event = Event(name=name, level=level, client_id=self.client_id, **fields)  # type: ignore[arg-type]  # typed by Event
         self._write(event)
-        if self._on_event is not None and not _called(self._on_event, event):
+        if self.on_event is not None and not _called(self.on_event, event):
             self._report_hook("on_event", of=name)
         return self._report_problem(event)
 
@@ -131,9 +126,9 @@ class Events:
 
     def _report_problem(self, event: Event) -> bool:
         action = ACTIONS.get(event.name)
-        if self._on_problem is None or action is None:
+        if self.on_problem is None or action is None:
             return True
-        if _called(self._on_problem, Problem(event=event, action=action)):
+        if _called(self.on_problem, Problem(event=event, action=action)):
             return True
         self._report_hook("on_problem", of=event.name)
         return False
@@ -141,13 +136,13 @@ class Events:
     def _report_hook(self, hook: str, *, of: str) -> None:
         """Report that one of these two raised, to the log and to the other one."""
         event = Event(
-            name="finch.hook.failed", level=logging.ERROR, client_id=self._client_id, reason=hook
+            name="finch.hook.failed", level=logging.ERROR, client_id=self.client_id, reason=hook
         )
         logger.error("finch.hook.failed %s raised", hook, extra={"finch": {"name": of}})
-        if hook == "on_event" and self._on_problem is not None:
-            _called(self._on_problem, Problem(event=event, action=ACTIONS[event.name]))
-        elif hook == "on_problem" and self._on_event is not None:
-            _called(self._on_event, event)
+        if hook == "on_event" and self.on_problem is not None:
+            _called(self.on_problem, Problem(event=event, action=ACTIONS[event.name]))
+        elif hook == "on_problem" and self.on_event is not None:
+            _called(self.on_event, event)
 
     def _write(self, event: Event) -> None:
         # A line that the level hides does not count.
@@ -164,7 +159,7 @@ class Events:
 
     def _left_out(self, event: Event) -> int | None:
         """How many lines of this kind were left out before it; None if it is left out too."""
-        kind, number = (event.name, event.reason), int(self._monotonic() // _MINUTE_SECONDS)
+        kind, number = (event.name, event.reason), int(self.monotonic() // _MINUTE_SECONDS)
         minute, left_out = self._minutes.get(kind), 0
         if minute is None or minute.number != number:
             left_out = minute.left_out if minute else 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from werkzeug.wrappers import Request
@@ -21,12 +22,12 @@ if TYPE_CHECKING:
     from finch_middleware.testing.fake_finch.rules import Rules
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class Access:
     """Checks what a request presents. Each method raises Refused with Finch's response."""
 
-    def __init__(self, rules: Rules, *, ledger: Ledger) -> None:
-        self._rules = rules
-        self._ledger = ledger
+    rules: Rules
+    ledger: Ledger
 
     def require_client(self, request: Request) -> None:
         """The application's credentials, by HTTP Basic."""
@@ -37,13 +38,13 @@ class Access:
             raise Refused(error_response(401, name="invalid_client_error"))
 
     def is_client(self, client_id: str, client_secret: str) -> bool:
-        return (client_id, client_secret) == (self._rules.client_id, self._rules.client_secret)
+        return (client_id, client_secret) == (self.rules.client_id, self.rules.client_secret)
 
     def require_token(self, request: Request) -> tuple[str, IssuedCode]:
         given = request.authorization
         if given is None or given.type != "bearer" or not given.token:
             raise Refused(error_response(401, name="unauthorized_request_error"))
-        granted = self._ledger.holder(given.token)
+        granted = self.ledger.holder(given.token)
         if granted is None:
             raise Refused(error_response(401, name="invalid_token_error"))
         return given.token, granted
@@ -58,5 +59,5 @@ class Access:
         """The body's fields; undocumented ones are noted in the ledger."""
         fields = json_object(request)
         for name in check(fields, against=documented):
-            self._ledger.note(f"{request.path}: the field {name}")
+            self.ledger.note(f"{request.path}: the field {name}")
         return fields

@@ -57,8 +57,8 @@ class Api:
         self._ledger = ledger
         self._connect_origin = connect_origin
         self._changed = changed
-        self._access = access = Access(rules, ledger=ledger)
-        sandbox = Sandbox(access, ledger=ledger, clock=rules.clock, changed=changed)
+        self._access = access = Access(rules=rules, ledger=ledger)
+        sandbox = Sandbox(access=access, ledger=ledger, clock=rules.clock, changed=changed)
         self._calls: dict[tuple[str, str], Callable[[Request], Response]] = {
             ("POST", "sessions"): self._sessions,
             ("POST", "reauthenticate"): self._reauthenticate,

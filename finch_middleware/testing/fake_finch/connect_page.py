@@ -55,12 +55,12 @@ class Visit:
     host_origin: str | None = None
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class ConnectPage:
     """Shows the page, and turns the person's decision into a redirect or a message."""
 
-    def __init__(self, rules: Rules, *, ledger: Ledger) -> None:
-        self._rules = rules
-        self._ledger = ledger
+    rules: Rules
+    ledger: Ledger
 
     def respond(self, request: Request) -> Response:
         """The page for a GET; the way back for a POST of its form."""
@@ -91,8 +91,8 @@ class ConnectPage:
         Raises:
             SessionGone: The session is unknown or has expired.
         """
-        session = self._ledger.session(session_id)
-        if session is None or self._rules.clock() >= session.expires_at:
+        session = self.ledger.session(session_id)
+        if session is None or self.rules.clock() >= session.expires_at:
             raise SessionGone
         return Visit(session=session, state=state)
 
@@ -132,7 +132,7 @@ class ConnectPage:
         if redirect_uri is None:
             raise ValueError("a session of the embedded flow has no redirect_uri")
         outcome = self.decide(visit, decision=decision, provider_id=provider_id, entities=entities)
-        kept = {k: v for k, v in outcome.items() if k != "state" or self._rules.echo_state}
+        kept = {k: v for k, v in outcome.items() if k != "state" or self.rules.echo_state}
         if not kept:
             return redirect_uri
         return f"{redirect_uri}{'&' if '?' in redirect_uri else '?'}{urlencode(kept)}"
@@ -146,9 +146,9 @@ class ConnectPage:
         self, session: OpenedSession, *, provider_id: str | None, entities: int | None
     ) -> str:
         provider_id = session.provider_id or provider_id or "gusto"
-        connection_id = self._ledger.connection_id_of(session.customer_id, provider_id=provider_id)
-        self._ledger.accounts.consent(connection_id, entities=entities)
-        return self._ledger.issue(
+        connection_id = self.ledger.connection_id_of(session.customer_id, provider_id=provider_id)
+        self.ledger.accounts.consent(connection_id, entities=entities)
+        return self.ledger.issue(
             IssuedCode(
                 code=str(uuid.uuid4()),
                 customer_id=session.customer_id,
@@ -158,7 +158,7 @@ class ConnectPage:
                 products=session.products,
                 redirect_uri=session.redirect_uri,
                 sandbox=session.sandbox,
-                issued_at=self._rules.clock(),
+                issued_at=self.rules.clock(),
                 session_id=session.session_id,
                 reauthenticates=session.connection_id is not None,
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from threading import Event, Lock
 
@@ -52,23 +53,17 @@ class Stopped(ConnectionError):
     """The server was stopped during this request."""
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class Dispatch:
     """Finds the endpoint of a path, and the behaviour scripted for its next request."""
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        *,
-        api: Api,
-        page: ConnectPage,
-        set_status: Callable[..., Delivery | None],
-        clock: Callable[[], datetime],
-    ) -> None:
-        self._ledger = ledger
-        self._set_status = set_status
-        self._api = api
-        self._page = page
-        self._clock = clock
+    ledger: Ledger
+    api: Api
+    page: ConnectPage
+    set_status: Callable[..., Delivery | None]
+    clock: Callable[[], datetime]
+
+    def __post_init__(self) -> None:
         self._scripts: dict[str, deque[tuple[Behaviour, int | None]]] = {}
         self._lock = Lock()
 
@@ -97,7 +92,7 @@ class Dispatch:
             Stopped: *stopping* was set while the request was delayed or held.
         """
         if request.path == _LEDGER_PATH:
-            return _identified(json_response(self._ledger.as_json())), Behaviour()
+            return _identified(json_response(self.ledger.as_json())), Behaviour()
         if request.path == _STATUS_PATH:
             return _identified(self._changed_status(request)), Behaviour()
         endpoint = _ENDPOINTS.get(request.path, "unknown")
@@ -107,7 +102,7 @@ class Dispatch:
         response = json_response({})
         if behaviour.processed:
             page = endpoint == "authorize"
-            response = self._page.respond(request) if page else self._api.respond(endpoint, request)
+            response = self.page.respond(request) if page else self.api.respond(endpoint, request)
         return _identified(behaviour.shape(response)), behaviour
 
     def _changed_status(self, request: Request) -> Response:
@@ -118,8 +113,8 @@ class Dispatch:
         """
         try:
             given = json_object(request)
-            named = given.pop("connection_id", None) or self._ledger.codes[-1].connection_id
-            delivery = self._set_status(str(named), **given)
+            named = given.pop("connection_id", None) or self.ledger.codes[-1].connection_id
+            delivery = self.set_status(str(named), **given)
         except Refused as refused:
             return refused.response
         except (TypeError, ValueError, LookupError) as error:
@@ -134,10 +129,10 @@ class Dispatch:
             path=request.path,
             headers=request.environ[RAW_HEADERS],
             body=request.get_data(),
-            at=self._clock(),
+            at=self.clock(),
         )
         code = presented_code(request) if endpoint == "token" else None
-        self._ledger.record_request(seen, code=code)
+        self.ledger.record_request(seen, code=code)
 
     def _next_behaviour(self, endpoint: str) -> Behaviour:
         with self._lock:

@@ -94,9 +94,9 @@ class FakeFinch:
         )
         self._webhooks = WebhookSender(clock=clock, record=self.ledger.record_delivery)
         self._webhooks.deliver_to(webhook_url, secrets=webhook_secrets)
-        self._page = ConnectPage(rules, ledger=self.ledger)
+        self._page = ConnectPage(rules=rules, ledger=self.ledger)
         self._dispatch = Dispatch(
-            self.ledger,
+            ledger=self.ledger,
             api=self._api(rules),
             page=self._page,
             set_status=self.set_status,

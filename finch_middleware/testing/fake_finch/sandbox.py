@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
@@ -24,42 +25,35 @@ if TYPE_CHECKING:
     from finch_middleware.testing.fake_finch.ledger import Ledger
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class Sandbox:
     """Responds to the paths below ``/sandbox``."""
 
-    def __init__(
-        self,
-        access: Access,
-        *,
-        ledger: Ledger,
-        clock: Callable[[], datetime],
-        changed: Callable[[str, str, str | None], None],
-    ) -> None:
-        self._access = access
-        self._ledger = ledger
-        self._clock = clock
-        self._changed = changed
+    access: Access
+    ledger: Ledger
+    clock: Callable[[], datetime]
+    changed: Callable[[str, str, str | None], None]
 
     def connect(self, request: Request) -> Response:
-        self._access.require_client(request)
-        return self._connected(self._access.fields(request, SANDBOX_CONNECTION_FIELDS))
+        self.access.require_client(request)
+        return self._connected(self.access.fields(request, SANDBOX_CONNECTION_FIELDS))
 
     def connect_account(self, request: Request) -> Response:
         """One more connection, of a company that has one already."""
-        self._access.require_client(request)
-        fields = self._access.fields(request, SANDBOX_ACCOUNT_FIELDS)
+        self.access.require_client(request)
+        fields = self.access.fields(request, SANDBOX_ACCOUNT_FIELDS)
         return self._connected(fields, company_id=fields["company_id"])
 
     def set_status(self, request: Request) -> Response:
-        granted = self._access.require_sandbox(request)
-        status = self._access.fields(request, SANDBOX_STATUS_FIELDS)["connection_status"]
-        self._ledger.accounts.set_status(granted.connection_id, status)
-        self._changed(granted.connection_id, status, None)
+        granted = self.access.require_sandbox(request)
+        status = self.access.fields(request, SANDBOX_STATUS_FIELDS)["connection_status"]
+        self.ledger.accounts.set_status(granted.connection_id, status)
+        self.changed(granted.connection_id, status, None)
         return json_response(self._facts(granted))
 
     def start_job(self, request: Request) -> Response:
         """Accept a job; the fake's data needs none."""
-        self._access.require_sandbox(request)
+        self.access.require_sandbox(request)
         if json_object(request).get("type") != "data_sync_all":
             raise malformed("type: data_sync_all")
         job_id = str(uuid.uuid4())
@@ -78,21 +72,21 @@ class Sandbox:
             code=str(uuid.uuid4()),
             customer_id=customer_id,
             customer_name=None,
-            connection_id=self._ledger.connection_id_of(customer_id, provider_id=provider_id),
+            connection_id=self.ledger.connection_id_of(customer_id, provider_id=provider_id),
             provider_id=provider_id,
             products=tuple(fields.get("products", sorted(PRODUCTS))),
             redirect_uri=None,
             sandbox=True,
-            issued_at=self._clock(),
+            issued_at=self.clock(),
         )
-        token = self._ledger.mint(self._ledger.issue(issued), at=self._clock())
+        token = self.ledger.mint(self.ledger.issue(issued), at=self.clock())
         facts = self._facts(issued, fields.get("authentication_type", "credential"))
         return json_response(
             {"access_token": token, "token_type": "bearer"} | facts | known, status=201
         )
 
     def _facts(self, granted: IssuedCode, method: str = "credential") -> dict[str, Any]:
-        facts = self._ledger.facts(granted)
+        facts = self.ledger.facts(granted)
         named = ("connection_id", "account_id", "company_id", "provider_id", "products")
         return {name: facts[name] for name in named} | {
             "authentication_type": method,
