@@ -31,7 +31,7 @@ class ChecksThenActs(MemoryStorage):
     def _let_others_look(self) -> None:
         # What a test prepares alone, in the main thread, is no race.
         if threading.current_thread() is not threading.main_thread():
-            self._looked.wait(timeout=60)
+            self._looked.wait(timeout=240)
 
     def claim(self, attempt: Attempt) -> Attempt | None:
         current = self.attempt(attempt.code_hash) or self._flow_holder(attempt)

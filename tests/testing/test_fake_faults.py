@@ -17,6 +17,7 @@ import pytest
 
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.testing.asking_fake import get, present, read_all, send
+from tests.waiting import wait_until
 
 
 class TestScripts:
@@ -153,8 +154,17 @@ class TestWaits:
 
     @pytest.mark.parametrize("kind", ["event", "file"])
     def test_a_held_request_is_recorded_and_acted_on_once_released(
-        self, fake: FakeFinch, kind: str, tmp_path: Path
+        self, fake: FakeFinch, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        looks: list[Behaviour] = []
+        released = Behaviour.released.fget
+        assert released is not None
+
+        def noted(behaviour: Behaviour) -> bool:
+            looks.append(behaviour)
+            return bool(released(behaviour))
+
+        monkeypatch.setattr(Behaviour, "released", property(noted))
         event, file = Event(), tmp_path / "go"
         release: Callable[[], object] = event.set if kind == "event" else file.touch
         code = fake.issue_code(customer_id="a")
@@ -163,7 +173,7 @@ class TestWaits:
         with ThreadPoolExecutor(1) as pool:
             response = pool.submit(present, fake, code)
             fake.ledger.wait_for_calls("token")
-            time.sleep(0.05)
+            wait_until(lambda: len(looks) > 1)
             minted_while_held = fake.ledger.minted(code)
             release()
 
