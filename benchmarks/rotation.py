@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -219,13 +219,20 @@ def _updated(
             return status, token
 
 
-def tried(url: str, *, rows: int, writers: int, kills: int = 0) -> Trial:
-    """Fill, then rotate while *writers* work, killing the rotation so often."""
+def tried(
+    url: str,
+    *,
+    rows: int,
+    writers: int,
+    kills: int = 0,
+    prepare: Callable[[], object] | None = None,
+) -> Trial:
+    """Fill, then rotate while *writers*, after *prepare*, work; kill the rotation so often."""
     old, new = new_key("k0"), new_key("k1")
     fill(FinchConnect.from_env(environ(url, key=old)), url, numbers=range(rows))
     settings = environ(url, key=new, accepted_keys=old)
     share = rows // writers
-    with tempfile.TemporaryDirectory() as folder, _pool(writers) as pool:
+    with tempfile.TemporaryDirectory() as folder, _pool(writers, prepare) as pool:
         at_work = [
             pool.submit(write, settings, range(i * share, (i + 1) * share), folder)
             for i in range(writers)
@@ -255,8 +262,9 @@ def tried(url: str, *, rows: int, writers: int, kills: int = 0) -> Trial:
 
 
 @contextmanager
-def _pool(writers: int) -> Iterator[ProcessPoolExecutor]:
-    with ProcessPoolExecutor(writers, mp_context=get_context("spawn")) as pool:
+def _pool(writers: int, prepare: Callable[[], object] | None) -> Iterator[ProcessPoolExecutor]:
+    spawning = get_context("spawn")
+    with ProcessPoolExecutor(writers, mp_context=spawning, initializer=prepare) as pool:
         yield pool
 
 

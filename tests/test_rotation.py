@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import threading
 import tracemalloc
@@ -31,6 +32,7 @@ from finch_middleware.testing.fake_finch import FakeFinch
 from finch_middleware.testing.rows import add_connection
 from finch_middleware.testing.sample_records import NOON, a_connection, an_attempt
 from tests.faulty_storage import FaultyStorage
+from tests.internals import PATIENCE_SECONDS, wait_for_databases
 from tests.site import CALLBACK, Browser, MakeSite
 from tests.storages import SERVERS, options_of
 from tests.waiting import wait_until
@@ -311,7 +313,8 @@ def test_no_read_fails_and_no_update_is_lost_while_four_processes_write(
     url = options_of(kind, request=request, folder=tmp_path)["storage"]
     before = set(threading.enumerate())
 
-    trial: Trial = tried(url, rows=600, writers=4)
+    patient = functools.partial(wait_for_databases, PATIENCE_SECONDS)
+    trial: Trial = tried(url, rows=600, writers=4, prepare=patient)
 
     assert trial.faults == []
     assert trial.updates > 0

@@ -14,6 +14,11 @@ from tests.site import KEY, Browser, MakeSite, Site, log_text
 from tests.story.oracle import unaccounted
 
 
+@pytest.fixture(autouse=True)
+def _patient(patient: None) -> None:
+    """A database that is only slow changes no story."""
+
+
 @pytest.fixture
 def callback(fake: FakeFinch, browser: Browser) -> str:
     """The address with a code to which Finch sends this browser, after acme has agreed."""
