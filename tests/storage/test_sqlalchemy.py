@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import time
 import traceback
 import weakref
@@ -287,36 +288,67 @@ def test_error_before_the_first_statement_is_a_storage_fault(tmp_path: Path) -> 
     engine.dispose()
 
 
-#: A statement, and the end of the name of the index that finds its rows.
+#: An index's name in SQLite, and in PostgreSQL: the statements whose rows it finds.
 FOUND_BY_INDEX = {
-    "attempt": ("attempts_1", "attempts_pkey"),
-    "attempt_of_flow": ("attempts_of_flow", "attempts_of_flow"),
-    "connection": ("connections_1", "connections_pkey"),
-    "of_customer": ("connections_of_customer", "connections_of_customer"),
-    "scan": ("connections_1", "connections_pkey"),
+    ("attempts_1", "attempts_pkey"): ("attempt", "attempt_locked", "update_attempt", "release"),
+    ("attempts_of_flow", "attempts_of_flow"): ("attempt_of_flow",),
+    ("attempts_pending", "attempts_pending"): ("quarantined", "unsettled", "old_attempts"),
+    ("connections_1", "connections_pkey"): (
+        *("connection", "connection_locked", "update_connection", "scan", "scan_names"),
+        "replacement",
+    ),
+    ("connections_of_customer", "connections_of_customer"): (
+        *("of_customer", "ended", "old_announcements"),
+    ),
+    ("events_1", "events_pkey"): ("event", "mark_event"),
+    ("events_of_time", "events_of_time"): ("old_events",),
 }
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_every_look_up_uses_an_index_however_many_rows_there_are(
+def test_every_statement_uses_an_index_however_many_rows_there_are(
     request: pytest.FixtureRequest, tmp_path: Path, kind: str
 ) -> None:
     storage = SQLAlchemyStorage(options_of(kind, request=request, folder=tmp_path)["storage"])
     storage.check()
-    values = dict.fromkeys(
-        ("of_code", "of_flow", "of_hash", "of_customer", "of_last"), key_of("one")
-    ) | {"of_limit": 10}
+    named = {**vars(storage._sql), "replacement": storage._tokens._replacement}
+    insertions = {name for name in named if name.startswith(("insert", "put", "claim"))}
+    assert {name for names in FOUND_BY_INDEX.values() for name in names} | insertions == {*named}
+    values = {**a_connection().as_row(), **an_attempt().as_row(), "of_limit": 10}
+    values |= dict.fromkeys(("of_code", "of_flow", "of_customer", "of_last", "of_event"), bytes(32))
+    values |= dict.fromkeys(("of_attempt", "of_sealed", "new_sealed", "between"), "ab")
+    values["of_instant"] = NOON
 
     with storage._database._engine.connect() as database:
         if kind == "postgresql":
             # As in a large table: an empty one is read without an index.
             database.exec_driver_sql("SET enable_seqscan = off")
-        for name, indexes in FOUND_BY_INDEX.items():
-            form = getattr(storage._sql, name)._made(database)
-            explain = "EXPLAIN QUERY PLAN" if kind == "sqlite" else "EXPLAIN"
-            rows = database.exec_driver_sql(f"{explain} {form.text}", form.bound(values)).all()
-            plan = "\n".join(str(row[-1]) for row in rows)
-            assert indexes[kind == "postgresql"] in plan, (name, plan)
-            assert "SCAN" not in plan, (name, plan)
-            assert "Seq Scan" not in plan, (name, plan)
+        for (in_sqlite, in_postgresql), names in FOUND_BY_INDEX.items():
+            for name in names:
+                kept = named[name][0] if isinstance(named[name], tuple) else named[name]
+                texts = name == "replacement" and kind == "postgresql"
+                form = kept._made(database)
+                bound = form.bound({**values, "of_hash": "ab" if texts else bytes(32)})
+                explain = "EXPLAIN QUERY PLAN" if kind == "sqlite" else "EXPLAIN"
+                rows = database.exec_driver_sql(f"{explain} {form.text}", bound).all()
+                plan = "\n".join(str(row[-1]) for row in rows)
+                assert (in_sqlite if kind == "sqlite" else in_postgresql) in plan, (name, plan)
+                assert not re.search("SCAN|Seq Scan|Sort|TEMP B-TREE", plan), (name, plan)
     storage.close()
+
+
+@pytest.mark.parametrize("name", ["old_attempts", "old_events", "old_announcements"])
+def test_removal_finds_rows_by_their_keys_however_many_are_old(
+    storage: SQLAlchemyStorage, name: str
+) -> None:
+    storage.check()
+    removal = getattr(storage._sql, name)[1]
+
+    with storage._database._engine.connect() as database:
+        keys = ",".join("?" * sqlalchemy._BATCH)
+        text = str(removal.compile(database)).replace("__[POSTCOMPILE_of_keys]", keys)
+        nulls = (None,) * text.count("?")
+        plan = database.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", nulls).all()
+
+    [step] = [row[-1] for row in plan]
+    assert re.search(r"_1 \(\w+_hash=\?\)", step), step

@@ -99,7 +99,9 @@ class Statements:
             delete(attempts).where(
                 of_code,
                 attempts.c.attempt_id == bindparam("of_attempt"),
-                attempts.c.state == AttemptState.CLAIMED.value,
+                # As a truth value, or PostgreSQL reads every claimed attempt by the index of
+                # states: where it has counted none, it expects fewer of them than of the code.
+                (attempts.c.state == AttemptState.CLAIMED.value).is_(true()),
             )
         )
 
@@ -141,7 +143,10 @@ class Statements:
 
 def _removal(key: Column[bytes], old: ColumnElement[bool]) -> Removal:
     found = select(key).where(old).limit(bindparam("of_limit"))
-    return Kept(found), delete(key.table).where(old, key.in_(bindparam("of_keys", expanding=True)))
+    # As a truth value: SQLite would find these keys among all old rows, each time anew.
+    still_old = old.is_(true())
+    keys = key.in_(bindparam("of_keys", expanding=True))
+    return Kept(found), delete(key.table).where(still_old, keys)
 
 
 # The values, not the members: a driver may not know how to bind an enumeration.
