@@ -20,6 +20,8 @@ ROOT = Path(__file__).parents[1]
 
 #: Below the range from which a kernel takes the ports of outgoing connections and of port 0.
 _PORTS = range(10_000, 32_000)
+# In an order of its own, not that of `random`, which is seeded anew for each test.
+_UNUSED = iter(SystemRandom().sample(_PORTS, len(_PORTS)))
 # Looked up here: between fork and exec, other threads may have left the loader locked.
 _PRCTL = getattr(ctypes.CDLL(None), "prctl", None)
 
@@ -109,9 +111,8 @@ def answers(port: int, process: subprocess.Popen[bytes] | subprocess.Popen[str])
 
 
 def free_port() -> int:
-    """A port for a program that has to know its own before it listens."""
+    """A port, given once, for a program that has to know its own before it listens."""
     while True:
-        # Not from `random`, which is seeded anew for each test.
-        port = SystemRandom().choice(_PORTS)
+        port = next(_UNUSED)
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port

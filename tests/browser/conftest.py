@@ -30,7 +30,9 @@ def chromium() -> Iterator[playwright.Browser]:
     except Missing as missing:
         skip(str(missing))
     with sync_api().sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=path, args=list(ARGUMENTS))
+        browser = driver.chromium.launch(
+            executable_path=path, args=list(ARGUMENTS), timeout=PATIENCE_MS
+        )
         yield browser
         browser.close()
 

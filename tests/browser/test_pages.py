@@ -41,7 +41,11 @@ def without_cookies(chromium: playwright.Browser, tmp_path: Path) -> Iterator[pl
     blocked = {"profile": {"default_content_setting_values": {"cookies": 2}}}
     (profile / "Default" / "Preferences").write_text(json.dumps(blocked), encoding="utf-8")
     context = chromium.browser_type.launch_persistent_context(
-        profile, executable_path=chromium_path(), args=list(ARGUMENTS), ignore_https_errors=True
+        profile,
+        executable_path=chromium_path(),
+        args=list(ARGUMENTS),
+        ignore_https_errors=True,
+        timeout=PATIENCE_MS,
     )
     context.set_default_timeout(PATIENCE_MS)
     yield context.new_page()
