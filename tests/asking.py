@@ -68,6 +68,10 @@ def began(result: FinchResponse | NoResponse) -> bool:
     return isinstance(result, FinchResponse) or result.began
 
 
+def responded(result: FinchResponse | NoResponse) -> bool:
+    return isinstance(result, FinchResponse)
+
+
 def over_tls(server: OddServer) -> OddServer:
     """The same plain server, asked as if it spoke TLS."""
     server.url = server.url.replace("http:", "https:")

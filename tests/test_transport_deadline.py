@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import time
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from datetime import timedelta
 
 import pytest
 
-from finch_middleware.finch.transport import FinchResponse, Transport
+from finch_middleware.finch.transport import Transport
 from finch_middleware.secret import Secret
 from tests.asking import (
     SECOND,
@@ -22,6 +23,7 @@ from tests.asking import (
     began,
     first,
     over_tls,
+    responded,
     trusting,
 )
 from tests.odd_server import (
@@ -84,8 +86,7 @@ def test_t19_a_body_that_does_not_end_ends_with_the_deadline_and_keeps_its_statu
     client = trusting()
     with OddServer(behave, tls=authority().server() if tls else None) as server:
         result = first(
-            lambda within: ask(server, transport=client, within=within),
-            reached=lambda result: isinstance(result, FinchResponse),
+            lambda within: ask(server, transport=client, within=within), reached=responded
         )
 
     result = answered(result)
@@ -132,7 +133,8 @@ def full_address(host: str) -> Iterator[tuple[str, int]]:
         full = opened.enter_context(socket.socket())
         full.bind((host, 0))
         full.listen(0)
-        opened.enter_context(socket.create_connection(full.getsockname()))  # all that fit
+        opened.enter_context(socket.create_connection(full.getsockname()))
+        select.select([full], [], [])  # it waits to be accepted, and no other may
         yield full.getsockname()
 
 
@@ -151,7 +153,7 @@ def test_an_address_that_never_responds_leaves_time_for_the_next(
         found = [(*family, address) for address in (full, ("127.0.0.1", server.port))]
         monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: found)
 
-        result = first(lambda within: ask(server, within=within), reached=began)
+        result = first(lambda within: ask(server, within=within), reached=responded)
 
     assert answered(result).body == b"{}"
 
