@@ -22,6 +22,7 @@ from finch_middleware.storage.protocol import Storage
 from finch_middleware.storage.sql import database
 from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 from finch_middleware.testing.sample_records import NOON, a_connection, an_attempt, key_of
+from tests.internals import wait_for_databases
 from tests.processes import forked, succeeds
 from tests.storage.sql_contract import SQLContract
 from tests.storages import reopened
@@ -35,6 +36,12 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def url(path: Path) -> str:
     return f"sqlite:///{path}"
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fifth of a second is enough here: SQLite waits for locks only."""
+    wait_for_databases(0.2, put=monkeypatch.setattr)
 
 
 @contextmanager
