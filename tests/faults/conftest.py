@@ -53,8 +53,9 @@ def small_disk() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def proxy(server_of: ServerOf) -> Iterator[CuttingProxy]:
     """In front of the PostgreSQL."""
-    with CuttingProxy(server_of("postgresql")) as proxy:
-        yield proxy
+    proxy = CuttingProxy(server_of("postgresql").url)
+    yield proxy
+    proxy.close()
 
 
 @pytest.fixture
@@ -62,7 +63,7 @@ def storage_on() -> Iterator[Callable[[servers.Server], Storage]]:
     """Makes an empty storage on a server of this run; closed when the test is over."""
     opened: list[SQLAlchemyStorage | RedisStorage] = []
 
-    def storage_on(server: servers.Server, *, url: str | None = None) -> Storage:
+    def storage_on(server: servers.Server, *, url: Any = None) -> Storage:
         if not server.owned:
             pytest.skip("this server is not ours to stop")
         emptied(server.url)

@@ -30,6 +30,7 @@ class Relay:
         given = make_url(url).difference_update_query(["unix_socket", "host"])
         self.url = given.set(host=host, port=port)
         self._threads: list[threading.Thread] = []
+        self._lines: list[socket.socket] = []
         self._start(self._accept)
 
     def lead_to(self, url: str) -> None:
@@ -38,11 +39,21 @@ class Relay:
         self._path = str(query.get("unix_socket") or f"{query['host']}/.s.PGSQL.5432")
 
     def close(self) -> None:
-        """End it, once the storage has closed its connections."""
-        self._listening.shutdown(socket.SHUT_RDWR)
+        """End it, and every connection through it."""
+        for line in (self._listening, *self._lines):
+            with contextlib.suppress(OSError):
+                line.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
             thread.join()
         self._listening.close()
+
+    def passing(self) -> Callable[[bytes, bool], bytes]:
+        """
+        What becomes of bytes on a new connection; the second argument: the server sent them.
+
+        An OSError ends the connection.
+        """
+        return lambda sent, answer: self._garbled(sent) if answer and self.garbles else sent
 
     def _start(self, work: Callable[..., None], *given: Any) -> None:
         self._threads.append(threading.Thread(target=work, args=given, daemon=True))
@@ -54,13 +65,21 @@ class Relay:
                 client, _ = self._listening.accept()
                 server = socket.socket(socket.AF_UNIX)
                 server.connect(self._path)
-                self._start(self._forward, client, server, False)
-                self._start(self._forward, server, client, True)
+                self._lines += [client, server]
+                passing = self.passing()
+                self._start(self._forward, client, server, passing, False)
+                self._start(self._forward, server, client, passing, True)
 
-    def _forward(self, source: socket.socket, target: socket.socket, changes: bool) -> None:
+    def _forward(
+        self,
+        source: socket.socket,
+        target: socket.socket,
+        passing: Callable[[bytes, bool], bytes],
+        answer: bool,
+    ) -> None:
         with contextlib.suppress(OSError):
             while sent := source.recv(65536):
-                target.sendall(self._garbled(sent) if changes and self.garbles else sent)
+                target.sendall(passing(sent, answer))
         for line in (target, source):
             with contextlib.suppress(OSError):
                 line.shutdown(socket.SHUT_RDWR)
