@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -24,6 +24,9 @@ _COLUMNS = ("connection_id", "customer_id", "provider_id", "status", *_INSTANTS)
 _as_json: Callable[[Any], Any] = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object per line."
 )
+
+#: How a person reads these values.
+_SHOWN: Mapping[object, str] = {None: "-", True: "yes", False: "no"}
 
 
 @click.group()
@@ -65,13 +68,13 @@ def show(connection_id: str, as_json: bool, application: str | None) -> None:
     """
     finch = load_component(application)
     stored = _one(finch, connection_id)
-    facts = {**metadata(stored), "opens": _opens(finch, stored)}
+    facts = {**metadata(stored), "decryptable": _opens(finch, stored)}
     if as_json:
         click.echo(json.dumps(facts))
     for name, value in () if as_json else facts.items():
         text = ", ".join(map(_word, value)) if isinstance(value, list) else value
-        click.echo(f"{name + ':':<16} {_plain(text)}")
-    if not facts["opens"]:
+        click.echo(f"{name + ':':<16} {_plain(_SHOWN.get(text, text))}")
+    if not facts["decryptable"]:
         sys.exit(1)
 
 

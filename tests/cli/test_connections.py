@@ -104,7 +104,7 @@ def test_export_has_every_column_but_the_sealed_token(deployment: Deployment) ->
 
 
 @pytest.mark.parametrize("as_json", [True, False])
-def test_show_reports_whether_the_token_opens_and_never_the_token(
+def test_show_reports_whether_the_token_can_be_decrypted_and_never_the_token(
     deployment: Deployment, as_json: bool
 ) -> None:
     storage = deployment.finch.storage
@@ -115,7 +115,7 @@ def test_show_reports_whether_the_token_opens_and_never_the_token(
     result = deployment.run("connections", "show", "one", *["--json"] * as_json)
 
     assert result.exit_code == 0
-    assert ('"opens": true' if as_json else "opens:           True") in result.stdout
+    assert ('"decryptable": true' if as_json else "decryptable:     yes") in result.stdout
     assert ('"id": "e-1", "status": null' if as_json else "e-1 (unknown)") in result.stdout
     assert CANARY not in result.output
 
@@ -125,7 +125,7 @@ def test_show_reports_a_token_that_cannot_be_decrypted(deployment: Deployment) -
         "connections", "show", "one", "--json"
     )
 
-    assert json.loads(result.stdout)["opens"] is False
+    assert json.loads(result.stdout)["decryptable"] is False
     assert result.exit_code == 1
 
 
