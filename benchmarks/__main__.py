@@ -15,6 +15,7 @@ import platform
 import re
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from benchmarks import around, behind_servers, callbacks
@@ -40,6 +41,14 @@ SECTIONS: dict[str, Callable[[], list[Line]]] = {
     "read-postgresql-large": lambda: around.reading("postgresql", rows=100_000),
     "rotate-sqlite": lambda: around.rotating("sqlite"),
     "rotate-postgresql": lambda: around.rotating("postgresql"),
+    "attempts-sqlite": lambda: callbacks.beside_attempts("sqlite", rows=20_000),
+    "attempts-postgresql": lambda: callbacks.beside_attempts("postgresql", rows=20_000),
+}
+
+#: What takes many minutes more: a million rows.
+FULL: dict[str, Callable[[], list[Line]]] = {
+    f"million-{kind}": partial(callbacks.beside_attempts, kind, rows=1_000_000)
+    for kind in ("sqlite", "postgresql")
 }
 
 
@@ -48,8 +57,9 @@ def main() -> None:
     logging.disable(logging.CRITICAL)
     began, found = time.monotonic(), list[Line]()
     print(_titles())
-    for name in options.section or SECTIONS:
-        for each in SECTIONS[name]():
+    sections = SECTIONS | FULL
+    for name in options.section or (sections if options.full else SECTIONS):
+        for each in sections[name]():
             print(_row(each), flush=True)
             found.append(each)
     print(f"\n{time.monotonic() - began:,.0f} s")
@@ -60,7 +70,8 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("section", nargs="*", choices=[*SECTIONS, []])
+    parser.add_argument("section", nargs="*", choices=[*SECTIONS, *FULL, []])
+    parser.add_argument("--full", action="store_true", help="also what takes a million rows")
     parser.add_argument("--write", action="store_true", help="the table and plot of the manual")
     return parser.parse_args()
 

@@ -16,6 +16,7 @@ from typing import Any
 import certifi
 
 from benchmarks import databases, token_server
+from benchmarks.growth import InSQL
 from benchmarks.peers import PEERS, Authlib, ByHand, Limit, Ours, Subject
 from benchmarks.ratios import Line, fastest, line, measured, seconds
 from benchmarks.token_server import TokenServer
@@ -130,6 +131,20 @@ def afar(*, burst: int = 8, rounds: int = 5) -> list[Line]:
         for each in subjects:
             assert each.stored() == rounds * burst * 4, (each.name, each.stored())
     return _lines("TLS, round trip of 50 ms, 8 at once", found)
+
+
+def beside_attempts(kind: str, *, rows: int, rounds: int = 9, times: int = 10) -> list[Line]:
+    """A callback in a storage of *rows* connections and their attempts, and in an empty one."""
+    with token_server.running() as server, ExitStack() as stack:
+        urls = {name: stack.enter_context(databases.named(kind)) for name in ("full", "empty")}
+        InSQL(urls["full"]).grow(to=rows)
+        subjects = {name: Ours(server, url) for name, url in urls.items()}
+        waiting = {name: _prepared(each, rounds * times) for name, each in subjects.items()}
+        costs = {name: _one(each, waiting[name], times) for name, each in subjects.items()}
+        found = measured(costs, rounds=rounds)
+        assert subjects["empty"].stored() == rounds * times
+    what = f"a callback beside {rows:,} others, {kind}"
+    return [line(what, found["full"], found["empty"], against="an empty storage")]
 
 
 def in_processes(storage: str, *, processes: int = 4, count: int = 100) -> list[Line]:

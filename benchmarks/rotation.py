@@ -70,11 +70,12 @@ class Trial:
     Attributes:
         lost: Connections that do not say what was last confirmed.
         left: Tokens that are still under the old key.
-        peak_mib: Of the rotation's process.
+        processor_seconds, peak_mib: Of the rotation's process, which also counts the rows.
     """
 
     rows: int
     seconds: float
+    processor_seconds: float
     reads: int
     updates: int
     faults: list[str]
@@ -242,7 +243,7 @@ def tried(
             while len(list(Path(folder).iterdir())) < writers:
                 time.sleep(0.01)
             began = time.monotonic()
-            peak = _rotated(settings, kills=kills, pause=rows / 20_000)
+            spent, peak = _rotated(settings, kills=kills, pause=rows / 20_000)
             seconds = time.monotonic() - began
         finally:
             Path(folder, "stop").touch()
@@ -251,6 +252,7 @@ def tried(
     return Trial(
         rows=rows,
         seconds=seconds,
+        processor_seconds=spent,
         reads=sum(each.reads for each in written),
         updates=sum(each.updates for each in written),
         faults=[fault for each in written for fault in each.faults],
@@ -268,16 +270,23 @@ def _pool(writers: int, prepare: Callable[[], object] | None) -> Iterator[Proces
         yield pool
 
 
-def _rotated(settings: dict[str, str], *, kills: int, pause: float) -> float:
-    """Run the command to its end, killed and started again; the peak of its memory in MiB."""
+def _rotated(settings: dict[str, str], *, kills: int, pause: float) -> tuple[float, float]:
+    """
+    Run the command to its end, killed and started again.
+
+    Its processor time in seconds, and the peak of its memory in MiB.
+    """
     command = [sys.executable, "-m", "finch_middleware.cli", "rotate-keys"]
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    before = ended.ru_utime + ended.ru_stime
     for _ in range(kills):
         process = subprocess.Popen(command, env=os.environ | settings, stdout=subprocess.DEVNULL)
         time.sleep(2 + pause)
         process.send_signal(signal.SIGKILL)
         process.wait()
     subprocess.run(command, env=os.environ | settings, check=True, stdout=subprocess.DEVNULL)
-    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime - before, used.ru_maxrss / 1024
 
 
 def _lost(finch: FinchConnect, written: list[Written]) -> Iterator[str]:

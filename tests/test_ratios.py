@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from benchmarks import token_server
+from benchmarks.abandoned import left_by
 from benchmarks.ratios import fastest, line, measured
 
 
@@ -32,3 +36,11 @@ def test_each_round_begins_with_another() -> None:
 
     assert order == ["a", "b", "b", "a"]
     assert found == {"a": [1.0, 1.0], "b": [1.0, 1.0]}
+
+
+def test_abandoned_flows_leave_no_row(tmp_path: Path) -> None:
+    with token_server.running() as server:
+        left = left_by(f"sqlite:///{tmp_path}/finch.db", server, flows=5)
+
+    assert left.written == 0
+    assert left.rows == dict.fromkeys(("finch_attempts", "finch_connections", "finch_events"), 0)
