@@ -16,9 +16,12 @@ from finch_middleware.outcomes import (
     Outcome,
     Repeated,
     Response,
+    SetCookie,
 )
+from finch_middleware.secret import Secret
 from finch_middleware.web.request import CallbackRequest
 
+COOKIE = SetCookie(name="__Host-finch-1", value=Secret("sealed"), max_age=600, secure=True)
 COMMON: dict[str, Any] = {"reference": "7K3Q9XWD", "return_to": "/settings?tab=payroll#finch"}
 CONNECTED = Connected(connection_id="c-1", customer_id="acme", **COMMON)
 SPOOLED = Finishing(spooled=True, **COMMON)

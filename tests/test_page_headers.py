@@ -23,6 +23,7 @@ from finch_middleware.web.pages import Pages, with_cookies
 from finch_middleware.web.request import CallbackRequest
 from tests.sample_outcomes import (
     COMMON,
+    COOKIE,
     EVERY,
     UNREACHABLE,
     UNTRUSTED,
@@ -34,8 +35,6 @@ from tests.sample_outcomes import (
 SESSION = ConnectSession(
     session_id="5e55", connect_url="https://connect.example.com/authorize?session=5e55"
 )
-COOKIE = SetCookie(name="__Host-finch-1", value=Secret("sealed"), max_age=600, secure=True)
-
 HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
 
 

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from finch_middleware.finch.responses import ConnectSession
 from finch_middleware.outcomes import (
     Connected,
     Failed,
@@ -19,14 +18,13 @@ from finch_middleware.outcomes import (
     Outcome,
     Repeated,
     Retry,
-    SetCookie,
 )
-from finch_middleware.secret import Secret
 from finch_middleware.web.pages import At, Pages
 from finch_middleware.web.request import CallbackRequest
 from tests.sample_outcomes import (
     COMMON,
     CONNECTED,
+    COOKIE,
     DECLINED,
     EVERY,
     FAILED,
@@ -41,12 +39,6 @@ from tests.sample_outcomes import (
     named,
     script,
 )
-
-SESSION = ConnectSession(
-    session_id="5e55", connect_url="https://connect.example.com/authorize?session=5e55"
-)
-COOKIE = SetCookie(name="__Host-finch-1", value=Secret("sealed"), max_age=600, secure=True)
-
 
 NEEDS_OPERATORS = ("payment_required", "client_rejected")
 #: Hostile to a page whose author forgot that addresses are escaped.

@@ -21,8 +21,6 @@ from tests.left_behind import left_behind, quarantined, spooled, standing
 from tests.site import KEY, MakeSite, Site, environment_for
 from tests.story.oracle import tokens_of
 
-NO_COMPONENT = "a text"
-
 
 @pytest.fixture
 def url(tmp_path: Path) -> str:
