@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ssl
+import sys
 import threading
+from collections import Counter
+from types import FrameType
 
 import pytest
 
@@ -34,6 +37,35 @@ def test_a_connection_is_kept_for_the_next_request(raw: bytes, tls: bool) -> Non
             answered(ask(server, transport=client))
 
         assert (server.accepted, len(server.requests)) == (1, 3)
+
+
+@pytest.mark.usefixtures("kept_long")
+def test_a_request_on_a_kept_connection_takes_few_calls_and_leaves_in_one_piece(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client, calls, sent = trusting(), list[str](), list[int]()
+
+    def note(frame: FrameType, event: str, _: object) -> None:
+        if event == "call":
+            calls.append(frame.f_code.co_name)
+
+    send = transport._TimedSocket.sendall
+    monkeypatch.setattr(
+        transport._TimedSocket,
+        "sendall",
+        lambda sock, data: (sent.append(len(data)), send(sock, data))[1],
+    )
+    with OddServer(answering(raw_answer(b"{}"))) as server:
+        answered(ask(server, transport=client))
+        sys.setprofile(note)
+        try:
+            ask(server, transport=client)
+        finally:
+            sys.setprofile(None)
+
+        assert sent == [len(request) for request in server.requests]
+    # Without an adapter of our own there were 600; http.client by hand makes 100.
+    assert len(calls) < 200, Counter(calls)
 
 
 def test_a_connection_is_not_used_after_four_idle_seconds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -208,7 +208,7 @@ def _grant_of(document: object, *, text: str, request_id: str | None) -> Grant |
     malformed = None in (*texts.values(), products, customer_id) or not bearer
     return Grant(
         document=Secret(text),
-        connection_id=None if malformed else storable(fields.get("connection_id")),
+        connection_id=None if malformed else _text(fields.get("connection_id")) or None,
         customer_id=customer_id or None,
         provider_id=texts["provider_id"] or "",
         products=products or (),
