@@ -79,7 +79,7 @@ class Opening:
         if self.connection_id is not None:
             require_text(connection_id=self.connection_id)
         if self.connection_id is not None and (self.session or self.provider):
-            raise UsageError("connection_id names the connection: leave out session and provider")
+            raise UsageError("connection_id cannot be combined with session or provider")
         if self.connection_id is None and not (
             isinstance(name, str) and 1 <= len(name) <= NAME_LIMIT
         ):
@@ -264,7 +264,7 @@ def _to_renew(opening: Opening, stored: Sequence[Connection]) -> Connection | No
         for each in stored:
             if each.connection_id == opening.connection_id:
                 return each
-        raise UnknownConnection("connection_id: this customer has no such connection")
+        raise UnknownConnection("this customer has no connection with this connection_id")
     meant = [
         each
         for each in stored

@@ -232,7 +232,7 @@ class Connections:
 
     def _of_sdk(self, connection: Connection, entity: str | None) -> dict[str, Any]:
         if entity is not None and entity not in connection.entity_ids:
-            raise UsageError("entity: must be one of the connection's entity_ids")
+            raise UsageError("entity must be one of the connection's entity_ids")
         return {
             "token": connection.access_token.reveal(),
             "api_url": self._client.api_url,

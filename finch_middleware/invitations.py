@@ -105,7 +105,7 @@ class Invitations:
         """
         page = self.settings.invite_href
         if page is None:
-            raise UsageError("invitation_url needs the option invite_path, where links lead to")
+            raise UsageError("invitation_url needs the option invite_path")
         if not (isinstance(valid_for, timedelta) and _SHORTEST <= valid_for <= LONGEST):
             raise UsageError("valid_for must be a timedelta of one minute to 90 days")
         if not opening.customer_name:

@@ -170,7 +170,9 @@ def test_a_folder_that_others_may_write_is_refused(spool: Spool, folder: Path, m
     with pytest.raises(SpoolUnavailable) as refused:
         spool.prove()
 
-    assert str(refused.value) == "other users may write into the spool: chmod 700, or chown it"
+    assert (
+        str(refused.value) == "other users can write to the spool's folder: use chmod 700 or chown"
+    )
     assert refused.value.reason == "not_private"
     assert names(folder) == []
 

@@ -179,7 +179,7 @@ class Spool:
             foreign = found.st_uid != os.geteuid() and os.geteuid() != 0
             if found.st_mode & _WRITABLE_BY_OTHERS or foreign:
                 raise SpoolUnavailable(
-                    "other users may write into the spool: chmod 700, or chown it",
+                    "other users can write to the spool's folder: use chmod 700 or chown",
                     reason="not_private",
                 )
 

@@ -172,6 +172,6 @@ class BeginPage(OpeningPage):
         if not isinstance(customer, Customer):
             raise UsageError(
                 "at begin_path customer_of must return one Customer(id=..., name=...), or None; "
-                "where a login has several, begin in a view of the application"
+                "if a login has several customers, call begin in a view"
             )
         return customer

@@ -200,8 +200,8 @@ def _read_body(
     """
     if "asgi.scope" in environ and "wsgi.input" not in environ:
         raise UsageError(
-            "the body of an ASGI request has to be awaited: add FinchASGIMiddleware, which does "
-            "that, and leave the path to it"
+            "a view cannot read the body of an ASGI request: add FinchASGIMiddleware, which "
+            "handles this path instead"
         )
     length = declared_length(environ, limit_bytes=limit_bytes)
     try:

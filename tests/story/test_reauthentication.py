@@ -65,7 +65,7 @@ def test_another_customers_connection_is_as_one_that_does_not_exist(
 def test_a_named_connection_has_its_provider_and_session_already(
     site: Site, given: dict[str, Any]
 ) -> None:
-    with pytest.raises(UsageError, match="leave out session and provider"):
+    with pytest.raises(UsageError, match="cannot be combined with session or provider"):
         begin(site, connection_id="c-1", **given)
 
 
