@@ -27,9 +27,12 @@ class PerProcess(Generic[T]):
     def get(self) -> T:
         """This process's value."""
         process = os.getpid()
-        if process not in self._values:
-            # One lock a process: a lock that a thread held at the fork is never released.
-            with self._locks.setdefault(process, threading.Lock()):
-                if process not in self._values:
-                    self._values[process] = self._make()
+        try:
+            return self._values[process]
+        except KeyError:
+            pass
+        # One lock a process: a lock that a thread held at the fork is never released.
+        with self._locks.setdefault(process, threading.Lock()):
+            if process not in self._values:
+                self._values[process] = self._make()
         return self._values[process]

@@ -26,9 +26,9 @@ SENDS: dict[str, tuple[Any, str]] = {
 
 #: Of a token read, a check at begin, a claim, an end with a new token, and one that renews it.
 LIMITS = {
-    ("postgresql", "url"): (1, 1, 3, 4, 5),
+    ("postgresql", "url"): (1, 1, 2, 2, 3),
     ("postgresql", "engine"): (2, 1, 3, 4, 5),
-    ("mysql", "url"): (1, 3, 3, 6, 7),
+    ("mysql", "url"): (1, 3, 3, 5, 6),
     ("redis", "url"): (1, 1, 1, 3, 3),
 }
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from sqlalchemy import create_engine, event
+from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError, TimeoutError
 
-from finch_middleware.attempts import AttemptState
+from finch_middleware.attempts import Attempt, AttemptState
 from finch_middleware.errors import ConfigurationError, StorageUnavailable
 from finch_middleware.storage.events import StoredEvent
 from finch_middleware.storage.sql import storage as sqlalchemy
@@ -112,7 +112,7 @@ def test_lost_race_that_ends_in_nothing_is_busy(
     storage: SQLAlchemyStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     storage.check()
-    monkeypatch.setattr(storage, "_claim", lambda *_: (False, None))
+    monkeypatch.setattr(storage, "_claim", lambda *_, **__: (False, None))
 
     with pytest.raises(StorageUnavailable) as refused:
         storage.claim(an_attempt())
@@ -205,9 +205,16 @@ def test_claim_that_meets_a_release_is_tried_again(
     storage: SQLAlchemyStorage, monkeypatch: pytest.MonkeyPatch, taken: int
 ) -> None:
     storage.check()
-    answers = iter([(False, None)] * taken)
-    claim = storage._claim
-    monkeypatch.setattr(storage, "_claim", lambda *args: next(answers, None) or claim(*args))
+    taken_by_others, claim = iter(range(taken)), storage._claim
+
+    def meet(db: Connection, attempt: Attempt, *, inserted: bool) -> object:
+        if next(taken_by_others, None) is None:
+            return claim(db, attempt, inserted=inserted)
+        released = {"of_code": attempt.code_hash, "of_attempt": attempt.attempt_id}
+        assert storage._sql.release.count(db, released) == 1
+        return False, None
+
+    monkeypatch.setattr(storage, "_claim", meet)
 
     assert storage.claim(an_attempt()) is None
     assert storage.attempt(key_of("code")) == an_attempt()
@@ -290,7 +297,9 @@ def test_error_before_the_first_statement_is_a_storage_fault(tmp_path: Path) -> 
 
 #: An index's name in SQLite, and in PostgreSQL: the statements whose rows it finds.
 FOUND_BY_INDEX = {
-    ("attempts_1", "attempts_pkey"): ("attempt", "attempt_locked", "update_attempt", "release"),
+    ("attempts_1", "attempts_pkey"): (
+        *("attempt", "attempt_locked", "update_attempt", "release", "end_claim"),
+    ),
     ("attempts_of_flow", "attempts_of_flow"): ("attempt_of_flow",),
     ("attempts_pending", "attempts_pending"): ("quarantined", "unsettled", "old_attempts"),
     ("connections_1", "connections_pkey"): (

@@ -6,8 +6,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -24,11 +23,14 @@ from finch_middleware.errors import (
 )
 from finch_middleware.storage.forks import PerProcess
 from finch_middleware.storage.sql import dialects
-from finch_middleware.storage.sql.dialects import Dialect, Fault, dialect_of
+from finch_middleware.storage.sql.dialects import Dialect, dialect_of
 from finch_middleware.storage.sql.kept import OURS, Bound, Kept
 from finch_middleware.storage.sql.pools import await_room
 
 T = TypeVar("T")
+
+#: What a transaction does, given the counts of its first statements: its result, its last changes.
+Work = Callable[[Connection, list[int]], tuple[T, Iterable[Bound]]]
 
 #: Tries of a transaction that the database rolls back: a deadlock, a lost race.
 _TRIES = 4
@@ -70,7 +72,7 @@ class Database:
             # An engine of ours ends with this object; the application ends its own.
             weakref.finalize(self, _dispose, engine, self._process)
 
-    def prepare(self) -> None:
+    def prepare(self) -> _Process:
         """
         Run the preparation once per process, and again where the URL leads elsewhere by now.
 
@@ -79,17 +81,18 @@ class Database:
             StorageUnavailable: It could not be run; the next call tries again.
         """
         process = self._process.get()
-        if process.prepared == (self.dialect.place(),):
-            return
+        if process.place == self.dialect.place():
+            return process
         # A thread that has waited for another's preparation does not wait for its own as well.
         if not process.preparing.acquire(timeout=dialects.PATIENCE_SECONDS):
             raise StorageUnavailable("busy")
         try:
-            if process.prepared != (self.dialect.place(),):
+            if process.place != self.dialect.place():
                 self.transact(self._preparation)
-                process.prepared = (self.dialect.place(),)
+                process.place = self.dialect.place()
         finally:
             process.preparing.release()
+        return process
 
     def write(self, work: Callable[[Connection], T]) -> T:
         """
@@ -98,11 +101,17 @@ class Database:
         Raises:
             StorageUnavailable: The commit was not confirmed.
         """
-        return self._transact(self._prepared(), lambda db: (work(db), ()))
+        return self.finish((), lambda db, _: (work(db), ()))
 
-    def finish(self, work: Callable[[Connection], tuple[T, Iterable[Bound]]]) -> T:
-        """`write`; the changes that *work* returns too are written together with the commit."""
-        return self._transact(self._prepared(), work)
+    def finish(self, first: Sequence[Bound], work: Work[T]) -> T:
+        """
+        `write`; a server may get several statements at once.
+
+        The *first* ones together with the beginning: *work* gets how many rows each changed. The
+        changes that it returns too, together with the commit.
+        """
+        process = self._prepared()
+        return self._transact(first, work, writer=process.writer, place=process.place)
 
     def change(self, statement: Kept, values: Mapping[str, Any]) -> None:
         """
@@ -111,14 +120,12 @@ class Database:
         Raises:
             StorageUnavailable: The commit was not confirmed.
         """
-        process = self._prepared()
-        bound = (statement, values)
-
-        def use(connection: Connection) -> None:
-            self.dialect.change(connection, bound)
-            self._require_current(connection)
-
-        self._until_kept(process, lambda: self._with_live_session(use))
+        process, bound = self._prepared(), (statement, values)
+        self._run(
+            lambda connection: self._commit(connection, self.dialect.change, bound),
+            place=process.place,
+            writer=process.writer,
+        )
 
     def read(self, statement: Kept, **values: Any) -> list[dict[str, Any]]:
         """
@@ -127,59 +134,78 @@ class Database:
         Raises:
             StorageUnavailable: There was no answer.
         """
-        self._prepared()
-        try:
-            return self._with_live_session(
-                lambda connection: self.dialect.read(connection, (statement, values))
-            )
-        except StorageFault:
-            raise
-        except Exception as error:  # a driver raises anything, if a server sends rubbish
-            fault = self.dialect.fault(error)
-        # Not inside the except block: the error beneath holds the bound parameters.
-        raise StorageUnavailable(fault.reason, fix=fault.fix)
+        process, bound = self._prepared(), (statement, values)
+        return self._run(
+            lambda connection: self.dialect.read(connection, bound), place=process.place
+        )
 
     def transact(self, work: Callable[[Connection], T]) -> T:
         """`write`, also before the tables are known to exist."""
-        return self._transact(self._process.get(), lambda db: (work(db), ()))
+        writer = self._process.get().writer
+        return self._transact((), lambda db, _: (work(db), ()), writer=writer, place=None)
 
     def _transact(
-        self, process: _Process, work: Callable[[Connection], tuple[T, Iterable[Bound]]]
+        self,
+        first: Sequence[Bound],
+        work: Work[T],
+        *,
+        writer: threading.Lock | None,
+        place: object,
     ) -> T:
-        return self._until_kept(process, lambda: self._transact_once(work))
-
-    def _transact_once(self, work: Callable[[Connection], tuple[T, Iterable[Bound]]]) -> T:
         begun: list[Connection] = []
 
         def use(connection: Connection) -> T:
-            self.dialect.begin(connection)
+            begun.clear()
+            counts = self.dialect.begin(connection, first)
             begun.append(connection)
-            result, changes = work(connection)
-            self._commit(connection, changes)
+            result, changes = work(connection, counts)
+            self._commit(connection, self.dialect.commit, changes)
             return result
 
-        return self._with_live_session(use, unless=begun)
+        return self._run(use, place=place, writer=writer, begun=begun)
 
-    def _commit(self, connection: Connection, changes: Iterable[Bound]) -> None:
-        self.dialect.commit(connection, changes)
-        self._require_current(connection)
+    def _commit(
+        self, connection: Connection, commit: Callable[[Connection, T], None], changes: T
+    ) -> None:
+        commit(connection, changes)
+        if not self.dialect.current(connection, self.dialect.place()):
+            raise StorageUnavailable("replaced")
 
-    def _until_kept(self, process: _Process, once: Callable[[], T]) -> T:
-        """What *once* returns when the database does not roll it back."""
-        fault = Fault("unavailable", passing=True)
-        tries = 0
-        while fault.passing and tries < _TRIES:
-            tries += 1
+    def _run(
+        self,
+        use: Callable[[Connection], T],
+        *,
+        place: object,
+        writer: threading.Lock | None = None,
+        begun: Sequence[object] = (),
+    ) -> T:
+        """
+        What *use* returns of a connection; again where the database rolled it back.
+
+        Also where the pool's session had ended, unless *begun* has members by then: what was begun
+        may have been written.
+        """
+        deadline = time.monotonic() + dialects.PATIENCE_SECONDS
+        for _ in range(_TRIES):
+            if writer is not None and not writer.acquire(timeout=dialects.PATIENCE_SECONDS):
+                raise StorageUnavailable("busy")
             try:
-                with _turn(process.writer):
-                    return once()
+                return self._with_connection(use, place)
             except StorageFault:
                 raise
             except Exception as error:  # a driver raises anything, if a server sends rubbish
                 fault = self.dialect.fault(error)
+                # A session that has ended fails at once. A slow one has had its time.
+                stale = _has_ended(error) and not begun and time.monotonic() < deadline
+            finally:
+                if writer is not None:
+                    writer.release()
             if fault.passing and fault.reason == "read_only":
                 # Every idle session may be one with a former primary, the application's too.
                 self._engine.dispose()
+            if not fault.passing and not stale:
+                break
+        # Not inside the except block: the error beneath holds the bound parameters.
         raise StorageUnavailable(fault.reason, fix=fault.fix)
 
     def close(self) -> None:
@@ -189,36 +215,13 @@ class Database:
 
     def _prepared(self) -> _Process:
         """This process, in which the preparation was run."""
-        process = self._process.get()
-        if process.prepared == (self.dialect.place(),):
-            return process
         try:
-            self.prepare()
+            return self.prepare()
         except SchemaMismatch:
             pass
-        else:
-            return process
         raise StorageUnavailable("schema_mismatch")
 
-    def _with_live_session(
-        self, use: Callable[[Connection], T], *, unless: Sequence[object] = ()
-    ) -> T:
-        """
-        What *use* returns; once more, with a fresh session, where the pool's had ended.
-
-        Not if *unless* has members by then: what was begun may have been written.
-        """
-        began = time.monotonic()
-        try:
-            return self._with_connection(use)
-        except DBAPIError as error:
-            # A session that has ended fails at once. A slow one has had its time.
-            late = time.monotonic() - began > dialects.PATIENCE_SECONDS
-            if late or unless or not error.connection_invalidated:
-                raise
-        return self._with_connection(use)
-
-    def _with_connection(self, use: Callable[[Connection], T]) -> T:
+    def _with_connection(self, use: Callable[[Connection], T], place: object) -> T:
         """
         What *use* returns of a connection in autocommit; a shared one is restored afterwards.
 
@@ -229,7 +232,7 @@ class Database:
             await_room(self._engine.pool)
         with self._engine.connect() as connection:
             try:
-                self._make_current(connection)
+                self._make_current(connection, place)
                 if not self._shared:
                     return use(connection)
                 self._set_autocommit(connection)
@@ -239,12 +242,14 @@ class Database:
                 connection.invalidate()
                 raise
 
-    def _make_current(self, connection: Connection) -> None:
+    def _make_current(self, connection: Connection, place: object) -> None:
         for _ in range(_STALE):
-            if self.dialect.current(connection):
+            # Opening a connection may make the file.
+            if self.dialect.current(connection, self.dialect.place() if place is None else place):
                 return
             # The next one that the pool gives may be as old.
             connection.invalidate()
+            place = None
         raise StorageUnavailable("replaced")
 
     def _set_autocommit(self, connection: Connection) -> None:
@@ -254,10 +259,6 @@ class Database:
             # If the session has ended, SQLAlchemy notices it here, for all of the pool.
             connection.exec_driver_sql("SELECT 1")
             raise
-
-    def _require_current(self, connection: Connection) -> None:
-        if not self.dialect.current(connection):
-            raise StorageUnavailable("replaced")
 
 
 def _engine(url: URL, options: dict[str, Any]) -> Engine:
@@ -283,8 +284,8 @@ def _engine(url: URL, options: dict[str, Any]) -> Engine:
 class _Process:
     """What one process knows of the database."""
 
-    #: The place for which the preparation was run, in a tuple; None before.
-    prepared: tuple[object] | None = None
+    #: The place for which the preparation was run; equal to none before.
+    place: object = field(default_factory=object)
     preparing: threading.Lock = field(default_factory=threading.Lock)
     #: Held by the one thread that may write; None where any number may.
     writer: threading.Lock | None
@@ -300,18 +301,8 @@ def _enter_process(engine: Engine, dialect: Dialect, *, parent: int) -> _Process
     return _Process(writer=dialect.writer_lock())
 
 
-@contextmanager
-def _turn(lock: threading.Lock | None) -> Iterator[None]:
-    """Wait until this thread may write."""
-    if lock is None:
-        yield
-        return
-    if not lock.acquire(timeout=dialects.PATIENCE_SECONDS):
-        raise StorageUnavailable("busy")
-    try:
-        yield
-    finally:
-        lock.release()
+def _has_ended(error: Exception) -> bool:
+    return isinstance(error, DBAPIError) and error.connection_invalidated
 
 
 def _dispose(engine: Engine, process: PerProcess[_Process]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from operator import attrgetter, methodcaller
 from typing import Any
 
 from sqlalchemy import Connection, Select
@@ -21,13 +22,9 @@ OURS = "finch_middleware_ours"
 
 Convert = Callable[[Any], Any]
 
-
-@dataclass(frozen=True, slots=True)
-class Ran:
-    """What one statement returned: the driver's rows, and how many it found or changed."""
-
-    rows: Sequence[Sequence[Any]]
-    count: int
+#: What a driver's cursor, or SQLAlchemy's result, states of a statement.
+COUNT: Callable[[Any], int] = attrgetter("rowcount")
+ROWS: Callable[[Any], Sequence[Sequence[Any]]] = methodcaller("fetchall")
 
 
 class Kept:
@@ -40,12 +37,13 @@ class Kept:
     def rows(self, connection: Connection, values: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The rows that it finds, by the names of their columns."""
         form = self._form or self._made(connection)
-        return form.read(run(connection, form.text, form.bound(values)).rows)
+        return form.read(run(connection, form.text, form.bound(values), read=ROWS))
 
     def count(self, connection: Connection, values: Mapping[str, Any]) -> int:
         """How many rows it changed."""
         form = self._form or self._made(connection)
-        return run(connection, form.text, form.bound(values)).count
+        count: int = run(connection, form.text, form.bound(values))
+        return count
 
     def count_each(self, connection: Connection, values: Sequence[Mapping[str, Any]]) -> int:
         """How many rows it changed, run once for each of *values*; below 0: not counted."""
@@ -65,10 +63,10 @@ class Kept:
         given = {**form.fixed, **values}
         return form.text % {name: literal(given[name]) for name in form.names}
 
-    def read(self, connection: Connection, found: Ran) -> list[dict[str, Any]]:
+    def read(self, connection: Connection, found: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
         """What `rows` returns, of rows that were found by `in_text`."""
         form = self._form or self._made(connection)
-        return form.read(found.rows)
+        return form.read(found)
 
     def _made(self, connection: Connection) -> _Form:
         # Not earlier: what SQLAlchemy writes depends on the server's version.
@@ -157,35 +155,26 @@ def is_ours(connection: Connection) -> bool:
     return OURS in connection.get_execution_options()
 
 
-def run(connection: Connection, text: str, parameters: Any = None, *, skip: int = 0) -> Ran:
+def run(
+    connection: Connection, text: str, *parameters: Any, read: Callable[[Any], Any] = COUNT
+) -> Any:
     """
-    Run one text of SQL.
+    Run one text of SQL; what *read* returns of the cursor.
 
     On the application's engine through SQLAlchemy: its log and its listeners see what we do.
-
-    Args:
-        skip: How many results come before the one that is wanted; on an engine of ours only.
     """
     if OURS not in connection.get_execution_options():
-        result = connection.exec_driver_sql(
-            text, parameters, execution_options={"preserve_rowcount": True}
-        )
-        return Ran(result.fetchall() if result.returns_rows else (), result.rowcount)
-    driver = connection.connection
+        given = parameters[0] if parameters else None
+        options = {"preserve_rowcount": True}
+        return read(connection.exec_driver_sql(text, given, options))
     try:
-        cursor = driver.cursor()
-        if parameters is None:
-            cursor.execute(text)
-        else:
-            cursor.execute(text, parameters)
-        for _ in range(skip):
-            cursor.nextset()
-        ran = Ran(cursor.fetchall() if cursor.description else (), cursor.rowcount)
-        cursor.close()
+        cursor = connection.connection.cursor()
+        cursor.execute(text, *parameters)
+        result = read(cursor)
     except Exception as error:
         failure = _as_sqlalchemy_s(connection, error)
     else:
-        return ran
+        return result
     try:
         # Not inside the except block: the driver's error may hold the parameters.
         raise failure

@@ -38,11 +38,10 @@ Record = Attempt | StoredConnection | StoredEvent
 def probe(
     db: Connection,
     *,
-    claim: Callable[[Connection, Attempt], tuple[bool, Attempt | None]],
+    first_of_end: Callable[[Attempt, StoredConnection], list[Bound]],
     settle: Callable[..., tuple[bool, list[Bound]]],
     swap: Callable[..., bool],
     record: Callable[[Connection, StoredEvent], object],
-    mark_delivered: Callable[[Connection, bytes], None],
     sql: Statements,
     tables: Tables,
 ) -> None:
@@ -53,20 +52,21 @@ def probe(
         SchemaMismatch: A table does not give back, or does not remove, what was written.
     """
     attempt, connection, event = _samples()
-    claim(db, attempt)
+    sql.claim.count(db, attempt.as_row())
     of_code = {"of_code": attempt.code_hash}
     of_hash = {"of_hash": connection_hash(connection.connection_id)}
     of_event = {"of_event": event.event_hash}
     _require_same(tables.attempts, attempt, sql.attempt.rows(db, of_code))
     swap(db, None, new=dataclasses.replace(connection, customer_id="", sealed=ANNOUNCED))
     settled = attempt.settled(AttemptState.STORED, at=_INSTANT, sealed=_SEALED, notified=True)
-    _, changes = settle(db, settled, connection=connection)
-    for statement, values in changes:
-        statement.count(db, values)
+    counts = [each.count(db, values) for each, values in first_of_end(settled, connection)]
+    _, changes = settle(db, settled, connection, counts=counts)
+    for each, values in changes:
+        each.count(db, values)
     _require_same(tables.attempts, settled, sql.attempt.rows(db, of_code))
     _require_same(tables.connections, connection, sql.connection.rows(db, of_hash))
     record(db, dataclasses.replace(event, delivered=False))
-    mark_delivered(db, event.event_hash)
+    sql.mark_event.count(db, of_event)
     _require_same(tables.events, event, sql.event.rows(db, of_event))
     column = tables.connections.c.connection_hash
     removal = delete(tables.connections).where(column == of_hash["of_hash"])

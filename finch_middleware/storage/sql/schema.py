@@ -30,6 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import mysql
 
 from finch_middleware.errors import SchemaMismatch
+from finch_middleware.storage.sql.dialects import Dialect as DatabaseDialect
 
 _MYSQL = ("mysql", "mariadb")
 
@@ -168,6 +169,34 @@ def _events(metadata: MetaData, *, prefix: str) -> Table:
         Index(f"{prefix}events_of_time", "received_at"),
         **_IN_MYSQL,
     )
+
+
+def create_tables(connection: Connection, *, tables: Tables, dialect: DatabaseDialect) -> None:
+    """
+    Create the tables that are missing.
+
+    Raises:
+        SchemaMismatch: A table of that name is not ours, or the database does not store every text.
+    """
+    dialect.require_unicode(connection)
+    with dialect.alone(connection):
+        tables.metadata.create_all(connection)
+        require_tables(connection, tables=tables)
+
+
+def require_durability(connection: Connection, *, tables: Tables, dialect: DatabaseDialect) -> None:
+    """
+    Return when a commit survives a loss of power.
+
+    Raises:
+        SchemaMismatch: It may not; the message names the setting.
+    """
+    fix = dialect.volatile(connection, tables=tables.metadata.sorted_tables)
+    if fix:
+        raise SchemaMismatch(
+            f"this database may lose a committed token: {fix}; or accept it with "
+            "?accept_data_loss=true in the URL, or SQLAlchemyStorage(..., accept_data_loss=True)"
+        )
 
 
 def require_tables(connection: Connection, *, tables: Tables) -> None:

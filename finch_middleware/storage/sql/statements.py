@@ -95,15 +95,16 @@ class Statements:
             select(attempts).where(attempts.c.flow_hash == bindparam("of_flow"))
         )
         self.update_attempt = Kept(update(attempts).where(of_code))
-        self.release = Kept(
-            delete(attempts).where(
-                of_code,
-                attempts.c.attempt_id == bindparam("of_attempt"),
-                # As a truth value, or PostgreSQL reads every claimed attempt by the index of
-                # states: where it has counted none, it expects fewer of them than of the code.
-                (attempts.c.state == AttemptState.CLAIMED.value).is_(true()),
-            )
+        claimed = and_(
+            of_code,
+            attempts.c.attempt_id == bindparam("of_attempt"),
+            # As a truth value, or PostgreSQL reads every claimed attempt by the index of
+            # states: where it has counted none, it expects fewer of them than of the code.
+            (attempts.c.state == AttemptState.CLAIMED.value).is_(true()),
         )
+        self.release = Kept(delete(attempts).where(claimed))
+        same_flow = attempts.c.flow_hash.is_not_distinct_from(bindparam("of_flow"))
+        self.end_claim = Kept(update(attempts).where(claimed, same_flow))
 
     def _sweeps(self, tables: Tables) -> None:
         attempts = tables.attempts

@@ -9,10 +9,9 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, MetaData
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import IntegrityError
 
 from finch_middleware.attempts import Attempt
-from finch_middleware.errors import SchemaMismatch, StorageUnavailable
+from finch_middleware.errors import StorageUnavailable
 from finch_middleware.records import (
     Row,
     SealedToken,
@@ -27,7 +26,12 @@ from finch_middleware.storage.shards import WHOLE, Shard
 from finch_middleware.storage.sql.database import Database
 from finch_middleware.storage.sql.kept import Bound, Kept
 from finch_middleware.storage.sql.probe import probe
-from finch_middleware.storage.sql.schema import require_tables, tables
+from finch_middleware.storage.sql.schema import (
+    create_tables,
+    require_durability,
+    require_tables,
+    tables,
+)
 from finch_middleware.storage.sql.statements import Removal, Statements
 from finch_middleware.storage.sql.tokens import Tokens
 from finch_middleware.storage.sql.urls import parsed
@@ -118,8 +122,11 @@ class SQLAlchemyStorage(Storage):
         return [*described, *sorted(self._tables.metadata.tables)]
 
     def claim(self, attempt: Attempt) -> Attempt | None:
+        claim = (self._sql.claim, attempt.as_row())
         for _ in range(_TRIES):
-            won, current = self._database.write(lambda db: self._claim(db, attempt))
+            won, current = self._database.finish(
+                [claim], lambda db, counts: (self._claim(db, attempt, inserted=counts[0] == 1), ())
+            )
             if won or current is not None:
                 return current
         raise StorageUnavailable("busy")
@@ -128,7 +135,10 @@ class SQLAlchemyStorage(Storage):
         return _only(self._read_attempts(self._sql.attempt, of_code=code_hash))
 
     def settle(self, attempt: Attempt, connection: StoredConnection | None = None) -> bool:
-        return self._database.finish(lambda db: self._settle(db, attempt, connection=connection))
+        first = self._first_of_end(attempt, connection)
+        return self._database.finish(
+            first, lambda db, counts: self._settle(db, attempt, connection, counts=counts)
+        )
 
     def release(self, attempt: Attempt) -> None:
         values = {"of_code": attempt.code_hash, "of_attempt": attempt.attempt_id}
@@ -194,8 +204,7 @@ class SQLAlchemyStorage(Storage):
         return self._database.write(lambda db: self._record(db, event))
 
     def mark_delivered(self, event: FinchEvent) -> None:
-        hashed = event_hash(event.event_id)
-        self._database.write(lambda db: self._mark_delivered(db, hashed))
+        self._database.change(self._sql.mark_event, {"of_event": event_hash(event.event_id)})
 
     def forget_events(self, *, received_before: datetime) -> int:
         """Remove one batch; see `Storage.forget_events`."""
@@ -204,20 +213,40 @@ class SQLAlchemyStorage(Storage):
             for old in (self._sql.old_events, self._sql.old_announcements)
         )
 
-    def _claim(self, db: Connection, attempt: Attempt) -> tuple[bool, Attempt | None]:
+    def _claim(
+        self, db: Connection, attempt: Attempt, *, inserted: bool
+    ) -> tuple[bool, Attempt | None]:
         """Whether the claim was inserted, or else the attempt that prevents it."""
-        if self._insert(db, self._sql.claim, attempt.as_row()):
+        if inserted:
             return True, None
         current = self._current(db, self._sql.attempt, of_code=attempt.code_hash)
         if current is None and attempt.flow_hash is not None:
             current = self._current(db, self._sql.attempt_of_flow, of_flow=attempt.flow_hash)
         return False, current
 
+    def _first_of_end(self, attempt: Attempt, connection: StoredConnection | None) -> list[Bound]:
+        """The statements that suffice for the end of a claim, with a connection that is new."""
+        end = {
+            **attempt.as_row(),
+            "of_code": attempt.code_hash,
+            "of_attempt": attempt.attempt_id,
+            "of_flow": attempt.flow_hash,
+        }
+        put = [(self._sql.put_connection, connection.as_row())] if connection is not None else []
+        return [*put, (self._sql.end_claim, end)]
+
     def _settle(
-        self, db: Connection, attempt: Attempt, *, connection: StoredConnection | None
+        self,
+        db: Connection,
+        attempt: Attempt,
+        connection: StoredConnection | None,
+        *,
+        counts: Sequence[int],
     ) -> tuple[bool, list[Bound]]:
-        """Whether the attempt is to be written, and the changes that end the transaction."""
-        changes = self._join(db, connection) if connection is not None else []
+        """Whether the attempt is written, and the changes that end the transaction."""
+        changes = self._join(db, connection, inserted=counts[0]) if connection is not None else []
+        if counts[-1] == 1:
+            return True, changes
         current = self._current(db, self._sql.attempt_locked, of_code=attempt.code_hash)
         # A flow_hash is unique: the row that has it already is the only one.
         if current is None or current.flow_hash != attempt.flow_hash:
@@ -229,17 +258,18 @@ class SQLAlchemyStorage(Storage):
         values = {**attempt.as_row(), "of_code": attempt.code_hash}
         return True, [*changes, (self._sql.update_attempt, values)]
 
-    def _join(self, db: Connection, connection: StoredConnection) -> list[Bound]:
-        row = connection.as_row()
+    def _join(self, db: Connection, connection: StoredConnection, *, inserted: int) -> list[Bound]:
+        """What the transaction has to change where the connection was not new."""
         for _ in range(_TRIES):
-            inserted = self._sql.put_connection.count(db, row) == 1
-            if inserted and self._database.dialect.counts_insertions:
+            if inserted == 1 and self._database.dialect.counts_insertions:
                 return []
-            found = self._sql.connection_locked.rows(db, {"of_hash": row["connection_hash"]})
+            of_hash = {"of_hash": connection_hash(connection.connection_id)}
+            found = self._sql.connection_locked.rows(db, of_hash)
             # None where an announced one was forgotten between the two.
             if found:
                 joined = join(connection, StoredConnection.from_row(found[0]))
                 return [self._update(joined)] if joined is not None else []
+            inserted = self._sql.put_connection.count(db, connection.as_row())
         raise StorageUnavailable("busy")
 
     def _without_flow_of_another(
@@ -278,17 +308,9 @@ class SQLAlchemyStorage(Storage):
                 return StoredEvent.from_row(found[0])
         raise StorageUnavailable("busy")
 
-    def _mark_delivered(self, db: Connection, hashed: bytes) -> None:
-        self._sql.mark_event.count(db, {"of_event": hashed})
-
     def _insert(self, db: Connection, insertion: Kept, row: Row) -> bool:
         """Whether the row was inserted: no other one has its keys."""
-        try:
-            return insertion.count(db, row) == 1
-        except IntegrityError as error:
-            if not self._database.dialect.is_taken(error):
-                raise
-        return False
+        return self._database.dialect.count(db, (insertion, row)) == 1
 
     def _forget(self, old: Removal, *, before: datetime) -> int:
         """Remove one batch of rows from before that instant."""
@@ -306,40 +328,26 @@ class SQLAlchemyStorage(Storage):
 
     def _prepare(self, db: Connection) -> None:
         """Once per process, before anything else."""
-        if self._database.dialect.makes_tables:
+        dialect = self._database.dialect
+        if dialect.makes_tables:
             self._create_tables(db)
         else:
-            self._database.dialect.require_unicode(db)
+            dialect.require_unicode(db)
             require_tables(db, tables=self._tables)
-        self._require_durability(db)
+        if not self._loss_accepted:
+            require_durability(db, tables=self._tables, dialect=dialect)
         probe(
             db,
-            claim=self._claim,
+            first_of_end=self._first_of_end,
             settle=self._settle,
             swap=self._swap,
             record=self._record,
-            mark_delivered=self._mark_delivered,
             sql=self._sql,
             tables=self._tables,
         )
 
-    def _require_durability(self, db: Connection) -> None:
-        if self._loss_accepted:
-            return
-        tables = self._tables.metadata.sorted_tables
-        fix = self._database.dialect.volatile(db, tables=tables)
-        if fix:
-            raise SchemaMismatch(
-                f"this database may lose a committed token: {fix}; or accept it with "
-                "?accept_data_loss=true in the URL, or SQLAlchemyStorage(..., "
-                "accept_data_loss=True)"
-            )
-
     def _create_tables(self, db: Connection) -> None:
-        self._database.dialect.require_unicode(db)
-        with self._database.dialect.alone(db):
-            self._tables.metadata.create_all(db)
-            require_tables(db, tables=self._tables)
+        create_tables(db, tables=self._tables, dialect=self._database.dialect)
 
     def _current(self, db: Connection, statement: Kept, **values: bytes) -> Attempt | None:
         rows = statement.rows(db, values)

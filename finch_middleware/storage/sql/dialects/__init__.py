@@ -25,7 +25,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError, TimeoutError
+from sqlalchemy.exc import DataError, DBAPIError, StatementError, TimeoutError
 from sqlalchemy.sql.dml import Insert
 
 from finch_middleware.errors import ConfigurationError
@@ -112,8 +112,8 @@ class Dialect(ABC):
         """What the URL leads to at this moment, in any form that can be compared."""
         return ()
 
-    def current(self, connection: Connection) -> bool:
-        """Whether the connection leads to where the URL leads now."""
+    def current(self, connection: Connection, place: object) -> bool:
+        """Whether the connection leads to *place*, which is where the URL leads."""
         return True
 
     def borrowing(self, connection: Connection) -> AbstractContextManager[None]:
@@ -125,8 +125,18 @@ class Dialect(ABC):
         return None
 
     @abstractmethod
-    def begin(self, connection: Connection) -> None:
+    def start(self, connection: Connection) -> None:
         """Begin a transaction that will write."""
+
+    def begin(self, connection: Connection, first: Sequence[Bound] = ()) -> list[int]:
+        """The same; how many rows each of its *first* statements changes."""
+        self.start(connection)
+        return [self.count(connection, each) for each in first]
+
+    def count(self, connection: Connection, statement: Bound) -> int:
+        """How many rows *statement* changes; 0 for an `insertion` whose key is taken."""
+        kept, values = statement
+        return kept.count(connection, values)
 
     def read(self, connection: Connection, statement: Bound) -> list[dict[str, Any]]:
         """The rows of a SELECT, as last committed, on a connection in autocommit."""
@@ -162,11 +172,7 @@ class Dialect(ABC):
 
     @abstractmethod
     def insertion(self, table: Table) -> Insert:
-        """
-        The statement that inserts a row unless one of its unique keys is taken.
-
-        Where it raises an error instead, `is_taken` recognises that.
-        """
+        """The statement that inserts a row unless one of its unique keys is taken, for `count`."""
 
     #: Whether the next statement counts 0 where it has found the key taken.
     counts_insertions = True
@@ -174,10 +180,6 @@ class Dialect(ABC):
     def locking_insertion(self, table: Table) -> Insert:
         """The same; a row that has the key may be locked, and no error is raised for it."""
         return self.insertion(table)
-
-    def is_taken(self, error: IntegrityError) -> bool:
-        """Whether the insertion failed because one of the row's unique keys is taken."""
-        return False
 
     def row_order(self, table: Table) -> RowOrder:
         """The order that reads the connections of *table* at the least cost."""

@@ -24,7 +24,7 @@ from sqlalchemy.sql.dml import Insert
 from finch_middleware.errors import StorageUnavailable
 from finch_middleware.storage.sql import dialects
 from finch_middleware.storage.sql.dialects import Dialect, Fault
-from finch_middleware.storage.sql.kept import run
+from finch_middleware.storage.sql.kept import Bound, run
 
 
 class MySQL(Dialect):
@@ -92,7 +92,7 @@ class MySQL(Dialect):
         yield
         _restore(connection, list(before))
 
-    def begin(self, connection: Connection) -> None:
+    def start(self, connection: Connection) -> None:
         run(connection, "START TRANSACTION")
 
     @contextmanager
@@ -127,8 +127,13 @@ class MySQL(Dialect):
         key = next(iter(table.primary_key))
         return mysql.insert(table).on_duplicate_key_update({key.name: key})
 
-    def is_taken(self, error: IntegrityError) -> bool:
-        return _number(error.orig) == self._DUPLICATE
+    def count(self, connection: Connection, statement: Bound) -> int:
+        try:
+            return super().count(connection, statement)
+        except IntegrityError as error:
+            if _number(error.orig) != self._DUPLICATE:
+                raise
+        return 0
 
     def same_text(self, column: Column[str], text: BindParameter[str]) -> ColumnElement[bool]:
         # Its collations pad the shorter text with spaces.

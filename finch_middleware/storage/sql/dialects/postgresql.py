@@ -28,7 +28,7 @@ from sqlalchemy.sql.dml import Insert
 from finch_middleware.errors import SchemaMismatch
 from finch_middleware.storage.sql import dialects
 from finch_middleware.storage.sql.dialects import Dialect, Fault
-from finch_middleware.storage.sql.kept import Bound, Kept, Ran, is_ours, run
+from finch_middleware.storage.sql.kept import ROWS, Bound, Kept, is_ours, run
 
 
 class PostgreSQL(Dialect):
@@ -88,8 +88,16 @@ class PostgreSQL(Dialect):
             return None
         return _bounded_connection().connect(*arguments, **options)
 
-    def begin(self, connection: Connection) -> None:
+    def start(self, connection: Connection) -> None:
         run(connection, self._begin())
+
+    def begin(self, connection: Connection, first: Sequence[Bound] = ()) -> list[int]:
+        if self._driver != "psycopg" or not is_ours(connection):
+            # SQLAlchemy shows only the first result.
+            return super().begin(connection, first)
+        text = f"{self._begin()}; {_in_text(connection, first)}"
+        counts: list[int] = run(connection, text, read=_counts)
+        return counts[_RESULTS_OF_BEGIN:]
 
     def read(self, connection: Connection, statement: Bound) -> list[dict[str, Any]]:
         kept, values = statement
@@ -103,15 +111,12 @@ class PostgreSQL(Dialect):
         run(connection, "COMMIT")
         return rows
 
-    def _read_at_once(self, connection: Connection, statement: Bound) -> Ran:
-        kept, values = statement
-        select = f"{kept.in_text(connection, values, literal=_literal)}; COMMIT"
-        if is_ours(connection):
-            before = self._begin_reading()
-            return run(connection, f"{before}; {select}", skip=1 + before.count(";"))
-        # SQLAlchemy shows only the first result.
-        run(connection, self._begin_reading())
-        return run(connection, select)
+    def _read_at_once(self, connection: Connection, statement: Bound) -> Any:
+        select = f"{_in_text(connection, [statement])}COMMIT"
+        if not is_ours(connection):
+            run(connection, self._begin_reading())
+            return run(connection, select, read=ROWS)
+        return run(connection, f"{self._begin_reading()}; {select}", read=_rows_behind_begin)
 
     def change(self, connection: Connection, statement: Bound) -> None:
         if self._driver != "psycopg":
@@ -196,32 +201,50 @@ class PostgreSQL(Dialect):
         return self._driver == "psycopg" and session.info.encoding == "utf-8"
 
     def _begin_reading(self) -> str:
-        return "; ".join(["BEGIN READ ONLY, ISOLATION LEVEL READ COMMITTED", *self._settings()])
+        return f"BEGIN READ ONLY, ISOLATION LEVEL READ COMMITTED; {self._settings()}"
 
     def _begin(self) -> str:
-        # LOCAL: the application or a proxy gives the session to others afterwards.
-        return "; ".join(
-            [
-                "BEGIN ISOLATION LEVEL READ COMMITTED",
-                *self._settings(),
-                "SELECT set_config('synchronous_commit', 'on', true)"
-                " WHERE current_setting('synchronous_commit') = 'off'",
-            ]
-        )
+        return f"BEGIN ISOLATION LEVEL READ COMMITTED; {self._settings()}, {_WAIT_FOR_COMMITS}"
 
-    def _settings(self) -> list[str]:
+    def _settings(self) -> str:
+        """The statement that sets what we need; one for each took as long as the read itself."""
         milliseconds = math.ceil(dialects.PATIENCE_SECONDS * 1000)
         settings = {
             "statement_timeout": milliseconds,
             "lock_timeout": milliseconds,
-            "TimeZone": "'UTC'",
+            "TimeZone": "UTC",
             # SQLAlchemy reads the columns' types as text.
             "quote_all_identifiers": "off",
         }
         if self._driver == "psycopg":
             # psycopg2 would not notice it.
-            settings["client_encoding"] = "'UTF8'"
-        return [f"SET LOCAL {name} = {value}" for name, value in settings.items()]
+            settings["client_encoding"] = "UTF8"
+        # Local: the application or a proxy gives the session to others afterwards.
+        calls = (f"set_config('{name}', '{value}', true)" for name, value in settings.items())
+        return f"SELECT {', '.join(calls)}"
+
+
+_WAIT_FOR_COMMITS = (
+    "set_config('synchronous_commit', CASE current_setting('synchronous_commit')"
+    " WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true)"
+)
+
+
+#: Those of `BEGIN` and of the settings.
+_RESULTS_OF_BEGIN = 2
+
+
+def _rows_behind_begin(cursor: Any) -> Any:
+    for _ in range(_RESULTS_OF_BEGIN):
+        cursor.nextset()
+    return cursor.fetchall()
+
+
+def _counts(cursor: Any) -> list[int]:
+    counts = [cursor.rowcount]
+    while cursor.nextset():
+        counts.append(cursor.rowcount)
+    return counts
 
 
 def _in_text(connection: Connection, changes: Iterable[Bound]) -> str:

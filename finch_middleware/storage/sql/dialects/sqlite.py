@@ -96,11 +96,12 @@ class SQLite(Dialect):
         """The device and inode of the file: it may be removed or replaced under a server."""
         return _identity(self._path)
 
-    def current(self, connection: Connection) -> bool:
+    def current(self, connection: Connection, place: object) -> bool:
+        notes = connection.info
         # A connection from before this storage has no note, and is opened again.
-        noted, log = connection.info.get(_FILE, ""), connection.info.get(_LOG)
-        if noted != _identity(self._path):
+        if notes.get(_FILE, "") != place:
             return False
+        log = notes.get(_LOG)
         return log is None or log[1] == _identity(log[0])
 
     @contextmanager
@@ -114,7 +115,7 @@ class SQLite(Dialect):
     def writer_lock(self) -> threading.Lock:
         return _WRITERS.get().setdefault(self._writers_key, threading.Lock())
 
-    def begin(self, connection: Connection) -> None:
+    def start(self, connection: Connection) -> None:
         if not is_ours(connection):
             _end_transaction_of_listener(connection)
         try:
