@@ -155,7 +155,7 @@ class Recovery:
             drained=drained,
             interrupted=tuple(each for each in ended if each and each.reason == "interrupted"),
             notified=tuple(each for each in stored if self._connected.run(each)),
-            forgotten=self._forget_all(),
+            forgotten=sum(iter(self._forget, 0)),
         )
 
     def interrupt(self, claimed: Attempt) -> Attempt:
@@ -234,14 +234,8 @@ class Recovery:
         introspection = self._client.introspect(token, within=_INTROSPECT_DEADLINE)
         return completed_grant(document, introspection)
 
-    def _forget_all(self) -> int:
-        """How many settled attempts and events were removed, until none was left to remove."""
-        removed = 0
-        while batch := self._forget():
-            removed += batch
-        return removed
-
     def _forget(self) -> int:
+        """Remove some hundreds of old rows; how many, 0 once none is left."""
         now = self._settings.clock()
         events = self._storage.forget_events(received_before=now - EVENT_RETENTION)
         ended = self._storage.forget_history(ended_before=now - self._settings.history_retention)
