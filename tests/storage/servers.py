@@ -88,6 +88,8 @@ def stopped(server: Server) -> Iterator[None]:
     """It takes connections and commands and answers none, and carries all of them out later."""
     assert server._process is not None
     server._process.send_signal(signal.SIGSTOP)
+    # Its threads stop one after the other; this returns when all of them have.
+    os.waitpid(server._process.pid, os.WUNTRACED)
     try:
         yield
     finally:
