@@ -82,6 +82,7 @@ BROKEN: dict[str, Behaviour] = {
     "another protocol": once(b"SSH-2.0-OpenSSH_9.2\r\n\r\n"),
     "lengths that differ": once(raw_answer(b"{}", "Content-Length: 2", "Content-Length: 3")),
     "header without colon": once(HEADER_WITHOUT_COLON),
+    "many headers": once(raw_answer(b"{}", *["X: a", " b"] * 50)),
     "header without name": once(raw_answer(b"{}", ": x")),
     "another version": once(b"HTTP/2.0 200 OK\r\n\r\n"),
     "switched protocols": once(

@@ -16,7 +16,7 @@ import re
 import socket
 import ssl
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -47,6 +47,7 @@ _RECEIVED_LIMIT_BYTES = 8 * BODY_LIMIT_BYTES
 _KEPT_SECONDS = 4.0
 _KEPT_CONNECTIONS = 64
 
+_HEADERS_LIMIT = 100
 _STATUS_LINE = re.compile(rb"HTTP/1\.(\d) +([1-9]\d\d)\b")
 _NAME = re.compile(r"[!-9;-~]+")
 
@@ -265,7 +266,7 @@ class _Response(http.client.HTTPResponse):
         self.pool._put_conn(self.connection)
 
 
-def _headers(lines: Iterable[bytes]) -> HTTPHeaderDict:
+def _headers(lines: Sequence[bytes]) -> HTTPHeaderDict:
     headers, name = HTTPHeaderDict(), ""
     for line in lines:
         text = line.decode("latin-1")
@@ -274,8 +275,7 @@ def _headers(lines: Iterable[bytes]) -> HTTPHeaderDict:
             headers[name] += " " + text.strip()
             continue
         name, colon, value = text.partition(":")
-        # urllib3 would log such a line, which may hold the token.
-        if not (colon and _NAME.fullmatch(name)):
+        if not (colon and _NAME.fullmatch(name)) or len(lines) > _HEADERS_LIMIT:
             raise http.client.HTTPException("headers that cannot be parsed")
         headers.add(name, value.strip())
     return headers
