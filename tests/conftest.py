@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import gc
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -25,7 +24,7 @@ from tests.internals import (
 )
 from tests.site import Browser, MakeSite, Site
 from tests.storages import server_of, storage_options
-from tests.waiting import wait_until
+from tests.waiting import wait_for_questions
 
 __all__ = ["hasty", "impatient", "kept_long", "patient", "remembers_one", "server_of"]
 __all__ += ["short_wait", "storage_options", "usually_patient"]
@@ -63,7 +62,7 @@ def pytest_collection_finish() -> None:
 def nothing_is_asked_any_more() -> Iterator[None]:
     """What a test leaves to be asked of Finch is over before the next test, and so are its logs."""
     yield
-    wait_until(lambda: "finch-asking" not in {each.name for each in threading.enumerate()})
+    wait_for_questions()
 
 
 @pytest.fixture

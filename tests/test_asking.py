@@ -9,11 +9,7 @@ import pytest
 
 from finch_middleware.operations import asking
 from finch_middleware.operations.asking import Asking
-from tests.waiting import wait_until
-
-
-def threads() -> list[threading.Thread]:
-    return [each for each in threading.enumerate() if each.name == "finch-asking"]
+from tests.waiting import wait_for_questions, wait_until
 
 
 def test_each_connection_is_asked_about_once_in_turn_and_the_thread_ends() -> None:
@@ -33,7 +29,7 @@ def test_each_connection_is_asked_about_once_in_turn_and_the_thread_ends() -> No
         questions.about(each)
     may_go.set()
 
-    wait_until(lambda: not threads())
+    wait_for_questions()
     assert asked == ["a", "b", "c", "a"]
 
 
@@ -50,7 +46,7 @@ def test_t50_no_more_are_asked_than_the_limit_of_a_window(monkeypatch: pytest.Mo
         questions.about(each)
     may_go.set()
 
-    wait_until(lambda: not threads())
+    wait_for_questions()
     assert asked == list("abcd")
     assert pauses == [0, 0, 300, 0]
 
@@ -83,7 +79,7 @@ def test_t50_once_finch_is_to_be_left_alone_nothing_waits() -> None:
     questions.about("b")
     may_go.set()
 
-    wait_until(lambda: not threads())
+    wait_for_questions()
     assert asked == ["a"]
 
 
@@ -99,7 +95,7 @@ def test_an_error_of_ours_ends_no_later_question() -> None:
 
     questions = Asking(ask)
     questions.about("a")
-    wait_until(lambda: not threads())
+    wait_for_questions()
     questions.about("b")
 
     wait_until(lambda: asked == ["a", "b"])

@@ -26,7 +26,7 @@ from tests.faulty_storage import FaultyStorage
 from tests.site import Answer, Browser, MakeSite, Site
 from tests.storages import every_storage
 from tests.story.ways import wait_for_event
-from tests.waiting import wait_until
+from tests.waiting import wait_for_questions
 
 PATH = "/finch/webhook"
 OLD, NEW = (base64.b64encode(bytes([byte]) * 24).decode() for byte in b"on")
@@ -281,6 +281,7 @@ def test_an_event_before_the_callback_is_known_right_after_it(
     browser.get(callback)
 
     assert early.statuses == (200,)
+    wait_for_questions()
     assert stored(site).status == "pending"
     assert fake.ledger.calls("introspect") == 0
 
@@ -292,7 +293,8 @@ def test_t49_a_late_event_undoes_nothing_and_finch_is_asked(
 
     finch.updates(connection.connection_id, "disconnected", seconds_from_now=-3600)
 
-    wait_until(lambda: stored(site).status == "processing")
+    wait_for_questions()
+    assert stored(site).status == "processing"
     assert fake.ledger.calls("introspect") == 1
 
 
@@ -303,7 +305,8 @@ def test_the_end_of_a_sync_asks_about_a_connection_that_did_not_work(
     finch.updates(connection.connection_id, known)
     finch.reports(connection.connection_id, "job.data_sync_all.completed", job_id="j")
 
-    wait_until(lambda: stored(site).status == "connected")
+    wait_for_questions()
+    assert stored(site).status == "connected"
     assert fake.ledger.calls("introspect") == asked
 
 
