@@ -6,7 +6,7 @@ import traceback
 
 import pytest
 
-from finch_middleware import ConfigurationError, FinchConnect
+from finch_middleware import ConfigurationError, Connections, FinchConnect
 from finch_middleware.storage.open import open_storage
 from finch_middleware.storage.redis.storage import RedisStorage
 
@@ -37,11 +37,14 @@ def _told_with_locals(error: BaseException) -> str:
     return repr([(frame.name, frame.locals) for frame in ours])
 
 
-def test_a_traceback_of_the_construction_shows_no_secret_of_the_environment() -> None:
+@pytest.mark.parametrize("kind", [FinchConnect, Connections])
+def test_a_traceback_of_the_construction_shows_no_secret_of_the_environment(
+    kind: type[FinchConnect] | type[Connections],
+) -> None:
     environ = {"FINCH_CLIENT_SECRET": CANARY, "FINCH_KEY": f"k1:{CANARY}"}
 
     with pytest.raises(ConfigurationError) as caught:
-        FinchConnect.from_env(environ, accepted_keys=[f"k0:{CANARY}"])
+        kind.from_env(environ, accepted_keys=[f"k0:{CANARY}"])
 
     assert CANARY not in _told_with_locals(caught.value)
     assert environ["FINCH_CLIENT_SECRET"] == CANARY
