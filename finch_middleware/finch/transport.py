@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import re
 import socket
 import ssl
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -46,10 +45,6 @@ _RECEIVED_LIMIT_BYTES = 8 * BODY_LIMIT_BYTES
 # Many servers close an idle connection after five seconds.
 _KEPT_SECONDS = 4.0
 _KEPT_CONNECTIONS = 64
-
-_HEADERS_LIMIT = 100
-_STATUS_LINE = re.compile(rb"HTTP/1\.(\d) +([1-9]\d\d)\b")
-_NAME = re.compile(r"[!-9;-~]+")
 
 
 class Deadline:
@@ -142,15 +137,6 @@ def _read(response: requests.Response, call: _Call) -> FinchResponse:
     return FinchResponse(status=status, headers=headers, body=body)
 
 
-def _length(headers: Mapping[str, str]) -> int | None:
-    """The announced length of the body. Raises HTTPException if several are announced."""
-    lengths = {each.strip() for each in headers.get("Content-Length", "").split(",")}
-    if len(lengths) > 1:
-        raise http.client.HTTPException("lengths that differ")
-    (length,) = lengths
-    return int(length) if length.isdecimal() else None
-
-
 @dataclass(slots=True)
 class _Call:
     """The current try of a thread, with the facts that the libraries' exceptions do not hold."""
@@ -223,29 +209,30 @@ class _TimedTLSSocket(_TimedSocket, ssl.SSLSocket):
 
 
 class _Response(http.client.HTTPResponse):
-    """A final response. requests closes it, and then releases its connection."""
+    """
+    A final response, with headers that can all be parsed.
+
+    requests closes it, and then releases its connection.
+    """
 
     connection: Any
     pool: _Pool
 
     def begin(self) -> None:
-        """Read the head; the original parses it as an e-mail's, which takes fifty times as long."""
-        status, version = 100, b""
-        while status < 200:
-            # RFC 9110, 15.2: a client passes over interim responses. 101 changes the protocol.
-            found = _STATUS_LINE.match(self.fp.readline())
-            if found is None or found[2] == b"101":
-                raise http.client.HTTPException("no final response")
-            status, version, lines = int(found[2]), found[1], []
-            while line := self.fp.readline().rstrip(b"\r\n"):
-                lines.append(line)
-        self.status, headers = status, _headers(lines)
-        self.headers = headers  # type: ignore[assignment]
-        self.chunked = headers.get("Transfer-Encoding", "").lower() == "chunked"
-        self.chunk_left = None
-        self.length = 0 if status == 204 else None if self.chunked else _length(headers)
-        closing = version == b"0" or "close" in headers.get("Connection", "").lower()
-        self.will_close = closing or (self.length is None and not self.chunked)
+        super().begin()
+        # RFC 9110, 15.2: a client passes over interim responses. http.client does so for 100
+        # only, and begin() returns at once while there are headers. 101 changes the protocol.
+        while 101 < self.status < 200:
+            self.headers = self.msg = None  # type: ignore[assignment]  # its __init__ does so
+            super().begin()
+        if self.status < 200:
+            raise http.client.HTTPException("no final response")
+        if self.msg.defects or self.msg.get_payload():
+            raise http.client.HTTPException("headers that cannot be parsed")
+        headers = HTTPHeaderDict(self.msg.items())
+        self.headers = headers  # type: ignore[assignment]  # repeated ones are joined
+        if len({each.strip() for each in headers.get("Content-Length", "").split(",")}) > 1:
+            raise http.client.HTTPException("lengths that differ")
 
     def read(self, amt: int | None = None) -> bytes:
         """The body. Raises IncompleteRead if the connection closed before its end."""
@@ -264,21 +251,6 @@ class _Response(http.client.HTTPResponse):
         """Let the next request have the connection."""
         self.connection.responded_at = time.monotonic()
         self.pool._put_conn(self.connection)
-
-
-def _headers(lines: Sequence[bytes]) -> HTTPHeaderDict:
-    headers, name = HTTPHeaderDict(), ""
-    for line in lines:
-        text = line.decode("latin-1")
-        # RFC 9112, 5.2: a line that begins with a space continues the one before it.
-        if name and text[0] in " \t":
-            headers[name] += " " + text.strip()
-            continue
-        name, colon, value = text.partition(":")
-        if not (colon and _NAME.fullmatch(name)) or len(lines) > _HEADERS_LIMIT:
-            raise http.client.HTTPException("headers that cannot be parsed")
-        headers.add(name, value.strip())
-    return headers
 
 
 class _Connection(HTTPConnection):
