@@ -1,5 +1,5 @@
 """
-Flows that nobody finishes: ``python -m benchmarks.abandoned postgresql --flows 1000000``.
+Flows that are never finished: ``python -m benchmarks.abandoned postgresql --flows 1000000``.
 
 Opens that many sessions at a server of our own, as many people who close the page would. Prints
 the rows of each table afterwards, and how many rows were written meanwhile.

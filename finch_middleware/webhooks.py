@@ -95,7 +95,7 @@ class Webhooks:
         secrets = self.settings.webhook_secrets
         if not secrets:
             raise UsageError("finch.webhook needs the option webhook_secrets")
-        # Before the body: whoever has no signature of now does not make a thread read one.
+        # Before the body: no thread reads that of a request without a current signature.
         signature = self._signature(request)
         body = request.untouched_body(limit_bytes=BODY_LIMIT_BYTES)
         signature.verify(body, secrets=secrets)

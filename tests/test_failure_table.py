@@ -23,7 +23,7 @@ COVERED = {
         "expired",
         "other_customer",
     },
-    "`customer_of` finds nobody": {"signed_out"},
+    "`customer_of` returns None": {"signed_out"},
     "an invitation is cut": {"invitation_unreadable", "invitation_expired", "invitation_used"},
     "a prefetch, another method": {
         "prefetch",

@@ -141,7 +141,7 @@ class Scene:
         }
 
     def _await_its_log(self, server: Server) -> None:
-        """Return when the server has written down all that it was told so far."""
+        """Return when the server has logged everything that it has received."""
         last = f"the last statement {secrets.token_hex(8)}"
         tell(server, last)
         wait_until(lambda: last.encode() in written_by(server.writes))
@@ -153,7 +153,7 @@ class Scene:
 
 
 def tell(server: Server, text: str) -> None:
-    """The server is told *text*, as a careless storage would do it."""
+    """Send *text* to the server, as a careless storage would."""
     if server.url.startswith("unix:"):
         with Redis.from_url(server.url) as client:
             client.set("careless", text)

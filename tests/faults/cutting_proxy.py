@@ -13,7 +13,7 @@ _WRITES, _READS = b"BEGIN ISOLATION", b"BEGIN READ ONLY"
 
 class CuttingProxy(Relay):
     """
-    A relay that can be told to cut a line.
+    A relay that can cut a line.
 
     Attributes:
         cut: Whether it has cut the line that it was told to.

@@ -34,7 +34,7 @@ def site(make_site: MakeSite) -> Site:
 @contextmanager
 def _refused() -> Iterator[str]:
     with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))  # and never listens, so that nobody else does
+        bound.bind(("127.0.0.1", 0))  # and never listens, nor can another process
         yield f"http://127.0.0.1:{bound.getsockname()[1]}"
 
 

@@ -283,8 +283,8 @@ def test_a_disconnected_entity_is_reported_and_restored_by_a_new_login(
 
 def test_an_unreachable_receiver_and_a_missing_address_are_told_apart() -> None:
     connection_id = str(uuid.uuid4())
-    nobody = f"http://127.0.0.1:{free_port()}/"
-    with FakeFinch(webhook_url=nobody, webhook_secrets=SECRETS) as fake:
+    unreachable = f"http://127.0.0.1:{free_port()}/"
+    with FakeFinch(webhook_url=unreachable, webhook_secrets=SECRETS) as fake:
         delivery = fake.send_webhook(connection_id=connection_id)
     with FakeFinch() as silent:
         assert silent.set_status(connection_id, "reauth") is None
