@@ -239,9 +239,7 @@ def tried(
             for i in range(writers)
         ]
         try:
-            # A rotation of few rows would be over before they had started.
-            while len(list(Path(folder).iterdir())) < writers:
-                time.sleep(0.01)
+            _await_start(folder, writers)
             began = time.monotonic()
             spent, peak = _rotated(settings, kills=kills, pause=rows / 20_000)
             seconds = time.monotonic() - began
@@ -261,6 +259,12 @@ def tried(
         slowest_ms=max(each.slowest_ms for each in written),
         peak_mib=peak,
     )
+
+
+def _await_start(folder: str, writers: int) -> None:
+    """Return when all work: a rotation of few rows would be over before they had started."""
+    while len(list(Path(folder).iterdir())) < writers:
+        time.sleep(0.01)
 
 
 @contextmanager

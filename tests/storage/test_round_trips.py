@@ -35,21 +35,11 @@ LIMITS = {
 }
 
 
-@pytest.mark.parametrize(("kind", "way"), LIMITS)
-def test_a_storage_asks_its_server_no_more_often(
-    request: pytest.FixtureRequest,
-    make_empty: Callable[[str], str],
-    monkeypatch: pytest.MonkeyPatch,
-    kind: str,
-    way: str,
-) -> None:
-    url = request.getfixturevalue(kind).url
-    if kind != "redis":
-        make_empty(url)
-    engine = create_engine(url) if way == "engine" else None
-    storage: Any = open_storage(url) if engine is None else SQLAlchemyStorage(engine)
+def counting(
+    patch: pytest.MonkeyPatch, owner: type[Any], name: str
+) -> Callable[[Callable[[], object]], int]:
+    """A function that counts how often a call sends by the method *name* of *owner*."""
     sent: list[object] = []
-    owner, name = SENDS[kind]
     send = getattr(owner, name)
 
     def counted(self: object, *given: Any, **how: Any) -> Any:
@@ -63,6 +53,24 @@ def test_a_storage_asks_its_server_no_more_often(
         call()
         return len(sent)
 
+    patch.setattr(owner, name, counted)
+    return trips
+
+
+@pytest.mark.parametrize(("kind", "way"), LIMITS)
+def test_a_storage_asks_its_server_no_more_often(
+    request: pytest.FixtureRequest,
+    make_empty: Callable[[str], str],
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    way: str,
+) -> None:
+    url = request.getfixturevalue(kind).url
+    if kind != "redis":
+        make_empty(url)
+    engine = create_engine(url) if way == "engine" else None
+    storage: Any = open_storage(url) if engine is None else SQLAlchemyStorage(engine)
+
     def end(code: str, second: int) -> None:
         at = NOON.replace(second=second)
         ended = an_attempt(code, attempt_id=code).settled(AttemptState.STORED, at=at)
@@ -73,7 +81,7 @@ def test_a_storage_asks_its_server_no_more_often(
     storage.claim(an_attempt("before"))
     storage.claim(an_attempt("second", attempt_id="second"))
     with monkeypatch.context() as patch:
-        patch.setattr(owner, name, counted)
+        trips = counting(patch, *SENDS[kind])
         counts = (
             trips(lambda: storage.get("connection")),
             trips(storage.check),

@@ -68,8 +68,20 @@ def probe(
     record(db, dataclasses.replace(event, delivered=False))
     sql.mark_event.count(db, of_event)
     _require_same(tables.events, event, sql.event.rows(db, of_event))
-    column = tables.connections.c.connection_hash
-    removal = delete(tables.connections).where(column == of_hash["of_hash"])
+    _remove(db, attempt, connection, event, sql=sql, tables=tables)
+
+
+def _remove(
+    db: Connection,
+    attempt: Attempt,
+    connection: StoredConnection,
+    event: StoredEvent,
+    *,
+    sql: Statements,
+    tables: Tables,
+) -> None:
+    hashed = connection_hash(connection.connection_id)
+    removal = delete(tables.connections).where(tables.connections.c.connection_hash == hashed)
     _require_removed(tables.connections, db.execute(removal))
     later = {"of_instant": _INSTANT + timedelta(days=1)}
     for table, (_, removal), key in (
