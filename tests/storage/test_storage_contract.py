@@ -139,6 +139,8 @@ class ForgetsItsPlace(MemoryStorage):
         return ids.index(connection_id) + 1 if connection_id in ids else 0
 
 
+_ALONE = ("-p", "no:randomly", "-p", "no:cacheprovider", "-p", "no:asyncio")
+
 _CARELESS = """
 import pytest
 from finch_middleware.testing.storage_contract import StorageContract
@@ -168,7 +170,7 @@ def test_careless_backend_fails_the_contract(
     pytester.makepyfile(_CARELESS.format(module=__name__, name=backend.__name__))
 
     only = ("-k", broken.rstrip("*"))
-    result = pytester.runpytest_inprocess("-p", "no:randomly", "-p", "no:cacheprovider", *only)
+    result = pytester.runpytest_inprocess(*_ALONE, *only)
 
     result.stdout.fnmatch_lines([f"FAILED *::TestIt::{broken}"])
 
@@ -183,9 +185,7 @@ def test_shared_backend_without_a_second_handle_fails_the_contract(
     with open(pytester.path / next(pytester.path.glob("test_*.py")).name, "a") as file:
         file.write("\n\nclass Shared(MemoryStorage):\n    in_process = False\n")
 
-    result = pytester.runpytest_inprocess(
-        "-p", "no:randomly", "-p", "no:cacheprovider", "-k", "handle"
-    )
+    result = pytester.runpytest_inprocess(*_ALONE, "-k", "handle")
 
     result.stdout.fnmatch_lines(["*must define the fixture `reopen`*"])
 
@@ -194,6 +194,6 @@ def test_class_without_a_storage_fails_the_contract(pytester: pytest.Pytester) -
     text = _CARELESS.format(module=__name__, name="MemoryStorage")
     pytester.makepyfile(text.split("    @pytest.fixture")[0] + "    pass\n")
 
-    result = pytester.runpytest_inprocess("-p", "no:cacheprovider", "-k", "first_claim")
+    result = pytester.runpytest_inprocess(*_ALONE, "-k", "first_claim")
 
     result.stdout.fnmatch_lines(["*must define the fixture `storage`*"])
