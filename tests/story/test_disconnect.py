@@ -142,8 +142,10 @@ def test_a_disconnect_that_never_gets_its_turn_is_an_error(
 ) -> None:
     monkeypatch.setattr(site.finch.storage, "delete", lambda row, at: False)
 
-    with pytest.raises(StorageUnavailable):
+    with pytest.raises(StorageUnavailable) as raised:
         site.finch.connections.disconnect(connection_id, customer_id="acme")
+
+    assert raised.value.reason == "busy"
 
 
 @every_storage

@@ -56,7 +56,7 @@ def connected(fake: FakeFinch, site: Site, **changes: Any) -> Connection:
 
 
 def refresh(fake: FakeFinch, site: Site, connection: Connection, status: str) -> None:
-    fake.set_status(connection.connection_id, status)
+    fake.set_status(connection.connection_id, status, message=f"is {status}")
     site.finch.connections.refresh(connection.connection_id, customer_id="acme")
 
 
@@ -87,6 +87,7 @@ def test_a_change_of_the_status_is_reported_once_and_kept(
     assert (change.before, change.after, change.source) == (None, "reauth", source)
     assert (change.connection_id, change.customer_id) == (connection.connection_id, "acme")
     assert change.at == clock()
+    assert change.message == ("is reauth" if learn is refresh else None)
     first, last = history(site, connection)
     assert (first.event, first.customer_id, first.attempt_id) == (
         "connected", "acme", connection.attempt_id
