@@ -120,7 +120,12 @@ PARTS = {
     ),
     "callback": Part(
         file="callback.py",
-        tests=(*_STORY, "tests/story/test_clocks.py"),
+        tests=(
+            *_STORY,
+            "tests/story/test_clocks.py",
+            "tests/test_request_body.py",
+            "tests/threats/test_invitations.py",
+        ),
         selection=_MEMORY_ALONE,
     ),
     "exchange": Part(

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from finch_middleware import Event, FinchConnect, exchange
+from finch_middleware import Customer, Event, FinchConnect, exchange
 from finch_middleware.attempts import LEASE, Attempt
 from finch_middleware.callback import RETRY_AFTER_SECONDS
 from finch_middleware.crypto.keys import new_key, wrapped_key
@@ -219,28 +219,58 @@ def test_a_claim_states_the_customers_and_the_lease(
     assert len(first.attempt_id) == 32
 
 
-def test_a_claim_by_a_state_takes_its_flow_and_a_failure_leads_to_its_return_to(
-    connect: Callable[..., FinchConnect],
-) -> None:
-    storage = Remembering()
-    finch = connect(storage=storage, opened_by="begin")
+def opened_flow(finch: FinchConnect, return_to: str) -> tuple[str, str]:
+    """The state and the cookie of a flow of acme's."""
     session = ConnectSession(
         session_id="s", connect_url="https://connect.tryfinch.com/authorize?session=s"
     )
     opened = finch.begin(
-        customer_id="acme", customer_name="Acme Inc.", return_to="/settings", session=session
+        customer_id="acme", customer_name="Acme Inc.", return_to=return_to, session=session
     )
     state = parse_qs(urlsplit(opened.headers["Location"]).query)["state"][0]
-    cookie = opened.headers["Set-Cookie"].partition(";")[0]
-    callback = CallbackRequest(query_string=f"code=c&state={state}", headers={"Cookie": cookie})
+    return state, opened.headers["Set-Cookie"].partition(";")[0]
 
-    away = finch.finish(callback)
+
+def test_a_claim_by_a_state_takes_its_flow_and_a_failure_leads_to_its_return_to(
+    connect: Callable[..., FinchConnect], clock: Clock
+) -> None:
+    storage = Remembering()
+    finch = connect(storage=storage, opened_by="begin")
+    state, cookie = opened_flow(finch, "/settings")
+    clock.move(timedelta(seconds=1))
+    cookies = {"Cookie": f"{cookie}; {opened_flow(finch, '/newer')[1]}"}
+
+    away = finch.finish(CallbackRequest(query_string=f"code=c&state={state}", headers=cookies))
+    refused = finch.finish(CallbackRequest(query_string="code=a&code=b", headers=cookies))
 
     [claim] = storage.claims
     assert claim.flow_hash is not None
     assert claim.bound_to == (claim.flow_hash,)
     assert isinstance(away, Failed)
-    assert away.return_to == "/settings"
+    assert (away.return_to, refused.return_to) == ("/settings", "/newer")
+
+
+@pytest.mark.parametrize(
+    ("options", "login", "ended"),
+    [
+        ({}, {}, Invalid),
+        ({}, {"customer_id": "acme"}, Failed),
+        ({"customer_of": lambda request: Customer(id="acme", name="Acme Inc.")}, {}, Failed),
+    ],
+    ids=["no login", "the view's", "customer_of"],
+)
+def test_a_cookie_behind_a_comma_counts_with_a_login_only(
+    connect: Callable[..., FinchConnect],
+    options: dict[str, Any],
+    login: dict[str, Any],
+    ended: type[Outcome],
+) -> None:
+    finch = connect(storage=Remembering(), opened_by="begin", **options)
+    state, cookie = opened_flow(finch, "/settings")
+    headers = {"Cookie": f"other=1,{cookie}"}
+    callback = CallbackRequest(query_string=f"code=c&state={state}", headers=headers)
+
+    assert isinstance(finch.finish(callback, **login), ended)
 
 
 def test_a_claim_that_lands_after_its_request_gave_up_is_released_by_the_next(
