@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +16,7 @@ from sqlalchemy import create_engine
 from finch_middleware.attempts import AttemptState
 from finch_middleware.records import StoredToken
 from finch_middleware.storage.open import open_storage
+from finch_middleware.storage.protocol import Storage
 from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 from finch_middleware.testing.sample_records import NOON, a_connection, an_attempt, key_of, sealed
 
@@ -33,6 +35,12 @@ LIMITS = {
     ("mysql", "url"): (1, 3, 3, 5, 6, 104),
     ("redis", "url"): (1, 1, 1, 3, 3, 2),
 }
+
+
+def empty(url: str) -> None:
+    with contextlib.closing(redis_client.Redis.from_url(url)) as client:
+        client.flushdb()
+        client.script_flush()
 
 
 def counting(
@@ -57,6 +65,12 @@ def counting(
     return trips
 
 
+def end(storage: Storage, code: str, second: int, name: str = "connection") -> None:
+    at = NOON.replace(second=second)
+    ended = an_attempt(code, attempt_id=code).settled(AttemptState.STORED, at=at)
+    storage.settle(ended, a_connection(name, obtained_at=at, attempt_id=code))
+
+
 @pytest.mark.parametrize(("kind", "way"), LIMITS)
 def test_a_storage_asks_its_server_no_more_often(
     request: pytest.FixtureRequest,
@@ -66,32 +80,33 @@ def test_a_storage_asks_its_server_no_more_often(
     way: str,
 ) -> None:
     url = request.getfixturevalue(kind).url
-    if kind != "redis":
-        make_empty(url)
+    prepare = empty if kind == "redis" else make_empty
+    prepare(url)
     engine = create_engine(url) if way == "engine" else None
     storage: Any = open_storage(url) if engine is None else SQLAlchemyStorage(engine)
 
-    def end(code: str, second: int) -> None:
-        at = NOON.replace(second=second)
-        ended = an_attempt(code, attempt_id=code).settled(AttemptState.STORED, at=at)
-        storage.settle(ended, a_connection(obtained_at=at, attempt_id=code))
-
-    changes = [(StoredToken.of(a_connection(f"{i}")), sealed("new")) for i in range(100)]
+    changes = [(StoredToken.of(a_connection(f"{i}")), sealed("new")) for i in range(101)]
     storage.check()
+    for i in range(101):
+        end(storage, f"{i}", 0, name=f"{i}")
+    # The first use of a script loads it into the server.
+    assert storage.swap_tokens(changes[:1]) == [True]
     storage.claim(an_attempt("before"))
     storage.claim(an_attempt("second", attempt_id="second"))
+    swapped: list[bool] = []
     with monkeypatch.context() as patch:
         trips = counting(patch, *SENDS[kind])
         counts = (
             trips(lambda: storage.get("connection")),
             trips(storage.check),
             trips(lambda: storage.claim(an_attempt("first", attempt_id="first"))),
-            trips(lambda: end("first", 1)),
-            trips(lambda: end("second", 2)),
-            trips(lambda: storage.swap_tokens(changes)),
+            trips(lambda: end(storage, "first", 1)),
+            trips(lambda: end(storage, "second", 2)),
+            trips(lambda: swapped.extend(storage.swap_tokens(changes[1:]))),
         )
 
     assert storage.get("connection").attempt_id == "second"
+    assert swapped == [True] * 100
     storage.close()
     if engine is not None:
         engine.dispose()
