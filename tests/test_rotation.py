@@ -218,7 +218,7 @@ def test_a_busy_storage_is_asked_again_and_not_for_ever(troubles: int, survives:
 
 @pytest.mark.full
 def test_memory_stays_flat_however_many_rows_there_are(storage: MemoryStorage) -> None:
-    peaks = [_peak(rows) for rows in (2 * rotation.TOKENS, 8 * rotation.TOKENS)]
+    peaks = [_peak(rows) for rows in (2_000, 8_000)]
 
     assert peaks[1] < peaks[0] * 1.5
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import math
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -28,12 +27,9 @@ from finch_middleware.storage.spool import Spool
 
 T = TypeVar("T")
 
-#: Rows counted at once.
+#: Rows read at once: a rotation needs the memory of one batch.
 BATCH = 500
-
-#: Tokens read at once: a rotation needs the memory of one batch.
-TOKENS = 2_000
-_SMALLEST_TRANSACTION = 50
+_SMALLEST_BATCH = 50
 
 # A busy storage is asked again: callbacks are more urgent than a rotation.
 _PAUSES_SECONDS = (0.1, 0.5, 2.0, 5.0)
@@ -167,7 +163,7 @@ class Rotation:
 
     def run(self, *, shard: Shard = WHOLE) -> Iterator[Rotated]:
         """
-        Re-seal every row of *shard* that another key has sealed; yields after each batch of rows.
+        Re-seal every row of *shard* that another key has sealed; yields after each transaction.
 
         The first shard includes the tokens in quarantine, which are few. Rows that a worker with
         the old key writes during the run may be missed: run it when every worker has the new key,
@@ -208,7 +204,8 @@ class Rotation:
         """Every token that can be read; the names of the others go to *unreadable*."""
         after: object | None = None
         while True:
-            scan = partial(self._storage.scan_tokens, after=after, limit=TOKENS, shard=shard)
+            limit = min(self._pace.rows, BATCH)
+            scan = partial(self._storage.scan_tokens, after=after, limit=limit, shard=shard)
             batch = _patiently(scan)
             unreadable.update(batch.unreadable)
             if batch.tokens:
@@ -235,7 +232,7 @@ class Rotation:
 
     def _reseal_each(self, rows: Sequence[StoredToken]) -> list[tuple[_Result, str]]:
         """Re-seal these tokens; returns the results for `Rotated.after`."""
-        changes: list[tuple[StoredToken, SealedToken]] = []
+        changes = []
         results: list[tuple[_Result, str]] = []
         for each in rows:
             try:
@@ -245,22 +242,15 @@ class Rotation:
                 continue
             if resealed is None:
                 results.append(("kept", ""))
-                continue
-            changes.append((each, resealed))
-            if len(changes) >= self._pace.rows:
-                results += self._replace(changes)
-                changes.clear()
-        if changes:
-            results += self._replace(changes)
-        return results
-
-    def _replace(
-        self, changes: Sequence[tuple[StoredToken, SealedToken]]
-    ) -> Iterator[tuple[_Result, str]]:
-        """Make these *changes*; those whose rows have changed are made one by one."""
-        done = self._swap_each(changes)
+            else:
+                changes.append((each, resealed))
+        done = self._swap_each(changes) if changes else []
         for (old, _), swapped in zip(changes, done, strict=True):
-            yield ("resealed", "") if swapped else (self._reseal_changed(old), old.sealed.key_id)
+            if swapped:
+                results.append(("resealed", ""))
+            else:
+                results.append((self._reseal_changed(old), old.sealed.key_id))
+        return results
 
     def _swap_each(self, changes: Sequence[tuple[StoredToken, SealedToken]]) -> Sequence[bool]:
         with self._pace.transaction(len(changes)):
@@ -323,10 +313,9 @@ class _Pace:
     """
 
     def __init__(self) -> None:
-        self.rows = _SMALLEST_TRANSACTION
+        self.rows = _SMALLEST_BATCH
         self._ended = 0.0
         self._took = 0.0
-        self._least = math.inf
 
     @contextlib.contextmanager
     def transaction(self, rows: int) -> Iterator[None]:
@@ -338,18 +327,10 @@ class _Pace:
         yield
         self._ended = time.monotonic()
         self._took = self._ended - began
-        self._adapt(rows)
-
-    def _adapt(self, rows: int) -> None:
-        """Choose the size of the next transaction after one of *rows*."""
-        # What a transaction takes however few its rows are: a slow disk asks for large ones.
-        smallest = rows <= _SMALLEST_TRANSACTION
-        self._least = self._took if smallest else min(self._least, self._took)
-        longest = max(_LONGEST_TRANSACTION_SECONDS, 2 * self._least)
-        if self._took > longest:
-            self.rows = max(self.rows // 2, _SMALLEST_TRANSACTION)
-        elif rows == self.rows and 2 * self._took - self._least < longest:
-            self.rows = min(self.rows * 2, TOKENS)
+        if self._took > _LONGEST_TRANSACTION_SECONDS:
+            self.rows = max(self.rows // 2, _SMALLEST_BATCH)
+        elif self._took < _LONGEST_TRANSACTION_SECONDS / 2 and rows == self.rows:
+            self.rows = min(self.rows * 2, BATCH)
 
 
 class _Proof:
