@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from redis import Redis
@@ -16,6 +16,7 @@ from sqlalchemy.pool import NullPool
 from finch_middleware.storage.memory import MemoryStorage
 from finch_middleware.storage.protocol import Storage
 from finch_middleware.storage.sql.storage import SQLAlchemyStorage
+from finch_middleware.testing.storage_contract import StorageContract
 from tests.internals import PATIENCE_SECONDS, wait_for_databases
 from tests.storage import servers
 
@@ -64,6 +65,27 @@ def reopened(kind: Callable[..., Storage], url: str, **options: Any) -> Storage:
     """Another handle to a storage, as patient in another process as the test is in its own."""
     wait_for_databases(PATIENCE_SECONDS)
     return kind(url, **options)
+
+
+class ContractByUrl(StorageContract):
+    """
+    The contract on a storage that a URL opens; the fixture `url` names an empty one.
+
+    Attributes:
+        kind: Makes the storage.
+    """
+
+    kind: ClassVar[Callable[[str], Any]]
+
+    @pytest.fixture
+    def storage(self, url: str) -> Iterator[Storage]:
+        storage = type(self).kind(url)
+        yield storage
+        storage.close()
+
+    @pytest.fixture
+    def reopen(self, url: str) -> Callable[[], Storage]:
+        return functools.partial(reopened, type(self).kind, url)
 
 
 def emptied(url: str) -> str:

@@ -310,7 +310,7 @@ class _Pool(HTTPConnectionPool):
             response = _Response(connection.sock, method=method)
             response.connection, response.pool = connection, self
             response.begin()
-        except BaseException:
+        except BaseException:  # raised again; half a request is on this connection
             connection.close()
             self._put_conn(None)
             raise

@@ -10,22 +10,12 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from finch_middleware.storage.protocol import Storage
 from finch_middleware.storage.sql.storage import SQLAlchemyStorage
-from finch_middleware.testing.storage_contract import StorageContract
-from tests.storages import reopened
+from tests.storages import ContractByUrl
 
 
-class SQLContract(StorageContract):
-    @pytest.fixture
-    def storage(self, url: str) -> Iterator[Storage]:
-        storage = SQLAlchemyStorage(url)
-        yield storage
-        storage.close()
-
-    @pytest.fixture
-    def reopen(self, url: str) -> Callable[[], Storage]:
-        return partial(reopened, SQLAlchemyStorage, url)
+class SQLContract(ContractByUrl):
+    kind = SQLAlchemyStorage
 
     @pytest.fixture
     def unconfirmed(self, storage: Any) -> Callable[[], AbstractContextManager[None]]:

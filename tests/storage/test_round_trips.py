@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +18,7 @@ from finch_middleware.storage.open import open_storage
 from finch_middleware.storage.protocol import Storage
 from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 from finch_middleware.testing.sample_records import NOON, a_connection, an_attempt, key_of, sealed
+from tests.storages import emptied
 
 #: What sends one command and waits for its result.
 SENDS: dict[str, tuple[Any, str]] = {
@@ -35,12 +35,6 @@ LIMITS = {
     ("mysql", "url"): (1, 3, 3, 5, 6, 104),
     ("redis", "url"): (1, 1, 1, 3, 3, 2),
 }
-
-
-def empty(url: str) -> None:
-    with contextlib.closing(redis_client.Redis.from_url(url)) as client:
-        client.flushdb()
-        client.script_flush()
 
 
 def counting(
@@ -74,14 +68,11 @@ def end(storage: Storage, code: str, second: int, name: str = "connection") -> N
 @pytest.mark.parametrize(("kind", "way"), LIMITS)
 def test_a_storage_asks_its_server_no_more_often(
     request: pytest.FixtureRequest,
-    make_empty: Callable[[str], str],
     monkeypatch: pytest.MonkeyPatch,
     kind: str,
     way: str,
 ) -> None:
-    url = request.getfixturevalue(kind).url
-    prepare = empty if kind == "redis" else make_empty
-    prepare(url)
+    url = emptied(request.getfixturevalue(kind).url)
     engine = create_engine(url) if way == "engine" else None
     storage: Any = open_storage(url) if engine is None else SQLAlchemyStorage(engine)
 

@@ -27,20 +27,12 @@ from finch_middleware.testing.sample_records import (
 from finch_middleware.testing.storage_contract import StorageContract
 from tests.storage.on_redis.conftest import Client
 from tests.storage.servers import Server
-from tests.storages import reopened
+from tests.storages import ContractByUrl, reopened
 from tests.waiting import wait_until
 
 
-class TestRedis(StorageContract):
-    @pytest.fixture
-    def storage(self, url: str) -> Iterator[Storage]:
-        storage = RedisStorage(url)
-        yield storage
-        storage.close()
-
-    @pytest.fixture
-    def reopen(self, url: str) -> Callable[[], Storage]:
-        return functools.partial(reopened, RedisStorage, url)
+class TestRedis(ContractByUrl):
+    kind = RedisStorage
 
     @pytest.fixture
     def unconfirmed(
