@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import re
 import threading
 import time
@@ -263,7 +264,7 @@ class Duplicates:
 
     def _wait(self, current: Attempt) -> Attempt | None:
         """The attempt once it is settled or its lease is over; None if it was released."""
-        with self._waiting.get().place(self._settings.waiting_duplicates) as mine:
+        with self._waiting[os.getpid()].place(self._settings.waiting_duplicates) as mine:
             return self._poll(current) if mine else current
 
     def _poll(self, current: Attempt) -> Attempt | None:

@@ -209,7 +209,7 @@ def test_in_a_forked_child_every_place_is_free(monkeypatch: pytest.MonkeyPatch) 
     desk = Desk(monkeypatch)
     with ExitStack() as waiting:
         for _ in range(3):
-            waiting.enter_context(desk.duplicates._waiting.get().place(3))
+            waiting.enter_context(desk.duplicates._waiting[os.getpid()].place(3))
         desk.answer()
         assert desk.slept == []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 import sys
 import threading
@@ -147,13 +148,13 @@ def test_a_fork_shares_neither_connection_nor_context() -> None:
     client = trusting()
     with OddServer(answering(raw_answer(b"{}")), tls=authority().server()) as server:
         answered(ask(server, transport=client))
-        inherited = client._adapter.get()
+        inherited = client._adapter[os.getpid()]
 
         ended = succeeds(
             forked(
                 lambda: (
                     isinstance(ask(server, transport=client), FinchResponse)
-                    and client._adapter.get() is not inherited
+                    and client._adapter[os.getpid()] is not inherited
                 )
             )
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 import threading
 from collections.abc import Callable
@@ -65,7 +66,7 @@ def test_the_context_is_one_for_the_process_and_trusts_no_more_than_its_file() -
     def send(server: OddServer) -> None:
         made.wait()
         answered(ask(server, transport=client))
-        adapters.append(client._adapter.get())
+        adapters.append(client._adapter[os.getpid()])
 
     with OddServer(answering(raw_answer(b"{}")), tls=authority().server()) as server:
         threads = [threading.Thread(target=send, args=(server,)) for _ in range(8)]
@@ -87,7 +88,7 @@ def test_without_a_bundle_the_authorities_are_certifis() -> None:
     expected = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     expected.load_verify_locations(DEFAULT_CA_BUNDLE_PATH)
 
-    context = Transport()._adapter.get()._context
+    context = Transport()._adapter[os.getpid()]._context
 
     assert context.cert_store_stats() == expected.cert_store_stats()
 
@@ -95,7 +96,7 @@ def test_without_a_bundle_the_authorities_are_certifis() -> None:
 def test_making_a_transport_makes_no_context() -> None:
     one = Transport()
 
-    assert one._adapter._values == {}
+    assert one._adapter == {}
 
 
 # -- proxies and the environment --

@@ -18,6 +18,7 @@ import contextlib
 import contextvars
 import inspect
 import io
+import os
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -97,7 +98,9 @@ class FinchASGIMiddleware:
         # customer_of may read what the application keeps in contextvars.
         context = contextvars.copy_context()
         loop = asyncio.get_running_loop()
-        work = loop.run_in_executor(self._pool.get(), context.run, _sendable, respond, environ)
+        work = loop.run_in_executor(
+            self._pool[os.getpid()], context.run, _sendable, respond, environ
+        )
         # A client that disconnects cancels only the wait: the queue may hold the only copy of a
         # code, and the token is stored.
         return await asyncio.shield(work)

@@ -22,6 +22,7 @@ and a view can read the session.
 from __future__ import annotations
 
 import functools
+import os
 import threading
 from collections.abc import Callable, Collection, Container, Iterator, Sequence
 from http.cookies import Morsel
@@ -55,7 +56,7 @@ def finch() -> FinchConnect:
     Raises:
         ConfigurationError: Lists everything that is wrong with ``settings.FINCH``.
     """
-    with _lock.get():  # two components would have two memory storages
+    with _lock[os.getpid()]:  # two components would have two memory storages
         return _component()
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import os
 import socket
 import ssl
 import time
@@ -99,7 +100,7 @@ class Transport:
         outer = _CALL.set(call)
         try:
             # A requests.Session would add cookies, redirects and settings of the environment.
-            with self._adapter.get().send(_prepared(request), stream=True) as response:
+            with self._adapter[os.getpid()].send(_prepared(request), stream=True) as response:
                 return _read(response, call)
         # After the first byte each of them means that the response was not received.
         except Exception:  # whatever the libraries raise holds the request, and so a secret

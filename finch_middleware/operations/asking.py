@@ -7,6 +7,7 @@ What is lost when the process ends is found by `Connections.refresh_stale`.
 from __future__ import annotations
 
 import collections
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -40,7 +41,7 @@ class Asking:
 
     def about(self, connection_id: str) -> bool:
         """Ask soon. Whether there is room for it."""
-        return self._line.get().add(connection_id)
+        return self._line[os.getpid()].add(connection_id)
 
 
 class _Line:

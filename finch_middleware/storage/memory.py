@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import threading
 from collections.abc import Sequence
 from datetime import datetime
@@ -35,18 +36,18 @@ class MemoryStorage(Storage):
         """Return: memory is always available."""
 
     def claim(self, attempt: Attempt) -> Attempt | None:
-        with self._lock.get():
+        with self._lock[os.getpid()]:
             current = self._attempts.get(attempt.code_hash) or self._flow_holder(attempt)
             if current is None:
                 self._put(attempt)
             return current
 
     def attempt(self, code_hash: bytes) -> Attempt | None:
-        with self._lock.get():
+        with self._lock[os.getpid()]:
             return self._attempts.get(code_hash)
 
     def settle(self, attempt: Attempt, connection: StoredConnection | None = None) -> bool:
-        with self._lock.get():
+        with self._lock[os.getpid()]:
             if connection is not None:
                 self._keep_newest(connection)
             current = self._attempts.get(attempt.code_hash)
@@ -59,7 +60,7 @@ class MemoryStorage(Storage):
             return True
 
     def release(self, attempt: Attempt) -> None:
-        with self._lock.get():
+        with self._lock[os.getpid()]:
             current = self._attempts.get(attempt.code_hash)
             if current is None or current.attempt_id != attempt.attempt_id:
                 return
@@ -67,28 +68,28 @@ class MemoryStorage(Storage):
                 self._drop(attempt.code_hash)
 
     def unsettled(self, *, leased_before: datetime) -> Sequence[Attempt]:
-        with self._lock.get():
+        with self._lock[os.getpid()]:
             attempts = list(self._attempts.values())
         return [each for each in attempts if each.pending and each.leased_until < leased_before]
 
     def quarantined(self) -> Sequence[Attempt]:
-        with self._lock.get():
+        with self._lock[os.getpid()]:
             attempts = list(self._attempts.values())
         return [each for each in attempts if each.state is AttemptState.QUARANTINED]
 
     def row(self, connection_id: str) -> StoredConnection | None:
-        with self._lock.get():
+        with self._lock[os.getpid()]:
             return self._connections.get(connection_hash(connection_id))
 
     def for_customer(self, customer_id: str) -> Sequence[StoredConnection]:
-        with self._lock.get():
+        with self._lock[os.getpid()]:
             stored = list(self._connections.values())
         mine = [each for each in stored if each.customer_id == customer_id and each.has_token]
         return sorted(mine, key=lambda each: each.obtained_at, reverse=True)
 
     def scan(self, *, after: str | None, limit: int) -> Scan:
         start = b"" if after is None else connection_hash(after)
-        with self._lock.get():
+        with self._lock[os.getpid()]:
             behind = sorted(
                 (hashed, each)
                 for hashed, each in self._connections.items()
@@ -98,32 +99,32 @@ class MemoryStorage(Storage):
 
     def swap(self, old: StoredConnection | None, new: StoredConnection) -> bool:
         hashed = connection_hash(new.connection_id)
-        with self._lock.get():
+        with self._lock[os.getpid()]:
             if self._connections.get(hashed) != old:
                 return False
             self._connections[hashed] = new
             return True
 
     def event(self, event_id: str) -> StoredEvent | None:
-        with self._lock.get():
+        with self._lock[os.getpid()]:
             return self._events.get(event_id)
 
     def record(self, event: StoredEvent) -> StoredEvent | None:
-        with self._lock.get():
+        with self._lock[os.getpid()]:
             earlier = self._events.get(event.event_id)
             if earlier is None:
                 self._events[event.event_id] = event
             return earlier
 
     def mark_delivered(self, event: FinchEvent) -> None:
-        with self._lock.get():
+        with self._lock[os.getpid()]:
             stored = self._events.get(event.event_id)
             if stored is not None:
                 self._events[event.event_id] = dataclasses.replace(stored, delivered=True)
 
     def forget_events(self, *, received_before: datetime) -> int:
         """Remove all of them; see `Storage.forget_events`."""
-        with self._lock.get():
+        with self._lock[os.getpid()]:
             before = len(self._events) + len(self._connections)
             self._events = {
                 name: each
@@ -138,14 +139,14 @@ class MemoryStorage(Storage):
             return before - len(self._events) - len(self._connections)
 
     def ended(self, *, before: datetime) -> Sequence[StoredConnection]:
-        with self._lock.get():
+        with self._lock[os.getpid()]:
             stored = list(self._connections.values())
         old = (each for each in stored if each.has_ended and each.obtained_at < before)
         return [each for each in old if each.history]
 
     def forget(self, *, settled_before: datetime) -> int:
         """Remove all of them; see `Storage.forget`."""
-        with self._lock.get():
+        with self._lock[os.getpid()]:
             attempts = self._attempts.items()
             gone = [
                 hashed for hashed, one in attempts if one.forgettable(settled_before=settled_before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from importlib import import_module
 from threading import Barrier, Thread
@@ -141,7 +142,7 @@ def test_a_child_makes_its_component_though_the_lock_was_held_at_the_fork(
     options: dict[str, Any],
 ) -> None:
     with override_settings(FINCH=options):
-        with adapter._lock.get():  # as a thread holds it that makes the component
+        with adapter._lock[os.getpid()]:  # as a thread holds it that makes the component
             child = forked(finch)
 
         assert succeeds(child)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 
 import pytest
@@ -24,7 +25,7 @@ def test_lock_held_at_a_fork_does_not_hang_the_child() -> None:
     held, done = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with storage._lock.get():
+        with storage._lock[os.getpid()]:
             held.set()
             done.wait()
 

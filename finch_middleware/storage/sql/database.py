@@ -80,7 +80,7 @@ class Database:
             SchemaMismatch: As the preparation says.
             StorageUnavailable: It could not be run; the next call tries again.
         """
-        process = self._process.get()
+        process = self._process[os.getpid()]
         if process.place == self.dialect.place():
             return process
         # A thread that has waited for another's preparation does not wait for its own as well.
@@ -141,7 +141,7 @@ class Database:
 
     def transact(self, work: Callable[[Connection], T]) -> T:
         """`write`, also before the tables are known to exist."""
-        writer = self._process.get().writer
+        writer = self._process[os.getpid()].writer
         return self._transact((), lambda db, _: (work(db), ()), writer=writer, place=None)
 
     def _transact(
@@ -306,7 +306,7 @@ def _has_ended(error: Exception) -> bool:
 
 
 def _dispose(engine: Engine, process: PerProcess[_Process]) -> None:
-    process.get()
+    process[os.getpid()]
     engine.dispose()
 
 

@@ -113,7 +113,7 @@ class SQLite(Dialect):
         driver.execute(f"PRAGMA busy_timeout = {before}")
 
     def writer_lock(self) -> threading.Lock:
-        return _WRITERS.get().setdefault(self._writers_key, threading.Lock())
+        return _WRITERS[os.getpid()].setdefault(self._writers_key, threading.Lock())
 
     def start(self, connection: Connection) -> None:
         if not is_ours(connection):
