@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypedDict
 
 from finch_middleware.errors import StorageUnavailable
 from finch_middleware.outcomes import Connected, Failed, Finishing, Invalid
@@ -177,6 +177,14 @@ class Attempt:
 _COLUMNS = tuple(each.name for each in dataclasses.fields(Attempt))
 
 
+class End(TypedDict):
+    """What changes in an attempt once its customer is known: it is bound to one flow alone."""
+
+    flow_hash: bytes | None
+    bound_to: tuple[bytes, ...]
+    return_to: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
     """
@@ -184,13 +192,12 @@ class Claim:
 
     Attributes:
         redirect_uri: The one that opened Connect; None in the embedded flow.
-        narrow: The attempt as it is settled for one customer, called with that customer's id:
-            bound to that customer's flows alone, and returning to where that flow began.
+        ends: For each customer whose code it may be.
     """
 
     attempt: Attempt
     redirect_uri: str | None
-    narrow: Callable[[str], Attempt]
+    ends: Mapping[str, End]
 
 
 def places(flow_hash: bytes) -> tuple[bytes, ...]:

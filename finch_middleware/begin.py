@@ -24,7 +24,7 @@ from finch_middleware.finch.responses import ConnectSession
 from finch_middleware.hooks.events import Events
 from finch_middleware.outcomes import SetCookie
 from finch_middleware.secret import Secret
-from finch_middleware.tickets import Tickets
+from finch_middleware.tickets import Tickets, new_state
 from finch_middleware.web.request import CallbackRequest
 
 if TYPE_CHECKING:
@@ -172,7 +172,9 @@ class Begin:
         """
         opening.checked(self.settings)
         now = self.settings.clock()
+        state = new_state()
         ticket = self.tickets.issue(
+            state=state,
             customer_id=opening.customer_id,
             return_to=check_return_to(opening.return_to, spa_origins=self.settings.spa_origins),
             redirect_uri=self.settings.redirect_uri if opening.flow == "redirect" else None,
@@ -189,15 +191,13 @@ class Begin:
             customer_ids=(opening.customer_id,),
             request_id=session.request_id,
         )
-        location = connect_location(
-            session, ticket.state, connect_origin=self.settings.connect_origin
-        )
+        location = connect_location(session, state, connect_origin=self.settings.connect_origin)
         cookie = self.tickets.cookie(ticket, at=now)
         present = request.cookies(joined=True) if request else ()
         return Opened(
             session=session,
             location=location if opening.flow == "redirect" else None,
-            state=ticket.state,
+            state=state,
             cookies=(*self.tickets.surplus(present, new=cookie), cookie),
         )
 

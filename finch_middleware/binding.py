@@ -6,19 +6,16 @@ The callback request itself decides nothing: an attacker can make any browser se
 
 from __future__ import annotations
 
-import dataclasses
-import hmac
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from finch_middleware.attempts import Attempt, places
+from finch_middleware.attempts import End, places
 from finch_middleware.config.customers import customer_ids, signed_in_customer
 from finch_middleware.config.settings import Settings
 from finch_middleware.crypto.vault import KeyedHash
 from finch_middleware.errors import ReturnFault
-from finch_middleware.secret import Secret
-from finch_middleware.tickets import Ticket
+from finch_middleware.tickets import Ticket, with_state
 from finch_middleware.web.params import CallbackParams
 from finch_middleware.web.request import CallbackRequest
 
@@ -30,48 +27,26 @@ SKEW = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LiveFlow:
-    """A flow of this browser that a code may end, and the hash that names it in storage."""
-
-    ticket: Ticket
-    hash: bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Binding:
     """
     What a callback is bound to, decided before its code is looked at.
 
     Attributes:
         redirect_uri: The one that opened Connect, for the exchange; None in the embedded flow.
-        live: Flows that the code may end, the newest first.
-        customers: Whose code it may be. Empty: it can only repeat an earlier callback.
-        owners: Keyed hash of each flow and customer that the request brought, and its customer.
+        bound_to: Keyed hash of each flow and customer that the request brought.
         places: Where the code may be claimed: of the flow that a state named, its hash; without a
             state, all places of each live flow; empty if only a login decides.
+        ends: By customer whose code it may be. Empty: it can only repeat an earlier callback.
+        tickets: By customer, the flow that a code of theirs ends: the newest.
         return_to: Where the person is sent afterwards, until the customer is known.
     """
 
     redirect_uri: str | None
-    live: tuple[LiveFlow, ...]
-    customers: frozenset[str]
-    owners: Mapping[bytes, str]
+    bound_to: tuple[bytes, ...]
     places: tuple[bytes, ...]
+    ends: Mapping[str, End]
+    tickets: Mapping[str, Ticket]
     return_to: str
-
-    def ended_by(self, customer_id: str) -> LiveFlow | None:
-        """The flow that a code of this customer ends: the newest of theirs."""
-        return next((flow for flow in self.live if flow.ticket.customer_id == customer_id), None)
-
-    def narrow(self, attempt: Attempt, customer_id: str) -> Attempt:
-        """*attempt*, bound to the flow and the hashes of one customer."""
-        flow = self.ended_by(customer_id)
-        return dataclasses.replace(
-            attempt,
-            flow_hash=flow.hash if flow else None,
-            bound_to=tuple(each for each, owner in self.owners.items() if owner == customer_id),
-            return_to=flow.ticket.return_to if flow else self.return_to,
-        )
 
 
 class Binder:
@@ -180,19 +155,31 @@ class Binder:
         places_of: Callable[[bytes], tuple[bytes, ...]],
         logins: frozenset[str] = frozenset(),
     ) -> Binding:
-        flows = [LiveFlow(ticket=each, hash=self._hash("flow", each.flow_id)) for each in tickets]
-        live = tuple(flow for flow in flows if not flow.ticket.spent)
-        owners = {flow.hash: flow.ticket.customer_id for flow in flows}
+        hashes = [(each, self._hash("flow", each.flow_id)) for each in tickets]
+        live = [(ticket, flow_hash) for ticket, flow_hash in hashes if not ticket.spent]
+        # The newest come first, and the last of a customer's stays in the dictionary.
+        newest = {ticket.customer_id: (ticket, flow_hash) for ticket, flow_hash in reversed(live)}
+        owners = {flow_hash: ticket.customer_id for ticket, flow_hash in hashes}
         owners |= {self._hash("customer", each): each for each in sorted(logins)}
+        return_to = tickets[0].return_to if tickets else self._settings.return_to
+
+        def end(customer: str) -> End:
+            ticket, flow_hash = newest.get(customer, (None, None))
+            return End(
+                flow_hash=flow_hash,
+                bound_to=tuple(each for each, owner in owners.items() if owner == customer),
+                return_to=ticket.return_to if ticket else return_to,
+            )
+
         # Without a ticket the application opened Connect, with the configured address.
         configured = self._settings.redirect_uri if self._settings.flow == "redirect" else None
         return Binding(
-            redirect_uri=live[0].ticket.redirect_uri if live else configured,
-            live=live,
-            customers=logins or frozenset(flow.ticket.customer_id for flow in live),
-            owners=owners,
-            places=tuple(place for flow in live for place in places_of(flow.hash)),
-            return_to=tickets[0].return_to if tickets else self._settings.return_to,
+            redirect_uri=live[0][0].redirect_uri if live else configured,
+            bound_to=tuple(owners),
+            places=tuple(place for _, flow_hash in live for place in places_of(flow_hash)),
+            ends={each: end(each) for each in sorted(logins or newest)},
+            tickets={customer: ticket for customer, (ticket, _) in newest.items()},
+            return_to=return_to,
         )
 
     def _refuse_cross_site(self, request: CallbackRequest, *, embedded: bool = False) -> None:
@@ -223,13 +210,6 @@ def _of_login(tickets: Sequence[Ticket], signed_in: SignedIn) -> list[Ticket]:
     if not mine:
         raise ReturnFault("other_customer" if signed_in else "signed_out")
     return mine
-
-
-def with_state(tickets: Sequence[Ticket], state: Secret) -> Ticket | None:
-    """The ticket of this state. Compares all of them, in constant time each."""
-    given = state.reveal().encode()
-    found = [t for t in tickets if hmac.compare_digest(t.state.reveal().encode(), given)]
-    return found[0] if found else None
 
 
 def expired(ticket: Ticket, *, at: datetime) -> bool:

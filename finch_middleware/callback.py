@@ -8,7 +8,6 @@ Read `finish` from its top: each line is one step, in the order in which things 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import logging
 import uuid
 from datetime import timedelta
@@ -104,13 +103,13 @@ class Callback:
         repeated = self._duplicates.spooled(mine)
         if repeated is not None:
             return repeated
-        if not binding.customers:
+        if not binding.ends:
             return self._duplicates.recorded(mine, visit=visit)
-        existing = self._exchange.prepare(binding.customers)
+        existing = self._exchange.prepare(binding.ends)
         attempt = self._duplicates.race.claim(mine, places=binding.places)
         if attempt.attempt_id != mine.attempt_id:
             return self._duplicates.outcome(attempt, mine=mine, visit=visit)
-        claim = self._claim(attempt, binding)
+        claim = Claim(attempt=attempt, redirect_uri=binding.redirect_uri, ends=binding.ends)
         try:
             exchanged = self._exchange.run(
                 claim, code, existing=existing, within=self._exchange_time(visit)
@@ -129,20 +128,13 @@ class Callback:
         return Attempt(
             attempt_id=uuid.uuid4().hex,
             code_hash=self._hash("code", code.reveal()),
-            bound_to=tuple(binding.owners),
+            bound_to=binding.bound_to,
             client_id=self._settings.client_id,
-            customer_ids=tuple(sorted(binding.customers)),
+            customer_ids=tuple(binding.ends),
             reference=visit.reference,
             return_to=binding.return_to,
             claimed_at=now,
             leased_until=now + LEASE,
-        )
-
-    def _claim(self, attempt: Attempt, binding: Binding) -> Claim:
-        return Claim(
-            attempt=attempt,
-            redirect_uri=binding.redirect_uri,
-            narrow=functools.partial(binding.narrow, attempt),
         )
 
     def _exchange_time(self, visit: Visit) -> timedelta:
@@ -155,14 +147,14 @@ class Callback:
         """The outcome, with the cookie that lets a reload of the ended flow be recognised."""
         attempt = exchanged.attempt
         outcome = outcome_of(attempt, spooled=exchanged.spooled)
-        flow = binding.ended_by(attempt.customer_id or "")
-        if attempt.state is not AttemptState.STORED or flow is None:
+        ticket = binding.tickets.get(attempt.customer_id or "")
+        if attempt.state is not AttemptState.STORED or ticket is None:
             return outcome
-        cookie: SetCookie = self._tickets.spent(flow.ticket, at=self._settings.clock())
+        cookie: SetCookie = self._tickets.spent(ticket, at=self._settings.clock())
         return dataclasses.replace(outcome, cookies=(cookie,))
 
     def _decline(self, visit: Visit, params: CallbackParams, binding: Binding) -> Declined:
-        if not binding.customers:
+        if not binding.ends:
             raise ReturnFault("unsolicited")
         self._report("finch.callback.declined", logging.INFO, visit, reason=params.declined)
         return Declined(

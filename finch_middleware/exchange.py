@@ -149,9 +149,10 @@ class Exchange:
         """*before*: this connection with its older token, if it was stored."""
         now = self._now()
         obtained_at = self._obtained_at(claim.attempt, existing, now)
-        settled = claim.narrow(grant.customer_id or "").settled(
+        settled = claim.attempt.settled(
             AttemptState.STORED,
             at=now,
+            **claim.ends[grant.customer_id or ""],
             customer_id=grant.customer_id,
             connection_id=grant.connection_id,
             request_id=grant.request_id,

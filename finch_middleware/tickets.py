@@ -10,11 +10,12 @@ from __future__ import annotations
 import base64
 import dataclasses
 import hashlib
+import hmac
 import os
 import re
 import unicodedata
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from finch_middleware.config.customers import require_text
@@ -34,7 +35,6 @@ REPLAY_WINDOW = timedelta(minutes=10)
 # the server, so this bounds how many are opened: about four hundred in 64 KiB, in a few ms.
 _TICKET_LEAST_CHARACTERS = 100
 _STATE_BYTES = 16
-_FLOW_ID_CHARACTERS = 32
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _OUR_NAME = re.compile(r"[A-Za-z0-9_-]{8}")
 
@@ -45,16 +45,14 @@ class Ticket:
     One opened flow of one browser.
 
     Attributes:
-        flow_id: Names the flow in this browser and, hashed again, in storage; does not show the
-            state, of which it is a hash.
-        state: Random; goes through Finch and has to come back unchanged, where it comes back.
+        flow_id: A hash of the flow's state. Names the flow in this browser and, hashed again, in
+            storage.
         redirect_uri: The one that opened Connect, sent at the exchange; None in the embedded flow.
         spent: The flow has ended; the ticket only recognises a reload.
         invited: An invitation began it, so the person need not be signed in.
     """
 
     flow_id: str
-    state: Secret = field(repr=False)
     customer_id: str
     return_to: str
     redirect_uri: str | None
@@ -80,6 +78,7 @@ class Tickets:
     def issue(
         self,
         *,
+        state: Secret,
         customer_id: str,
         return_to: str,
         redirect_uri: str | None,
@@ -88,16 +87,14 @@ class Tickets:
         invited: bool = False,
     ) -> Ticket:
         """
-        A new ticket; without *redirect_uri* of the embedded flow.
+        The ticket of the flow with this *state*; without *redirect_uri* of the embedded flow.
 
         Raises:
             UsageError: customer_id is not text of 1 to 255 bytes without control characters.
         """
         check_customer_id(customer_id)
-        state = base64.urlsafe_b64encode(os.urandom(_STATE_BYTES)).rstrip(b"=")
         return Ticket(
-            flow_id=hashlib.sha256(state).hexdigest()[:_FLOW_ID_CHARACTERS],
-            state=Secret(state.decode()),
+            flow_id=flow_id_of(state),
             customer_id=customer_id,
             return_to=return_to,
             redirect_uri=redirect_uri,
@@ -112,7 +109,7 @@ class Tickets:
         ends = ticket.expires_at if ticket.spent else ticket.expires_at + REPLAY_WINDOW
         return SetCookie(
             name=self._prefix + ticket.flow_id[:8],
-            value=Secret(self._vault.seal(_serialise(ticket), purpose="ticket")),
+            value=Secret(self._vault.seal_text(_serialised(ticket), purpose="ticket")),
             max_age=max(1, int((ends - at).total_seconds())),
             secure=self._secure,
         )
@@ -190,14 +187,13 @@ class Tickets:
         return newest[:TICKETS_IN_A_BROWSER], faults
 
     def _open(self, value: str) -> Ticket | None:
-        parts = self._vault.open(value, purpose="ticket").reveal().split("\x00")
+        parts = self._vault.open_text(value, purpose="ticket").split("\x00")
         if len(parts) != 7:
             return None  # of another version of this library
-        state, customer_id, return_to, redirect_uri, issued, life, marks = parts
+        flow_id, customer_id, return_to, redirect_uri, issued, life, marks = parts
         issued_at = _EPOCH + timedelta(microseconds=int(issued, 16))
         return Ticket(
-            flow_id=hashlib.sha256(state.encode()).hexdigest()[:_FLOW_ID_CHARACTERS],
-            state=Secret(state),
+            flow_id=flow_id,
             customer_id=customer_id,
             return_to=return_to,
             redirect_uri=redirect_uri or None,
@@ -206,6 +202,27 @@ class Tickets:
             spent="s" in marks,
             invited="i" in marks,
         )
+
+
+def new_state() -> Secret:
+    """A flow's state: 22 random characters, which have to come back unchanged from Finch."""
+    return Secret(_base64(os.urandom(_STATE_BYTES)))
+
+
+def flow_id_of(state: Secret) -> str:
+    """22 characters that name the flow of this state and do not show it."""
+    return _base64(hashlib.sha256(state.reveal().encode()).digest()[:_STATE_BYTES])
+
+
+def with_state(tickets: Sequence[Ticket], state: Secret) -> Ticket | None:
+    """The ticket of this state. Compares all of them, in constant time each."""
+    flow_id = flow_id_of(state)
+    found = [each for each in tickets if hmac.compare_digest(each.flow_id, flow_id)]
+    return found[0] if found else None
+
+
+def _base64(random: bytes) -> str:
+    return base64.urlsafe_b64encode(random).rstrip(b"=").decode()
 
 
 def _size(name: str, value: str) -> int:
@@ -227,12 +244,12 @@ def check_customer_id(customer_id: str) -> None:
         raise UsageError("customer_id must have no control characters")
 
 
-def _serialise(ticket: Ticket) -> Secret:
-    # Short, because every request of the browser carries it. No part can hold a NUL: the state is
+def _serialised(ticket: Ticket) -> str:
+    # Short, because every request of the browser carries it. No part can hold a NUL: the id is
     # base64, both addresses are visible ASCII, customer_id was checked.
     life = (ticket.expires_at - ticket.issued_at) // timedelta(seconds=1)
     parts = (
-        ticket.state.reveal(),
+        ticket.flow_id,
         ticket.customer_id,
         ticket.return_to,
         ticket.redirect_uri or "",
@@ -241,4 +258,4 @@ def _serialise(ticket: Ticket) -> Secret:
         f"{life:06x}",
         ("s" if ticket.spent else "l") + "i" * ticket.invited,
     )
-    return Secret("\x00".join(parts))
+    return "\x00".join(parts)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import logging
 from datetime import timedelta
 from pathlib import Path
@@ -11,8 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from finch_middleware import Connection, Event
-from finch_middleware.attempts import Attempt, Claim, outcome_of
-from finch_middleware.binding import Binding, LiveFlow
+from finch_middleware.attempts import Attempt, Claim, End, outcome_of
 from finch_middleware.errors import FinchFault
 from finch_middleware.exchange import Exchange
 from finch_middleware.hooks.connected import ConnectedHook
@@ -23,12 +21,12 @@ from finch_middleware.storage.memory import MemoryStorage
 from finch_middleware.storage.spool import Spool
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.sample_records import an_attempt, key_of
-from finch_middleware.tickets import Tickets
 from tests.faulty_storage import FaultyStorage
 from tests.keys import a_vault
 
 WITHIN = timedelta(seconds=12)
 CODE = Secret("the-code")
+CALLBACK = "https://app.example.com/finch/callback"
 
 #: What is heard when a token of `a_grant` is stored.
 STORED = ("finch.connection.stored", logging.INFO, None, "finch-1")
@@ -65,10 +63,9 @@ class Desk:
         self.hook_calls: list[Connection] = []
         self.answer: Grant | FinchFault = a_grant()
         self.vault = a_vault()
-        self.tickets = Tickets(vault=self.vault, secure=True)
         self.settings: Any = SimpleNamespace(
             client_id="client",
-            redirect_uri="https://app.example.com/finch/callback",
+            redirect_uri=CALLBACK,
             products=("company", "directory"),
             return_to="/of-the-settings",
             clock=self.clock,
@@ -103,39 +100,24 @@ class Desk:
         return attempt
 
     def redeem(
-        self, binding: Binding | None = None, *, known: tuple[StoredConnection, ...] = ()
+        self,
+        *,
+        flow_hash: bytes | None = None,
+        redirect_uri: str | None = CALLBACK,
+        known: tuple[StoredConnection, ...] = (),
     ) -> Any:
-        """The outcome of one presentation of the code."""
-        binding = binding or self.binding()
-        attempt = dataclasses.replace(self.attempt, return_to=binding.return_to)
-        claim = Claim(
-            attempt=attempt,
-            redirect_uri=binding.redirect_uri,
-            narrow=functools.partial(binding.narrow, attempt),
-        )
+        """The outcome of one presentation; with *flow_hash* it ends a flow of acme's."""
+        attempt = dataclasses.replace(self.attempt, return_to="/of-the-binding")
+        place = "/of-the-ticket" if flow_hash else "/of-the-binding"
+        ends = {
+            "acme": End(flow_hash=flow_hash, bound_to=(key_of("ticket"),), return_to=place),
+            "umbrella": End(
+                flow_hash=None, bound_to=(key_of("other"),), return_to="/of-the-binding"
+            ),
+        }
+        claim = Claim(attempt=attempt, redirect_uri=redirect_uri, ends=ends)
         exchanged = self.exchange.run(claim, CODE, existing=known, within=WITHIN)
         return outcome_of(exchanged.attempt, spooled=exchanged.spooled)
-
-    def flow(self, customer_id: str = "acme") -> LiveFlow:
-        ticket = self.tickets.issue(
-            customer_id=customer_id,
-            return_to="/of-the-ticket",
-            redirect_uri=self.settings.redirect_uri,
-            at=self.clock(),
-            life=timedelta(hours=1),
-        )
-        return LiveFlow(ticket=ticket, hash=key_of(f"flow of {customer_id}"))
-
-    def binding(self, *flows: LiveFlow, **changes: Any) -> Binding:
-        given = {
-            "redirect_uri": self.settings.redirect_uri,
-            "live": flows,
-            "customers": frozenset({"acme", "umbrella"}),
-            "owners": {key_of("ticket"): "acme", key_of("other"): "umbrella"},
-            "places": (),
-            "return_to": "/of-the-binding",
-        }
-        return Binding(**{**given, **changes})
 
     @property
     def standing(self) -> Attempt | None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+from typing import Any
 
 from finch_middleware.crypto.keys import Key, new_key
 from finch_middleware.crypto.vault import Vault
 from finch_middleware.secret import Secret
+from finch_middleware.tickets import Ticket, Tickets, new_state
 
 
 def a_key(key_id: str = "k1") -> Key:
@@ -49,3 +51,18 @@ class Reversing:
         if self.only is not None and base64.b64encode(key).decode() != self.only.material.reveal():
             raise PermissionError
         return key if self.answer is None else self.answer  # type: ignore[return-value]  # anything
+
+
+_STATES: dict[str, Secret] = {}
+
+
+def issue(tickets: Tickets, **given: Any) -> Ticket:
+    """A ticket of a new flow, whose state `state_of` knows."""
+    state = new_state()
+    ticket = tickets.issue(state=state, **given)
+    _STATES[ticket.flow_id] = state
+    return ticket
+
+
+def state_of(ticket: Ticket) -> Secret:
+    return _STATES[ticket.flow_id]

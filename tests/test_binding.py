@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from finch_middleware.attempts import CODES_PER_FLOW, places
+from finch_middleware.attempts import CODES_PER_FLOW, End, places
 from finch_middleware.binding import SKEW, Binder, Binding, SignedIn
 from finch_middleware.config.options import FlowKind, Options
 from finch_middleware.config.reading import read_settings
@@ -18,11 +18,10 @@ from finch_middleware.crypto.vault import KeyedHash
 from finch_middleware.errors import ReturnFault
 from finch_middleware.secret import Secret
 from finch_middleware.testing.clock import Clock
-from finch_middleware.testing.sample_records import an_attempt
 from finch_middleware.tickets import Ticket, Tickets
 from finch_middleware.web.params import CallbackParams
 from finch_middleware.web.request import CallbackRequest
-from tests.keys import a_vault
+from tests.keys import a_vault, issue, state_of
 
 HOUR = timedelta(hours=1)
 BEGUN_WITH = "https://app.example.com/an-earlier/callback"
@@ -39,7 +38,8 @@ OWN_FETCH = CallbackRequest(headers={"Sec-Fetch-Site": "same-origin"})
 def a_ticket(
     clock: Clock, customer_id: str = "acme", *, kind: FlowKind = "redirect", spent: bool = False
 ) -> Ticket:
-    ticket = TICKETS.issue(
+    ticket = issue(
+        TICKETS,
         customer_id=customer_id,
         return_to=f"/{customer_id}",
         redirect_uri=BEGUN_WITH if kind == "redirect" else None,
@@ -92,12 +92,14 @@ def the_binding(*given: Any, **named: Any) -> Binding:
 def test_a_state_binds_to_its_own_ticket_alone(clock: Clock) -> None:
     first, second = a_ticket(clock, "acme"), a_ticket(clock, "beta")
 
-    found = the_binding(clock, CallbackParams(code=CODE, state=first.state), [second, first])
+    found = the_binding(clock, CallbackParams(code=CODE, state=state_of(first)), [second, first])
 
-    assert found.customers == {"acme"}
-    assert [flow.ticket for flow in found.live] == [first]
-    assert found.places == (HASH("flow", first.flow_id),)
-    assert found.owners == {HASH("flow", first.flow_id): "acme"}
+    flow_hash = HASH("flow", first.flow_id)
+    assert found.tickets == {"acme": first}
+    assert found.places == found.bound_to == (flow_hash,)
+    assert found.ends == {
+        "acme": End(flow_hash=flow_hash, bound_to=(flow_hash,), return_to="/acme")
+    }
     assert (found.redirect_uri, found.return_to) == (BEGUN_WITH, "/acme")
 
 
@@ -106,7 +108,7 @@ def test_the_redirect_uri_is_the_tickets_whatever_the_request_looks_like(
     clock: Clock, kind: FlowKind
 ) -> None:
     ticket = a_ticket(clock, kind=kind)
-    returned = CallbackParams(code=CODE, state=ticket.state)
+    returned = CallbackParams(code=CODE, state=state_of(ticket))
 
     found = {
         the_binding(clock, returned, [ticket], request=request, flow=configured).redirect_uri
@@ -128,12 +130,10 @@ def test_without_a_state_every_live_redirect_of_the_browser_counts(clock: Clock)
 
     found = the_binding(clock, CallbackParams(code=CODE), newest_first)
 
-    assert found.customers == {"old", "new"}
-    assert [flow.ticket.customer_id for flow in found.live] == ["new", "old"]
-    assert list(found.owners.values()) == ["spent", "new", "old"]
-    assert found.places == tuple(
-        place for flow in found.live for place in places(HASH("flow", flow.ticket.flow_id))
-    )
+    assert set(found.ends) == set(found.tickets) == {"old", "new"}
+    spent, new, old = (HASH("flow", each.flow_id) for each in (tickets[3], tickets[1], tickets[0]))
+    assert found.bound_to == (spent, new, old)
+    assert found.places == (*places(new), *places(old))
     assert len(set(found.places)) == 2 * CODES_PER_FLOW
     assert found.redirect_uri == BEGUN_WITH
 
@@ -141,10 +141,10 @@ def test_without_a_state_every_live_redirect_of_the_browser_counts(clock: Clock)
 def test_a_spent_ticket_recognises_a_reload_and_allows_no_new_code(clock: Clock) -> None:
     ticket = a_ticket(clock, spent=True)
 
-    for returned in (CallbackParams(code=CODE, state=ticket.state), CallbackParams(code=CODE)):
+    for returned in (CallbackParams(code=CODE, state=state_of(ticket)), CallbackParams(code=CODE)):
         found = the_binding(clock, returned, [ticket])
-        assert (found.customers, found.live) == (frozenset(), ())
-        assert tuple(found.owners) == (HASH("flow", ticket.flow_id),)
+        assert (found.ends, found.tickets) == ({}, {})
+        assert found.bound_to == (HASH("flow", ticket.flow_id),)
 
 
 def test_a_code_ends_the_newest_flow_of_its_customer(clock: Clock) -> None:
@@ -152,14 +152,12 @@ def test_a_code_ends_the_newest_flow_of_its_customer(clock: Clock) -> None:
 
     found = the_binding(clock, CallbackParams(code=CODE), [new, other, old])
 
-    ended = found.ended_by("acme")
-    assert ended is not None
-    assert ended.ticket == new
-    assert found.ended_by("nobody") is None
-    assert len(tuple(found.owners)) == 3
-    narrowed = found.narrow(an_attempt(), customer_id="beta")
-    assert narrowed.bound_to == (HASH("flow", other.flow_id),)
-    assert found.narrow(an_attempt(), customer_id="nobody").bound_to == ()
+    newest, of_beta, oldest = (HASH("flow", each.flow_id) for each in (new, other, old))
+    assert found.tickets == {"acme": new, "beta": other}
+    assert found.ends == {
+        "acme": End(flow_hash=newest, bound_to=(newest, oldest), return_to="/acme"),
+        "beta": End(flow_hash=of_beta, bound_to=(of_beta,), return_to="/beta"),
+    }
 
 
 NO_CODE = CallbackParams()
@@ -230,7 +228,7 @@ met = pytest.mark.parametrize(
 @met
 def test_an_expired_ticket_binds_nothing(clock: Clock, kind: FlowKind, with_state: bool) -> None:
     ticket = a_ticket(clock, kind=kind)
-    returned = CallbackParams(code=CODE, state=ticket.state if with_state else None)
+    returned = CallbackParams(code=CODE, state=state_of(ticket) if with_state else None)
     clock.move(HOUR + SKEW - timedelta(seconds=1))
     in_time = bound(clock, returned, [ticket], request=OWN_PAGE)
 
@@ -248,8 +246,8 @@ def test_an_expired_ticket_beside_a_live_one_is_passed_over(clock: Clock) -> Non
 
     found = the_binding(clock, CallbackParams(code=CODE), [new, old])
 
-    assert found.customers == {"new"}
-    assert len(found.owners) == 1
+    assert found.tickets == {"new": new}
+    assert len(found.bound_to) == 1
 
 
 @met
@@ -257,7 +255,7 @@ def test_a_login_narrows_the_tickets_to_its_own(
     clock: Clock, kind: FlowKind, with_state: bool
 ) -> None:
     tickets = [a_ticket(clock, "beta", kind=kind), a_ticket(clock, "acme", kind=kind)]
-    returned = CallbackParams(code=CODE, state=tickets[1].state if with_state else None)
+    returned = CallbackParams(code=CODE, state=state_of(tickets[1]) if with_state else None)
 
     def as_seen_by(*login: str) -> Binding | str:
         return bound(clock, returned, tickets, request=OWN_PAGE, signed_in=frozenset(login))
@@ -265,7 +263,7 @@ def test_a_login_narrows_the_tickets_to_its_own(
     mine, theirs, nobodys = as_seen_by("acme", "gamma"), as_seen_by("gamma"), as_seen_by()
 
     assert isinstance(mine, Binding)
-    assert mine.customers == {"acme"}
+    assert set(mine.ends) == {"acme"}
     assert (theirs, nobodys) == ("other_customer", "signed_out")
 
 
@@ -279,11 +277,11 @@ def test_an_invitations_ticket_needs_no_login_but_not_another_one(
     clock: Clock, kind: FlowKind, with_state: bool, login: set[str], customers: object
 ) -> None:
     ticket = dataclasses.replace(a_ticket(clock, "acme", kind=kind), invited=True)
-    returned = CallbackParams(code=CODE, state=ticket.state if with_state else None)
+    returned = CallbackParams(code=CODE, state=state_of(ticket) if with_state else None)
 
     found = bound(clock, returned, [ticket], request=OWN_PAGE, signed_in=frozenset(login))
 
-    assert (found.customers if isinstance(found, Binding) else found) == customers
+    assert (set(found.ends) if isinstance(found, Binding) else found) == customers
 
 
 @pytest.mark.parametrize("kind", ["redirect", "embedded"])
@@ -299,10 +297,14 @@ def test_a_login_decides_alone_where_the_application_opens_connect(
         flow=kind,
     )
 
-    assert found.customers == {"acme", "beta"}
-    assert found.owners == {HASH("customer", "acme"): "acme", HASH("customer", "beta"): "beta"}
+    hashes = {each: HASH("customer", each) for each in ("acme", "beta")}
+    assert found.bound_to == tuple(hashes.values())
+    assert found.ends == {
+        customer: End(flow_hash=None, bound_to=(each,), return_to="/home")
+        for customer, each in hashes.items()
+    }
     assert found.redirect_uri == (None if kind == "embedded" else f"{ORIGIN}/finch/callback")
-    assert (found.live, found.places, found.return_to) == ((), (), "/home")
+    assert (found.tickets, found.places, found.return_to) == ({}, (), "/home")
 
 
 def test_a_login_brings_its_tickets_of_the_configured_kind_along(clock: Clock) -> None:
@@ -320,20 +322,20 @@ def test_a_login_brings_its_tickets_of_the_configured_kind_along(clock: Clock) -
         opened_by="application",
     )
 
-    assert [flow.ticket for flow in found.live] == tickets[:1]
-    assert found.customers == {"acme"}
+    assert found.tickets == {"acme": tickets[0]}
+    assert set(found.ends) == {"acme"}
     assert (found.redirect_uri, found.return_to) == (BEGUN_WITH, "/acme")
 
 
 def test_a_state_of_a_ticket_goes_before_the_login(clock: Clock) -> None:
     ticket = a_ticket(clock, "acme")
-    returned = CallbackParams(code=CODE, state=ticket.state)
+    returned = CallbackParams(code=CODE, state=state_of(ticket))
     own: dict[str, Any] = {"opened_by": "application", "flow": "embedded"}
 
     found = the_binding(clock, returned, [ticket], signed_in=frozenset({"acme", "beta"}), **own)
     other = bound(clock, returned, [ticket], signed_in=frozenset({"beta"}), **own)
 
-    assert (found.customers, found.redirect_uri) == (frozenset({"acme"}), BEGUN_WITH)
+    assert (set(found.ends), found.redirect_uri) == ({"acme"}, BEGUN_WITH)
     assert other == "other_customer"
 
 
@@ -348,7 +350,7 @@ def test_the_option_customer_of_is_asked_unless_a_login_is_given(
 
     found = bound(
         clock,
-        CallbackParams(code=CODE, state=ticket.state),
+        CallbackParams(code=CODE, state=state_of(ticket)),
         [ticket],
         signed_in=given,
         customer_of=lambda request: asked.append(request) or "beta",
@@ -361,6 +363,6 @@ def test_the_option_customer_of_is_asked_unless_a_login_is_given(
 def test_a_binding_shows_no_state(clock: Clock) -> None:
     ticket = a_ticket(clock)
 
-    found = the_binding(clock, CallbackParams(code=CODE, state=ticket.state), [ticket])
+    found = the_binding(clock, CallbackParams(code=CODE, state=state_of(ticket)), [ticket])
 
-    assert ticket.state.reveal() not in repr(found)
+    assert state_of(ticket).reveal() not in repr(found)

@@ -10,6 +10,7 @@ from finch_middleware.errors import ReturnFault
 from finch_middleware.testing.clock import Clock
 from finch_middleware.web.params import CallbackParams
 from finch_middleware.web.request import CallbackRequest
+from tests.keys import state_of
 from tests.test_binding import (
     CODE,
     NAVIGATION,
@@ -40,7 +41,7 @@ def test_only_our_own_page_posts_and_ends_an_embedded_flow(
 
     found = bound(
         clock,
-        CallbackParams(code=CODE, state=ticket.state if by_ticket else None),
+        CallbackParams(code=CODE, state=state_of(ticket) if by_ticket else None),
         [ticket],
         request=request,
         signed_in=None if by_ticket else frozenset({"acme"}),
@@ -96,7 +97,9 @@ def test_what_another_page_loads_as_an_image_ends_no_flow(clock: Clock, mode: st
     ticket = a_ticket(clock)
     request = CallbackRequest(headers={"Sec-Fetch-Mode": mode} if mode else {})
 
-    found = bound(clock, CallbackParams(code=CODE, state=ticket.state), [ticket], request=request)
+    found = bound(
+        clock, CallbackParams(code=CODE, state=state_of(ticket)), [ticket], request=request
+    )
 
     assert (found == "cross_site") is (mode == "no-cors")
     assert isinstance(found, Binding) is (mode != "no-cors")

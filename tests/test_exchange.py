@@ -29,7 +29,7 @@ def desk() -> Desk:
 
 @pytest.mark.parametrize("redirect_uri", ["https://app.example.com/finch/callback", None])
 def test_finch_is_asked_once_with_what_the_flow_needs(desk: Desk, redirect_uri: str | None) -> None:
-    desk.redeem(desk.binding(redirect_uri=redirect_uri))
+    desk.redeem(redirect_uri=redirect_uri)
 
     assert desk.asked == [(CODE, redirect_uri, WITHIN)]
 
@@ -37,10 +37,9 @@ def test_finch_is_asked_once_with_what_the_flow_needs(desk: Desk, redirect_uri: 
 @pytest.mark.parametrize("hook", [True, False])
 def test_a_token_ends_its_flow(hook: bool) -> None:
     desk = Desk(hook=hook)
-    older, flow = desk.flow("umbrella"), desk.flow()
     now = desk.clock()
 
-    outcome = desk.redeem(desk.binding(older, flow))
+    outcome = desk.redeem(flow_hash=key_of("flow"))
 
     assert outcome == Connected(
         reference="REF-1",
@@ -53,7 +52,7 @@ def test_a_token_ends_its_flow(hook: bool) -> None:
     assert desk.standing == desk.attempt.settled(
         AttemptState.STORED,
         at=now,
-        flow_hash=flow.hash,
+        flow_hash=key_of("flow"),
         bound_to=(key_of("ticket"),),
         customer_id="acme",
         connection_id="connection",
@@ -279,9 +278,8 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_spooled_token_ends_its_flow_as_well(tmp_path: Path) -> None:
     desk = Desk(spool=tmp_path / "spool")
     desk.storage.down("settle")
-    flow = desk.flow()
 
-    outcome = desk.redeem(desk.binding(flow))
+    outcome = desk.redeem(flow_hash=key_of("flow"))
 
     assert outcome == Finishing(reference="REF-1", return_to="/of-the-ticket", spooled=True)
     assert outcome.request_id == "finch-1"

@@ -103,16 +103,24 @@ class Vault:
                 self._unlock(key_id)
 
     def seal(self, text: Secret, *, purpose: str, context: Sequence[str] = ()) -> str:
+        """`seal_text` for a text that is as secret as the key."""
+        return self.seal_text(text.reveal(), purpose=purpose, context=context)
+
+    def open(self, sealed: str, *, purpose: str, context: Sequence[str] = ()) -> Secret:
+        """`open_text` for what `seal` has sealed."""
+        return Secret(self.open_text(sealed, purpose=purpose, context=context))
+
+    def seal_text(self, text: str, *, purpose: str, context: Sequence[str] = ()) -> str:
         """
         *text*, sealed for one purpose and place.
 
         Raises:
             KeyUnavailable: The provider does not unwrap the key, and never did.
         """
-        plain = text.reveal().encode(errors=_ANY_TEXT)
+        plain = text.encode(errors=_ANY_TEXT)
         return self._seal(plain, purpose=purpose, context=pack(*context))
 
-    def open(self, sealed: str, *, purpose: str, context: Sequence[str] = ()) -> Secret:
+    def open_text(self, sealed: str, *, purpose: str, context: Sequence[str] = ()) -> str:
         """
         What was sealed for exactly this purpose and context.
 
@@ -122,7 +130,7 @@ class Vault:
         """
         key_id, payload = _parts(sealed)
         opened = self._open(key_id, payload, purpose=purpose, context=pack(*context))
-        return Secret(opened.decode(errors=_ANY_TEXT))
+        return opened.decode(errors=_ANY_TEXT)
 
     def reseal(self, sealed: str, *, purpose: str, context: Sequence[str] = ()) -> str | None:
         """

@@ -105,14 +105,14 @@ def _function(file: str, name: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("file", "function"), [("binding.py", "with_state"), ("secret.py", "__eq__")]
+    ("file", "function"), [("tickets.py", "with_state"), ("secret.py", "__eq__")]
 )
 def test_t27_states_and_secrets_meet_compare_digest(file: str, function: str) -> None:
     assert "compare_digest(" in _function(file, function)
 
 
 def test_t27_every_ticket_is_compared_whichever_matches() -> None:
-    tree = ast.parse(_function("binding.py", "with_state"))
+    tree = ast.parse(_function("tickets.py", "with_state"))
 
     early = [node for node in ast.walk(tree) if isinstance(node, ast.For | ast.Break)]
 
