@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from werkzeug.serving import make_server
 
+from finch_middleware.testing.fake_finch.wire import shut_down
 from tests.site import Quiet
 
 if TYPE_CHECKING:
@@ -34,6 +35,6 @@ def served(
     try:
         yield f"{'http' if tls is None else 'https'}://{host}:{server.server_port}"
     finally:
-        server.shutdown()
+        shut_down(server)
         thread.join()
         server.server_close()

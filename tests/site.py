@@ -22,6 +22,7 @@ from finch_middleware.config.options import Options
 from finch_middleware.crypto.keys import new_key
 from finch_middleware.errors import Unavailable
 from finch_middleware.testing.fake_finch import FakeFinch
+from finch_middleware.testing.fake_finch.wire import shut_down
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -109,7 +110,7 @@ class Site:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
+        shut_down(self._server)
         self._thread.join()
         self._server.server_close()
 

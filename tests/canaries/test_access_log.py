@@ -18,6 +18,7 @@ from werkzeug.serving import make_server
 
 from finch_middleware.adapters.access_log import RedactCallback, redacted
 from finch_middleware.testing.fake_finch import FakeFinch
+from finch_middleware.testing.fake_finch.wire import shut_down
 from tests.canaries.spellings import hits
 from tests.site import Browser, Site
 from tests.threats.workers import secure_fake, workers
@@ -58,7 +59,7 @@ def test_werkzeugs_access_log_has_the_path_and_no_code(
     site.origin = f"http://127.0.0.1:{server.server_port}"
 
     answer = browser.get(callback)
-    server.shutdown()
+    shut_down(server)
     thread.join()
     server.server_close()
 

@@ -19,6 +19,7 @@ from finch_middleware.errors import StorageFault, StorageUnavailable
 from finch_middleware.records import StoredToken, row_to_json
 from finch_middleware.storage.redis.plan import INDEXES, attempt_in, connection_in
 from finch_middleware.storage.redis.storage import RedisStorage
+from finch_middleware.testing.fake_finch.wire import shut_down
 from finch_middleware.testing.sample_records import NOON, a_connection, an_attempt, key_of, sealed
 from tests.fuzz.seeds import seeded
 
@@ -112,7 +113,7 @@ def rubbish() -> Iterator[Rubbish]:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield server
-        server.shutdown()
+        shut_down(server)
         thread.join()
 
 
