@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from finch_middleware.cli import main
-from finch_middleware.cli.demo.browser import Browser, location
+from finch_middleware.cli.demo.tour import Browser, location
 from finch_middleware.testing.fake_finch import FakeFinch
 from tests.cli.running import Running, run, running
 
@@ -175,8 +175,6 @@ def test_it_leaves_no_file_and_no_server(demo: Finished) -> None:
         pytest.param(
             ["--storage", "sqlite:////no/such/x.db"], ["/no/such does not exist"], id="no folder"
         ),
-        pytest.param(["--sandbox", "finch"], ["--sandbox needs --real"], id="sandbox of a fake"),
-        pytest.param(["--real", "--keep"], ["--keep has no effect with --real"], id="real, kept"),
         pytest.param(["--real"], ["FINCH_CLIENT_ID", "FINCH_CLIENT_SECRET"], id="no account"),
     ],
 )
@@ -221,7 +219,7 @@ def test_serve_runs_until_a_signal_stops_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("sandbox", ["finch", "none"])
+@pytest.mark.parametrize("sandbox", ["", "none"])
 def test_real_uses_the_finch_that_is_configured(
     fake: FakeFinch, tmp_path: Path, sandbox: str
 ) -> None:
@@ -232,9 +230,9 @@ def test_real_uses_the_finch_that_is_configured(
         "FINCH_CONNECT_ORIGIN": fake.connect_origin,
         "FINCH_REDIRECT_URI": "https://elsewhere.test/callback",
         "FINCH_CALLBACK_PATH": "/callback",
+        "FINCH_SANDBOX": sandbox,
     }
-    storage = f"sqlite:///{tmp_path}/x.db"
-    arguments = ["--real", "--sandbox", sandbox, "--port", "0", "--storage", storage]
+    arguments = ["--real", "--port", "0", "--storage", f"sqlite:///{tmp_path}/x.db"]
 
     with running("demo", *arguments, **settings) as process, Browser() as browser:
         opened = browser.submit(browser.open(served(process)), "/connect")
@@ -245,7 +243,7 @@ def test_real_uses_the_finch_that_is_configured(
 
     session = fake.ledger.sessions[0]
     assert (finished.status_code, status) == (303, 0)
-    assert session.sandbox is (sandbox == "finch")
+    assert session.sandbox is (sandbox == "")
     assert ("Finch bills them" in process.output) is (sandbox == "none")
     assert f"redirect URI is {session.redirect_uri}\n" in process.output
     assert "FINCH_KEY is not set" in process.output

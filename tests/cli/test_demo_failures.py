@@ -336,15 +336,6 @@ def test_a_storage_without_a_file_is_searched_by_its_columns(stage: Stage) -> No
     )
 
 
-def test_a_run_that_fails_keeps_the_log_where_the_last_line_states(stage: Stage) -> None:
-    stage.script("token", Behaviour.error(500))
-
-    result = stage.run()
-
-    [folder] = re.findall(r"The files of this run are in (\S+)\n$", result.output)
-    assert "finch.exchange" in Path(folder, "application.log").read_text()
-
-
 def test_a_finch_that_is_unavailable_fails_without_the_query_of_its_url(stage: Stage) -> None:
     stage.script("authorize", Behaviour.reset())
 
@@ -354,6 +345,7 @@ def test_a_finch_that_is_unavailable_fails_without_the_query_of_its_url(stage: S
     assert re.search(
         r"No response \(ConnectionError\): GET http://[\d.:]+/authorize$", result.output, re.M
     )
+    assert "finch.session.opened" in result.stderr.partition("The log of the application:\n")[2]
 
 
 def test_a_connection_that_is_missing_fails(stage: Stage) -> None:
@@ -371,12 +363,3 @@ def test_a_named_database_is_kept_and_may_be_used_again(stage: Stage) -> None:
     assert [result.exit_code for result in runs] == [0, 0]
     assert (stage.folder / "mine.db").stat().st_size > 0
     assert list(stage.folder.glob("finch-demo-*")) == []
-
-
-def test_keep_leaves_the_rows_in_the_folder_of_the_last_line(stage: Stage) -> None:
-    result = stage.run("--keep")
-
-    [folder] = re.findall(r"The files of this run are in (\S+)", result.stdout)
-    with closing(sqlite3.connect(f"{folder}/finch.db")) as connection:
-        rows = connection.execute("SELECT customer_id FROM finch_connections").fetchall()
-    assert sorted(rows) == [("",), ("demo-globex",)]  # a connection that ended has no customer

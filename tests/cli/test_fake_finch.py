@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from finch_middleware import FinchConnect, FinchRefused
 from finch_middleware.cli import main
-from finch_middleware.cli.demo.browser import Browser, location, text_of
+from finch_middleware.cli.demo.tour import Browser, location, text_of
 from finch_middleware.crypto.keys import new_key
 from tests.cli.running import running
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-import shutil
 import sys
 import tempfile
 import time
@@ -17,8 +16,7 @@ import click
 
 from finch_middleware import FinchConnect, FinchMiddleware
 from finch_middleware.cli.demo.app import WEBHOOK_PATH, DemoApp
-from finch_middleware.cli.demo.browser import DemoFailed
-from finch_middleware.cli.demo.tour import Tour
+from finch_middleware.cli.demo.tour import DemoFailed, Tour
 from finch_middleware.cli.deployment import without_password
 from finch_middleware.cli.serving import listen, serve, until_interrupted, wait_for_interrupt
 from finch_middleware.crypto.keys import new_key
@@ -32,56 +30,34 @@ _NEXT = "Try it yourself with `finch-middleware demo --serve`, or follow docs/fi
 
 @click.command()
 @click.option("--serve", is_flag=True, help="Keep the demo running for your browser until Ctrl-C.")
-@click.option("--real", is_flag=True, help="Use the real Finch, in your browser, until Ctrl-C.")
+@click.option("--real", is_flag=True, help="Use Finch's sandbox, in your browser, until Ctrl-C.")
 @click.option(
     "--storage", "url", metavar="URL", help="Use this database instead of a temporary SQLite file."
 )
-@click.option("--keep", is_flag=True, help="Keep the temporary folder so that you can inspect it.")
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
     help="Port of the application.  [default: a free one; 5000 with --real]",
 )
-@click.option(
-    "--sandbox",
-    type=click.Choice(["finch", "provider", "none"]),
-    help="With --real: the sandbox of Finch to use.  [default: FINCH_SANDBOX, or finch]",
-)
-def command(
-    serve: bool, real: bool, url: str | None, port: int | None, sandbox: str | None, keep: bool
-) -> None:
+def command(serve: bool, real: bool, url: str | None, port: int | None) -> None:
     """
     Show a connection's life, from the connect button to its end, and what is refused on the way.
 
-    The demo starts a fake Finch and a small application on this machine, opens them with a
-    browser of its own, and prints what it observes. Exit status: 0 if everything was as
-    promised, 1 if not, 2 if the demo could not start.
+    The demo starts a fake Finch and a small application on this machine, and prints what a
+    browser observes. Exit status: 0 if all was as promised, 1 if not, 2 if it could not start.
     """
-    if real and keep:
-        raise click.UsageError("--keep has no effect with --real, which has no temporary folder.")
-    if sandbox and not real:
-        raise click.UsageError("--sandbox needs --real: the fake Finch has no sandbox.")
     if real:
-        settings = _real_settings(url, sandbox=sandbox)
-        return _serve(settings, port=5000 if port is None else port)
-    folder = Path(tempfile.mkdtemp(prefix="finch-demo-"))
-    url = url or f"sqlite:///{folder}/finch.db"
-    try:
-        # In a database that is kept, a new client_id hides the rows of earlier runs.
-        with FakeFinch(client_id=f"demo-{secrets.token_hex(4)}") as fake:
-            settings = _fake_settings(fake, url, folder=folder)
-            if serve:
-                return _serve(settings, port=port or 0, fake=fake)
-            observed = _observe(fake, settings, port=port or 0, log=folder / "application.log")
-        keep |= not observed  # the log has the reason
-    finally:
-        if not keep:
-            shutil.rmtree(folder, ignore_errors=True)
-    click.echo(f"The files of this run are in {folder}" if keep else _NEXT)
-    sys.exit(0 if observed else 1)
+        return _serve(_real_settings(url), port=5000 if port is None else port)
+    # In a database that is kept, a new client_id hides the rows of earlier runs.
+    fake = FakeFinch(client_id=f"demo-{secrets.token_hex(4)}")
+    with tempfile.TemporaryDirectory(prefix="finch-demo-") as folder, fake:
+        settings = _fake_settings(fake, url or f"sqlite:///{folder}/finch.db", folder=folder)
+        if serve:
+            return _serve(settings, port=port or 0, fake=fake)
+        return _observe(fake, settings, port=port or 0, log=Path(folder) / "application.log")
 
 
-def _fake_settings(fake: FakeFinch, url: str, *, folder: Path) -> dict[str, str]:
+def _fake_settings(fake: FakeFinch, url: str, *, folder: str) -> dict[str, str]:
     """Settings for a run that uses no setting of this machine."""
     return {
         "FINCH_CLIENT_ID": fake.client_id,
@@ -89,59 +65,47 @@ def _fake_settings(fake: FakeFinch, url: str, *, folder: Path) -> dict[str, str]
         "FINCH_KEY": new_key("demo"),
         "FINCH_PRODUCTS": "company directory",
         "FINCH_STORAGE_URL": url,
-        "FINCH_SPOOL": str(folder / "spool"),
+        "FINCH_SPOOL": f"{folder}/spool",
         "FINCH_API_URL": fake.api_url,
         "FINCH_CONNECT_ORIGIN": fake.connect_origin,
         "FINCH_WEBHOOK_SECRETS": new_key("webhooks").partition(":")[2],
     }
 
 
-def _real_settings(url: str | None, *, sandbox: str | None) -> dict[str, str]:
+def _real_settings(url: str | None) -> dict[str, str]:
     """The settings of this machine; defaults for all but the Finch account."""
-    given = {name: value for name, value in os.environ.items() if value}
-    chosen = {"FINCH_STORAGE_URL": url, "FINCH_SANDBOX": sandbox}
     settings = {
         "FINCH_PRODUCTS": "company directory",
         "FINCH_STORAGE_URL": "sqlite:///finch-demo.db",
         "FINCH_SANDBOX": "finch",
         "FINCH_KEY": new_key("demo"),
-        **given,
-        **{name: value for name, value in chosen.items() if value},
+        **{name: value for name, value in os.environ.items() if value},
     }
+    if url:
+        settings["FINCH_STORAGE_URL"] = url
     if settings["FINCH_SANDBOX"] == "none":
         click.echo("Without a sandbox, connections are real, and Finch bills them.")
         del settings["FINCH_SANDBOX"]
-    if "FINCH_KEY" not in given:
+    if not os.environ.get("FINCH_KEY"):
         click.echo("FINCH_KEY is not set: the tokens of this run cannot be decrypted afterwards.")
     return settings
 
 
-def _observe(fake: FakeFinch, settings: Mapping[str, str], *, port: int, log: Path) -> bool:
-    """Print every observation; False if one is not as promised."""
+def _observe(fake: FakeFinch, settings: Mapping[str, str], *, port: int, log: Path) -> None:
+    """Print every observation; ends with status 1 if one is not as promised."""
     began = time.monotonic()
-    kind, _, path = settings["FINCH_STORAGE_URL"].partition(":///")
     logging.basicConfig(filename=log, level=logging.INFO)
     with _run_application(settings, port=port, fake=fake) as (address, finch):
-        tour = Tour(
-            application=address,
-            finch=finch,
-            fake=fake,
-            database=Path(path.partition("?")[0]) if kind == "sqlite" else None,
-            log=log,
-            hidden={
-                "encryption key": settings["FINCH_KEY"].partition(":")[2],
-                "client secret": settings["FINCH_CLIENT_SECRET"],
-                "webhook secret": settings["FINCH_WEBHOOK_SECRETS"],
-            },
-        )
+        tour = Tour(application=address, finch=finch, fake=fake, settings=settings, log=log)
         try:
             tour.run()
         except DemoFailed as failure:
             click.secho(f"\nThe demo stopped. {failure}", fg="red", bold=True)
-            return False
+            click.echo(f"The log of the application:\n{log.read_text('utf-8')}", err=True)
+            sys.exit(1)
     spent = f"The demo took {time.monotonic() - began:.1f} seconds."
     click.secho(f"\nAll {tour.held} observations are as promised. {spent}\n", fg="green", bold=True)
-    return True
+    click.echo(_NEXT)
 
 
 def _serve(settings: Mapping[str, str], *, port: int, fake: FakeFinch | None = None) -> None:
@@ -168,12 +132,10 @@ def _run_application(
         )
         finch.storage.check()
         if fake is not None:
-            given = [settings["FINCH_WEBHOOK_SECRETS"]]
-            fake.deliver_webhooks(f"{address}{WEBHOOK_PATH}", secrets=given)
+            signing = [settings["FINCH_WEBHOOK_SECRETS"]]
+            fake.deliver_webhooks(address + WEBHOOK_PATH, secrets=signing)
         with serve(FinchMiddleware(DemoApp(finch, notice=notice).wsgi_app, finch), listening):
             click.secho(f"{notice}\n", bold=True)
-            finch_url = settings.get("FINCH_API_URL", "https://api.tryfinch.com")
-            click.echo(f"   Finch          {finch_url}")
             click.echo(f"   application    {address}; its redirect URI is {address}{_PATH}")
             click.echo(f"   database       {without_password(settings['FINCH_STORAGE_URL'])}")
             yield address, finch

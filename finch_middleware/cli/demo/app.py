@@ -1,15 +1,8 @@
-"""
-The demo's application: one page with one button and one list, a small model of a real one.
-
-Three things matter in it. The customer comes from the login; here a cookie takes its place.
-Whatever changes something is a POST that is protected against CSRF. And there is no code for the
-callback and for webhooks, because the middleware around the application responds to them.
-"""
+"""The demo's application: one page with a button and a list. A cookie replaces the login."""
 
 from __future__ import annotations
 
 import logging
-import re
 import secrets
 from collections.abc import Mapping
 from html import escape
@@ -37,13 +30,13 @@ BANNERS = {
     "disconnected": "Your payroll is disconnected.",
     "refused": "Finch refused this. The application's log has the reason.",
 }
-_EMPTY = '<li class="none">No payroll is connected yet.</li>'
+_NONE = '<li class="none">No payroll is connected yet.</li>'
 
 logger = logging.getLogger("finch_middleware.demo")
 
 
 class DemoApp:
-    """The application; `wsgi_app` is for `FinchMiddleware` to wrap."""
+    """The application. `FinchMiddleware` wraps its `wsgi_app`."""
 
     def __init__(self, finch: FinchConnect, *, notice: str) -> None:
         self._finch = finch
@@ -82,22 +75,21 @@ class DemoApp:
 
     def _show_page(self, employer: str, args: Mapping[str, str], status: int = 200) -> Response:
         connections = self._finch.connections.for_customer(employer)
-        empty = "" if args.get("finch") == "finishing" else _EMPTY
-        nonce = secrets.token_urlsafe(16)
+        hint, nonce = args.get("finch", ""), secrets.token_urlsafe(16)
+        banner = f'<p class="banner {hint}" role="status">{BANNERS.get(hint)}</p>'
         html = self._page.substitute(
-            banner=_banner(args.get("finch", ""), reference=args.get("finch_ref", "")),
+            banner=banner if hint in BANNERS else "",
             button="Connect again" if connections else "Connect payroll",
             button_kind="quiet" if connections else "primary",
-            connections="".join(map(_list_item, connections)) or empty,
+            connections="".join(map(_list_item, connections)) or _NONE * (hint != "finishing"),
             employer=EMPLOYERS[employer],
             nonce=nonce,
             notice=escape(self._notice),
             other=EMPLOYERS[_OTHER[employer]],
         )
+        response = Response(html, status, mimetype="text/html")
         # Browsers also apply form-action to the redirect that leads to Finch.
-        response = protect(
-            Response(html, status, mimetype="text/html"), nonce=nonce, form_action="*"
-        )
+        protect(response, nonce=nonce, form_action="*")
         response.headers["Referrer-Policy"] = "same-origin"  # for the Origin of the forms
         return response
 
@@ -105,13 +97,6 @@ class DemoApp:
 def masked(secret: str) -> str:
     """Enough of a secret to recognise it on a screen, not enough to use it."""
     return f"{secret[:4]}... ({len(secret)} characters)"
-
-
-def _banner(hint: str, *, reference: str) -> str:
-    known = re.fullmatch(r"[A-Z2-7]{8}", reference)
-    small = f" <small>Reference {known[0]}</small>" if known else ""
-    banner = f'<p class="banner {hint}" role="status">{BANNERS.get(hint)}{small}</p>'
-    return banner if hint in BANNERS else ""
 
 
 def _list_item(connection: Connection) -> str:
@@ -122,10 +107,10 @@ def _list_item(connection: Connection) -> str:
         token = masked(connection.access_token.reveal())
     except CannotOpen:
         token = "encrypted with the key of another run"
-    since = f"{connection.obtained_at:%d %B %Y, %H:%M:%S UTC}"
     return (
         f'<li><strong class="provider">{escape(provider)}</strong><span>{escape(products)}</span>'
-        f'<span>connected {since}</span><span>token <code class="token">{token}</code></span>'
+        f"<span>connected {connection.obtained_at:%d %B %Y, %H:%M:%S UTC}</span>"
+        f'<span>token <code class="token">{token}</code></span>'
         f'<span>status <code class="status">{escape(connection.status or "unknown")}</code></span>'
         "<details><summary>Disconnect</summary>This cannot be undone. "
         '<form method="post" action="/disconnect"><input type="hidden" name="connection_id" '

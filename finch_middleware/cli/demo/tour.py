@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import sqlite3
+import re
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from html import unescape
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urljoin, urlsplit
 
 import click
-from requests import Response
+import requests
 
 from finch_middleware import Connection, FinchConnect
 from finch_middleware.cli.demo.app import ACME, EMPLOYERS, GLOBEX, WEBHOOK_PATH, masked
-from finch_middleware.cli.demo.browser import Browser, DemoFailed, location, parameter, text_of
 from finch_middleware.testing.fake_finch import FakeFinch
 
 _PRESENTED = "times Finch received this code"
@@ -26,24 +27,50 @@ _LABEL_WIDTH = 38
 _PATIENCE_SECONDS = 60
 
 
+class DemoFailed(Exception):
+    """Something did not happen as promised; the text states what was observed."""
+
+
+class Browser(requests.Session):
+    """Keeps cookies and follows no redirect."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trust_env = False  # no proxy and no .netrc of this machine
+        # What is not a navigation gets JSON from the library instead of a page.
+        self.headers.update({"Accept": "text/html", "Sec-Fetch-Mode": "navigate"})
+
+    def open(
+        self, url: str, *, form: dict[str, str] | None = None, headers: dict[str, str] | None = None
+    ) -> requests.Response:
+        """Open *url*, or submit *form* to it; raises DemoFailed if there is no response."""
+        method = "GET" if form is None else "POST"
+        try:
+            return self.request(
+                method, url, data=form, headers=headers, timeout=15, allow_redirects=False
+            )
+        except requests.RequestException as error:
+            failure = f"No response ({type(error).__name__}): {method} {url.partition('?')[0]}"
+        # Outside of the except block: the error may quote the URL, with the code in it.
+        raise DemoFailed(failure)
+
+    def submit(self, page: requests.Response, path: str, **fields: str) -> requests.Response:
+        """Submit the form of *page* that leads to *path*, with *fields* filled in."""
+        hidden = re.findall(r'<input type="hidden" name="([^"]*)" value="([^"]*)">', page.text)
+        filled = {name: unescape(value) for name, value in hidden}
+        url, origin = urljoin(page.url, path), urljoin(page.url, "/").rstrip("/")
+        return self.open(url, form=filled | fields, headers={"Origin": origin})
+
+
 @dataclass(slots=True, kw_only=True)
 class Tour:
-    """
-    Goes through the whole flow and prints each observation as soon as it is made.
-
-    Attributes:
-        application: Its address.
-        database: The SQLite file, or None for another storage.
-        hidden: By name, what neither the database nor the log may contain.
-        held: How many promises held so far.
-    """
+    """Goes through the whole flow and prints each observation as soon as it is made."""
 
     application: str
     finch: FinchConnect
     fake: FakeFinch
-    database: Path | None
+    settings: Mapping[str, str]
     log: Path
-    hidden: Mapping[str, str]
     held: int = 0
     _steps: int = 0
     _failed: list[str] = field(default_factory=list)
@@ -62,7 +89,7 @@ class Tour:
             self._sign_in_again(acme)
             self._disconnect(acme, stranger)
 
-    def _open_connect(self, browser: Browser) -> Response:
+    def _open_connect(self, browser: Browser) -> requests.Response:
         opened = browser.submit(browser.open(self.application), "/connect")
         customers = ", ".join(session.customer_id for session in self.fake.ledger.sessions)
         ticket, *attributes = opened.headers.get("Set-Cookie", "none=").split("; ")
@@ -75,7 +102,7 @@ class Tour:
             self._check(_STORED, len(self._rows()), 0)
         return browser.open(location(opened))
 
-    def _allow(self, browser: Browser, page: Response) -> str:
+    def _allow(self, browser: Browser, page: requests.Response) -> str:
         allowed = browser.submit(page, "/authorize", decision="allow", provider="gusto")
         link, code = location(allowed), parameter(location(allowed), "code")
         with self._step("Finch Connect asks, and the employer allows it", allowed):
@@ -87,7 +114,7 @@ class Tour:
             self._check(_PRESENTED, self.fake.ledger.presented(code), 0)
         return link
 
-    def _finish(self, browser: Browser, link: str) -> Response:
+    def _finish(self, browser: Browser, link: str) -> requests.Response:
         finished, code = browser.open(link), parameter(link, "code")
         with self._step("The callback exchanges the code for a token", finished):
             self._check_redirect(finished, f"{self.application}/?finch=connected")
@@ -99,7 +126,13 @@ class Tour:
     def _inspect_database(self, link: str) -> None:
         rows, searched = self._rows(), self._search()
         row, content = rows[0] if rows else {}, b"".join(searched.values())
-        hidden = {"code": parameter(link, "code"), "token": self._token(), **self.hidden}
+        hidden = {
+            "code": parameter(link, "code"),
+            "token": self._token(),
+            "encryption key": self.settings["FINCH_KEY"].partition(":")[2],
+            "client secret": self.settings["FINCH_CLIENT_SECRET"],
+            "webhook secret": self.settings["FINCH_WEBHOOK_SECRETS"],
+        }
         with self._step("The database holds the token, encrypted"):
             self._check(_STORED, len(rows), 1)
             for name, value in row.items():
@@ -123,7 +156,7 @@ class Tour:
             self._check("it is the token that Finch issued", issued, True)
             self._check("Finch accepts it, with status", used.status_code, 200)
 
-    def _repeat_callback(self, browser: Browser, link: str, *, first: Response) -> None:
+    def _repeat_callback(self, browser: Browser, link: str, *, first: requests.Response) -> None:
         again = browser.open(link)
         same = (again.status_code, location(again)) == (first.status_code, location(first))
         with self._step("The same callback again: a reload or a double click", again):
@@ -137,11 +170,11 @@ class Tour:
         link = self._decide(browser, "allow")
         code, before = parameter(link, "code"), self.fake.ledger.calls("token")
         refused = stranger.open(link)
+        title = "This was not started in this browser"
         with self._step("A forged callback: another customer's code", refused):
             self._show(f"unused code of {EMPLOYERS[GLOBEX]}", masked(code))
             self._check("status in a browser without ticket", refused.status_code, 400)
-            promised = "This was not started in this browser"
-            self._check("title of the page", text_of(refused, "h1"), promised)
+            self._check("title of the page", text_of(refused, "h1"), title)
             self._check(_EXCHANGES, self.fake.ledger.calls("token") - before, 0)
             self._check(_PRESENTED, self.fake.ledger.presented(code), 0)
             self._check(_STORED, len(self._rows()), 1)
@@ -195,11 +228,10 @@ class Tour:
 
     def _decide(self, browser: Browser, decision: str) -> str:
         """The callback link after another visit to Connect."""
-        opened = browser.submit(browser.open(self.application), "/connect")
-        page = browser.open(location(opened))
+        page = browser.open(location(browser.submit(browser.open(self.application), "/connect")))
         return location(browser.submit(page, "/authorize", decision=decision, provider="gusto"))
 
-    def _use(self, stranger: Browser, token: str) -> Response:
+    def _use(self, stranger: Browser, token: str) -> requests.Response:
         headers = {"Authorization": f"Bearer {token}", "Finch-API-Version": "2020-09-17"}
         return stranger.open(f"{self.fake.api_url}/introspect", headers=headers)
 
@@ -223,27 +255,23 @@ class Tour:
         return self._connection().access_token.reveal()
 
     def _rows(self) -> list[dict[str, Any]]:
-        """The connections of this run as the database holds them."""
-        if self.database is None:
-            stored = [each for name in EMPLOYERS for each in self.finch.storage.for_customer(name)]
-            found = [dict(each.as_row()) for each in stored]
-        else:  # with Python's own driver instead of this library
-            with closing(sqlite3.connect(self.database)) as connection:
-                connection.row_factory = sqlite3.Row
-                found = [*map(dict, connection.execute("SELECT * FROM finch_connections"))]
-        return [row for row in found if row["client_id"] == self.finch.client_id]
+        """The connections of this run, column by column."""
+        found = (each for name in EMPLOYERS for each in self.finch.storage.for_customer(name))
+        return [dict(each.as_row()) for each in found if each.client_id == self.finch.client_id]
 
     def _search(self) -> dict[str, bytes]:
         """By name, what is searched for secrets."""
         log = {self.log.name: self.log.read_bytes()}
-        if self.database is None:
+        kind, _, path = self.settings["FINCH_STORAGE_URL"].partition(":///")
+        if kind != "sqlite":
             return {"the columns above": repr(self._rows()).encode()} | log
         # SQLite keeps recent writes in files beside the database.
-        files = sorted(self.database.parent.glob(f"{self.database.name}*"))
+        database = Path(path.partition("?")[0])
+        files = sorted(database.parent.glob(f"{database.name}*"))
         return {path.name: path.read_bytes() for path in files if path.is_file()} | log
 
     @contextmanager
-    def _step(self, title: str, response: Response | None = None) -> Iterator[None]:
+    def _step(self, title: str, response: requests.Response | None = None) -> Iterator[None]:
         """Print a heading; at the end of the block, stop unless all in it was as promised."""
         self._steps += 1
         heading, timing = f"{self._steps}. {title}", ""
@@ -269,7 +297,7 @@ class Tour:
         """Print an observation about which nothing is promised."""
         click.echo(f"       {label:<{_LABEL_WIDTH}} {_text(seen)}")
 
-    def _check_redirect(self, response: Response, promised: str) -> None:
+    def _check_redirect(self, response: requests.Response, promised: str) -> None:
         self._check("status", response.status_code, 303)
         self._check("redirects to", _destination(response), promised)
 
@@ -277,12 +305,28 @@ class Tour:
         self._check(_PRESENTED, self.fake.ledger.presented(code), 1)
         self._check("tokens issued by Finch", len(self.fake.ledger.tokens), 1)
 
-    def _check_message(self, browser: Browser, response: Response, promised: str) -> None:
-        page = browser.open(location(response)) if location(response) else response
+    def _check_message(self, browser: Browser, response: requests.Response, promised: str) -> None:
+        page = browser.open(location(response) or response.url)
         self._check("message on the page", text_of(page, "banner"), promised)
 
 
-def _destination(response: Response) -> str:
+def location(response: requests.Response) -> str:
+    """The absolute URL that *response* redirects to, or an empty string."""
+    return urljoin(response.url, response.headers["Location"]) if response.is_redirect else ""
+
+
+def text_of(page: requests.Response, name: str) -> str:
+    """How the first element with this tag or class begins, or an empty string."""
+    found = re.search(rf'<(?:{name}\b|\w+ class="{name}\b)[^>]*>([^<]*)', page.text)
+    return unescape(found[1]).strip() if found else ""
+
+
+def parameter(url: str, name: str) -> str:
+    """A query parameter of *url*, or an empty string."""
+    return parse_qs(urlsplit(url).query).get(name, [""])[0]
+
+
+def _destination(response: requests.Response) -> str:
     """Where *response* redirects to, without codes and references."""
     place, hint = location(response).partition("?")[0], parameter(location(response), "finch")
     return f"{place}?finch={hint}" if hint else place
