@@ -25,14 +25,11 @@ from finch_middleware.records import Entity, Grant
 from finch_middleware.secret import Secret
 
 _DEPTH_LIMIT = 16
-_TEXT_LIMIT = 255
-_TOKEN_LIMIT = 4096
 _URL_LIMIT = 4096
 _PRODUCTS_LIMIT = 64
 _MESSAGE_LIMIT = 300
 #: Finch's pages have two words, or two spellings, for one status.
 _SYNONYMS = {"error_reauth": "reauth", "error_no_acount_setup": "error_no_account_setup"}
-_REQUEST_ID_LIMIT = 128
 
 # The fields of a grant that an introspection has as well.
 _INTROSPECTED = (
@@ -50,9 +47,11 @@ _TEXTS = ("token_type", "provider_id", "client_type", "connection_type")
 _NAME = re.compile(r"[a-z_]{1,64}")
 _BRACKETS = re.compile(r"[][{}]")
 _STRINGS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
-_PRINTABLE = re.compile(r"[ -~]+")
+_TOKEN = re.compile(r"[ -~]{1,4096}")
+_REQUEST_ID = re.compile(r"[ -~]{1,128}")
+_SESSION_ID = re.compile(r"[!-~]{1,255}")
 # No database column takes control characters or lone surrogates.
-_UNSTORABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_STORABLE = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{0,255}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,9 +131,7 @@ def retry_after_seconds(response: FinchResponse) -> float | None:
 def request_id(response: FinchResponse) -> str | None:
     """The Finch-Request-Id, or None if it is not short printable ASCII."""
     value = response.headers.get("Finch-Request-Id", "")
-    if len(value) > _REQUEST_ID_LIMIT or not _PRINTABLE.fullmatch(value):
-        return None
-    return value
+    return value if _REQUEST_ID.fullmatch(value) else None
 
 
 def error_name(response: FinchResponse, field: str = "name") -> str:
@@ -158,9 +155,9 @@ def read_session(response: FinchResponse) -> ConnectSession | None:
     """The Connect session, or None if the response has no usable one."""
     fields = read_fields(response) or {}
     session_id, connect_url = fields.get("session_id"), fields.get("connect_url")
-    if not isinstance(session_id, str) or len(session_id) > _TEXT_LIMIT:
+    if not isinstance(session_id, str) or not _SESSION_ID.fullmatch(session_id):
         return None
-    if not PLAIN.fullmatch(session_id) or not acceptable_url(connect_url):
+    if not acceptable_url(connect_url):
         return None
     return ConnectSession(session_id, str(connect_url), request_id=request_id(response))
 
@@ -199,7 +196,8 @@ def completed_grant(document: Secret, introspection: Mapping[str, object]) -> Gr
 def _grant_of(document: object, *, text: str, request_id: str | None) -> Grant | None:
     """The grant of any document with a usable token; None without one."""
     fields = document if isinstance(document, dict) else {}
-    if not _is_token(fields.get("access_token")):
+    token = fields.get("access_token")
+    if not isinstance(token, str) or not _TOKEN.fullmatch(token):
         return None
     texts = {name: _text(fields.get(name)) for name in _TEXTS}
     products = _products(fields.get("products"))
@@ -207,7 +205,6 @@ def _grant_of(document: object, *, text: str, request_id: str | None) -> Grant |
     customer_id = _customer_id(fields.get("customer_id"))
     malformed = None in (*texts.values(), products, customer_id) or not bearer
     return Grant(
-        document=Secret(text),
         connection_id=None if malformed else _text(fields.get("connection_id")) or None,
         customer_id=customer_id or None,
         provider_id=texts["provider_id"] or "",
@@ -216,14 +213,7 @@ def _grant_of(document: object, *, text: str, request_id: str | None) -> Grant |
         connection_type=texts["connection_type"] or "",
         entity_ids=_entity_ids(fields.get("entity_ids")),
         request_id=request_id,
-    )
-
-
-def _is_token(value: object) -> bool:
-    return (
-        isinstance(value, str)
-        and len(value) <= _TOKEN_LIMIT
-        and _PRINTABLE.fullmatch(value) is not None
+        document=Secret(text),
     )
 
 
@@ -236,11 +226,9 @@ def _customer_id(value: object) -> str | None:
 
 def _text(value: object) -> str | None:
     """The text, empty if absent; None if a storage could not take it."""
-    if value is None or value == "":
+    if value is None:
         return ""
-    if not isinstance(value, str) or len(value) > _TEXT_LIMIT or _UNSTORABLE.search(value):
-        return None
-    return value
+    return value if isinstance(value, str) and _STORABLE.fullmatch(value) else None
 
 
 def storable(value: object) -> str | None:

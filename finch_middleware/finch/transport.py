@@ -26,7 +26,6 @@ from urllib.parse import urlsplit
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
-from requests.structures import CaseInsensitiveDict
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3 import HTTPConnectionPool, HTTPHeaderDict, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -113,24 +112,24 @@ def _prepared(request: Request) -> requests.PreparedRequest:
     """The request as it is sent; requests would parse and quote what this package wrote."""
     prepared = requests.PreparedRequest()
     prepared.method, prepared.url, prepared.body = request.method, request.url, request.body
-    prepared.headers = CaseInsensitiveDict({"Host": urlsplit(request.url).netloc})
-    prepared.headers.update(request.headers)
+    headers = {"Host": urlsplit(request.url).netloc, **request.headers}
     if request.method != "GET":
-        prepared.headers["Content-Length"] = str(len(request.body or b""))
+        headers["Content-Length"] = str(len(request.body or b""))
+    prepared.headers = headers  # type: ignore[assignment]  # nothing looks one up by another case
     return prepared
 
 
-def _read(response: requests.Response, call: _Call) -> FinchResponse:
-    status, headers = response.status_code, response.headers
+def _read(response: Any, call: _Call) -> FinchResponse:
+    status, headers = response.status, response.headers
     if 300 <= status < 400 or status >= 500:
         return FinchResponse(status=status, headers=headers)
     if headers.get("Content-Encoding", "identity").strip().lower() != "identity":
         return FinchResponse(status=status, headers=headers, fault="encoded")
     # The response of a test's mock has no length.
-    if (getattr(response.raw, "length", None) or 0) > BODY_LIMIT_BYTES:
+    if (getattr(response, "length", None) or 0) > BODY_LIMIT_BYTES:
         return FinchResponse(status=status, headers=headers, fault="too_large")
     try:
-        body = response.raw.read(BODY_LIMIT_BYTES + 1)
+        body = response.read(BODY_LIMIT_BYTES + 1)
     except Exception:  # as in `Transport.send` it holds a secret; here the status is known
         return FinchResponse(status=status, headers=headers, fault=call.no_response().reason)
     if len(body) > BODY_LIMIT_BYTES:
@@ -210,11 +209,7 @@ class _TimedTLSSocket(_TimedSocket, ssl.SSLSocket):
 
 
 class _Response(http.client.HTTPResponse):
-    """
-    A final response, with headers that can all be parsed.
-
-    requests closes it, and then releases its connection.
-    """
+    """A final response, with headers that can all be parsed."""
 
     connection: Any
     pool: _Pool
@@ -230,8 +225,10 @@ class _Response(http.client.HTTPResponse):
             raise http.client.HTTPException("no final response")
         if self.msg.defects or self.msg.get_payload():
             raise http.client.HTTPException("headers that cannot be parsed")
-        headers = HTTPHeaderDict(self.msg.items())
-        self.headers = headers  # type: ignore[assignment]  # repeated ones are joined
+        headers = HTTPHeaderDict()  # repeated ones are joined
+        for name, value in self.msg.items():
+            headers.add(name, value)
+        self.headers = headers  # type: ignore[assignment]
         if len({each.strip() for each in headers.get("Content-Length", "").split(",")}) > 1:
             raise http.client.HTTPException("lengths that differ")
 
@@ -248,8 +245,9 @@ class _Response(http.client.HTTPResponse):
             self.connection.close()
         super().close()
 
-    def release_conn(self) -> None:
-        """Let the next request have the connection."""
+    def __exit__(self, *_: object) -> None:
+        """Close it, and let the next request have the connection."""
+        self.close()
         self.connection.responded_at = time.monotonic()
         self.pool._put_conn(self.connection)
 
@@ -371,3 +369,8 @@ class _Adapter(HTTPAdapter):
     def request_url(self, request: requests.PreparedRequest, *args: Any) -> str:
         """The path: only a CONNECT goes to a proxy."""
         return request.path_url
+
+    def build_response(self, request: requests.PreparedRequest, response: Any) -> Any:
+        """What was received; the original reads cookies and guesses an encoding."""
+        response.request, response.status_code = request, response.status
+        return response
