@@ -154,7 +154,12 @@ PARTS = {
     ),
     "history": Part(
         file="storage/history.py",
-        tests=("tests/test_history.py", "tests/story/test_status_hooks.py"),
+        tests=(
+            "tests/test_history.py",
+            "tests/storage/test_events.py",
+            "tests/storage/test_precedence.py",
+            "tests/story/test_status_hooks.py",
+        ),
         selection=_MEMORY_ALONE,
     ),
     "connected": Part(

@@ -31,7 +31,8 @@ from finch_middleware.records import (
     row_from_json,
     row_to_json,
 )
-from finch_middleware.storage.events import FinchEvent, StoredEvent, event_hash, join
+from finch_middleware.storage.events import FinchEvent, StoredEvent, event_hash
+from finch_middleware.storage.history import join
 from finch_middleware.storage.protocol import Scan, Storage
 
 R = TypeVar("R", Attempt, StoredConnection, StoredEvent)

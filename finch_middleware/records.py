@@ -62,8 +62,6 @@ NO_CUSTOMER = bytes(32)
 #: The same of a connection that is known by Finch's events only.
 ANNOUNCED = SealedToken(text="announced")
 ANNOUNCED_CUSTOMER = bytes(31) + b"\x01"
-#: A history keeps its first entry and the newest ones.
-HISTORY_LIMIT = 100
 # Where a clock was set back, a waiting token is some microseconds later than the stored one.
 _AFTER_THE_END = timedelta(seconds=1)
 
@@ -188,19 +186,6 @@ class StoredConnection:
             obtained_at=max(at, self.obtained_at) + _AFTER_THE_END,
         )
 
-    def replaces(self, current: StoredConnection) -> bool:
-        """
-        Whether it may be written over the *current* connection of the same id.
-
-        The later token wins. A connection of the same attempt is already stored, and may have been
-        re-sealed or updated since. Every token replaces an announcement.
-        """
-        if current.is_announced:
-            return True
-        if self.obtained_at == current.obtained_at:
-            return self.attempt_id != current.attempt_id
-        return self.obtained_at > current.obtained_at
-
     def as_row(self) -> Row:
         """The record as plain columns, its two keys among them; instants are in UTC."""
         return {
@@ -310,12 +295,6 @@ def history_line(at: datetime, event: str, **facts: object) -> str:
     shown = {"event": event, **{name: value for name, value in facts.items() if value}}
     instant = at.astimezone(UTC).isoformat(timespec="microseconds")
     return f"{instant} {json.dumps(shown, separators=(',', ':'))}\n"
-
-
-def joined_history(*parts: str) -> str:
-    """One history of several, which keeps its first entry and the newest ones."""
-    lines = "".join(parts).splitlines(keepends=True)
-    return "".join(lines[:1] + lines[1:][1 - HISTORY_LIMIT :])
 
 
 def row_to_json(row: Row) -> str:

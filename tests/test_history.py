@@ -8,9 +8,10 @@ from datetime import timedelta
 import pytest
 
 from finch_middleware.errors import StorageUnavailable
-from finch_middleware.records import HISTORY_LIMIT, StoredConnection, history_line
+from finch_middleware.records import StoredConnection, history_line
 from finch_middleware.storage import history
-from finch_middleware.storage.events import FinchEvent, apply_event, join
+from finch_middleware.storage.events import FinchEvent, apply_event
+from finch_middleware.storage.history import HISTORY_LIMIT, join
 from finch_middleware.testing.sample_records import NOON, a_connection
 
 SECOND = timedelta(seconds=1)

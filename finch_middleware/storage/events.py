@@ -14,17 +14,12 @@ import string
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from datetime import UTC, datetime
+from typing import Any
 
 from finch_middleware.errors import StorageUnavailable
 from finch_middleware.records import ANNOUNCED, UNREADABLE, Entity, Row, StoredConnection
-from finch_middleware.storage.history import continued, note_changes
-
-Subject = TypeVar("Subject", StoredConnection, Entity)
-
-#: Our clock and Finch's differ by no more: deliveries signed at another time are refused.
-SKEW = timedelta(seconds=300)
+from finch_middleware.storage.history import SKEW, Subject, is_after, takes_away, with_word
 
 _ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
 _KSUID_LENGTH = 27
@@ -139,8 +134,8 @@ def apply_event(row: StoredConnection | None, event: FinchEvent) -> StoredConnec
     """
     The row with the event's word, where nothing newer is known.
 
-    None: there is no row yet, so it is announced by a row without a token, for `join`. A connection
-    that has ended stays as it is.
+    None: there is no row yet, so it is announced by a row without a token, for `history.join`. A
+    connection that has ended stays as it is.
     """
     if event.connection_id is None or event.status is None:
         return row
@@ -157,39 +152,6 @@ def apply_event(row: StoredConnection | None, event: FinchEvent) -> StoredConnec
     return dataclasses.replace(changed, undecided_at=event.received_at) if undecided else changed
 
 
-def join(new: StoredConnection, before: StoredConnection | None) -> StoredConnection | None:
-    """
-    What a storage writes where *new* is settled over *before*; None: nothing.
-
-    The response of Finch's token endpoint has neither a status nor the entities' names. Those of
-    the same customer are kept, except words that the new token refutes, such as ``reauth``.
-    """
-    if before is None:
-        return new
-    if not new.replaces(before):
-        return None
-    ours = (before.client_id, before.customer_id) == (new.client_id, new.customer_id)
-    if not before.is_announced and not ours:
-        return continued(new, before)
-    token_at = new.obtained_at
-    joined, undecided = _inherit(new, before, token_at=token_at)
-    known = {each.id: each for each in before.entities}
-    entities = []
-    for each in new.entities:
-        kept, open_question = _inherit(each, known.pop(each.id, None), token_at=token_at)
-        entities.append(kept)
-        undecided = undecided or open_question
-    added = [each for each in known.values() if _is_after(each.heard_at, token_at)]
-    joined = dataclasses.replace(
-        joined,
-        entities=(*entities, *added),
-        undecided_at=token_at if undecided else before.undecided_at,
-    )
-    if before.is_announced:
-        return note_changes(new, joined, source="webhook", at=before.obtained_at, waits=False)
-    return continued(joined, before)
-
-
 def _hear(subject: Subject, event: FinchEvent, *, floor: datetime | None) -> tuple[Subject, bool]:
     """The row or entity with the event's word, or as it was; whether Finch has to decide."""
     at, heard_at = event.happened_at, subject.heard_at
@@ -197,11 +159,11 @@ def _hear(subject: Subject, event: FinchEvent, *, floor: datetime | None) -> tup
     # A word that takes nothing away is better than none, although a token is newer.
     welcome = (
         subject.status is None
-        and not _takes_away(event.status)
+        and not takes_away(event.status)
         and (latest or (at is None and heard_at is None))
     )
-    if welcome or (latest and _is_after(at, floor)):
-        return _with_word(subject, event.status, heard_at=at), False
+    if welcome or (latest and is_after(at, floor)):
+        return with_word(subject, event.status, heard_at=at), False
     return subject, subject.status != event.status
 
 
@@ -213,48 +175,10 @@ def _hear_of_entity(
     entities = {each.id: each for each in row.entities}
     old = entities.get(entity_id, Entity(id=entity_id))
     new, undecided = _hear(old, event, floor=floor)
-    if entity_id not in entities and not _is_after(new.heard_at, floor):
+    if entity_id not in entities and not is_after(new.heard_at, floor):
         return row, True
     entities[entity_id] = new
     return dataclasses.replace(row, entities=tuple(entities.values())), undecided
-
-
-def _inherit(
-    subject: Subject, before: Subject | None, *, token_at: datetime
-) -> tuple[Subject, bool]:
-    """What a new token leaves of the words before it; whether Finch has to decide."""
-    if before is None:
-        return subject, False
-    if isinstance(subject, Entity) and isinstance(before, Entity):
-        subject = dataclasses.replace(subject, name=before.name, source_id=before.source_id)
-    if subject.status is not None or before.status is None:
-        return subject, False
-    if not _takes_away(before.status) or _is_after(before.heard_at, token_at):
-        message = before.status_message if isinstance(before, StoredConnection) else None
-        kept = _with_word(subject, before.status, heard_at=before.heard_at, message=message)
-        return kept, False
-    subject = dataclasses.replace(subject, heard_at=before.heard_at)
-    return subject, before.heard_at is not None and before.heard_at >= token_at - SKEW
-
-
-def _with_word(
-    subject: Subject, word: str | None, *, heard_at: datetime | None, message: str | None = None
-) -> Subject:
-    changes: dict[str, Any] = {"status": word, "heard_at": heard_at or subject.heard_at}
-    if isinstance(subject, StoredConnection) and word != subject.status:
-        # It explained the word before.
-        changes["status_message"] = message
-    return dataclasses.replace(subject, **changes)
-
-
-def _is_after(at: datetime | None, floor: datetime | None) -> bool:
-    """Whether Finch's instant is later than ours, whatever the difference of the clocks."""
-    return at is not None and (floor is None or at > floor + SKEW)
-
-
-def _takes_away(word: str | None) -> bool:
-    """Whether a token that was obtained later refutes the word."""
-    return word in ("reauth", "disconnected") or (word or "").startswith("error")
 
 
 def _floor(row: StoredConnection) -> datetime | None:

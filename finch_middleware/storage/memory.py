@@ -10,8 +10,9 @@ from datetime import datetime
 
 from finch_middleware.attempts import Attempt, AttemptState
 from finch_middleware.records import StoredConnection, connection_hash
-from finch_middleware.storage.events import FinchEvent, StoredEvent, join
+from finch_middleware.storage.events import FinchEvent, StoredEvent
 from finch_middleware.storage.forks import PerProcess
+from finch_middleware.storage.history import join
 from finch_middleware.storage.protocol import Scan, Storage
 
 

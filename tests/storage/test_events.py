@@ -13,13 +13,8 @@ from hypothesis import strategies as st
 
 from finch_middleware.errors import StorageUnavailable
 from finch_middleware.records import Entity, StoredConnection
-from finch_middleware.storage.events import (
-    SKEW,
-    FinchEvent,
-    StoredEvent,
-    apply_event,
-    join,
-)
+from finch_middleware.storage.events import FinchEvent, StoredEvent, apply_event
+from finch_middleware.storage.history import SKEW, join
 from finch_middleware.storage.memory import MemoryStorage
 from finch_middleware.testing.sample_records import NOON, a_connection, an_event
 

@@ -20,7 +20,8 @@ import redis
 from finch_middleware.attempts import Attempt, AttemptState
 from finch_middleware.errors import ConfigurationError, StorageUnavailable
 from finch_middleware.records import SealedToken, StoredConnection, StoredToken, connection_hash
-from finch_middleware.storage.events import FinchEvent, StoredEvent, join
+from finch_middleware.storage.events import FinchEvent, StoredEvent
+from finch_middleware.storage.history import join
 from finch_middleware.storage.protocol import Scan, Storage
 from finch_middleware.storage.redis.plan import (
     ANNOUNCED,

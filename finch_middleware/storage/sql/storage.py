@@ -20,7 +20,8 @@ from finch_middleware.records import (
     connection_hash,
     customer_hash,
 )
-from finch_middleware.storage.events import FinchEvent, StoredEvent, event_hash, join
+from finch_middleware.storage.events import FinchEvent, StoredEvent, event_hash
+from finch_middleware.storage.history import join
 from finch_middleware.storage.protocol import Scan, Storage, TokenScan
 from finch_middleware.storage.shards import WHOLE, Shard
 from finch_middleware.storage.sql.database import Database
@@ -109,8 +110,7 @@ class SQLAlchemyStorage(Storage):
 
     def check(self) -> None:
         self._database.prepare()
-        nothing = {"of_code": _NO_CODE, "of_attempt": ""}
-        self._database.change(self._sql.release, nothing)
+        self._database.change(self._sql.release, {"of_code": _NO_CODE, "of_attempt": ""})
 
     def describe(self) -> Sequence[str]:
         """The database and its version, the settings that matter, and our tables."""
