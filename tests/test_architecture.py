@@ -104,7 +104,7 @@ def is_module(name: str) -> bool:
 #: Types of higher layers that an option's function gets: only the type checker imports them.
 TYPES_OF_OPTIONS = [
     (f"config.{module}", name)
-    for module in ("functions", "settings")
+    for module in ("options", "settings")
     for name in ("finch.webhook", "hooks.events", "hooks.status", "web.request")
 ]
 

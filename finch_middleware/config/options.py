@@ -11,21 +11,36 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated, TypedDict, get_type_hints
+from typing import TYPE_CHECKING, Annotated, TypedDict, get_type_hints
 
 from finch_middleware.config import readers
-from finch_middleware.config.functions import LATER, Functions
+from finch_middleware.config.customers import Customers
 from finch_middleware.config.option import Option
 from finch_middleware.config.settings import FlowKind, OpenedBy, Sandbox
 from finch_middleware.crypto.keys import KeyProvider
+from finch_middleware.outcomes import Outcome, Response
 from finch_middleware.secret import Secret
 
-_PLAIN = "must be plain text without spaces"
-_FLAG = "must be True or False"
+if TYPE_CHECKING:
+    from finch_middleware.crypto.opened import Connection
+    from finch_middleware.finch.webhook import WebhookEvent
+    from finch_middleware.hooks.events import Event, Problem
+    from finch_middleware.hooks.status import EndedConnection, StatusChange
+    from finch_middleware.web.request import CallbackRequest
 
 
-class _Deployment(TypedDict, total=False):
-    """The rows above those of `Functions`."""
+#: What this module must not import when it runs: types of higher layers, or of longer chains.
+_LATER = dict.fromkeys(
+    (
+        *("CallbackRequest", "Connection", "EndedConnection", "Event", "Problem"),
+        *("StatusChange", "WebhookEvent"),
+    ),
+    object,
+)
+
+
+class Options(TypedDict, total=False):
+    """What `FinchConnect(...)` takes. A row may use the settings of the rows above it."""
 
     client_id: Annotated[
         str,
@@ -34,7 +49,6 @@ class _Deployment(TypedDict, total=False):
             variable="FINCH_CLIENT_ID",
             required="pass the one from Finch's dashboard",
             read=readers.text,
-            must=_PLAIN,
             meaning="from Finch's dashboard.",
         ),
     ]
@@ -44,7 +58,6 @@ class _Deployment(TypedDict, total=False):
             variable="FINCH_CLIENT_SECRET",
             required="pass the one from Finch's dashboard",
             read=readers.secret,
-            must=_PLAIN,
             meaning="from Finch's dashboard.",
         ),
     ]
@@ -54,7 +67,6 @@ class _Deployment(TypedDict, total=False):
             variable="FINCH_REDIRECT_URI",
             required="pass the callback's address as a browser sees it",
             read=readers.redirect_uri,
-            must=_PLAIN,
             meaning="the address of the callback as browsers see it, exactly as registered at "
             "Finch. It begins with `https://`; `http://` is allowed for localhost only.",
         ),
@@ -65,7 +77,6 @@ class _Deployment(TypedDict, total=False):
             variable="FINCH_PRODUCTS",
             required='pass a list such as ["company", "directory"]',
             read=readers.products,
-            must='must be a list of Finch\'s products, such as ["company", "directory"]',
             meaning='the Finch products that you ask for, such as `["company", "directory"]`.',
         ),
     ]
@@ -95,7 +106,6 @@ class _Deployment(TypedDict, total=False):
             variable="FINCH_SPOOL",
             default=readers.BESIDE_THE_DATABASE,
             read=readers.spool,
-            must="must be the path of a folder, or None to use no spool",
             meaning="the folder where an encrypted token waits while the storage is unavailable. "
             "The default for SQLite is a folder beside the database. With a server, pass one, or "
             "`None` to have no spool.",
@@ -114,7 +124,6 @@ class _Deployment(TypedDict, total=False):
         KeyProvider | None,
         Option(
             read=readers.key_provider,
-            must="must be an object with the methods wrap and unwrap",
             meaning="unwraps the keys with a [key service](keys.md#a-key-service).",
         ),
     ]
@@ -122,8 +131,7 @@ class _Deployment(TypedDict, total=False):
         timedelta,
         Option(
             default=timedelta(days=730),
-            read=readers.duration(shortest=timedelta(days=1), longest=timedelta(days=36500)),
-            must="must be a timedelta of a day to a century, such as timedelta(days=365)",
+            read=readers.history_retention,
             meaning="how long entries of a connection's [history](operations.md#history) are kept;"
             " a `timedelta`, two years by default.",
         ),
@@ -142,7 +150,6 @@ class _Deployment(TypedDict, total=False):
         Option(
             read=readers.flag,
             default=False,
-            must=_FLAG,
             meaning="accepts names in `products` that this version does not know.",
         ),
     ]
@@ -151,7 +158,6 @@ class _Deployment(TypedDict, total=False):
         Option(
             variable="FINCH_CALLBACK_PATH",
             read=readers.callback_path,
-            must="must be a path that begins with '/', without query or fragment",
             meaning="needed only [under a prefix](deployment.md#under-a-prefix).",
         ),
     ]
@@ -160,7 +166,6 @@ class _Deployment(TypedDict, total=False):
         Option(
             default=False,
             read=readers.flag,
-            must=_FLAG,
             meaning="`True` where a proxy changes the path, so that `redirect_uri` does not end"
             " with `callback_path`.",
         ),
@@ -169,7 +174,6 @@ class _Deployment(TypedDict, total=False):
         str | None,
         Option(
             read=readers.begin_path,
-            must="must be a path that begins with '/', without query",
             meaning="the path of a [button without a view](flows.md#a-button-without-a-view). "
             "It needs `customer_of`.",
         ),
@@ -178,7 +182,6 @@ class _Deployment(TypedDict, total=False):
         str | None,
         Option(
             read=readers.invite_path,
-            must="must be a path that begins with '/', without query",
             meaning="the path of the page that [invitations](invitations.md) lead to.",
         ),
     ]
@@ -188,7 +191,6 @@ class _Deployment(TypedDict, total=False):
             variable="FINCH_WEBHOOK_SECRETS",
             default=(),
             read=readers.webhook_secrets,
-            must="must be secrets from Finch's dashboard, each in standard base64",
             meaning="the secrets that sign [webhooks](webhooks.md), from Finch's dashboard. While "
             "you replace one, pass both.",
         ),
@@ -197,7 +199,6 @@ class _Deployment(TypedDict, total=False):
         str | None,
         Option(
             read=readers.webhook_path,
-            must="must be a path that begins with '/', without query",
             meaning="the path where Finch delivers [webhooks](webhooks.md). "
             "It needs `webhook_secrets`.",
         ),
@@ -207,7 +208,6 @@ class _Deployment(TypedDict, total=False):
         Option(
             default=(),
             read=readers.spa_origins,
-            must='must be a list such as ["https://app.example.com"]',
             meaning="other origins of your site whose pages may use the callback, such as "
             '`["https://app.example.com"]`. Only these get CORS headers, and '
             "`return_to` may lead there.",
@@ -226,7 +226,6 @@ class _Deployment(TypedDict, total=False):
         Option(
             default=False,
             read=readers.flag,
-            must=_FLAG,
             meaning="`True` refuses a redirect without its [state](flows.md#state); `False` by "
             "default.",
         ),
@@ -249,17 +248,72 @@ class _Deployment(TypedDict, total=False):
             '`"redirect"` or `"embedded"`.',
         ),
     ]
-
-
-class Options(_Deployment, Functions, total=False):
-    """What `FinchConnect(...)` takes. A row may use the settings of the rows above it."""
-
+    customer_of: Annotated[
+        Callable[[CallbackRequest], Customers] | None,
+        Option(
+            heading="Your application",
+            read=readers.function,
+            meaning="a function that returns the customer who is [signed in](customer_of.md).",
+        ),
+    ]
+    render: Annotated[
+        Callable[[Outcome, CallbackRequest], Response | None] | None,
+        Option(
+            read=readers.function,
+            meaning="a function that returns "
+            "[your own response](pages_and_hooks.md#your-own-response) for an outcome.",
+        ),
+    ]
+    on_connected: Annotated[
+        Callable[[Connection], object] | None,
+        Option(
+            read=readers.function,
+            meaning="called at least once with each stored "
+            "[connection](pages_and_hooks.md#when-something-is-connected).",
+        ),
+    ]
+    on_webhook: Annotated[
+        Callable[[WebhookEvent], object] | None,
+        Option(
+            read=readers.function,
+            meaning="called with each [webhook](webhooks.md#on_webhook) that Finch has signed.",
+        ),
+    ]
+    on_status: Annotated[
+        Callable[[StatusChange], object] | None,
+        Option(
+            read=readers.function,
+            meaning="called at least once with each "
+            "[change of a status](pages_and_hooks.md#when-a-status-changes).",
+        ),
+    ]
+    on_disconnected: Annotated[
+        Callable[[EndedConnection], object] | None,
+        Option(
+            read=readers.function,
+            meaning="called at least once with each connection that "
+            "[has ended](pages_and_hooks.md#when-a-status-changes).",
+        ),
+    ]
+    on_event: Annotated[
+        Callable[[Event], object] | None,
+        Option(
+            read=readers.function, meaning="called with each [event](pages_and_hooks.md#events)."
+        ),
+    ]
+    on_problem: Annotated[
+        Callable[[Problem], object] | None,
+        Option(
+            read=readers.function,
+            meaning="called with each [problem](pages_and_hooks.md#problems) that a person has to "
+            "act on.",
+        ),
+    ]
     brand: Annotated[
         str,
         Option(
             default="",
             read=readers.brand,
-            must="must be text; leave it out if your application has no name",
             meaning="the name of your application on the pages.",
         ),
     ]
@@ -268,7 +322,6 @@ class Options(_Deployment, Functions, total=False):
         Option(
             default={},
             read=readers.texts,
-            must="must be a dict of texts by their names",
             meaning="replaces [texts](pages_and_hooks.md#your-words) of the pages.",
         ),
     ]
@@ -276,7 +329,6 @@ class Options(_Deployment, Functions, total=False):
         str | Path | None,
         Option(
             read=readers.templates,
-            must="must be the path of a folder with a page.html, or None for our own",
             meaning="a folder with your own [`page.html`](pages_and_hooks.md#your-page).",
         ),
     ]
@@ -285,8 +337,7 @@ class Options(_Deployment, Functions, total=False):
         Option(
             heading="The connection to Finch",
             default=timedelta(seconds=12),
-            read=readers.duration(longest=timedelta(seconds=20)),
-            must="must be a timedelta of at most 20 seconds, such as timedelta(seconds=12)",
+            read=readers.exchange_deadline,
             meaning="the time for the exchange, all attempts included; a `timedelta`, 12 "
             "seconds by default.",
         ),
@@ -295,7 +346,6 @@ class Options(_Deployment, Functions, total=False):
         int | None,
         Option(
             read=readers.limit,
-            must="must be a whole number, 0 or more, or None",
             meaning="how many requests of a process may [wait](deployment.md#threads) for another"
             " request with the same code; by default at most a quarter of the server's threads.",
         ),
@@ -304,7 +354,6 @@ class Options(_Deployment, Functions, total=False):
         str | Secret | None,
         Option(
             read=readers.proxy,
-            must="must be an address such as http://host:port, or None",
             meaning="an `http://` proxy for requests to Finch; `HTTPS_PROXY` is ignored.",
         ),
     ]
@@ -312,7 +361,6 @@ class Options(_Deployment, Functions, total=False):
         str | Path | None,
         Option(
             read=readers.ca_bundle,
-            must="must be a file of certificates in PEM form, or None to trust those of certifi",
             meaning="a file of certificate authorities for requests to Finch; "
             "`REQUESTS_CA_BUNDLE` is ignored.",
         ),
@@ -339,7 +387,6 @@ class Options(_Deployment, Functions, total=False):
         Callable[[], datetime] | None,
         Option(
             read=readers.clock,
-            must="must be a function that returns an aware datetime, as datetime.now(UTC) is",
             meaning="a function that returns the time, for tests.",
         ),
     ]
@@ -348,5 +395,5 @@ class Options(_Deployment, Functions, total=False):
 #: Every option by its name.
 OPTIONS: dict[str, Option] = {
     name: hint.__metadata__[0]
-    for name, hint in get_type_hints(Options, localns=LATER, include_extras=True).items()
+    for name, hint in get_type_hints(Options, localns=_LATER, include_extras=True).items()
 }

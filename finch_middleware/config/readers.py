@@ -61,13 +61,13 @@ utc_now = functools.partial(datetime.now, UTC)
 
 
 class Wrong(Exception):
-    """A value that cannot work: one sentence for each fault; none for the option's own."""
+    """A value that cannot work: one sentence for each fault."""
 
 
 def text(value: Any, given: Given) -> str:
     plain = value.reveal() if isinstance(value, Secret) else value
     if not isinstance(plain, str) or not PLAIN.fullmatch(plain):
-        raise Wrong
+        raise Wrong("must be plain text without spaces")
     return plain
 
 
@@ -75,12 +75,12 @@ def secret(value: Any, given: Given) -> Secret:
     return Secret(text(value, given))
 
 
-def only(admits: Callable[[Any], bool], *sentences: str) -> Reader:
+def only(admits: Callable[[Any], bool], must: str) -> Reader:
     """A reader that takes what *admits* as it is, and nothing else."""
 
     def read(value: Any, given: Given) -> object:
         if not admits(value):
-            raise Wrong(*sentences)
+            raise Wrong(must)
         return value
 
     return read
@@ -90,20 +90,37 @@ def one_of(*choices: object) -> Reader:
     return only(choices.__contains__, f"must be one of {', '.join(map(repr, choices))}")
 
 
-def duration(*, longest: timedelta, shortest: timedelta = timedelta.resolution) -> Reader:
-    return only(lambda value: isinstance(value, timedelta) and shortest <= value <= longest)
+def _duration(must: str, *, longest: timedelta, shortest: timedelta) -> Reader:
+    return only(lambda value: isinstance(value, timedelta) and shortest <= value <= longest, must)
 
 
-brand = only(lambda value: isinstance(value, str) and SENDABLE.fullmatch(value) is not None)
-texts = only(lambda value: isinstance(value, Mapping))
-function = only(lambda value: value is None or callable(value))
+history_retention = _duration(
+    "must be a timedelta of a day to a century, such as timedelta(days=365)",
+    longest=timedelta(days=36500),
+    shortest=timedelta(days=1),
+)
+exchange_deadline = _duration(
+    "must be a timedelta of at most 20 seconds, such as timedelta(seconds=12)",
+    longest=timedelta(seconds=20),
+    shortest=timedelta.resolution,
+)
+brand = only(
+    lambda value: isinstance(value, str) and SENDABLE.fullmatch(value) is not None,
+    "must be text; leave it out if your application has no name",
+)
+texts = only(lambda value: isinstance(value, Mapping), "must be a dict of texts by their names")
+function = only(lambda value: value is None or callable(value), "must be a function")
 # Not by its truth: Python takes "no" for true.
-flag = only(lambda value: isinstance(value, bool))
-limit = only(lambda value: value is None or (type(value) is int and value >= 0))
+flag = only(lambda value: isinstance(value, bool), "must be True or False")
+limit = only(
+    lambda value: value is None or (type(value) is int and value >= 0),
+    "must be a whole number, 0 or more, or None",
+)
 
 
 def templates(value: Any, given: Given) -> Path | None:
-    return None if value is None else _path(value)
+    must = "must be the path of a folder with a page.html, or None for our own"
+    return None if value is None else _path(value, must)
 
 
 def redirect_uri(value: Any, given: Given) -> str:
@@ -119,9 +136,10 @@ def redirect_uri(value: Any, given: Given) -> str:
 
 
 def products(value: Any, given: Given) -> tuple[str, ...]:
-    names = _several(value)
+    must = 'must be a list of Finch\'s products, such as ["company", "directory"]'
+    names = _several(value, must)
     if not names or not all(isinstance(name, str) and _PRODUCT.fullmatch(name) for name in names):
-        raise Wrong
+        raise Wrong(must)
     asked = cast("tuple[str, ...]", names)
     fault = fault_of_products(asked)
     if fault and given.get("unknown_products") is not True:
@@ -153,21 +171,11 @@ def storage(value: Any, given: Given) -> object:
 
 
 def spool(value: Any, given: Given) -> Path | None:
-    if value is BESIDE_THE_DATABASE:
-        return _default_spool(given.get("storage"))
     if value is None:
         return None
-    return _path(value).absolute()
-
-
-def _path(value: object) -> Path:
-    text = str(value) if isinstance(value, (str, Path)) else ""
-    if not text.strip() or not SENDABLE.fullmatch(text):
-        raise Wrong
-    return Path(text)
-
-
-def _default_spool(storage: object) -> Path | None:
+    if value is not BESIDE_THE_DATABASE:
+        return _path(value, "must be the path of a folder, or None to use no spool").absolute()
+    storage = given.get("storage")
     url = storage if isinstance(storage, str) else ""
     if storage is None or url.startswith("memory://"):
         return None
@@ -177,6 +185,13 @@ def _default_spool(storage: object) -> Path | None:
         "missing; pass a folder on a local disk that keeps a token while the storage is "
         "unavailable, or set FINCH_SPOOL; spool=None (FINCH_SPOOL=none) uses no spool"
     )
+
+
+def _path(value: object, must: str) -> Path:
+    text = str(value) if isinstance(value, (str, Path)) else ""
+    if not text.strip() or not SENDABLE.fullmatch(text):
+        raise Wrong(must)
+    return Path(text)
 
 
 def key(value: Any, given: Given) -> Key:
@@ -208,7 +223,10 @@ def _wraps_keys(provider: object) -> bool:
     return all(callable(getattr(provider, name, None)) for name in ("wrap", "unwrap"))
 
 
-key_provider = only(lambda value: value is None or _wraps_keys(value))
+key_provider = only(
+    lambda value: value is None or _wraps_keys(value),
+    "must be an object with the methods wrap and unwrap",
+)
 
 
 def callback_path(value: Any, given: Given) -> str | None:
@@ -216,9 +234,7 @@ def callback_path(value: Any, given: Given) -> str | None:
     whole = wsgi_path(urlsplit(uri).path or "/") if uri else None
     if value is None:
         return whole
-    if not isinstance(value, str) or not PATH.fullmatch(value):
-        raise Wrong
-    path = wsgi_path(value)
+    path = _wsgi_path(value)
     if whole and not whole.endswith(path) and given.get("path_rewritten") is not True:
         raise Wrong(
             f"{value!r} is not the end of redirect_uri's path, so no browser would reach it; "
@@ -241,13 +257,17 @@ def webhook_path(value: Any, given: Given) -> str | None:
     return _own_path(value, taken, *["needs webhook_secrets, from Finch's dashboard"] * missing)
 
 
+def _wsgi_path(value: object) -> str:
+    if not isinstance(value, str) or not PATH.fullmatch(value):
+        raise Wrong("must be a path that begins with '/', without query or fragment")
+    return wsgi_path(value)
+
+
 def _own_path(value: object, taken: Mapping[str, str | None], *faults: str) -> str | None:
     """The path in WSGI's form, unless it is *taken* or cannot be used because of *faults*."""
     if value is None:
         return None
-    if not isinstance(value, str) or not PATH.fullmatch(value):
-        raise Wrong
-    path = wsgi_path(value)
+    path = _wsgi_path(value)
     same = [f"must not be the path of {each}" for each in taken if taken[each] == path]
     if same or faults:
         raise Wrong(*same, *faults)
@@ -267,7 +287,7 @@ def invite_path(value: Any, given: Given) -> str | None:
 def webhook_secrets(value: Any, given: Given) -> tuple[Secret, ...]:
     several = _one_or_several(value)
     if not all(isinstance(each, (str, Secret)) and _is_base64(_plain(each)) for each in several):
-        raise Wrong
+        raise Wrong("must be secrets from Finch's dashboard, each in standard base64")
     return tuple(Secret(_plain(each)) for each in several)
 
 
@@ -280,7 +300,8 @@ def _is_base64(text: str) -> bool:
 
 
 def spa_origins(value: Any, given: Given) -> tuple[str, ...]:
-    origins = tuple(map(str, _several(value)))
+    must = 'must be a list such as ["https://app.example.com"]'
+    origins = tuple(map(str, _several(value, must)))
     if faults := [fault for each in origins if (fault := fault_of_address(each))]:
         raise Wrong(*faults)
     if any(origin_of(urlsplit(each)) != each for each in origins):
@@ -301,7 +322,7 @@ def proxy(value: Any, given: Given) -> Secret | None:
         return None
     address = Secret(_plain(value))
     if not usable_proxy(address.reveal()):
-        raise Wrong
+        raise Wrong("must be an address such as http://host:port, or None")
     return address
 
 
@@ -309,7 +330,7 @@ def ca_bundle(value: Any, given: Given) -> str | None:
     if value is None:
         return None
     if not isinstance(value, (str, Path)) or not _holds_certificates(str(value)):
-        raise Wrong
+        raise Wrong("must be a file of certificates in PEM form, or None to trust those of certifi")
     return str(value)
 
 
@@ -322,31 +343,27 @@ def api_url(value: Any, given: Given) -> str:
 
 def connect_origin(value: Any, given: Given) -> str:
     if value is None:
-        return _connect_origin_beside(given.get("api_url", ""))
+        # Finch's own, or that of a fake on this machine, which serves both under one origin.
+        parts = urlsplit(given.get("api_url", ""))
+        return origin_of(parts) if is_loopback(parts.hostname) else "https://connect.tryfinch.com"
     parts = urlsplit(api_url(value, given))
     if parts.path or parts.query or parts.fragment:
         raise Wrong("must be scheme and host alone, without a path")
     return origin_of(parts)
 
 
-def _connect_origin_beside(api_url: str) -> str:
-    """Finch's own, or that of a fake on this machine, which serves both under one origin."""
-    parts = urlsplit(api_url)
-    return origin_of(parts) if is_loopback(parts.hostname) else "https://connect.tryfinch.com"
-
-
 def clock(value: Any, given: Given) -> Callable[[], datetime]:
     if value is None:
         return utc_now
     if not _is_aware(value):
-        raise Wrong
+        raise Wrong("must be a function that returns an aware datetime, as datetime.now(UTC) is")
     return cast("Callable[[], datetime]", value)
 
 
-def _several(value: object) -> tuple[object, ...]:
+def _several(value: object, must: str) -> tuple[object, ...]:
     # These are iterable as well, but not as a list of what they hold.
     if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
-        raise Wrong
+        raise Wrong(must)
     return tuple(value)
 
 

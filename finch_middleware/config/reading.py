@@ -99,7 +99,7 @@ def _read(options: Options, names: Collection[str] = OPTIONS) -> tuple[dict[str,
             settings[name] = given[name] = _setting(option, given.get(name, option.default), given)
         except Wrong as wrong:
             given.pop(name, None)
-            faults += [f"{name}: {fault}" for fault in wrong.args or (option.must,)]
+            faults += [f"{name}: {fault}" for fault in wrong.args]
     return settings, faults
 
 
