@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -15,18 +15,16 @@ from finch_middleware.cli import CommandError
 from finch_middleware.cli.deployment import app_option, load_component, unreadable_rows
 from finch_middleware.connect import FinchConnect
 from finch_middleware.errors import CannotOpen, KeyUnavailable
+from finch_middleware.operations.stale import rows_of
 from finch_middleware.records import StoredConnection
 
-_BATCH = 500
+_TABLE_ROWS = 500
 _INSTANTS = ("connected_at", "obtained_at")
 _COLUMNS = ("connection_id", "customer_id", "provider_id", "status", *_INSTANTS)
 
 _as_json: Callable[[Any], Any] = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object per line."
 )
-
-#: How a person reads these values.
-_SHOWN: Mapping[object, str] = {None: "-", True: "yes", False: "no"}
 
 
 @click.group()
@@ -45,15 +43,17 @@ def listing(customer: str | None, as_json: bool, application: str | None) -> Non
     A terminal shows a table; a pipe or a file gets tab-separated values.
     """
     finch, unreadable = load_component(application), set[str]()
-    found = _scan(finch, unreadable) if customer is None else _of_customer(finch, customer)
-    if as_json:
-        _echo_lines(found)
-    elif sys.stdout.isatty():
+    rows: Iterable[StoredConnection] = rows_of(finch.storage, unreadable=unreadable)
+    if customer is not None:
+        rows = finch.storage.for_customer(customer)
+    found = (each for each in rows if each.client_id == finch.client_id)
+    if sys.stdout.isatty() and not as_json:
         _echo_table(found)
-    else:
-        for each in found:
-            click.echo("\t".join(_cells(each)))
-    _require_all_read(unreadable)
+    for each in found:
+        click.echo(json.dumps(metadata(each)) if as_json else "\t".join(_cells(each)))
+    if unreadable:
+        click.echo(unreadable_rows(unreadable), err=True)
+        sys.exit(1)
 
 
 @command.command()
@@ -72,8 +72,7 @@ def show(connection_id: str, as_json: bool, application: str | None) -> None:
     if as_json:
         click.echo(json.dumps(facts))
     for name, value in () if as_json else facts.items():
-        text = ", ".join(map(_word, value)) if isinstance(value, list) else value
-        click.echo(f"{name + ':':<16} {_plain(_SHOWN.get(text, text))}")
+        click.echo(f"{name + ':':<16} {_shown(value)}")
     if not facts["decryptable"]:
         sys.exit(1)
 
@@ -99,21 +98,20 @@ def history(connection_id: str, as_json: bool, application: str | None) -> None:
             click.echo(json.dumps(facts))
             continue
         at, event = facts.pop("at"), facts.pop("event")
-        shown = (f"{name}={_listed(value)}" for name, value in facts.items())
-        click.echo(_plain(f"{at}  {event:<15}  {'  '.join(shown)}"))
+        shown = (f"{name}={_shown(value)}" for name, value in facts.items())
+        click.echo(f"{at}  {event:<15}  {'  '.join(shown)}")
 
 
 @command.command("export-metadata")
 @app_option
-def export_metadata(application: str | None) -> None:
+@click.pass_context
+def export_metadata(ctx: click.Context, application: str | None) -> None:
     """
     Print all connections as JSON.
 
     One object per line, without the encrypted token.
     """
-    unreadable = set[str]()
-    _echo_lines(_scan(load_component(application), unreadable))
-    _require_all_read(unreadable)
+    ctx.invoke(listing, application=application, as_json=True)
 
 
 @command.command()
@@ -132,7 +130,7 @@ def delete(connection_id: str, yes: bool, as_json: bool, application: str | None
     stored = _one(finch, connection_id)
     if not yes:
         click.confirm(
-            f"{_plain(stored.provider_id)} of {_plain(stored.customer_id)}: deleting it loses the "
+            f"{_shown(stored.provider_id)} of {_shown(stored.customer_id)}: deleting it loses the "
             "token, and Finch is not informed. Delete it?",
             abort=True,
             err=as_json,
@@ -166,29 +164,6 @@ def metadata(stored: StoredConnection) -> dict[str, Any]:
     }
 
 
-def _scan(finch: FinchConnect, unreadable: set[str]) -> Iterator[StoredConnection]:
-    """Every connection of this client_id; adds the names of unreadable rows to *unreadable*."""
-    after: str | None = None
-    while True:
-        batch = finch.storage.scan(after=after, limit=_BATCH)
-        unreadable.update(batch.unreadable)
-        if not batch.connections:
-            return
-        yield from (each for each in batch.connections if each.client_id == finch.client_id)
-        after = batch.connections[-1].connection_id
-
-
-def _require_all_read(unreadable: set[str]) -> None:
-    if unreadable:
-        click.echo(unreadable_rows(unreadable), err=True)
-        sys.exit(1)
-
-
-def _of_customer(finch: FinchConnect, customer_id: str) -> Iterator[StoredConnection]:
-    found = finch.storage.for_customer(customer_id)
-    return (each for each in found if each.client_id == finch.client_id)
-
-
 def _one(finch: FinchConnect, connection_id: str) -> StoredConnection:
     stored = finch.storage.get(connection_id)
     if stored is None or stored.client_id != finch.client_id:
@@ -204,16 +179,11 @@ def _opens(finch: FinchConnect, stored: StoredConnection) -> bool:
     return True
 
 
-def _echo_lines(found: Iterator[StoredConnection]) -> None:
-    for each in found:
-        click.echo(json.dumps(metadata(each)))
-
-
 def _echo_table(found: Iterator[StoredConnection]) -> None:
-    # Widths are those of one batch: memory never holds more than that.
+    # Widths are those of so many rows: memory never holds more.
     heads: Sequence[str] = [name.replace("_", " ") for name in _COLUMNS]
     count = 0
-    while batch := [_cells(each) for each in islice(found, _BATCH)]:
+    while batch := [_cells(each) for each in islice(found, _TABLE_ROWS)]:
         widths = [max(map(len, column)) for column in zip(heads, *batch, strict=True)]
         if count == 0:
             click.secho(_line(heads, widths), bold=True)
@@ -226,22 +196,19 @@ def _echo_table(found: Iterator[StoredConnection]) -> None:
 def _cells(stored: StoredConnection) -> list[str]:
     instants = {name: f"{getattr(stored, name):%Y-%m-%d %H:%M}" for name in _INSTANTS}
     facts = metadata(stored) | instants
-    return [_plain(facts[name] or "-") for name in _COLUMNS]
-
-
-def _listed(value: object) -> str:
-    return ",".join(value) if isinstance(value, tuple) else str(value)
+    return [_shown(facts[name]) for name in _COLUMNS]
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
     return "  ".join(f"{c:<{w}}" for c, w in zip(cells, widths, strict=True)).rstrip()
 
 
-def _word(value: str | dict[str, str | None]) -> str:
-    """A product, or an entity with its status."""
-    return value if isinstance(value, str) else f"{value['id']} ({value['status'] or 'unknown'})"
-
-
-def _plain(value: object) -> str:
-    """Text for a terminal: no control character of a row reaches it."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value))
+def _shown(value: object) -> str:
+    """A value for a person: no control character of a row reaches the terminal."""
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_shown, value))
+    if isinstance(value, dict):  # an entity
+        value = f"{value['id']} ({value['status'] or 'unknown'})"
+    words: dict[object, str] = {None: "-", "": "-", True: "yes", False: "no"}
+    text = words.get(value, str(value))
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

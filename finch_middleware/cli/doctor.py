@@ -30,7 +30,7 @@ _COUNT_LIMIT = 100_000
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Finding:
     """
     The result of one check.
@@ -64,7 +64,7 @@ def command(as_json: bool, everything: bool, application: str | None) -> None:
     # The environment has no variable for it, so only the application's own component knows.
     if application and not finch.brand:
         text = 'the pages show "the application" as its name; pass the option brand'
-        found.append(Finding(verdict="warn", about="brand", text=text))
+        found.append(Finding("warn", "brand", text))
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(each) for each in found], indent=2))
     for each in () if as_json else found:
@@ -87,15 +87,15 @@ def findings(finch: FinchConnect, *, url: str | None, limit: int | None) -> Iter
         yield from _of_census(finch, finch.rotation.census(limit=limit))
         yield from _of_attempts(finch)
     except StorageFault as fault:
-        yield Finding(verdict="fail", about="storage", text=str(fault))
+        yield Finding("fail", "storage", str(fault))
 
 
 def _of_key(finch: FinchConnect) -> Finding:
     try:
         finch.vault.prove()
     except (CannotOpen, KeyUnavailable) as error:
-        return Finding(verdict="fail", about="key", text=str(error))
-    return Finding(verdict="ok", about="key", text=f"{finch.vault.key_id} encrypts and decrypts")
+        return Finding("fail", "key", str(error))
+    return Finding("ok", "key", f"{finch.vault.key_id} encrypts and decrypts")
 
 
 def _of_spool(finch: FinchConnect) -> Iterator[Finding]:
@@ -103,7 +103,7 @@ def _of_spool(finch: FinchConnect) -> Iterator[Finding]:
     try:
         finch.spool.prove(make=False)
     except SpoolUnavailable as error:
-        yield Finding(verdict="fail", about="spool", text=str(error))
+        yield Finding("fail", "spool", str(error))
 
 
 def _of_webhooks(finch: FinchConnect) -> Finding:
@@ -111,7 +111,7 @@ def _of_webhooks(finch: FinchConnect) -> Finding:
         text = f"received at {finch.webhook_path or 'a view of the application, if it has one'}"
     else:
         text = "not received; only `finch-middleware refresh` keeps the status current"
-    return Finding(verdict="ok", about="webhooks", text=text)
+    return Finding("ok", "webhooks", text)
 
 
 def _of_storage(finch: FinchConnect, *, url: str | None) -> Finding:
@@ -120,30 +120,29 @@ def _of_storage(finch: FinchConnect, *, url: str | None) -> Finding:
         finch.storage.check()
         facts = [f"{name} can be read and written", *finch.storage.describe()]
     except StorageFault as fault:
-        return Finding(verdict="fail", about="storage", text=f"{name}: {fault}")
-    return Finding(verdict="ok", about="storage", text="; ".join(facts))
+        return Finding("fail", "storage", f"{name}: {fault}")
+    return Finding("ok", "storage", "; ".join(facts))
 
 
 def _of_census(finch: FinchConnect, census: Census) -> Iterator[Finding]:
     count, at_least = sum(census.connections.values()), "" if census.complete else "at least "
-    text = f"{at_least}{count} of client_id {finch.client_id}"
-    yield Finding(verdict="ok", about="connections", text=text)
+    yield Finding("ok", "connections", f"{at_least}{count} of client_id {finch.client_id}")
     if census.others:
         text = f"{at_least}{census.others} of another client_id, which needs its own key"
-        yield Finding(verdict="warn", about="connections", text=text)
+        yield Finding("warn", "connections", text)
     if census.unreadable:
         text = f"{unreadable_rows(census.unreadable)}: written by a newer version, or altered"
-        yield Finding(verdict="fail", about="connections", text=text)
+        yield Finding("fail", "connections", text)
     yield from _of_keys(finch, census)
     if len(census.client_types) > 1:
         counts = ", ".join(f"{n} {name}" for name, n in sorted(census.client_types.items()))
         text = f"{counts}: use one storage per Finch application, not one for several"
-        yield Finding(verdict="warn", about="client type", text=text)
+        yield Finding("warn", "client type", text)
     if waiting := sum(census.spooled.values()):
         text = f"tokens waiting on this host: {waiting}; run `finch-middleware sweep`"
-        yield Finding(verdict="warn", about="spool", text=text)
+        yield Finding("warn", "spool", text)
     else:
-        yield Finding(verdict="ok", about="spool", text="no token is waiting on this host")
+        yield Finding("ok", "spool", "no token is waiting on this host")
 
 
 def _of_keys(finch: FinchConnect, census: Census) -> Iterator[Finding]:
@@ -151,15 +150,15 @@ def _of_keys(finch: FinchConnect, census: Census) -> Iterator[Finding]:
         text = f"tokens under {key_id or 'an unknown key'}: {count}"
         if finch.vault.knows(key_id) and key_id in census.unopened:
             text += f"; {unopened_key(census.unopened[key_id])}"
-            yield Finding(verdict="fail", about="keys in use", text=text)
+            yield Finding("fail", "keys in use", text)
         elif key_id == finch.vault.key_id:
-            yield Finding(verdict="ok", about="keys in use", text=text)
+            yield Finding("ok", "keys in use", text)
         elif finch.vault.knows(key_id):
             text += "; run `finch-middleware rotate-keys` before you remove that key"
-            yield Finding(verdict="warn", about="keys in use", text=text)
+            yield Finding("warn", "keys in use", text)
         else:
             text += "; it is not an accepted key, so they cannot be decrypted"
-            yield Finding(verdict="fail", about="keys in use", text=text)
+            yield Finding("fail", "keys in use", text)
 
 
 def _of_attempts(finch: FinchConnect) -> Iterator[Finding]:
@@ -179,7 +178,6 @@ def _of_attempts(finch: FinchConnect) -> Iterator[Finding]:
         (quarantined, "in quarantine: {}; run `finch-middleware recover --quarantined`"),
     ):
         if count:
-            yield Finding(verdict="warn", about="attempts", text=text.format(count))
+            yield Finding("warn", "attempts", text.format(count))
     if not pending and not quarantined:
-        text = "none is interrupted, pending or in quarantine"
-        yield Finding(verdict="ok", about="attempts", text=text)
+        yield Finding("ok", "attempts", "none is interrupted, pending or in quarantine")

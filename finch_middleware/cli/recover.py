@@ -27,18 +27,13 @@ def command(quarantined: bool, application: str | None) -> None:
     """
     finch = load_component(application)
     if quarantined:
-        _complete_quarantined(finch)
-    else:
-        _sweep(finch)
-
-
-def _sweep(finch: FinchConnect) -> None:
+        return _complete_quarantined(finch)
     swept = finch.recovery.sweep()
     for attempt in swept.drained:
         click.echo(f"{describe(attempt)}  recovered from the spool: {attempt.state.value}")
     for attempt in swept.interrupted:
         click.echo(f"{describe(attempt)}  interrupted")
-    click.echo(sweep_summary(swept))
+    return click.echo(sweep_summary(swept))
 
 
 def _complete_quarantined(finch: FinchConnect) -> None:

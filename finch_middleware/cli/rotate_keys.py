@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 
 import click
 
@@ -41,14 +41,24 @@ def command(check: bool, dry_run: bool, shard: Shard, application: str | None) -
     census = finch.rotation.census(shard=shard)
     outdated = finch.rotation.outdated(census)
     current = finch.vault.key_id
-    click.echo(f"Tokens by key: {_counts(census.keys)}. The current key is {current}.")
+    counts = ", ".join(
+        f"{count} under {key_id or '?'}" for key_id, count in sorted(census.keys.items())
+    )
+    click.echo(f"Tokens by key: {counts or 'none'}. The current key is {current}.")
     if check or dry_run:
         click.echo(f"Tokens under another key: {outdated}.")
-        _report_spooled(census.spooled, current=current)
+        if waiting := sum(census.spooled.values()) - census.spooled.get(current, 0):
+            click.echo(f"In this host's spool: {waiting} of them. Run `finch-middleware sweep`.")
         _report_unreadable(census.unreadable)
         wrong = _report_wrong_keys(finch, census)
         sys.exit(1 if check and (outdated or wrong or census.unreadable) else 0)
-    rotated = _rotate(finch, shard, rows=census.rows)
+    rotated = Rotated()
+    for step in finch.rotation.run(shard=shard):
+        if step.seen // _ROWS_PER_LINE > rotated.seen // _ROWS_PER_LINE:
+            click.echo(
+                f"{step.seen} of about {census.rows} rows read, {step.resealed} re-encrypted"
+            )
+        rotated = step
     click.echo(f"Re-encrypted with {current}: {rotated.resealed} of {rotated.seen}.")
     for key_id, count in sorted(rotated.unopened.items()):
         click.echo(
@@ -62,22 +72,6 @@ def command(check: bool, dry_run: bool, shard: Shard, application: str | None) -
         sys.exit(1)
 
 
-def _rotate(finch: FinchConnect, shard: Shard, *, rows: int) -> Rotated:
-    """Rotate, and print a line for every ten thousand rows."""
-    rotated = Rotated()
-    for step in finch.rotation.run(shard=shard):
-        if step.seen // _ROWS_PER_LINE > rotated.seen // _ROWS_PER_LINE:
-            click.echo(f"{step.seen} of about {rows} rows read, {step.resealed} re-encrypted")
-        rotated = step
-    return rotated
-
-
-def _report_spooled(spooled: Mapping[str, int], *, current: str) -> None:
-    waiting = sum(count for key_id, count in spooled.items() if key_id != current)
-    if waiting:
-        click.echo(f"In this host's spool: {waiting} of them. Run `finch-middleware sweep`.")
-
-
 def _report_wrong_keys(finch: FinchConnect, census: Census) -> bool:
     """Whether a configured key opens none of the tokens that have its id."""
     wrong = {key_id: why for key_id, why in census.unopened.items() if finch.vault.knows(key_id)}
@@ -89,8 +83,3 @@ def _report_wrong_keys(finch: FinchConnect, census: Census) -> bool:
 def _report_unreadable(names: Collection[str]) -> None:
     if names:
         click.echo(f"{unreadable_rows(names)}: their key is not known", err=True)
-
-
-def _counts(keys: Mapping[str, int]) -> str:
-    counts = ", ".join(f"{count} under {key_id or '?'}" for key_id, count in sorted(keys.items()))
-    return counts or "none"

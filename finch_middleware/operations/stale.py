@@ -35,12 +35,23 @@ class RefreshedSoFar:
         return RefreshedSoFar(asked=self.asked + 1, results=results)
 
 
-def rows_of(storage: Storage, shard: Shard | None) -> Iterator[StoredConnection]:
-    """Every connection of *shard*, or of all, that can be read; one batch is in memory."""
+def rows_of(
+    storage: Storage, shard: Shard | None = None, *, unreadable: set[str] | None = None
+) -> Iterator[StoredConnection]:
+    """
+    Every connection of *shard*, or of all, that can be read; one batch is in memory.
+
+    Adds the names of the other rows to *unreadable*.
+    """
     after = None
-    while batch := storage.scan_shard(shard or WHOLE, after=after, limit=_BATCH).connections:
-        yield from batch
-        after = batch[-1].connection_id
+    while True:
+        batch = storage.scan_shard(shard or WHOLE, after=after, limit=_BATCH)
+        if unreadable is not None:
+            unreadable.update(batch.unreadable)
+        if not batch.connections:
+            return
+        yield from batch.connections
+        after = batch.connections[-1].connection_id
 
 
 def refresh_each(
