@@ -163,21 +163,21 @@ class Binder:
         owners |= {self._hash("customer", each): each for each in sorted(logins)}
         return_to = tickets[0].return_to if tickets else self._settings.return_to
 
-        def end(customer: str) -> End:
+        ends: dict[str, End] = {}
+        for customer in sorted(logins or newest):
             ticket, flow_hash = newest.get(customer, (None, None))
-            return End(
+            ends[customer] = End(
                 flow_hash=flow_hash,
                 bound_to=tuple(each for each, owner in owners.items() if owner == customer),
                 return_to=ticket.return_to if ticket else return_to,
             )
-
         # Without a ticket the application opened Connect, with the configured address.
         configured = self._settings.redirect_uri if self._settings.flow == "redirect" else None
         return Binding(
             redirect_uri=live[0][0].redirect_uri if live else configured,
             bound_to=tuple(owners),
             places=tuple(place for _, flow_hash in live for place in places_of(flow_hash)),
-            ends={each: end(each) for each in sorted(logins or newest)},
+            ends=ends,
             tickets={customer: ticket for customer, (ticket, _) in newest.items()},
             return_to=return_to,
         )

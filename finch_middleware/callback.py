@@ -27,11 +27,11 @@ from finch_middleware.errors import (
 )
 from finch_middleware.exchange import Exchange, Exchanged
 from finch_middleware.hooks.events import Events
-from finch_middleware.outcomes import Declined, Failed, Invalid, Outcome, SetCookie, Visit
+from finch_middleware.outcomes import Declined, Failed, Invalid, Outcome, SetCookie
 from finch_middleware.secret import Secret
 from finch_middleware.tickets import Ticket, Tickets
 from finch_middleware.web.params import CallbackParams, parse_callback
-from finch_middleware.web.request import CallbackRequest
+from finch_middleware.web.request import CallbackRequest, Visit
 
 #: What a callback may spend before the exchange; any excess is taken from the exchange's time.
 BEFORE_THE_EXCHANGE = timedelta(seconds=6)
@@ -70,7 +70,9 @@ class Callback:
         try:
             # With a login, a ticket that another host planted is of no use to anybody.
             login = signed_in is not None or self._settings.customer_of is not None
-            tickets = self._tickets_in(request, login=login)
+            tickets = self._tickets.found(request.cookies(joined=login))
+            if login and any(each.invited for each in tickets):
+                tickets = self._without_planted(tickets, request)
             if tickets:
                 visit = dataclasses.replace(visit, return_to=tickets[0].return_to)
             if request.method == "POST":
@@ -90,13 +92,10 @@ class Callback:
         except SpoolUnavailable as fault:
             return self._fail(visit, fault, "finch.spool.unavailable")
 
-    def _tickets_in(self, request: CallbackRequest, *, login: bool) -> list[Ticket]:
-        tickets = self._tickets.found(request.cookies(joined=login))
-        if login and any(each.invited for each in tickets):
-            # These need no login, so none that another host planted may be among them.
-            alone = self._tickets.found(request.cookies())
-            return [each for each in tickets if not each.invited or each in alone]
-        return tickets
+    def _without_planted(self, tickets: list[Ticket], request: CallbackRequest) -> list[Ticket]:
+        """Less those of invitations, which need no login, that another host may have planted."""
+        alone = self._tickets.found(request.cookies())
+        return [each for each in tickets if not each.invited or each in alone]
 
     def _finish_code(self, visit: Visit, code: Secret, binding: Binding) -> Outcome:
         mine = self._attempt(visit, code, binding)

@@ -18,10 +18,10 @@ from finch_middleware.config.reading import Checks, read_settings, take_options
 from finch_middleware.config.settings import FlowKind, Settings
 from finch_middleware.config.urls import warn_of_prefix
 from finch_middleware.errors import FinchRefused, Unavailable
-from finch_middleware.outcomes import Failed, Outcome, Response, Visit
+from finch_middleware.outcomes import Failed, Outcome, Response
 from finch_middleware.web.begin_page import BeginPage, open_connect
 from finch_middleware.web.pages import PAGE_CHECKS, At, Pages, with_cookies, with_cors
-from finch_middleware.web.request import BODY_LIMIT_BYTES, CallbackRequest
+from finch_middleware.web.request import BODY_LIMIT_BYTES, CallbackRequest, Visit
 
 if TYPE_CHECKING:
     from finch_middleware.begin import Opening
@@ -203,7 +203,8 @@ class FinchConnect:
         *customer_id*: the signed-in customer, or all that this login manages, or None if the
         person is signed out. Without it the option `customer_of` is asked.
         """
-        return self._finish(CallbackRequest.of(request), customer_id)
+        signed_in = _signed_in(customer_id)
+        return self._callback.finish(CallbackRequest.of(request), signed_in=signed_in)
 
     def respond(self, outcome: Outcome, request: object) -> Response:
         """The response for *outcome*: the application's `render`, or else our pages."""
@@ -216,8 +217,10 @@ class FinchConnect:
         customer_id: Customers | _NotGiven = NOT_GIVEN,
     ) -> Response:
         """The whole callback: `finish`, then `respond`. For a view, or for the middleware."""
+        signed_in = _signed_in(customer_id)
         understood = CallbackRequest.of(request)
-        response = self._respond(self._finish(understood, customer_id), understood)
+        outcome = self._callback.finish(understood, signed_in=signed_in)
+        response = self._respond(outcome, understood)
         understood.abandon_body()
         return response
 
@@ -335,10 +338,6 @@ class FinchConnect:
             cookies=opened.cookies,
         )
 
-    def _finish(self, request: CallbackRequest, customer_id: Customers | _NotGiven) -> Outcome:
-        signed_in = None if isinstance(customer_id, _NotGiven) else customer_ids(customer_id)
-        return self._callback.finish(request, signed_in=signed_in)
-
     def _respond(self, outcome: Outcome, request: CallbackRequest) -> Response:
         rendered = self._render(outcome, request)
         if rendered is None:
@@ -375,6 +374,10 @@ class FinchConnect:
             request_id=getattr(fault, "request_id", None),
         )
         return failed
+
+
+def _signed_in(customer_id: Customers | _NotGiven) -> frozenset[str] | None:
+    return None if isinstance(customer_id, _NotGiven) else customer_ids(customer_id)
 
 
 def _read_options(options: Options) -> tuple[Settings, Pages]:

@@ -21,11 +21,12 @@ from finch_middleware.config.settings import Settings
 from finch_middleware.errors import ReturnFault, StorageFault, StorageUnavailable
 from finch_middleware.hooks.connected import ConnectedHook
 from finch_middleware.hooks.events import Events
-from finch_middleware.outcomes import Failed, Finishing, Invalid, Repeated, Visit
+from finch_middleware.outcomes import Failed, Finishing, Invalid, Repeated
 from finch_middleware.storage.forks import PerProcess
 from finch_middleware.storage.protocol import Storage
 from finch_middleware.storage.spool import Spool
 from finch_middleware.tickets import REPLAY_WINDOW
+from finch_middleware.web.request import Visit
 
 if TYPE_CHECKING:
     from finch_middleware.operations.recovery import Recovery

@@ -206,12 +206,13 @@ class Tickets:
 
 def new_state() -> Secret:
     """A flow's state: 22 random characters, which have to come back unchanged from Finch."""
-    return Secret(_base64(os.urandom(_STATE_BYTES)))
+    return Secret(base64.urlsafe_b64encode(os.urandom(_STATE_BYTES)).rstrip(b"=").decode())
 
 
 def flow_id_of(state: Secret) -> str:
     """22 characters that name the flow of this state and do not show it."""
-    return _base64(hashlib.sha256(state.reveal().encode()).digest()[:_STATE_BYTES])
+    digest = hashlib.sha256(state.reveal().encode()).digest()
+    return base64.urlsafe_b64encode(digest[:_STATE_BYTES]).rstrip(b"=").decode()
 
 
 def with_state(tickets: Sequence[Ticket], state: Secret) -> Ticket | None:
@@ -219,10 +220,6 @@ def with_state(tickets: Sequence[Ticket], state: Secret) -> Ticket | None:
     flow_id = flow_id_of(state)
     found = [each for each in tickets if hmac.compare_digest(each.flow_id, flow_id)]
     return found[0] if found else None
-
-
-def _base64(random: bytes) -> str:
-    return base64.urlsafe_b64encode(random).rstrip(b"=").decode()
 
 
 def _size(name: str, value: str) -> int:

@@ -23,12 +23,12 @@ from finch_middleware.duplicates import (
     waiting_limit,
 )
 from finch_middleware.hooks.events import Events
-from finch_middleware.outcomes import Visit
 from finch_middleware.storage.memory import MemoryStorage
 from finch_middleware.storage.spool import Spool
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.sample_records import a_connection, an_attempt, key_of
 from finch_middleware.tickets import REPLAY_WINDOW
+from finch_middleware.web.request import Visit
 
 VISIT = Visit(reference="VISIT", return_to="/of-the-visit", began=0.0)
 

@@ -18,11 +18,10 @@ from finch_middleware.config.settings import Settings
 from finch_middleware.connect import CHECKS, FinchConnect
 from finch_middleware.crypto.keys import Key, new_key
 from finch_middleware.errors import ConfigurationError
-from finch_middleware.outcomes import Visit
 from finch_middleware.secret import Secret
 from finch_middleware.storage.memory import MemoryStorage
 from finch_middleware.testing.clock import Clock
-from finch_middleware.web.request import CallbackRequest
+from finch_middleware.web.request import CallbackRequest, Visit
 from tests.odd_server import authority
 
 KEY, OLDER = new_key("k1"), new_key("k0")

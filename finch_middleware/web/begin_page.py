@@ -21,9 +21,9 @@ from finch_middleware.errors import (
     Unavailable,
     UsageError,
 )
-from finch_middleware.outcomes import Response, SetCookie, Visit
+from finch_middleware.outcomes import Response, SetCookie
 from finch_middleware.web.pages import At, Pages, json_response, redirect, with_cookies
-from finch_middleware.web.request import CallbackRequest
+from finch_middleware.web.request import CallbackRequest, Visit
 
 if TYPE_CHECKING:
     from finch_middleware.finch.responses import ConnectSession

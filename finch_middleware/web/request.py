@@ -1,20 +1,24 @@
-"""The callback request of any framework."""
+"""The callback request of any framework, and the visit that it is."""
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import functools
 import json
+import os
 import socket
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from typing import Any, NoReturn
 from urllib.parse import urlencode
 
 from werkzeug.datastructures import EnvironHeaders, Headers
 
 from finch_middleware.errors import ReturnFault, UsageError
+from finch_middleware.outcomes import Failed, Invalid
 from finch_middleware.web.scope import environ_of
 
 BODY_LIMIT_BYTES = 8 * 1024
@@ -314,3 +318,46 @@ def _encode_parsed(request: Any, environ: dict[str, Any]) -> bytes:
         as_json = "json" in environ.get("CONTENT_TYPE", "")
         return (json.dumps(media) if as_json else urlencode(media, doseq=True)).encode()
     return b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Visit:
+    """
+    One request to one of our paths.
+
+    Attributes:
+        reference: Random; on the person's page and in the log.
+        began: On the monotonic clock.
+    """
+
+    reference: str
+    return_to: str
+    began: float
+
+    @classmethod
+    def now(cls, *, return_to: str) -> Visit:
+        """A visit that begins now."""
+        return cls(reference=new_reference(), return_to=return_to, began=time.monotonic())
+
+    @property
+    def elapsed_ms(self) -> int:
+        return int((time.monotonic() - self.began) * 1000)
+
+    def invalid(self, reason: str) -> Invalid:
+        return Invalid(reference=self.reference, return_to=self.return_to, reason=reason)
+
+    def failed(
+        self, reason: str, *, retry_after: int | None = None, request_id: str | None = None
+    ) -> Failed:
+        return Failed(
+            reference=self.reference,
+            return_to=self.return_to,
+            request_id=request_id,
+            reason=reason,
+            retry_after=retry_after,
+        )
+
+
+def new_reference() -> str:
+    """Eight letters and digits that can be read out on the telephone: no 0, 1, 8, 9."""
+    return base64.b32encode(os.urandom(5)).decode()
