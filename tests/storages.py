@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import pytest
 from redis import Redis
-from sqlalchemy import create_engine
+from sqlalchemy import Engine, Table, create_engine
 from sqlalchemy.pool import NullPool
 
 from finch_middleware.storage.memory import MemoryStorage
@@ -94,11 +94,17 @@ def emptied(url: str) -> str:
         with Redis.from_url(url) as client:
             client.flushdb()
         return url
+    engine, tables = _with_tables(url)
+    with engine.begin() as connection:
+        for table in tables:
+            connection.execute(table.delete())
+    return url
+
+
+@functools.cache
+def _with_tables(url: str) -> tuple[Engine, list[Table]]:
+    """An Engine for that server, and our tables, which it has from now on."""
     storage = SQLAlchemyStorage(url)
     storage.create_tables()
     storage.close()
-    engine = create_engine(url, poolclass=NullPool)
-    with engine.begin() as connection:
-        for table in storage.metadata.sorted_tables:
-            connection.execute(table.delete())
-    return url
+    return create_engine(url, poolclass=NullPool), storage.metadata.sorted_tables

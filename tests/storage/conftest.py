@@ -8,8 +8,8 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
-from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 from tests.storage import servers
+from tests.storages import emptied
 from tests.waiting import wait_until
 
 
@@ -38,35 +38,16 @@ def redis_cluster() -> Iterator[servers.Server]:
     yield from servers.served("redis_cluster", servers.redis_cluster)
 
 
-@pytest.fixture(scope="session")
-def make_empty() -> Iterator[object]:
-    """Makes the tables of a server's database, or empties them."""
-    engines = {}
-
-    def make_empty(url: str) -> str:
-        if url not in engines:
-            SQLAlchemyStorage(url).create_tables()
-            engines[url] = create_engine(url, poolclass=NullPool)
-        with engines[url].begin() as connection:
-            for table in SQLAlchemyStorage(url).metadata.sorted_tables:
-                connection.execute(table.delete())
-        return url
-
-    yield make_empty
-    for engine in engines.values():
-        engine.dispose()
-
-
 @pytest.fixture
-def postgresql_url(postgresql: servers.Server, make_empty: Callable[[str], str]) -> str:
+def postgresql_url(postgresql: servers.Server) -> str:
     """The PostgreSQL database with our tables, empty."""
-    return make_empty(postgresql.url)
+    return emptied(postgresql.url)
 
 
 @pytest.fixture
-def mysql_url(mysql: servers.Server, make_empty: Callable[[str], str]) -> str:
+def mysql_url(mysql: servers.Server) -> str:
     """The MariaDB database with our tables, empty."""
-    return make_empty(mysql.url)
+    return emptied(mysql.url)
 
 
 #: The other sessions, and how one is ended.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,13 +11,13 @@ from sqlalchemy import create_engine
 from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 from finch_middleware.testing.fake_finch import FakeFinch
 from tests.site import KEY, Browser, Site, log_text
+from tests.storages import emptied
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql", "mysql"])
 def test_an_engine_that_echoes_shows_no_secret_of_a_whole_flow(
     request: pytest.FixtureRequest,
     tmp_path: Path,
-    make_empty: Callable[[str], str],
     fake: FakeFinch,
     caplog: pytest.LogCaptureFixture,
     kind: str,
@@ -27,7 +26,7 @@ def test_an_engine_that_echoes_shows_no_secret_of_a_whole_flow(
     if kind == "sqlite":
         url = f"sqlite:///{tmp_path}/finch.db"
     else:
-        url = make_empty(request.getfixturevalue(kind).url)
+        url = emptied(request.getfixturevalue(kind).url)
     engine = create_engine(url, echo="debug")
     storage = SQLAlchemyStorage(engine)
 

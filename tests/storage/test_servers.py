@@ -12,12 +12,13 @@ from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 from finch_middleware.testing.storage_contract import StorageContract
 from tests.storage.sql_contract import SQLContract
 from tests.storage.test_storage_contract import RACES
+from tests.storages import emptied
 
 
 @pytest.fixture(params=["postgresql", "mysql"])
-def url(request: pytest.FixtureRequest, make_empty: Callable[[str], str]) -> str:
+def url(request: pytest.FixtureRequest) -> str:
     """A database with our tables, empty."""
-    return make_empty(request.getfixturevalue(request.param).url)
+    return emptied(request.getfixturevalue(request.param).url)
 
 
 class TestServer(SQLContract):

@@ -17,6 +17,7 @@ from finch_middleware.errors import StorageUnavailable
 from finch_middleware.storage.redis.storage import RedisStorage
 from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 from finch_middleware.testing.sample_records import NOON, a_connection, an_attempt, an_event, key_of
+from tests.storages import emptied
 
 Spoil = Callable[[str, str], None]
 LATER = NOON.replace(year=2030)
@@ -24,13 +25,13 @@ LATER = NOON.replace(year=2030)
 
 @pytest.fixture(params=["sqlite", "postgresql", "mysql"])
 def database(
-    request: pytest.FixtureRequest, tmp_path: Path, make_empty: Callable[[str], str]
+    request: pytest.FixtureRequest, tmp_path: Path
 ) -> Iterator[tuple[SQLAlchemyStorage, Spoil]]:
     """A storage, and what alters a column of one row."""
     if request.param == "sqlite":
         url = f"sqlite:///{tmp_path}/finch.db"
     else:
-        url = make_empty(request.getfixturevalue(request.param).url)
+        url = emptied(request.getfixturevalue(request.param).url)
     engine, storage = create_engine(url, poolclass=NullPool), SQLAlchemyStorage(url)
     storage.check()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -10,6 +10,7 @@ from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.pool import NullPool
 
 from tests.storage.servers import Server
+from tests.storages import emptied
 from tests.waiting import wait_until
 
 
@@ -20,9 +21,9 @@ def server(request: pytest.FixtureRequest) -> Server:
 
 
 @pytest.fixture
-def url(server: Server, make_empty: Callable[[str], str]) -> str:
+def url(server: Server) -> str:
     """A database with our tables, empty."""
-    return make_empty(server.url)
+    return emptied(server.url)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
 
 import pytest
 from sqlalchemy import Engine, create_engine, event, text
@@ -14,16 +13,15 @@ from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 from finch_middleware.testing.sample_records import a_connection, all_at_once, an_attempt, key_of
 from tests.storage.on_servers.conftest import on
 from tests.storage.servers import Server, stopped
+from tests.storages import emptied
 from tests.waiting import wait_until
 
 
 @pytest.mark.usefixtures("impatient")
-def test_server_that_stops_responding_is_given_up(
-    mysql: Server, make_empty: Callable[[str], str]
-) -> None:
+def test_server_that_stops_responding_is_given_up(mysql: Server) -> None:
     if not mysql.owned:
         pytest.skip("not our server to stop")
-    storage = SQLAlchemyStorage(make_empty(mysql.url))
+    storage = SQLAlchemyStorage(emptied(mysql.url))
     storage.check()
 
     with stopped(mysql), pytest.raises(StorageUnavailable) as refused:

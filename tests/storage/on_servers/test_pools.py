@@ -24,15 +24,14 @@ from tests.storage.on_servers.relay import Relay
 from tests.storage.on_servers.test_sessions import changed, works
 from tests.storage.pgbouncer import pgbouncer
 from tests.storage.test_storage_contract import RACES
+from tests.storages import emptied
 
 pytestmark = pytest.mark.full
 
 
 @pytest.fixture
-def proxied(
-    postgresql: servers.Server, make_empty: Callable[[str], str]
-) -> Iterator[servers.Server]:
-    make_empty(postgresql.url)
+def proxied(postgresql: servers.Server) -> Iterator[servers.Server]:
+    emptied(postgresql.url)
     proxy = functools.partial(pgbouncer, postgresql)
     with contextmanager(servers.served)("pgbouncer", proxy) as server:
         yield server
@@ -145,11 +144,11 @@ def promoted() -> Iterator[servers.Server]:
 
 @pytest.fixture
 def demote(
-    postgresql: servers.Server, make_empty: Callable[[str], str], promoted: servers.Server
+    postgresql: servers.Server, promoted: servers.Server
 ) -> Iterator[tuple[Relay, Callable[[], None]]]:
     """An address of a primary; and what makes it read only, and the address lead elsewhere."""
-    relay = Relay(make_empty(postgresql.url), chance=random.Random())
-    make_empty(promoted.url)
+    relay = Relay(emptied(postgresql.url), chance=random.Random())
+    emptied(promoted.url)
     operator = create_engine(postgresql.url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
     with ExitStack() as stack:
 
