@@ -45,7 +45,7 @@ LEVEL = {
 
 #: The one home of each library: the names of LAYERS, or a file, that may import it.
 HOMES = {
-    "requests": {"finch.transport", "cli.demo"},
+    "requests": {"finch.transport", "cli.demo", "testing.fake_finch"},
     "urllib3": {"finch.transport"},
     "cryptography": {"crypto.vault"},
     "sqlalchemy": {"storage.sql"},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from html import escape
 from importlib.resources import files
@@ -42,9 +42,6 @@ _HEADERS = {
 class SessionGone(LookupError):
     """The Connect session is unknown or has expired."""
 
-    def __init__(self) -> None:
-        super().__init__("this Connect session is unknown or has expired")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Visit:
@@ -66,7 +63,8 @@ class ConnectPage:
         """The page for a GET; the way back for a POST of its form."""
         given = request.form if request.method == "POST" else request.args
         try:
-            visit = self._visit(given.to_dict())
+            opened = self.open(given.get("session", ""), state=given.get("state"))
+            visit = replace(opened, host_origin=given.get("sdk_host_url") or None)
         except SessionGone:
             return _refusal("This link has expired", "Ask for a new link.")
         if visit.host_origin is None and visit.session.flow == "embedded":
@@ -82,7 +80,8 @@ class ConnectPage:
         if visit.host_origin is None:
             return redirect(self.way_back(visit, decision=decision, provider_id=provider_id))
         outcome = self.decide(visit, decision=decision, provider_id=provider_id)
-        return _handover(_message(outcome), target=visit.host_origin)
+        message, target = map(_script_value, (_message(outcome), visit.host_origin))
+        return _html(_template("handover.html").substitute(message=message, target=target))
 
     def open(self, session_id: str, *, state: str | None) -> Visit:
         """
@@ -93,7 +92,7 @@ class ConnectPage:
         """
         session = self.ledger.session(session_id)
         if session is None or self.rules.clock() >= session.expires_at:
-            raise SessionGone
+            raise SessionGone("this Connect session is unknown or has expired")
         return Visit(session=session, state=state)
 
     def decide(
@@ -136,11 +135,6 @@ class ConnectPage:
         if not kept:
             return redirect_uri
         return f"{redirect_uri}{'&' if '?' in redirect_uri else '?'}{urlencode(kept)}"
-
-    def _visit(self, given: Mapping[str, str]) -> Visit:
-        visit = self.open(given.get("session", ""), state=given.get("state"))
-        host_origin = given.get("sdk_host_url")
-        return Visit(session=visit.session, state=visit.state, host_origin=host_origin or None)
 
     def _issue(
         self, session: OpenedSession, *, provider_id: str | None, entities: int | None
@@ -210,14 +204,6 @@ def _message(outcome: Mapping[str, str]) -> dict[str, object]:
         "type": "employer_connection_error",
     }
     return message | {"kind": "error", "error": error}
-
-
-def _handover(message: Mapping[str, object], *, target: str) -> Response:
-    return _html(
-        _template("handover.html").substitute(
-            message=_script_value(message), target=_script_value(target)
-        )
-    )
 
 
 def _is_origin(text: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date
+from functools import partial
 from typing import Any
 
 from werkzeug.wrappers import Request, Response
@@ -56,20 +57,13 @@ def _employer(request: Request, account: Account) -> Employer:
         raise malformed("entity_ids: no such entity", name="invalid_request_error")
     for status in (account.status, account.entity(chosen).status):
         if status in _SYNCING:
-            raise Refused(_syncing())
+            # The first data is not there yet; Finch documents this for pay statements.
+            fields = {"code": 202, "name": "accepted", "finch_code": "data_sync_in_progress"}
+            again = fields | {"message": "Please check back later."}
+            raise Refused(json_response(again, status=202))
         if code := _CODES_OF_STATUS.get(status):
             raise authentication_error(code)
     return employer_of(chosen)
-
-
-def _syncing() -> Response:
-    """The first data is not there yet; Finch documents this for pay statements."""
-    fields = {"code": 202, "name": "accepted", "finch_code": "data_sync_in_progress"}
-    return json_response(fields | {"message": "Please check back later."}, status=202)
-
-
-def _company(request: Request, employer: Employer) -> Fields:
-    return employer.company
 
 
 def _directory(request: Request, employer: Employer) -> Fields:
@@ -81,12 +75,8 @@ def _directory(request: Request, employer: Employer) -> Fields:
     }
 
 
-def _individual(request: Request, employer: Employer) -> Fields:
-    return _batch(request, "individual_id", lambda key, _: employer.people[key].individual)
-
-
-def _employment(request: Request, employer: Employer) -> Fields:
-    return _batch(request, "individual_id", lambda key, _: employer.people[key].employment)
+def _person(record: str, request: Request, employer: Employer) -> Fields:
+    return _batch(request, "individual_id", lambda key, _: getattr(employer.people[key], record))
 
 
 def _payment(request: Request, employer: Employer) -> list[Fields]:
@@ -109,10 +99,10 @@ def _pay_statement(request: Request, employer: Employer) -> Fields:
 
 #: The product of a call, and what responds to it.
 CALLS: Mapping[str, Callable[[Request, Employer], object]] = {
-    "company": _company,
+    "company": lambda _, employer: employer.company,
     "directory": _directory,
-    "individual": _individual,
-    "employment": _employment,
+    "individual": partial(_person, "individual"),
+    "employment": partial(_person, "employment"),
     "payment": _payment,
     "pay_statement": _pay_statement,
 }

@@ -122,7 +122,7 @@ def _private(number: int, chance: random.Random) -> Fields:
 
 def _employment(listed: Fields, number: int, chance: random.Random) -> Fields:
     """What ``/employer/employment`` has besides the row of the directory."""
-    active = listed["is_active"]
+    active, salary = listed["is_active"], 5_200_000 + 130_000 * number
     return {
         "title": chance.choice(_TITLES),
         "employment": {"type": "employee", "subtype": "full_time"},
@@ -130,7 +130,7 @@ def _employment(listed: Fields, number: int, chance: random.Random) -> Fields:
         "start_date": f"20{15 + number % 10}-03-01",
         "end_date": None if active else "2026-06-30",
         "location": _location(),
-        "income": _income(number),
+        "income": {"unit": "yearly", "effective_date": "2026-01-01", **_money(salary)},
         "income_history": None,
         "custom_fields": [],
         "source_id": f"{number + 1}",
@@ -184,15 +184,6 @@ def _statement(person: Person) -> Fields:
         ],
         "employee_deductions": [],
         "employer_contributions": [],
-    }
-
-
-def _income(number: int) -> Fields:
-    """A yearly salary; amounts are in cents."""
-    return {
-        "unit": "yearly",
-        "effective_date": "2026-01-01",
-        **_money(5_200_000 + 130_000 * number),
     }
 
 

@@ -8,19 +8,13 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 from urllib.parse import parse_qs, urlsplit
 
 from finch_middleware.testing.fake_finch.accounts import STATUSES, Account
 from finch_middleware.testing.fake_finch.api import Api
 from finch_middleware.testing.fake_finch.behaviour import Behaviour
-from finch_middleware.testing.fake_finch.connect_page import (
-    PROVIDERS,
-    ConnectPage,
-    Decision,
-    Visit,
-)
+from finch_middleware.testing.fake_finch.connect_page import PROVIDERS, ConnectPage, Decision
 from finch_middleware.testing.fake_finch.dispatch import Dispatch
 from finch_middleware.testing.fake_finch.ledger import Ledger
 from finch_middleware.testing.fake_finch.records import IssuedCode
@@ -97,7 +91,12 @@ class FakeFinch:
         self._page = ConnectPage(rules=rules, ledger=self.ledger)
         self._dispatch = Dispatch(
             ledger=self.ledger,
-            api=self._api(rules),
+            api=Api(
+                rules,
+                ledger=self.ledger,
+                connect_origin=lambda: self.connect_origin,
+                changed=self._report_later,
+            ),
             page=self._page,
             set_status=self.set_status,
             clock=clock,
@@ -156,12 +155,7 @@ class FakeFinch:
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def script(self, endpoint: str, *behaviours: Behaviour, times: int | None = 1) -> None:
@@ -317,14 +311,6 @@ class FakeFinch:
             )
         )
 
-    def _api(self, rules: Rules) -> Api:
-        return Api(
-            rules,
-            ledger=self.ledger,
-            connect_origin=lambda: self.connect_origin,
-            changed=self._report_later,
-        )
-
     def _go(
         self,
         location: str,
@@ -333,7 +319,11 @@ class FakeFinch:
         provider: str | None = None,
         entities: int | None = None,
     ) -> str:
-        visit = self._open(location)
+        if not location.startswith(f"{self.connect_origin}/authorize?"):
+            raise ValueError("not an address of this fake's Connect page")
+        query = parse_qs(urlsplit(location).query, keep_blank_values=True, strict_parsing=True)
+        given = {name: values[0] for name, values in query.items()}
+        visit = self._page.open(given.get("session", ""), state=given.get("state"))
         return self._page.way_back(
             visit, decision=decision, provider_id=_known(provider), entities=entities
         )
@@ -342,13 +332,6 @@ class FakeFinch:
         # The caller waits for the API's response, and may be the server that receives the event.
         account = self.account(connection_id)
         self._webhooks.send_later(account_updated(account, status, entity_id=entity_id))
-
-    def _open(self, location: str) -> Visit:
-        if not location.startswith(f"{self.connect_origin}/authorize?"):
-            raise ValueError("not an address of this fake's Connect page")
-        query = parse_qs(urlsplit(location).query, keep_blank_values=True, strict_parsing=True)
-        given = {name: values[0] for name, values in query.items()}
-        return self._page.open(given.get("session", ""), state=given.get("state"))
 
 
 def _known(provider: str | None) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import uuid
 from collections import Counter
 from datetime import datetime
@@ -14,7 +15,7 @@ from finch_middleware.testing.fake_finch.records import (
     IssuedCode,
     OpenedSession,
     SeenRequest,
-    hashed,
+    shown,
 )
 from finch_middleware.testing.fake_finch.webhooks import Delivery
 
@@ -131,10 +132,10 @@ class Ledger:
         with self._changed:
             return {
                 "calls": dict(self._calls),
-                "sessions": [session.as_json() for session in self.sessions],
-                "codes": [issued.as_json() for issued in self.codes],
-                "tokens": hashed(self._tokens),
-                "requests": [request.as_json() for request in self._requests],
+                "sessions": [*map(shown, self.sessions)],
+                "codes": [{"code": each.code, **shown(each)} for each in self.codes],
+                "tokens": [hashlib.sha256(each.encode()).hexdigest() for each in self._tokens],
+                "requests": [*map(shown, self._requests)],
                 "notes": list(self._notes),
             }
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -24,7 +22,6 @@ class SeenRequest:
         endpoint: As in `FakeFinch.script`; ``unknown`` for any other path.
         headers: Names and values in their order and spelling.
         at: By the fake's clock.
-        monotonic: By `time.monotonic`.
     """
 
     endpoint: str
@@ -33,20 +30,10 @@ class SeenRequest:
     headers: tuple[tuple[str, str], ...] = field(repr=False)
     body: bytes = field(repr=False)
     at: datetime
-    monotonic: float = field(default_factory=time.monotonic)
 
     def header(self, name: str) -> str | None:
         """The first header of that name, ignoring case."""
         return next((v for n, v in self.headers if n.lower() == name.lower()), None)
-
-    def as_json(self) -> dict[str, object]:
-        return {
-            "endpoint": self.endpoint,
-            "method": self.method,
-            "body_bytes": len(self.body),
-            "at": self.at.isoformat(),
-            "monotonic": self.monotonic,
-        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,17 +62,6 @@ class OpenedSession:
     def flow(self) -> Flow:
         return "embedded" if self.redirect_uri is None else "redirect"
 
-    def as_json(self) -> dict[str, object]:
-        return {
-            "session_id": self.session_id,
-            "customer_id": self.customer_id,
-            "flow": self.flow,
-            "redirect_uri": self.redirect_uri,
-            "products": list(self.products),
-            "connection_id": self.connection_id,
-            "expires_at": self.expires_at.isoformat(),
-        }
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IssuedCode:
@@ -113,25 +89,10 @@ class IssuedCode:
     minted: tuple[str, ...] = field(default=(), repr=False)
 
     @property
-    def flow(self) -> Flow:
-        return "embedded" if self.redirect_uri is None else "redirect"
-
-    @property
     def expires_at(self) -> datetime:
         return self.issued_at + CODE_LIFE
 
-    def as_json(self) -> dict[str, object]:
-        return {
-            "code": self.code,
-            "customer_id": self.customer_id,
-            "connection_id": self.connection_id,
-            "provider_id": self.provider_id,
-            "flow": self.flow,
-            "presented": self.presented,
-            "minted": hashed(self.minted),
-        }
 
-
-def hashed(tokens: Iterable[str]) -> list[str]:
-    """SHA-256 of each, in hex: enough to recognise a token, not to use it."""
-    return [hashlib.sha256(token.encode()).hexdigest() for token in tokens]
+def shown(record: SeenRequest | OpenedSession | IssuedCode) -> dict[str, object]:
+    """The fields that its repr shows, by name."""
+    return {each.name: getattr(record, each.name) for each in fields(record) if each.repr}

@@ -22,7 +22,8 @@ NAMES = {
 
 
 def json_response(fields: object, *, status: int = 200) -> Response:
-    return Response(json.dumps(fields), status=status, content_type="application/json")
+    body = json.dumps(fields, default=str)
+    return Response(body, status=status, content_type="application/json")
 
 
 def error_response(

@@ -6,16 +6,15 @@ import base64
 import functools
 import hashlib
 import hmac
-import http.client
 import json
 import secrets
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+
+import requests
 
 from finch_middleware.testing.fake_finch.accounts import Account
 
@@ -54,10 +53,7 @@ class WebhookSender:
     def __init__(
         self, *, clock: Callable[[], datetime], record: Callable[[Delivery], None]
     ) -> None:
-        """
-        Args:
-            record: Is called with each delivery.
-        """
+        """*record* is called with each delivery."""
         self._clock = clock
         self._record = record
         self._post: Callable[[bytes, Mapping[str, str]], int] | None = None
@@ -181,18 +177,10 @@ def _key(secret: str) -> bytes:
 
 
 def _post(url: str, body: bytes, headers: Mapping[str, str]) -> int:
-    request = urllib.request.Request(url, data=body, headers=dict(headers), method="POST")
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect)
-    try:
-        with opener.open(request, timeout=_TIMEOUT_SECONDS) as response:
-            return int(response.status)
-    except urllib.error.HTTPError as refusal:
-        refusal.close()
-        return refusal.code
-    except (OSError, http.client.HTTPException):
-        return 0
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
-        """Return the redirect itself."""
+    given: Any = {"headers": headers, "timeout": _TIMEOUT_SECONDS, "allow_redirects": False}
+    with requests.Session() as session:
+        session.trust_env = False  # no proxy of this machine
+        try:
+            return session.post(url, body, **given).status_code
+        except requests.RequestException:
+            return 0
