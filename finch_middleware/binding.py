@@ -6,6 +6,7 @@ The callback request itself decides nothing: an attacker can make any browser se
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,7 +16,7 @@ from finch_middleware.config.customers import customer_ids, signed_in_customer
 from finch_middleware.config.settings import Settings
 from finch_middleware.crypto.vault import KeyedHash
 from finch_middleware.errors import ReturnFault
-from finch_middleware.tickets import Ticket, with_state
+from finch_middleware.tickets import Ticket
 from finch_middleware.web.params import CallbackParams
 from finch_middleware.web.request import CallbackRequest
 
@@ -91,12 +92,12 @@ class Binder:
             return self._by_login(request, tickets=tickets, signed_in=signed_in)
         if returned.foreign_state:
             raise ReturnFault("state_mismatch")
-        if returned.state is not None:
+        if returned.flow_id is not None:
             return self._by_state(request, returned, tickets=tickets, signed_in=signed_in)
         return self._by_browser(returned, tickets=tickets, signed_in=signed_in)
 
     def _names_one(self, returned: CallbackParams, tickets: Sequence[Ticket]) -> bool:
-        return returned.state is not None and with_state(tickets, returned.state) is not None
+        return returned.flow_id is not None and of_flow(tickets, returned.flow_id) is not None
 
     def _by_state(
         self,
@@ -106,8 +107,8 @@ class Binder:
         tickets: Sequence[Ticket],
         signed_in: SignedIn,
     ) -> Binding:
-        assert returned.state is not None
-        ticket = with_state(tickets, returned.state)
+        assert returned.flow_id is not None
+        ticket = of_flow(tickets, returned.flow_id)
         if ticket is None:
             raise ReturnFault("state_mismatch" if tickets else _missing(returned))
         if expired(ticket, at=self._settings.clock()):
@@ -210,6 +211,12 @@ def _of_login(tickets: Sequence[Ticket], signed_in: SignedIn) -> list[Ticket]:
     if not mine:
         raise ReturnFault("other_customer" if signed_in else "signed_out")
     return mine
+
+
+def of_flow(tickets: Sequence[Ticket], flow_id: str) -> Ticket | None:
+    """The ticket of this flow. Compares all of them, in constant time each."""
+    found = [each for each in tickets if hmac.compare_digest(each.flow_id, flow_id)]
+    return found[0] if found else None
 
 
 def expired(ticket: Ticket, *, at: datetime) -> bool:

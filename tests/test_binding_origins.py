@@ -10,7 +10,6 @@ from finch_middleware.errors import ReturnFault
 from finch_middleware.testing.clock import Clock
 from finch_middleware.web.params import CallbackParams
 from finch_middleware.web.request import CallbackRequest
-from tests.keys import state_of
 from tests.test_binding import (
     CODE,
     NAVIGATION,
@@ -41,7 +40,7 @@ def test_only_our_own_page_posts_and_ends_an_embedded_flow(
 
     found = bound(
         clock,
-        CallbackParams(code=CODE, state=state_of(ticket) if by_ticket else None),
+        CallbackParams(code=CODE, flow_id=ticket.flow_id if by_ticket else None),
         [ticket],
         request=request,
         signed_in=None if by_ticket else frozenset({"acme"}),
@@ -98,7 +97,7 @@ def test_what_another_page_loads_as_an_image_ends_no_flow(clock: Clock, mode: st
     request = CallbackRequest(headers={"Sec-Fetch-Mode": mode} if mode else {})
 
     found = bound(
-        clock, CallbackParams(code=CODE, state=state_of(ticket)), [ticket], request=request
+        clock, CallbackParams(code=CODE, flow_id=ticket.flow_id), [ticket], request=request
     )
 
     assert (found == "cross_site") is (mode == "no-cors")

@@ -10,6 +10,7 @@ from urllib.parse import quote
 import pytest
 
 from finch_middleware.errors import ReturnFault
+from finch_middleware.tickets import flow_id_of
 from finch_middleware.web.params import CallbackParams, parse_callback
 from finch_middleware.web.request import CallbackRequest
 
@@ -44,8 +45,7 @@ def reason(request: CallbackRequest) -> str | None:
 
 
 def shown(returned: CallbackParams) -> tuple[str | None, str | None]:
-    code, state = returned.code, returned.state
-    return code.reveal() if code else None, state.reveal() if state else None
+    return returned.code.reveal() if returned.code else None, returned.flow_id
 
 
 WITHOUT_STATE = [{"code": CODE}, {"code": CODE, "state": None}]
@@ -74,7 +74,7 @@ both_ways = pytest.mark.parametrize("way", ["query", "form"])
 def test_a_code_and_a_state_are_found(request_: CallbackRequest) -> None:
     returned = parse_callback(request_)
 
-    assert shown(returned) == (CODE, STATE)
+    assert shown(returned) == (CODE, flow_id_of(STATE))
     assert not returned.foreign_state
 
 
@@ -99,7 +99,7 @@ def test_a_state_of_another_shape_is_foreign(state: str, way: str) -> None:
     returned = parse_callback(carried(f"code={CODE}&state={state}", way))
 
     assert returned.foreign_state
-    assert returned.state is None
+    assert returned.flow_id is None
 
 
 @pytest.mark.parametrize(

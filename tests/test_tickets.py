@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finch_middleware.binding import SKEW, expired
+from finch_middleware.binding import SKEW, expired, of_flow
 from finch_middleware.errors import UsageError
 from finch_middleware.outcomes import SetCookie
 from finch_middleware.secret import Secret
@@ -18,7 +18,7 @@ from finch_middleware.tickets import (
     REPLAY_WINDOW,
     Ticket,
     Tickets,
-    with_state,
+    flow_id_of,
 )
 from tests.keys import a_vault, issue, state_of
 
@@ -216,11 +216,11 @@ def test_expiry_allows_for_the_skew_of_two_clocks(late: timedelta, over: bool) -
 def test_a_state_finds_its_ticket_and_no_other() -> None:
     issued = [a_ticket(number) for number in range(5)]
 
-    assert [with_state(issued, state_of(ticket)) for ticket in issued] == issued
-    assert with_state(issued, Secret("A" * 22)) is None
-    assert with_state(issued, Secret("")) is None
-    assert with_state(issued, Secret(state_of(issued[0]).reveal()[:21])) is None
-    assert with_state([], state_of(issued[0])) is None
+    flow_ids = [flow_id_of(state_of(ticket).reveal()) for ticket in issued]
+    assert [of_flow(issued, each) for each in flow_ids] == issued
+    for other in ("A" * 22, "", flow_ids[0][:21]):
+        assert of_flow(issued, other) is None
+    assert of_flow([], flow_ids[0]) is None
 
 
 @pytest.mark.parametrize("place", range(5))
@@ -237,7 +237,7 @@ def test_a_state_is_compared_with_every_ticket_in_constant_time(
 
     monkeypatch.setattr(hmac, "compare_digest", observed)
 
-    with_state(issued, state_of(issued[place]))
+    of_flow(issued, issued[place].flow_id)
 
     assert met == [ticket.flow_id for ticket in issued]
 

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl
 
 from finch_middleware.errors import ReturnFault
 from finch_middleware.secret import Secret
+from finch_middleware.tickets import flow_id_of
 from finch_middleware.web.request import CallbackRequest
 
 QUERY_LIMIT_BYTES = 4 * 1024
@@ -31,12 +32,13 @@ class CallbackParams:
     The parameters of a callback request. None of them is trusted yet.
 
     Attributes:
+        flow_id: Of the flow that the state names; None without a state of a ticket's form.
         foreign_state: There was a state, but not in the form of a ticket's state.
         declined: Why there is no code: ``access_denied``, ``closed`` or ``error``.
     """
 
     code: Secret | None = field(default=None, repr=False)
-    state: Secret | None = field(default=None, repr=False)
+    flow_id: str | None = None
     foreign_state: bool = False
     declined: str = "closed"
 
@@ -69,7 +71,7 @@ def _check(parameters: dict[str, str]) -> CallbackParams:
         # One of our words, because a page shows nothing of the request.
         declined=_DECLINED.get(error, "error"),
         code=Secret(code) if code is not None else None,
-        state=Secret(state) if state is not None and ours else None,
+        flow_id=flow_id_of(state) if state is not None and ours else None,
         foreign_state=state is not None and not ours,
     )
 

@@ -104,15 +104,13 @@ def _function(file: str, name: str) -> str:
     return ast.unparse(found)
 
 
-@pytest.mark.parametrize(
-    ("file", "function"), [("tickets.py", "with_state"), ("secret.py", "__eq__")]
-)
+@pytest.mark.parametrize(("file", "function"), [("binding.py", "of_flow"), ("secret.py", "__eq__")])
 def test_t27_states_and_secrets_meet_compare_digest(file: str, function: str) -> None:
     assert "compare_digest(" in _function(file, function)
 
 
 def test_t27_every_ticket_is_compared_whichever_matches() -> None:
-    tree = ast.parse(_function("tickets.py", "with_state"))
+    tree = ast.parse(_function("binding.py", "of_flow"))
 
     early = [node for node in ast.walk(tree) if isinstance(node, ast.For | ast.Break)]
 
