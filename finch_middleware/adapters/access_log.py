@@ -69,7 +69,10 @@ class RedactCallback(logging.Filter):
             record.msg = _redact_argument(record.msg)
             return True
         # Formatters may read the arguments, so redact them there as well as in the message.
-        record.args = _redact_arguments(record.args)
+        if isinstance(record.args, tuple):
+            record.args = tuple(map(_redact_argument, record.args))
+        else:
+            record.args = _redact_atoms(record.args)
         try:
             line = record.getMessage()
         except (TypeError, ValueError, LookupError):  # logging itself reports such a record
@@ -89,26 +92,14 @@ def _redact_argument(argument: object) -> object:
     return redacted(argument) if isinstance(argument, str) else argument
 
 
-def _redact_arguments(
-    arguments: tuple[object, ...] | Mapping[str, object],
-) -> tuple[object, ...] | Mapping[str, object]:
-    if isinstance(arguments, tuple):
-        return tuple(_redact_argument(each) for each in arguments)
-    return _redact_atoms(arguments)
-
-
-def _redact_atom(name: str, value: str) -> str:
-    return HIDDEN if _OWN_NAME.fullmatch(name) else redacted(value)
-
-
 def _redact_atoms(atoms: Mapping[str, object]) -> Mapping[str, object]:
     """A copy, because the mapping may belong to the application."""
+    texts = {name: value for name, value in atoms.items() if isinstance(value, str)}
     changed = {
-        name: text
-        for name, value in atoms.items()
-        if isinstance(value, str) and (text := _redact_atom(name, value)) != value
+        name: HIDDEN if _OWN_NAME.fullmatch(name) else redacted(value)
+        for name, value in texts.items()
     }
-    if not changed:
+    if changed == texts:
         return atoms
     # Of the same class, because gunicorn's atoms have their own way to look up a name.
     hidden = copy.copy(atoms)

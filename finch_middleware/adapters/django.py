@@ -45,6 +45,7 @@ from finch_middleware.storage.forks import PerProcess
 
 CustomerOf = Callable[[HttpRequest], str | Collection[str] | None]
 View = Callable[[HttpRequest], HttpResponse]
+Component = FinchConnect | Callable[[], FinchConnect]
 
 _lock = PerProcess(threading.Lock)
 
@@ -81,11 +82,7 @@ def _forget(*, setting: str, **kwargs: object) -> None:
         _component.cache_clear()
 
 
-def callback(
-    component: FinchConnect | Callable[[], FinchConnect] = finch,
-    *,
-    customer_of: CustomerOf | None = None,
-) -> View:
+def callback(component: Component = finch, *, customer_of: CustomerOf | None = None) -> View:
     """
     The view of the callback path.
 
@@ -95,18 +92,18 @@ def callback(
     who is signed out. Without it, the component's own `customer_of` is used, if it has one.
     """
 
-    def respond(request: HttpRequest) -> Response:
+    def respond(finch: FinchConnect, request: HttpRequest) -> Response:
         if customer_of is None:
-            return _resolve(component).callback(request)
-        return _resolve(component).callback(request, customer_id=customer_of(request))
+            return finch.callback(request)
+        return finch.callback(request, customer_id=customer_of(request))
 
     # Finch Connect's return has no Django token. The component checks the flow's ticket, and that
     # a POST comes from the application's own origin. Django's LoginRequiredMiddleware would
     # redirect to the login page, with the code in ?next=.
-    return _view(respond, login_required=False)
+    return _view(component, respond)
 
 
-def begin(component: FinchConnect | Callable[[], FinchConnect] = finch) -> View:
+def begin(component: Component = finch) -> View:
     """
     The view of the begin path: a GET shows a button, its POST redirects to Finch Connect.
 
@@ -114,46 +111,45 @@ def begin(component: FinchConnect | Callable[[], FinchConnect] = finch) -> View:
     `CallbackRequest` with ``request.META`` as its ``environ`` and returns the `Customer`; and
     `begin_path`, so that ``manage.py check`` can report a missing view.
     """
-
     # The form may come without a Django token: the component refuses a POST that does not come
     # from a page of the application's own origin.
-    return _view(lambda request: _resolve(component).begin_page(request), login_required=True)
+    return _view(component, FinchConnect.begin_page, login_required=True)
 
 
-def invite(component: FinchConnect | Callable[[], FinchConnect] = finch) -> View:
+def invite(component: Component = finch) -> View:
     """
     The view of the invite path, for people with an invitation; they need not be signed in.
 
     *component* is as for `callback`. It needs the option `invite_path`.
     """
-
     # As for `begin`; and an invited person has no login.
-    return _view(lambda request: _resolve(component).invite_page(request), login_required=False)
+    return _view(component, FinchConnect.invite_page)
 
 
-def webhook(component: FinchConnect | Callable[[], FinchConnect] = finch) -> View:
+def webhook(component: Component = finch) -> View:
     """
     The view where Finch delivers webhooks; *component* is as for `callback`.
 
     It needs the option `webhook_secrets`, and `webhook_path` so that ``manage.py check`` can
     report a missing view.
     """
-
     # Finch has no Django token and no session. The component checks Finch's signature.
-    return _view(lambda request: _resolve(component).webhook(request), login_required=False)
+    return _view(component, FinchConnect.webhook)
 
 
-def _view(respond: Callable[[HttpRequest], Response], *, login_required: bool) -> View:
+def _view(
+    component: Component,
+    respond: Callable[[FinchConnect, HttpRequest], Response],
+    *,
+    login_required: bool = False,
+) -> View:
     @csrf_exempt
     def finch_view(request: HttpRequest) -> HttpResponse:
-        return to_django(respond(request))
+        finch = component if isinstance(component, FinchConnect) else component()
+        return to_django(respond(finch, request))
 
     cast("Any", finch_view).login_required = login_required
     return finch_view
-
-
-def _resolve(component: FinchConnect | Callable[[], FinchConnect]) -> FinchConnect:
-    return component if isinstance(component, FinchConnect) else component()
 
 
 def to_django(response: Response) -> HttpResponse:
@@ -243,7 +239,15 @@ def check_settings(*, app_configs: object = None, **kwargs: object) -> Sequence[
         component = finch()
     except ConfigurationError as error:
         return [Error(f"FINCH: {fault}", id="finch_middleware.E001") for fault in error.faults]
-    return [*_missing_views(component), *_strict_session()]
+    strict = settings.SESSION_COOKIE_SAMESITE == "Strict"
+    return [*_missing_views(component), *[_STRICT_SESSION] * strict]
+
+
+_STRICT_SESSION = Warning(
+    "SESSION_COOKIE_SAMESITE is 'Strict': people who return from Finch appear signed out",
+    hint="set it to 'Lax', Django's default",
+    id="finch_middleware.W002",
+)
 
 
 #: By the component's method that responds at a path: what the path is, its view and the check's id.
@@ -258,31 +262,12 @@ _VIEWS = {
 def _missing_views(component: FinchConnect) -> Iterator[CheckMessage]:
     for wsgi_path, respond in component.paths.items():
         path = wsgi_path.encode("latin-1").decode(errors="replace")
-        if _resolves(path):
-            continue
-        what, view, number = _VIEWS[cast("Any", respond).__name__]
-        yield Warning(
-            f"{path!r}, {what}, has no view",
-            hint=f"urlpatterns: path({path[1:]!r}, {view})",
-            id=f"finch_middleware.{number}",
-        )
-
-
-def _resolves(path: str) -> bool:
-    try:
-        resolve(path)
-    except Resolver404:
-        return False
-    return True
-
-
-def _strict_session() -> list[CheckMessage]:
-    if settings.SESSION_COOKIE_SAMESITE != "Strict":
-        return []
-    return [
-        Warning(
-            "SESSION_COOKIE_SAMESITE is 'Strict': people who return from Finch appear signed out",
-            hint="set it to 'Lax', Django's default",
-            id="finch_middleware.W002",
-        )
-    ]
+        try:
+            resolve(path)
+        except Resolver404:
+            what, view, number = _VIEWS[cast("Any", respond).__name__]
+            yield Warning(
+                f"{path!r}, {what}, has no view",
+                hint=f"urlpatterns: path({path[1:]!r}, {view})",
+                id=f"finch_middleware.{number}",
+            )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import time
@@ -90,7 +91,7 @@ def returned(finch: FinchConnect, fake: FakeFinch, customer_id: str) -> tuple[st
 
 
 def thread_count(app: FinchASGIMiddleware) -> int:
-    return len(app._pool.get()._threads)
+    return len(app._pool[os.getpid()]._threads)
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -196,7 +197,7 @@ def test_the_token_is_stored_when_the_client_disconnects_before_a_thread_is_free
         slow = asyncio.create_task(first())
         await until(lambda: fake_finch.ledger.calls("token") == 1)
         impatient = asyncio.create_task(queued())
-        await until(lambda: app._pool.get()._work_queue.qsize() == 1)
+        await until(lambda: app._pool[os.getpid()]._work_queue.qsize() == 1)
         impatient.cancel()
         gate.set()
         await slow
