@@ -74,12 +74,12 @@ class Callback:
             if login and any(each.invited for each in tickets):
                 tickets = self._without_planted(tickets, request)
             if tickets:
-                visit = dataclasses.replace(visit, return_to=tickets[0].return_to)
+                visit.return_to = tickets[0].return_to
             if request.method == "POST":
                 self._binder.admit(request, tickets=tickets)
             params = parse_callback(request)
             binding = self._binder.bind(request, params, tickets=tickets, signed_in=signed_in)
-            visit = dataclasses.replace(visit, return_to=binding.return_to)
+            visit.return_to = binding.return_to
             if params.code is None:
                 return self._decline(visit, params, binding)
             return self._finish_code(visit, params.code, binding)

@@ -116,13 +116,13 @@ def test_a_proof_leaves_nothing_behind_but_the_folder(spool: Spool, folder: Path
 
 def test_a_proof_needs_the_room_of_an_entry(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
-    unlink = Path.unlink
+    unlink = os.unlink
 
-    def removed(path: Path, missing_ok: bool = False) -> None:
-        sizes.append(path.stat().st_size)
-        unlink(path, missing_ok=missing_ok)
+    def removed(path: str) -> None:
+        sizes.append(os.stat(path).st_size)
+        unlink(path)
 
-    monkeypatch.setattr(Path, "unlink", removed)
+    monkeypatch.setattr(os, "unlink", removed)
 
     spool.prove()
 
@@ -152,10 +152,10 @@ def test_no_two_proofs_write_to_the_same_file(
 def test_a_folder_that_another_process_makes_at_the_same_moment_is_taken(
     spool: Spool, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, looks = Path.is_dir, iter([False])  # as it was a moment ago
+    real, looks = os.path.isdir, iter([False])  # as it was a moment ago
 
     folder.mkdir(parents=True, mode=0o700)
-    monkeypatch.setattr(Path, "is_dir", lambda path: next(looks, real(path)))
+    monkeypatch.setattr(os.path, "isdir", lambda path: next(looks, real(path)))
 
     spool.put(stored(), None)
 
@@ -193,12 +193,11 @@ def test_a_folder_of_another_user_is_taken_by_root_alone(
 ) -> None:
     folder.mkdir(parents=True, mode=0o700)
     monkeypatch.setattr(os, "geteuid", lambda: user)
-    monkeypatch.setattr(Path, "stat", lambda _: SimpleNamespace(st_uid=54321, st_mode=0o40700))
-
     refused = contextlib.nullcontext() if taken else pytest.raises(SpoolUnavailable, match="chown")
 
-    with refused:
-        spool._refuse_open_folder(folder)
+    with monkeypatch.context() as patched, refused:
+        patched.setattr(os, "stat", lambda _: SimpleNamespace(st_uid=54321, st_mode=0o40700))
+        spool._refuse_open_folder(str(folder))
 
 
 def test_a_file_that_another_process_has_drained_meanwhile_is_no_fault(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from datetime import timedelta
 from pathlib import Path
 
@@ -99,11 +100,11 @@ def test_an_entry_whose_file_cannot_be_removed_is_reported_once(
     first, second = sorted(["one", "two"], key=key_of)
     spool.put(stored(first), a_connection())
 
-    def refused(path: Path, missing_ok: bool = False) -> None:
+    def refused(path: str) -> None:
         raise OSError(30, "Read-only file system")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "unlink", refused)
+        patch.setattr(os, "unlink", refused)
         drained = [each for _ in "ab" for each in spool.drain(MemoryStorage(), client_id=OURS)]
     spool.put(stored(second), None)
 

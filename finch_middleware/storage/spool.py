@@ -50,7 +50,8 @@ class Spool:
     """
 
     def __init__(self, folder: Path | None) -> None:
-        self._folder = folder
+        # A text, because each callback looks here, and a Path costs ten times as much.
+        self._folder = os.fspath(folder) if folder is not None else None
         self._reported: set[tuple[str, str]] = set()
 
     def prove(self, *, make: bool = True) -> None:
@@ -63,7 +64,7 @@ class Spool:
             SpoolUnavailable: The folder cannot be created or written, the disk is full, or
                 others may write into the folder.
         """
-        if self._folder is None or not (make or self._folder.is_dir()):
+        if self._folder is None or not (make or os.path.isdir(self._folder)):
             return
         self._refuse_open_folder(self._folder)
         self._write(
@@ -96,7 +97,6 @@ class Spool:
 
         An unreadable file stays where it is, and is logged once.
         """
-        # Unlike Path.is_dir, this raises no error where the parent may not be read.
         if self._folder is None or not os.path.isdir(self._folder):
             return
         names: list[str] = []
@@ -104,9 +104,11 @@ class Spool:
             names = sorted(each.name for each in found)
         for name in names:
             if name.startswith(f".{_PROBE}"):
-                self._remove_probe(self._folder / name)
-            elif _ENTRY.fullmatch(name) and (entry := self._read(self._folder / name)):
-                yield entry
+                self._remove_probe(os.path.join(self._folder, name))
+            elif _ENTRY.fullmatch(name):
+                entry = self._read(os.path.join(self._folder, name))
+                if entry is not None:
+                    yield entry
 
     def drain(
         self, storage: Storage, *, client_id: str, limit: int | None = None
@@ -161,7 +163,7 @@ class Spool:
         removed = False
         for path in self._paths(entry.attempt.code_hash):
             try:
-                path.unlink()
+                os.unlink(path)
             except FileNotFoundError:
                 continue
             except OSError:  # a disk that became read-only: settling it again changes nothing
@@ -170,12 +172,12 @@ class Spool:
                 removed = True
         return removed
 
-    def _refuse_open_folder(self, folder: Path) -> None:
+    def _refuse_open_folder(self, folder: str) -> None:
         """Another user who may write there could replace a token by an entry of their own."""
         if os.name == "nt":  # pragma: no cover - Windows has access lists in place of modes
             return
         with contextlib.suppress(OSError):  # missing or not readable: see _write
-            found = folder.stat()
+            found = os.stat(folder)
             foreign = found.st_uid != os.geteuid() and os.geteuid() != 0
             if found.st_mode & _WRITABLE_BY_OTHERS or foreign:
                 raise SpoolUnavailable(
@@ -183,17 +185,18 @@ class Spool:
                     reason="not_private",
                 )
 
-    def _paths(self, code_hash: bytes) -> list[Path]:
+    def _paths(self, code_hash: bytes) -> list[str]:
         """Where the entry of this code may be: under its name, or not yet."""
         if self._folder is None:
             return []
         name = code_hash.hex() + _SUFFIX
-        return [self._folder / name, self._folder / f".{name}{_PART}"]
+        return [os.path.join(self._folder, each) for each in (name, f".{name}{_PART}")]
 
-    def _read(self, path: Path) -> Entry | None:
+    def _read(self, path: str) -> Entry | None:
         """The entry in that file; None where it is missing or cannot be read."""
         try:
-            entry = _entry_of(path.read_text(encoding="ascii"))
+            with open(path, encoding="ascii") as file:
+                entry = _entry_of(file.read())
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, *UNREADABLE, StorageUnavailable):
@@ -202,15 +205,15 @@ class Spool:
         if entry is not None and path in self._paths(entry.attempt.code_hash):
             return entry
         # A file without its name yet may be half of one that is being written.
-        if path.suffix != _PART or _is_old(path):
-            self._report("finch.spool.unreadable", path.name)
+        if not path.endswith(_PART) or _is_old(path):
+            self._report("finch.spool.unreadable", os.path.basename(path))
         return None
 
-    def _remove_probe(self, path: Path) -> None:
+    def _remove_probe(self, path: str) -> None:
         """Remove what a process left that was killed in `prove`."""
         with contextlib.suppress(OSError):
             if _is_old(path):
-                path.unlink()
+                os.unlink(path)
 
     def _report(self, name: str, file: str) -> bool:
         """Report a file that an operator has to check; once, not at every callback."""
@@ -223,11 +226,11 @@ class Spool:
     def _write(self, name: str, text: str, *, durable: bool) -> None:
         folder = self._folder
         assert folder is not None
-        part = folder / f".{name}{_PART}"
+        part = os.path.join(folder, f".{name}{_PART}")
         try:
-            if not folder.is_dir():
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                _sync_folder(folder.parent)
+            if not os.path.isdir(folder):
+                os.makedirs(folder, mode=0o700, exist_ok=True)
+                _sync_folder(os.path.dirname(folder) or os.curdir)
             descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with open(descriptor, "w", encoding="ascii") as file:
                 file.write(text)
@@ -236,10 +239,10 @@ class Spool:
                     os.fsync(file.fileno())
             if durable:
                 with contextlib.suppress(FileNotFoundError):  # another process has drained it
-                    os.replace(part, folder / name)
+                    os.replace(part, os.path.join(folder, name))
                 _sync_folder(folder)
             else:
-                part.unlink()
+                os.unlink(part)
         except OSError as error:
             failure = SpoolUnavailable(
                 f"the spool cannot be written: {error.strerror}", reason="unwritable"
@@ -247,11 +250,11 @@ class Spool:
         else:
             return
         with contextlib.suppress(OSError):
-            part.unlink()
+            os.unlink(part)
         raise failure
 
 
-def _sync_folder(folder: Path) -> None:
+def _sync_folder(folder: str) -> None:
     if os.name == "nt":  # pragma: no cover - Windows syncs folders, and cannot open them
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -265,10 +268,10 @@ def _name(entry: Entry) -> str:
     return entry.attempt.code_hash.hex() + _SUFFIX
 
 
-def _is_old(path: Path) -> bool:
+def _is_old(path: str) -> bool:
     """Whether no process can be writing that file any more."""
     with contextlib.suppress(OSError):
-        return time.time() - path.stat().st_mtime > _OLD_SECONDS
+        return time.time() - os.stat(path).st_mtime > _OLD_SECONDS
     return False
 
 

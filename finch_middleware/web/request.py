@@ -320,13 +320,14 @@ def _encode_parsed(request: Any, environ: dict[str, Any]) -> bytes:
     return b""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Visit:
     """
     One request to one of our paths.
 
     Attributes:
         reference: Random; on the person's page and in the log.
+        return_to: Where the person is sent afterwards, as far as is known by now.
         began: On the monotonic clock.
     """
 
