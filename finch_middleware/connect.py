@@ -20,7 +20,7 @@ from finch_middleware.config.urls import warn_of_prefix
 from finch_middleware.errors import FinchRefused, Unavailable
 from finch_middleware.outcomes import Failed, Outcome, Response
 from finch_middleware.web.begin_page import BeginPage, open_connect
-from finch_middleware.web.pages import PAGE_CHECKS, At, Pages, with_cookies, with_cors
+from finch_middleware.web.pages import PAGE_CHECKS, At, Pages, allow_origins, with_cookies
 from finch_middleware.web.request import BODY_LIMIT_BYTES, CallbackRequest, Visit
 
 if TYPE_CHECKING:
@@ -235,7 +235,8 @@ class FinchConnect:
         """
         understood = CallbackRequest.of(request)
         response = self._begin_page.respond(understood)
-        return with_cors(response, understood, spa_origins=self._settings.spa_origins)
+        origins = self._settings.spa_origins
+        return allow_origins(response, understood, spa_origins=origins) if origins else response
 
     def invitation_url(
         self,
@@ -344,7 +345,8 @@ class FinchConnect:
             response = self._pages.respond(outcome, request)
         else:
             response = with_cookies(rendered, outcome.cookies)
-        return with_cors(response, request, spa_origins=self._settings.spa_origins)
+        origins = self._settings.spa_origins
+        return allow_origins(response, request, spa_origins=origins) if origins else response
 
     def _render(self, outcome: Outcome, request: CallbackRequest) -> Response | None:
         """The application's own response, where it makes one."""

@@ -142,6 +142,15 @@ def test_a_prefetch_is_no_return(name: str, value: str, method: str) -> None:
     assert reason(request) == "prefetch"
 
 
+@pytest.mark.parametrize("purpose", ["", "navigate", "fetch"])
+def test_another_purpose_is_no_prefetch(purpose: str) -> None:
+    headers = {"Sec-Purpose": purpose, "X-Moz": "other"}
+
+    returned = parse_callback(CallbackRequest(query_string=f"code={CODE}", headers=headers))
+
+    assert returned.code is not None
+
+
 @pytest.mark.parametrize("name", ["code", "state", "error"])
 @pytest.mark.parametrize("other", ["the same", "another", "empty"])
 def test_a_repeated_parameter_is_refused_wherever_it_is(name: str, other: str) -> None:

@@ -256,7 +256,6 @@ def test_a_request_keeps_its_environ_and_reads_nothing_of_its_body(make: Maker) 
 
     request = CallbackRequest.of(make(environ))
     _ = (
-        request.prefetch,
         request.from_script,
         request.same_origin("https://a"),
         list(request.cookies()),

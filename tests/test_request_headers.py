@@ -82,12 +82,6 @@ def test_only_a_page_of_our_own_origin_is_our_page(
     assert request.same_origin(ORIGIN) is ours
 
 
-@pytest.mark.parametrize("purpose", ["", "navigate", "fetch"])
-def test_what_is_no_prefetch_is_not_taken_for_one(purpose: str) -> None:
-    assert not CallbackRequest(headers={"Sec-Purpose": purpose, "X-Moz": "other"}).prefetch
-    assert not CallbackRequest().prefetch
-
-
 def test_cookies_come_in_their_order_duplicates_and_odd_ones_too() -> None:
     header = 'a=1; b="x; a=2 ;\tc ; =d; e=f=g;; é=\xff'
 

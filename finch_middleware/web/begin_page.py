@@ -22,7 +22,7 @@ from finch_middleware.errors import (
     UsageError,
 )
 from finch_middleware.outcomes import Response, SetCookie
-from finch_middleware.web.pages import At, Pages, json_response, redirect, with_cookies
+from finch_middleware.web.pages import At, Pages, add_cookies, json_response, redirect
 from finch_middleware.web.request import CallbackRequest, Visit
 
 if TYPE_CHECKING:
@@ -50,8 +50,8 @@ def open_connect(
                 "connect_origin": connect_origin,
             }
         )
-    response.headers["Vary"] = "Cookie"
-    return with_cookies(response, cookies)
+    response.headers.add("Vary", "Cookie")
+    return add_cookies(response, cookies)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from werkzeug.datastructures import Headers
 from werkzeug.http import dump_cookie
@@ -33,6 +33,9 @@ from finch_middleware.outcomes import (
 from finch_middleware.web.html import begin_form, link, links, load_template, template_faults
 from finch_middleware.web.request import CallbackRequest
 from finch_middleware.web.texts import Texts, filled, find_faults, resolve_texts
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
 
 Ended = Connected | Finishing | Declined | Invalid | Failed
 #: The path of ours that a request came to.
@@ -110,8 +113,8 @@ class Pages:
         """
         ended = outcome.first if isinstance(outcome, Repeated) else outcome
         response = self._make_response(ended, request, at=at)
-        response.headers["Vary"] = "Cookie, Accept, Content-Type, Sec-Fetch-Mode"
-        return with_cookies(response, outcome.cookies)
+        response.headers.add("Vary", "Cookie, Accept, Content-Type, Sec-Fetch-Mode")
+        return add_cookies(response, outcome.cookies)
 
     def begin(self, *, return_to: str) -> Response:
         """
@@ -139,9 +142,7 @@ class Pages:
 
     def _offer(self, text: Mapping[str, str], *more: str, referrer: str) -> Response:
         actions = "\n".join([begin_form(text["action"]), *more])
-        response = self._html(text, kind="begin", actions=actions, begins=True)
-        response.headers["Referrer-Policy"] = referrer
-        return response
+        return self._html(text, kind="begin", actions=actions, begins=True, referrer=referrer)
 
     def notice(self, name: str) -> Response:
         """The page with that text alone."""
@@ -156,12 +157,13 @@ class Pages:
     def _make_response(self, ended: Ended, request: CallbackRequest, *, at: At) -> Response:
         refused = isinstance(ended, Invalid) and ended.reason == "method"
         if refused and request.method == "HEAD":
-            return protect(Response(mimetype="text/html"))
+            return protected("")
         if refused and request.method == "OPTIONS":
             return no_content()
         if request.from_script:
             response = json_response(self._summary(ended), status=ended.status)
-        elif _is_redirect(ended):
+        elif isinstance(ended, Connected | Declined) or _text_name(ended) == "finishing.spooled":
+            # This removes the code from the browser's address and history.
             home = self._safe_return_to(ended)
             hint = {"finch": _WORDS[type(ended)], "finch_ref": ended.reference}
             return redirect(with_parameters(home, hint))
@@ -175,9 +177,11 @@ class Pages:
 
     def _summary(self, ended: Ended) -> dict[str, str | None]:
         text = self._texts[_text_name(ended)]
+        title = text["title"]
+        end = "" if title.endswith((".", "!", "?")) else "."
         summary: dict[str, str | None] = {
             "outcome": _WORDS[type(ended)],
-            "message": _end_sentence(text["title"]) + " " + text["body"],
+            "message": f"{title}{end} {text['body']}",
             "reference": ended.reference,
             "retry": ended.retry.value,
             "return_to": self._safe_return_to(ended),
@@ -195,15 +199,14 @@ class Pages:
             text = {**text, "body": f"{text['body']} {self._texts['page']['press']}"}
         response = self._html(
             text,
+            status=ended.status,
             kind=_WORDS[type(ended)],
             actions=self._actions(ended, step=step),
             reference=ended.reference,
             begins=begins,
-        )
-        response.status_code = ended.status
-        if begins:
             # The form's Origin has to arrive, but this page's address may contain a code.
-            response.headers["Referrer-Policy"] = "strict-origin"
+            referrer="strict-origin" if begins else "no-referrer",
+        )
         if isinstance(ended, Finishing) and step is Retry.RELOAD:
             response.headers["Refresh"] = str(_REFRESH_SECONDS)
         return response
@@ -214,8 +217,10 @@ class Pages:
         *,
         kind: str,
         actions: str,
+        status: int = 200,
         reference: str = "",
         begins: bool = False,
+        referrer: str = "no-referrer",
     ) -> Response:
         """Fill in the template; *actions* is HTML, with *begins* a button that begins a flow."""
         shared, nonce = self._texts["page"], secrets.token_urlsafe(16)
@@ -233,7 +238,9 @@ class Pages:
         page = self._page.substitute(escaped, actions=actions, nonce=nonce)
         # Chromium applies form-action to the redirect after the form as well.
         form_action = f"'self' {self._connect_origin}" if begins else "'none'"
-        return protect(Response(page, mimetype="text/html"), nonce=nonce, form_action=form_action)
+        return protected(
+            page, status=status, nonce=nonce, form_action=form_action, referrer=referrer
+        )
 
     def _safe_return_to(self, ended: Ended) -> str:
         """Its return_to, or / if that is no longer a place of this application."""
@@ -272,13 +279,6 @@ def _text_name(ended: Ended) -> str:
     return _WORDS[type(ended)]
 
 
-def _is_redirect(ended: Ended) -> bool:
-    """Whether the browser is redirected, which removes the code from its address and history."""
-    return isinstance(ended, Connected | Declined) or (
-        isinstance(ended, Finishing) and ended.spooled
-    )
-
-
 def _next_step(ended: Ended, request: CallbackRequest, *, at: At) -> Retry:
     """What the person can do on this page. A link cannot send a form again."""
     name = _text_name(ended)
@@ -301,51 +301,66 @@ def _retry_after(ended: Ended) -> int | None:
     return None
 
 
-def _end_sentence(title: str) -> str:
-    return title if title.endswith((".", "!", "?")) else f"{title}."
+class _Complete(Response):
+    """A response whose headers are sent as they are."""
+
+    def get_wsgi_headers(self, environ: WSGIEnvironment) -> Headers:
+        """Its headers. The original copies them, and reads Location as an IRI."""
+        return self.headers
 
 
-def protect(
-    response: Response, *, nonce: str | None = None, form_action: str = "'none'"
+def protected(
+    content: str,
+    *,
+    content_type: str = "text/html; charset=utf-8",
+    status: int = 200,
+    nonce: str | None = None,
+    form_action: str = "'none'",
+    referrer: str = "no-referrer",
 ) -> Response:
-    """Forbid caching, framing, and everything but one style; return *response*."""
+    """A response that forbids caching, framing, and everything but the style with *nonce*."""
+    body = content.encode()
     style = "'none'" if nonce is None else f"'nonce-{nonce}'"
-    response.headers["Cache-Control"] = "no-store"
-    response.headers["Referrer-Policy"] = "no-referrer"
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers["X-Frame-Options"] = "DENY"
-    response.headers["Content-Security-Policy"] = (
+    policy = (
         f"default-src 'none'; style-src {style}; base-uri 'none'; "
         f"form-action {form_action}; frame-ancestors 'none'"
     )
-    return response
+    headers = [
+        ("Content-Type", content_type),
+        ("Content-Length", str(len(body))),
+        ("Cache-Control", "no-store"),
+        ("Referrer-Policy", referrer),
+        ("X-Content-Type-Options", "nosniff"),
+        ("X-Frame-Options", "DENY"),
+        ("Content-Security-Policy", policy),
+    ]
+    return _Complete([body], status=status, headers=headers)
 
 
 def redirect(location: str) -> Response:
     # 303 makes the browser use GET, also after a callback by POST.
-    response = protect(Response(status=303, mimetype="text/plain"))
-    response.headers["Location"] = location
+    response = protected("", content_type="text/plain; charset=utf-8", status=303)
+    response.headers.add("Location", location)
     return response
 
 
 def json_response(content: Mapping[str, str | None], *, status: int = 200) -> Response:
-    return protect(Response(json.dumps(content), status=status, mimetype="application/json"))
+    return protected(json.dumps(content), content_type="application/json", status=status)
 
 
 def no_content() -> Response:
     """The response to OPTIONS."""
-    response = protect(Response(status=204))
+    response = protected("", status=204)
     del response.headers["Content-Type"]  # RFC 9110 section 8.3: it describes content
+    del response.headers["Content-Length"]
     response.headers["Allow"] = ALLOW
     return response
 
 
-def with_cors(
+def allow_origins(
     response: Response, request: CallbackRequest, *, spa_origins: Collection[str]
 ) -> Response:
     """Let pages of *spa_origins* read *response*, as the Fetch standard asks; return it."""
-    if not spa_origins:
-        return response
     response.vary.add("Origin")
     if request.from_page_of(spa_origins):
         response.headers["Access-Control-Allow-Origin"] = request.headers["Origin"]
@@ -359,10 +374,15 @@ def with_cors(
 
 
 def with_cookies(response: Response, cookies: Sequence[SetCookie]) -> Response:
-    """A copy of *response* that sets these cookies; a value of None deletes its cookie."""
+    """A copy of *response* that sets these cookies."""
     # An application may return one object to all visitors, but cookies belong to one of them.
     response = copy.copy(response)
     response.headers = Headers(response.headers)
+    return add_cookies(response, cookies)
+
+
+def add_cookies(response: Response, cookies: Sequence[SetCookie]) -> Response:
+    """Let *response* set these cookies, and return it; a value of None deletes its cookie."""
     for cookie in cookies:
         header = dump_cookie(
             cookie.name,

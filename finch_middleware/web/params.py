@@ -19,9 +19,17 @@ PARAMETERS_LIMIT = 20
 _CODE = re.compile(r"[\x21-\x7e]{1,512}")
 #: The form of a ticket's state: 16 random bytes in base64url.
 _STATE = re.compile(r"[A-Za-z0-9_-]{22}")
-# A browser escapes control characters and 8-bit bytes.
-_FORM = re.compile(r"(?:[!-$&-~]|%[0-9A-Fa-f]{2})*")
+# A browser escapes control characters and 8-bit bytes; escaped controls are refused as well.
+_FORM = re.compile(r"(?:[!-$&-~]|%(?:[2-689A-Fa-f][0-9A-Fa-f]|7[0-9A-Ea-e]))*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+#: Any of these headers shows that no person has opened the page yet.
+_PREFETCH = (
+    ("Sec-Purpose", "prefetch"),
+    ("Purpose", "prefetch"),
+    ("Purpose", "preview"),
+    ("X-Purpose", "preview"),
+    ("X-Moz", "prefetch"),
+)
 _ONCE = ("code", "state", "error")
 _DECLINED = {None: "closed", "access_denied": "access_denied"}
 
@@ -52,18 +60,23 @@ def parse_callback(request: CallbackRequest) -> CallbackParams:
     """
     if request.method not in ("GET", "POST"):
         raise ReturnFault("method")
-    if request.prefetch:
+    # A browser or a link preview loads the page in advance.
+    if any(word in request.headers.get(name, "").lower() for name, word in _PREFETCH):
         raise ReturnFault("prefetch")
     try:
-        return _check(_read_parameters(request))
+        return _read_parameters(request)
     except ReturnFault as fault:
         reason = fault.reason
     # A new error, because the frames of the first one hold the parameters.
     raise ReturnFault(reason)
 
 
-def _check(parameters: dict[str, str]) -> CallbackParams:
-    code, state, error = (parameters.get(name) for name in _ONCE)
+def _read_parameters(request: CallbackRequest) -> CallbackParams:
+    pairs = _parse_form(request.query_string)
+    if request.method == "POST":
+        pairs += _parse_body(request)
+    parameters = _unrepeated(pairs, once=_ONCE)
+    code, state, error = map(parameters.get, _ONCE)
     if code is not None and (error is not None or not _CODE.fullmatch(code)):
         raise ReturnFault("malformed")
     ours = state is not None and _STATE.fullmatch(state) is not None
@@ -83,14 +96,7 @@ def parse_query(request: CallbackRequest, *, once: str) -> dict[str, str]:
     Raises:
         ReturnFault: It is repeated, or the query is damaged.
     """
-    return _unrepeated(_parse_query(request), once=(once,))
-
-
-def _read_parameters(request: CallbackRequest) -> dict[str, str]:
-    pairs = _parse_query(request)
-    if request.method == "POST":
-        pairs += _parse_body(request)
-    return _unrepeated(pairs, once=_ONCE)
+    return _unrepeated(_parse_form(request.query_string), once=(once,))
 
 
 def _unrepeated(pairs: list[tuple[str, str]], *, once: tuple[str, ...]) -> dict[str, str]:
@@ -100,14 +106,10 @@ def _unrepeated(pairs: list[tuple[str, str]], *, once: tuple[str, ...]) -> dict[
     return dict(pairs)
 
 
-def _parse_query(request: CallbackRequest) -> list[tuple[str, str]]:
-    return _parse_form(request.query_string.encode("latin-1", errors="replace"))
-
-
 def _parse_body(request: CallbackRequest) -> list[tuple[str, str]]:
     kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if kind == "application/x-www-form-urlencoded":
-        return _parse_form(request.body)
+        return _parse_form(request.body.decode("latin-1"))
     if kind == "application/json":
         return _parse_json(request.body)
     if request.headers.get("Content-Length", "0") == "0" and not kind:
@@ -115,18 +117,14 @@ def _parse_body(request: CallbackRequest) -> list[tuple[str, str]]:
     raise ReturnFault("body")
 
 
-def _parse_form(encoded: bytes) -> list[tuple[str, str]]:
+def _parse_form(text: str) -> list[tuple[str, str]]:
     """Pairs of ``application/x-www-form-urlencoded``; only ``&`` separates."""
-    text = encoded.decode("latin-1")
     if len(text) > QUERY_LIMIT_BYTES or not _FORM.fullmatch(text):
         raise ReturnFault("malformed")
     try:
-        pairs = parse_qsl(text, keep_blank_values=True, errors="strict")
+        return parse_qsl(text, keep_blank_values=True, errors="strict")
     except UnicodeDecodeError:
         raise ReturnFault("malformed") from None
-    if any(_CONTROL.search(each) for pair in pairs for each in pair):
-        raise ReturnFault("malformed")
-    return pairs
 
 
 def _parse_json(body: bytes) -> list[tuple[str, str]]:

@@ -27,15 +27,6 @@ BODY_SECONDS = 3.0
 #: A body that arrives faster may take longer.
 _BYTES_PER_SECOND = 100_000
 
-#: Any of these shows that no person has opened the page yet.
-_PREFETCH = (
-    ("Sec-Purpose", "prefetch"),
-    ("Purpose", "prefetch"),
-    ("Purpose", "preview"),
-    ("X-Purpose", "preview"),
-    ("X-Moz", "prefetch"),
-)
-
 
 class CallbackRequest:
     """
@@ -45,23 +36,27 @@ class CallbackRequest:
         method: ``GET``, ``POST``, …
         query_string: As received, percent-encoded, in WSGI's latin-1 form.
         headers: Case-insensitive.
+        from_script: Whether the client is a script that needs JSON, and not a browser.
         environ: The untouched WSGI environ where there is one, for `customer_of`.
     """
 
-    __slots__ = ("_body", "_read", "environ", "headers", "method", "query_string")
+    __slots__ = ("_body", "_read", "environ", "from_script", "headers", "method", "query_string")
 
     def __init__(
         self,
         *,
         method: str = "GET",
         query_string: str = "",
-        headers: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | Headers | None = None,
         body: bytes = b"",
         environ: Mapping[str, Any] | None = None,
     ) -> None:
         self.method = method
         self.query_string = query_string
-        self.headers = Headers(list((headers or {}).items()))
+        if not isinstance(headers, EnvironHeaders):
+            headers = Headers(list((headers or {}).items()))
+        self.headers: Headers = headers
+        self.from_script = _needs_json(headers)
         self.environ: Mapping[str, Any] = environ if environ is not None else {}
         self._body: bytes | None = body
         self._read: Callable[..., bytes] | None = None
@@ -88,9 +83,9 @@ class CallbackRequest:
         callback = cls(
             method=environ["REQUEST_METHOD"],
             query_string=environ.get("QUERY_STRING", ""),
+            headers=EnvironHeaders(environ),
             environ=environ,
         )
-        callback.headers = EnvironHeaders(environ)
         callback._body = None
         callback._read = functools.partial(_read_body, request, environ)
         return callback
@@ -133,22 +128,6 @@ class CallbackRequest:
         if line is not None and expected and self._body is None:
             _end_reading(line)
 
-    @property
-    def prefetch(self) -> bool:
-        """Whether a browser or a link preview loads the page in advance."""
-        return any(word in self.headers.get(name, "").lower() for name, word in _PREFETCH)
-
-    @property
-    def from_script(self) -> bool:
-        """Whether the client is a script that needs JSON, and not a browser that shows a page."""
-        mode = self.headers.get("Sec-Fetch-Mode")
-        if mode:
-            return mode != "navigate"
-        if "json" in self.headers.get("Content-Type", ""):
-            return True
-        accept = self.headers.get("Accept", "")
-        return "application/json" in accept and "text/html" not in accept
-
     def same_origin(self, origin: str) -> bool:
         """Whether a page of *origin* (scheme, host and port) provably sent this."""
         site = self.headers.get("Sec-Fetch-Site")
@@ -182,6 +161,16 @@ class CallbackRequest:
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError("a CallbackRequest cannot be pickled, because that would store its code")
+
+
+def _needs_json(headers: Headers) -> bool:
+    mode = headers.get("Sec-Fetch-Mode")
+    if mode:
+        return mode != "navigate"
+    if "json" in headers.get("Content-Type", ""):
+        return True
+    accept = headers.get("Accept", "")
+    return "application/json" in accept and "text/html" not in accept
 
 
 def _find_environ(request: object) -> object:

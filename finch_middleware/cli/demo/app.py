@@ -14,7 +14,7 @@ from werkzeug.utils import redirect
 from werkzeug.wrappers import Request, Response
 
 from finch_middleware import CannotOpen, Connection, FinchConnect, FinchRefused, Unavailable
-from finch_middleware.web.pages import protect
+from finch_middleware.web.pages import protected
 
 EMPLOYERS = {"demo-acme": "Acme Inc.", "demo-globex": "Globex Corp."}
 ACME, GLOBEX = EMPLOYERS
@@ -87,11 +87,13 @@ class DemoApp:
             notice=escape(self._notice),
             other=EMPLOYERS[_OTHER[employer]],
         )
-        response = Response(html, status, mimetype="text/html")
-        # Browsers also apply form-action to the redirect that leads to Finch.
-        protect(response, nonce=nonce, form_action="*")
-        response.headers["Referrer-Policy"] = "same-origin"  # for the Origin of the forms
-        return response
+        return protected(
+            html,
+            status=status,
+            nonce=nonce,
+            form_action="*",  # browsers also apply it to the redirect that leads to Finch
+            referrer="same-origin",  # for the Origin of the forms
+        )
 
 
 def masked(secret: str) -> str:
