@@ -258,12 +258,18 @@ def _entity(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredToken:
-    """The ciphertext of a stored connection, with the names to which it is bound."""
+    """
+    The ciphertext of a stored connection, with the names to which it is bound.
+
+    Attributes:
+        place: Where the storage's scan found it; None elsewhere, and where that saves nothing.
+    """
 
     connection_id: str
     customer_id: str
     client_id: str
     sealed: SealedToken
+    place: object = dataclasses.field(default=None, compare=False, repr=False)
 
     @classmethod
     def of(cls, stored: StoredConnection) -> StoredToken:

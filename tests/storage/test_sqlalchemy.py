@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import re
 import time
@@ -23,7 +24,14 @@ from finch_middleware.storage.events import StoredEvent
 from finch_middleware.storage.sql import storage as sqlalchemy
 from finch_middleware.storage.sql.dialects import Fault, dialect_of
 from finch_middleware.storage.sql.storage import SQLAlchemyStorage
-from finch_middleware.testing.sample_records import NOON, a_connection, an_attempt, key_of, sealed
+from finch_middleware.testing.sample_records import (
+    NOON,
+    a_connection,
+    an_attempt,
+    keep,
+    key_of,
+    sealed,
+)
 from tests.storages import options_of
 
 _EVENT = StoredEvent(event_id="msg", received_at=NOON, delivered=False)
@@ -326,7 +334,7 @@ def test_every_statement_uses_an_index_however_many_rows_there_are(
     values = {**a_connection().as_row(), **an_attempt().as_row(), "of_limit": 10}
     values |= dict.fromkeys(("of_code", "of_flow", "of_customer", "of_last", "of_event"), bytes(32))
     values |= dict.fromkeys(("of_attempt", "of_sealed", "new_sealed", "between"), "ab")
-    values["of_instant"] = NOON
+    values |= {"of_instant": NOON, "of_place": None}
 
     with storage._database._engine.connect() as database:
         if kind == "postgresql":
@@ -344,6 +352,16 @@ def test_every_statement_uses_an_index_however_many_rows_there_are(
                 assert (in_sqlite if kind == "sqlite" else in_postgresql) in plan, (name, plan)
                 assert not re.search("SCAN|Seq Scan|Sort|TEMP B-TREE", plan), (name, plan)
     storage.close()
+
+
+def test_a_token_that_has_moved_since_the_scan_is_left(storage: SQLAlchemyStorage) -> None:
+    keep(storage, *(a_connection(name, sealed=sealed(name)) for name in "ab"))
+    one, other = storage.scan_tokens(after=None, limit=2).tokens
+
+    moved = dataclasses.replace(one, place=other.place)
+
+    assert storage.swap_tokens([(moved, sealed("1")), (other, sealed("2"))]) == [False, True]
+    assert storage.get(one.connection_id) == a_connection("a", sealed=sealed("a"))
 
 
 @pytest.mark.parametrize("name", ["old_attempts", "old_events", "old_announcements"])

@@ -45,8 +45,8 @@ class Kept:
         count: int = run(connection, form.text, form.bound(values))
         return count
 
-    def count_each(self, connection: Connection, values: Sequence[Mapping[str, Any]]) -> int:
-        """How many rows it changed, run once for each of *values*; below 0: not counted."""
+    def count_each(self, connection: Connection, values: Mapping[str, Sequence[Any]]) -> int:
+        """How many rows it changed, run for each place of these lists; below 0: not counted."""
         form = self._form or self._made(connection)
         result = connection.exec_driver_sql(
             form.text,
@@ -128,15 +128,15 @@ class _Form:
             bound[name] = convert(bound[name])
         return tuple([bound[name] for name in self.names]) if self.positional else bound
 
-    def bound_each(self, values: Sequence[Mapping[str, Any]]) -> Sequence[Any]:
-        """`bound` for each of *values*; name by name, which costs a third."""
-        if not self.positional or self.fixed:
-            return [self.bound(each) for each in values]
+    def bound_each(self, values: Mapping[str, Sequence[Any]]) -> Sequence[Any]:
+        """`bound` for each place of these lists; name by name, which costs a third."""
         columns: list[Iterable[Any]] = []
         for name in self.names:
-            given, convert = [each[name] for each in values], self.written.get(name)
-            columns.append(map(convert, given) if convert else given)
-        return list(zip(*columns, strict=True))
+            convert = self.written.get(name)
+            columns.append(map(convert, values[name]) if convert else values[name])
+        rows = list(zip(*columns, strict=True))
+        named = (dict(zip(self.names, each, strict=True)) for each in rows)
+        return rows if self.positional else list(named)
 
     def read(self, found: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
         rows = [dict(zip(self.columns, each, strict=True)) for each in found]

@@ -76,26 +76,24 @@ class Tokens:
 
     def swap(self, changes: Sequence[tuple[StoredToken, SealedToken]]) -> Sequence[bool]:
         """See `Storage.swap_tokens`; all of them in one transaction."""
-        return self._database.write(lambda db: self._swap(db, changes)) if changes else []
+        # Column by column: objects for each row would keep Python's collector busy.
+        values: dict[str, list[Any]] = {
+            "of_place": [old.place for old, _ in changes],
+            "of_hash": [connection_hash(old.connection_id) for old, _ in changes],
+            "of_sealed": [old.sealed.text for old, _ in changes],
+            "new_sealed": [sealed.text for _, sealed in changes],
+        }
+        return self._database.write(lambda db: self._swap(db, values)) if changes else []
 
-    def _swap(
-        self, db: Connection, changes: Sequence[tuple[StoredToken, SealedToken]]
-    ) -> Sequence[bool]:
-        values: list[dict[str, Any]] = [
-            {
-                "of_hash": connection_hash(old.connection_id),
-                "of_sealed": old.sealed.text,
-                "new_sealed": sealed.text,
-            }
-            for old, sealed in changes
-        ]
+    def _swap(self, db: Connection, values: dict[str, list[Any]]) -> Sequence[bool]:
         done = self._database.dialect.replace_each(db, self._replacement, values)
-        if done == len(values):
+        hashes, sealed = values["of_hash"], values["new_sealed"]
+        if done == len(hashes):
             return [True] * done
         # No two seals are equal: what has the new one now was replaced here.
-        hashes = {"of_hashes": [each["of_hash"] for each in values]}
-        current = {bytes(row[0]): row[1] for row in db.execute(self._current, hashes)}
-        return [current.get(each["of_hash"]) == each["new_sealed"] for each in values]
+        rows = db.execute(self._current, {"of_hashes": hashes})
+        current = {bytes(row[0]): row[1] for row in rows}
+        return [current.get(each) == new for each, new in zip(hashes, sealed, strict=True)]
 
 
 def _token(row: dict[str, Any]) -> StoredToken | None:
@@ -109,4 +107,5 @@ def _token(row: dict[str, Any]) -> StoredToken | None:
         customer_id=customer_id,
         client_id=client_id,
         sealed=SealedToken(text=sealed),
+        place=row["place"],
     )

@@ -198,12 +198,13 @@ class Dialect(ABC):
         )
 
     def replace_each(
-        self, connection: Connection, replacement: Kept, changes: Sequence[Mapping[str, Any]]
+        self, connection: Connection, replacement: Kept, changes: Mapping[str, Sequence[Any]]
     ) -> int:
         """
         Set `sealed` to ``new_sealed`` where the hash is ``of_hash`` and `sealed` ``of_sealed``.
 
-        How many rows that were, or another number where the driver does not count them.
+        Each name has a list of values, that of ``of_place`` the places that are known. How many
+        rows that were, or another number where the driver does not count them.
         """
         return replacement.count_each(connection, changes)
 

@@ -180,13 +180,13 @@ class PostgreSQL(Dialect):
         )
 
     def replace_each(
-        self, connection: Connection, replacement: Kept, changes: Sequence[Mapping[str, Any]]
+        self, connection: Connection, replacement: Kept, changes: Mapping[str, Sequence[Any]]
     ) -> int:
-        hashes = [each["of_hash"].hex() for each in changes]
-        old, new = ([each[name] for each in changes] for name in ("of_sealed", "new_sealed"))
-        everything = "".join([*hashes, *old, *new])
+        hashes = [each.hex() for each in changes["of_hash"]]
+        texts = {**changes, "of_hash": hashes}
+        del texts["of_place"]
+        everything = "".join(itertools.chain(*texts.values()))
         between = next(each for each in map(chr, itertools.count(1)) if each not in everything)
-        texts = {"of_hash": hashes, "of_sealed": old, "new_sealed": new}
         values = {name: between.join(each) for name, each in texts.items()} | {"between": between}
         return replacement.count(connection, values)
 
