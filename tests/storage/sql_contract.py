@@ -28,7 +28,8 @@ def around_commits(
     storage: Any, *, before: Callable[[], object] = bool, after: Callable[[], object] = bool
 ) -> Iterator[None]:
     """Call these around each commit of a claim or of an end."""
-    commit = storage._database._commit
+    dialect = storage._database.dialect
+    commit = dialect.commit
 
     def observed(*given: Any) -> None:
         before()
@@ -36,7 +37,7 @@ def around_commits(
         after()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(storage._database, "_commit", observed)
+        patch.setattr(dialect, "commit", observed)
         yield
 
 

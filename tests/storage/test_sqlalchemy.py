@@ -119,8 +119,8 @@ def test_engine_of_ours_shows_no_parameter(storage: SQLAlchemyStorage) -> None:
 def test_lost_race_that_ends_in_nothing_is_busy(
     storage: SQLAlchemyStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    storage.check()
-    monkeypatch.setattr(storage, "_claim", lambda *_, **__: (False, None))
+    storage.claim(an_attempt(attempt_id="other"))
+    monkeypatch.setattr(storage, "_lost", lambda *_: (False, None))
 
     with pytest.raises(StorageUnavailable) as refused:
         storage.claim(an_attempt())
@@ -212,17 +212,16 @@ def test_errors_beside_the_driver_s_own_have_a_reason(error: Exception, reason: 
 def test_claim_that_meets_a_release_is_tried_again(
     storage: SQLAlchemyStorage, monkeypatch: pytest.MonkeyPatch, taken: int
 ) -> None:
-    storage.check()
-    taken_by_others, claim = iter(range(taken)), storage._claim
+    storage.claim(an_attempt(attempt_id="other"))
+    taken_by_others = iter(range(taken - 1))
 
-    def meet(db: Connection, attempt: Attempt, *, inserted: bool) -> object:
+    def meet(db: Connection, attempt: Attempt) -> object:
         if next(taken_by_others, None) is None:
-            return claim(db, attempt, inserted=inserted)
-        released = {"of_code": attempt.code_hash, "of_attempt": attempt.attempt_id}
-        assert storage._sql.release.count(db, released) == 1
+            released = {"of_code": attempt.code_hash, "of_attempt": "other"}
+            assert storage._sql.release.count(db, released) == 1
         return False, None
 
-    monkeypatch.setattr(storage, "_claim", meet)
+    monkeypatch.setattr(storage, "_lost", meet)
 
     assert storage.claim(an_attempt()) is None
     assert storage.attempt(key_of("code")) == an_attempt()

@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, NullPool, create_engine
 
 from finch_middleware.errors import SchemaMismatch, StorageUnavailable
 from finch_middleware.storage.sql.dialects import sqlite
@@ -106,6 +106,20 @@ def test_read_after_the_file_was_removed_sees_no_row_of_it(url: str, path: Path)
 
     _remove(path)
 
+    assert storage.attempt(key_of("code")) is None
+
+
+def test_file_that_was_made_anew_with_the_number_of_the_old_one_gets_its_tables(
+    url: str, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = create_engine(url, poolclass=NullPool)
+    storage = SQLAlchemyStorage(engine)
+    monkeypatch.setattr(sqlite, "_identity", lambda _: (0, 1))
+    storage.claim(an_attempt())
+
+    _remove(path)
+
+    assert storage.claim(an_attempt("other")) is None
     assert storage.attempt(key_of("code")) is None
 
 

@@ -23,7 +23,7 @@ from finch_middleware.errors import (
 )
 from finch_middleware.storage.forks import PerProcess
 from finch_middleware.storage.sql import dialects
-from finch_middleware.storage.sql.dialects import Dialect, dialect_of
+from finch_middleware.storage.sql.dialects import PLACE, Dialect, Replaced, dialect_of
 from finch_middleware.storage.sql.kept import OURS, Bound, Kept
 from finch_middleware.storage.sql.pools import await_room
 
@@ -35,8 +35,8 @@ Work = Callable[[Connection, list[int]], tuple[T, Iterable[Bound]]]
 #: Tries of a transaction that the database rolls back: a deadlock, a lost race.
 _TRIES = 4
 
-#: Connections of one pool to a file that was replaced.
-_STALE = 100
+#: The place of a process that has not run the preparation.
+_UNPREPARED = object()
 
 
 class Database:
@@ -72,27 +72,24 @@ class Database:
             # An engine of ours ends with this object; the application ends its own.
             weakref.finalize(self, _dispose, engine, self._process)
 
-    def prepare(self) -> _Process:
+    def prepare(self) -> object:
         """
-        Run the preparation once per process, and again where the URL leads elsewhere by now.
+        Run the preparation once per process and place to which the URL leads; that place.
 
         Raises:
             SchemaMismatch: As the preparation says.
             StorageUnavailable: It could not be run; the next call tries again.
         """
         process = self._process[os.getpid()]
-        if process.place == self.dialect.place():
-            return process
         # A thread that has waited for another's preparation does not wait for its own as well.
         if not process.preparing.acquire(timeout=dialects.PATIENCE_SECONDS):
             raise StorageUnavailable("busy")
         try:
-            if process.place != self.dialect.place():
-                self.transact(self._preparation)
-                process.place = self.dialect.place()
+            if process.place is _UNPREPARED:
+                process.place = self.transact(self._prepare_place)
+            return process.place
         finally:
             process.preparing.release()
-        return process
 
     def write(self, work: Callable[[Connection], T]) -> T:
         """
@@ -103,15 +100,28 @@ class Database:
         """
         return self.finish((), lambda db, _: (work(db), ()))
 
-    def finish(self, first: Sequence[Bound], work: Work[T]) -> T:
+    def transact(self, work: Callable[[Connection], T]) -> T:
+        """`write`, also before the tables are known to exist."""
+        return self.finish((), lambda db, _: (work(db), ()), prepared=False)
+
+    def finish(self, first: Sequence[Bound], work: Work[T], *, prepared: bool = True) -> T:
         """
         `write`; a server may get several statements at once.
 
         The *first* ones together with the beginning: *work* gets how many rows each changed. The
         changes that it returns too, together with the commit.
         """
-        process = self._prepared()
-        return self._transact(first, work, writer=process.writer, place=process.place)
+        begun: list[Connection] = []
+
+        def use(connection: Connection) -> T:
+            begun.clear()
+            counts = self.dialect.begin(connection, first)
+            begun.append(connection)
+            result, changes = work(connection, counts)
+            self.dialect.commit(connection, changes)
+            return result
+
+        return self._run(use, writes=True, begun=begun, prepared=prepared)
 
     def change(self, statement: Kept, values: Mapping[str, Any]) -> None:
         """
@@ -120,12 +130,7 @@ class Database:
         Raises:
             StorageUnavailable: The commit was not confirmed.
         """
-        process, bound = self._prepared(), (statement, values)
-        self._run(
-            lambda connection: self._commit(connection, self.dialect.change, bound),
-            place=process.place,
-            writer=process.writer,
-        )
+        self._run(lambda db: self.dialect.change(db, (statement, values)), writes=True)
 
     def read(self, statement: Kept, **values: Any) -> list[dict[str, Any]]:
         """
@@ -134,50 +139,15 @@ class Database:
         Raises:
             StorageUnavailable: There was no answer.
         """
-        process, bound = self._prepared(), (statement, values)
-        return self._run(
-            lambda connection: self.dialect.read(connection, bound), place=process.place
-        )
-
-    def transact(self, work: Callable[[Connection], T]) -> T:
-        """`write`, also before the tables are known to exist."""
-        writer = self._process[os.getpid()].writer
-        return self._transact((), lambda db, _: (work(db), ()), writer=writer, place=None)
-
-    def _transact(
-        self,
-        first: Sequence[Bound],
-        work: Work[T],
-        *,
-        writer: threading.Lock | None,
-        place: object,
-    ) -> T:
-        begun: list[Connection] = []
-
-        def use(connection: Connection) -> T:
-            begun.clear()
-            counts = self.dialect.begin(connection, first)
-            begun.append(connection)
-            result, changes = work(connection, counts)
-            self._commit(connection, self.dialect.commit, changes)
-            return result
-
-        return self._run(use, place=place, writer=writer, begun=begun)
-
-    def _commit(
-        self, connection: Connection, commit: Callable[[Connection, T], None], changes: T
-    ) -> None:
-        commit(connection, changes)
-        if not self.dialect.current(connection, self.dialect.place()):
-            raise StorageUnavailable("replaced")
+        return self._run(lambda db: self.dialect.read(db, (statement, values)))
 
     def _run(
         self,
         use: Callable[[Connection], T],
         *,
-        place: object,
-        writer: threading.Lock | None = None,
+        writes: bool = False,
         begun: Sequence[object] = (),
+        prepared: bool = True,
     ) -> T:
         """
         What *use* returns of a connection; again where the database rolled it back.
@@ -186,7 +156,12 @@ class Database:
         may have been written.
         """
         deadline = time.monotonic() + dialects.PATIENCE_SECONDS
+        process = self._process[os.getpid()]
         for _ in range(_TRIES):
+            place = process.place
+            if prepared and place is _UNPREPARED:
+                place = self._prepared()
+            writer = process.writer if writes else None
             if writer is not None and not writer.acquire(timeout=dialects.PATIENCE_SECONDS):
                 raise StorageUnavailable("busy")
             try:
@@ -195,15 +170,16 @@ class Database:
                 raise
             except Exception as error:  # a driver raises anything, if a server sends rubbish
                 fault = self.dialect.fault(error)
-                # A session that has ended fails at once. A slow one has had its time.
-                stale = _has_ended(error) and not begun and time.monotonic() < deadline
+                stale = not begun and (fault.everywhere or _has_ended(error))
             finally:
                 if writer is not None:
                     writer.release()
-            if fault.passing and fault.reason == "read_only":
-                # Every idle session may be one with a former primary, the application's too.
+            if fault.everywhere:
+                # Every idle session may lead there, the application's too.
                 self._engine.dispose()
-            if not fault.passing and not stale:
+                process.place = _UNPREPARED
+            # A session that has ended fails at once. A slow one has had its time.
+            if not fault.passing and not (stale and time.monotonic() < deadline):
                 break
         # Not inside the except block: the error beneath holds the bound parameters.
         raise StorageUnavailable(fault.reason, fix=fault.fix)
@@ -213,13 +189,16 @@ class Database:
         if not self._shared:
             _dispose(self._engine, self._process)
 
-    def _prepared(self) -> _Process:
-        """This process, in which the preparation was run."""
+    def _prepared(self) -> object:
         try:
             return self.prepare()
         except SchemaMismatch:
             pass
         raise StorageUnavailable("schema_mismatch")
+
+    def _prepare_place(self, connection: Connection) -> object:
+        self._preparation(connection)
+        return connection.info.get(PLACE)
 
     def _with_connection(self, use: Callable[[Connection], T], place: object) -> T:
         """
@@ -232,7 +211,8 @@ class Database:
             await_room(self._engine.pool)
         with self._engine.connect() as connection:
             try:
-                self._make_current(connection, place)
+                if place is not _UNPREPARED and place != connection.info.get(PLACE):
+                    raise Replaced
                 if not self._shared:
                     return use(connection)
                 self._set_autocommit(connection)
@@ -241,16 +221,6 @@ class Database:
             except BaseException:  # raised again
                 connection.invalidate()
                 raise
-
-    def _make_current(self, connection: Connection, place: object) -> None:
-        for _ in range(_STALE):
-            # Opening a connection may make the file.
-            if self.dialect.current(connection, self.dialect.place() if place is None else place):
-                return
-            # The next one that the pool gives may be as old.
-            connection.invalidate()
-            place = None
-        raise StorageUnavailable("replaced")
 
     def _set_autocommit(self, connection: Connection) -> None:
         try:
@@ -284,8 +254,8 @@ def _engine(url: URL, options: dict[str, Any]) -> Engine:
 class _Process:
     """What one process knows of the database."""
 
-    #: The place for which the preparation was run; equal to none before.
-    place: object = field(default_factory=object)
+    #: The place for which the preparation was run, as `PLACE` notes it.
+    place: object = _UNPREPARED
     preparing: threading.Lock = field(default_factory=threading.Lock)
     #: Held by the one thread that may write; None where any number may.
     writer: threading.Lock | None

@@ -59,8 +59,9 @@ def probe(
     _require_same(tables.attempts, attempt, sql.attempt.rows(db, of_code))
     swap(db, None, new=dataclasses.replace(connection, customer_id="", sealed=ANNOUNCED))
     settled = attempt.settled(AttemptState.STORED, at=_INSTANT, sealed=_SEALED, notified=True)
-    counts = [each.count(db, values) for each, values in first_of_end(settled, connection)]
-    _, changes = settle(db, settled, connection, counts=counts)
+    first = first_of_end(settled, connection)
+    counts = [each.count(db, values) for each, values in first]
+    _, changes = settle(db, settled, connection, first=first, counts=counts)
     for each, values in changes:
         each.count(db, values)
     _require_same(tables.attempts, settled, sql.attempt.rows(db, of_code))

@@ -45,6 +45,9 @@ _TRIES = 4
 #: Attempts removed in one transaction, so that no claim waits long for them.
 _BATCH = 500
 
+#: That the claim was inserted, and the attempt that prevented it.
+_WON = (True, None)
+
 #: A hash that no code has: shows whether a row could be written without writing one.
 _NO_CODE = bytes(32)
 
@@ -125,7 +128,7 @@ class SQLAlchemyStorage(Storage):
         claim = (self._sql.claim, attempt.as_row())
         for _ in range(_TRIES):
             won, current = self._database.finish(
-                [claim], lambda db, counts: (self._claim(db, attempt, inserted=counts[0] == 1), ())
+                [claim], lambda db, won: (_WON if won == [1] else self._lost(db, attempt), ())
             )
             if won or current is not None:
                 return current
@@ -137,7 +140,8 @@ class SQLAlchemyStorage(Storage):
     def settle(self, attempt: Attempt, connection: StoredConnection | None = None) -> bool:
         first = self._first_of_end(attempt, connection)
         return self._database.finish(
-            first, lambda db, counts: self._settle(db, attempt, connection, counts=counts)
+            first,
+            lambda db, counts: self._settle(db, attempt, connection, first=first, counts=counts),
         )
 
     def release(self, attempt: Attempt) -> None:
@@ -213,12 +217,8 @@ class SQLAlchemyStorage(Storage):
             for old in (self._sql.old_events, self._sql.old_announcements)
         )
 
-    def _claim(
-        self, db: Connection, attempt: Attempt, *, inserted: bool
-    ) -> tuple[bool, Attempt | None]:
-        """Whether the claim was inserted, or else the attempt that prevents it."""
-        if inserted:
-            return True, None
+    def _lost(self, db: Connection, attempt: Attempt) -> tuple[bool, Attempt | None]:
+        """The opposite of `_WON`."""
         current = self._current(db, self._sql.attempt, of_code=attempt.code_hash)
         if current is None and attempt.flow_hash is not None:
             current = self._current(db, self._sql.attempt_of_flow, of_flow=attempt.flow_hash)
@@ -241,10 +241,11 @@ class SQLAlchemyStorage(Storage):
         attempt: Attempt,
         connection: StoredConnection | None,
         *,
+        first: Sequence[Bound],
         counts: Sequence[int],
     ) -> tuple[bool, list[Bound]]:
         """Whether the attempt is written, and the changes that end the transaction."""
-        changes = self._join(db, connection, inserted=counts[0]) if connection is not None else []
+        changes = self._join(db, connection, first[0], inserted=counts[0]) if connection else []
         if counts[-1] == 1:
             return True, changes
         current = self._current(db, self._sql.attempt_locked, of_code=attempt.code_hash)
@@ -258,18 +259,23 @@ class SQLAlchemyStorage(Storage):
         values = {**attempt.as_row(), "of_code": attempt.code_hash}
         return True, [*changes, (self._sql.update_attempt, values)]
 
-    def _join(self, db: Connection, connection: StoredConnection, *, inserted: int) -> list[Bound]:
+    def _join(
+        self, db: Connection, connection: StoredConnection, put: Bound, *, inserted: int
+    ) -> list[Bound]:
         """What the transaction has to change where the connection was not new."""
+        insertion, row = put
+        of_hash = {"of_hash": row["connection_hash"]}
         for _ in range(_TRIES):
             if inserted == 1 and self._database.dialect.counts_insertions:
                 return []
-            of_hash = {"of_hash": connection_hash(connection.connection_id)}
             found = self._sql.connection_locked.rows(db, of_hash)
             # None where an announced one was forgotten between the two.
             if found:
                 joined = join(connection, StoredConnection.from_row(found[0]))
-                return [self._update(joined)] if joined is not None else []
-            inserted = self._sql.put_connection.count(db, connection.as_row())
+                if joined is None:
+                    return []
+                return [(self._sql.update_connection, {**joined.as_row(), **of_hash})]
+            inserted = insertion.count(db, row)
         raise StorageUnavailable("busy")
 
     def _without_flow_of_another(
@@ -286,18 +292,13 @@ class SQLAlchemyStorage(Storage):
     def _swap(self, db: Connection, old: StoredConnection | None, *, new: StoredConnection) -> bool:
         if old is None:
             return self._insert(db, self._sql.insert_connection, new.as_row())
-        hashed = connection_hash(old.connection_id)
-        rows = self._sql.connection_locked.rows(db, {"of_hash": hashed})
+        of_hash = {"of_hash": connection_hash(old.connection_id)}
+        rows = self._sql.connection_locked.rows(db, of_hash)
         # Compared here, byte by byte: for a database's collation more texts are equal.
         if not rows or StoredConnection.from_row(rows[0]) != old:
             return False
-        statement, values = self._update(new)
-        statement.count(db, values)
+        self._sql.update_connection.count(db, {**new.as_row(), **of_hash})
         return True
-
-    def _update(self, connection: StoredConnection) -> Bound:
-        row = connection.as_row()
-        return self._sql.update_connection, {**row, "of_hash": row["connection_hash"]}
 
     def _record(self, db: Connection, event: StoredEvent) -> StoredEvent | None:
         for _ in range(_TRIES):
@@ -363,14 +364,9 @@ class SQLAlchemyStorage(Storage):
         if rows is not None:
             return rows
         return [
-            self._row_or_names(row) for row in self._database.read(self._sql.scan_names, **place)
+            _only(self._rows_or_none(self._sql.connection, of_hash=row["connection_hash"])) or row
+            for row in self._database.read(self._sql.scan_names, **place)
         ]
-
-    def _row_or_names(self, names: dict[str, Any]) -> dict[str, Any]:
-        return (
-            _only(self._rows_or_none(self._sql.connection, of_hash=names["connection_hash"]))
-            or names
-        )
 
     def _rows_or_none(self, statement: Kept, **values: Any) -> list[dict[str, Any]] | None:
         """The rows; None where the driver cannot read one of them."""

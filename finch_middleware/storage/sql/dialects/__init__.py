@@ -31,6 +31,9 @@ from sqlalchemy.sql.dml import Insert
 from finch_middleware.errors import ConfigurationError
 from finch_middleware.storage.sql.kept import Bound, Kept, run
 
+#: Where a connection's `info` notes what the URL led to when it was opened, if that may change.
+PLACE = "finch_middleware.place"
+
 #: How long a claim may wait for a lock, a free connection or a statement's end.
 PATIENCE_SECONDS = 3
 
@@ -46,11 +49,13 @@ class Fault:
     Attributes:
         reason: The word of `StorageUnavailable`.
         passing: The database rolled back the transaction; a second try may succeed.
+        everywhere: Every session that is open by now may have it.
         fix: As that of `StorageUnavailable`.
     """
 
     reason: str
     passing: bool = False
+    everywhere: bool = False
     fix: str = ""
 
 
@@ -70,7 +75,14 @@ class RowOrder:
     hashed: ColumnElement[Any]
 
 
+class Replaced(Exception):
+    """The connection does not lead where the URL leads."""
+
+
 UNKNOWN = Fault("unavailable")
+#: A fresh session may reach the new primary.
+FORMER_PRIMARY = Fault("read_only", passing=True, everywhere=True)
+_REPLACED = Fault("replaced", everywhere=True)
 _BUSY = Fault("busy")
 _UNSTORABLE = Fault("unstorable")
 _UNREADABLE = Fault("unreadable")
@@ -108,14 +120,6 @@ class Dialect(ABC):
     def opened(self, driver_connection: Any) -> None:  # noqa: B027  # most databases need nothing here
         """Prepare a connection that an engine of ours has just opened."""
 
-    def place(self) -> object:
-        """What the URL leads to at this moment, in any form that can be compared."""
-        return ()
-
-    def current(self, connection: Connection, place: object) -> bool:
-        """Whether the connection leads to *place*, which is where the URL leads."""
-        return True
-
     def borrowing(self, connection: Connection) -> AbstractContextManager[None]:
         """Set what we need in a session of the application; after no error, restore it."""
         return nullcontext()
@@ -125,13 +129,13 @@ class Dialect(ABC):
         return None
 
     @abstractmethod
-    def start(self, connection: Connection) -> None:
-        """Begin a transaction that will write."""
-
     def begin(self, connection: Connection, first: Sequence[Bound] = ()) -> list[int]:
-        """The same; how many rows each of its *first* statements changes."""
-        self.start(connection)
-        return [self.count(connection, each) for each in first]
+        """
+        Begin a transaction that will write; how many rows each of its *first* statements changes.
+
+        Raises:
+            Replaced: See there.
+        """
 
     def count(self, connection: Connection, statement: Bound) -> int:
         """How many rows *statement* changes; 0 for an `insertion` whose key is taken."""
@@ -139,7 +143,12 @@ class Dialect(ABC):
         return kept.count(connection, values)
 
     def read(self, connection: Connection, statement: Bound) -> list[dict[str, Any]]:
-        """The rows of a SELECT, as last committed, on a connection in autocommit."""
+        """
+        The rows of a SELECT, as last committed, on a connection in autocommit.
+
+        Raises:
+            Replaced: See there.
+        """
         kept, values = statement
         return kept.rows(connection, values)
 
@@ -149,7 +158,12 @@ class Dialect(ABC):
         self.commit(connection, [statement])
 
     def commit(self, connection: Connection, changes: Iterable[Bound]) -> None:
-        """Run these *changes* and end the transaction."""
+        """
+        Run these *changes* and end the transaction.
+
+        Raises:
+            Replaced: See there; what was committed may be found by nobody.
+        """
         for kept, values in changes:
             kept.count(connection, values)
         run(connection, "COMMIT")
@@ -214,6 +228,8 @@ class Dialect(ABC):
 
     def fault(self, error: Exception) -> Fault:
         """What an error of SQLAlchemy or of the driver means."""
+        if isinstance(error, Replaced):
+            return _REPLACED
         if isinstance(error, DataError):
             # For example a NUL in a text, which PostgreSQL refuses.
             return _UNSTORABLE

@@ -55,11 +55,10 @@ class MySQL(Dialect):
         1205: Fault("busy"),
         1213: Fault("conflict", passing=True),
         1226: Fault("busy"),
-        # A fresh session may reach the new primary.
-        1290: Fault("read_only", passing=True),
+        1290: dialects.FORMER_PRIMARY,
         1698: Fault("denied"),
-        1792: Fault("read_only", passing=True),
-        1836: Fault("read_only", passing=True),
+        1792: dialects.FORMER_PRIMARY,
+        1836: dialects.FORMER_PRIMARY,
         1969: Fault("busy"),
         3024: Fault("busy"),
     }
@@ -92,8 +91,9 @@ class MySQL(Dialect):
         yield
         _restore(connection, list(before))
 
-    def start(self, connection: Connection) -> None:
+    def begin(self, connection: Connection, first: Sequence[Bound] = ()) -> list[int]:
         run(connection, "START TRANSACTION")
+        return [self.count(connection, each) for each in first]
 
     @contextmanager
     def alone(self, connection: Connection) -> Iterator[None]:

@@ -42,8 +42,7 @@ class PostgreSQL(Dialect):
 
     _FAULTS: ClassVar = {
         "23505": Fault("conflict", passing=True),
-        # A fresh session may reach the new primary.
-        "25006": Fault("read_only", passing=True),
+        "25006": dialects.FORMER_PRIMARY,
         "28000": Fault("denied"),
         "28P01": Fault("denied"),
         "3F000": Fault("schema_mismatch"),
@@ -88,13 +87,11 @@ class PostgreSQL(Dialect):
             return None
         return _bounded_connection().connect(*arguments, **options)
 
-    def start(self, connection: Connection) -> None:
-        run(connection, self._begin())
-
     def begin(self, connection: Connection, first: Sequence[Bound] = ()) -> list[int]:
         if self._driver != "psycopg" or not is_ours(connection):
             # SQLAlchemy shows only the first result.
-            return super().begin(connection, first)
+            run(connection, self._begin())
+            return [kept.count(connection, values) for kept, values in first]
         text = f"{self._begin()}; {_in_text(connection, first)}"
         counts: list[int] = run(connection, text, read=_counts)
         return counts[_RESULTS_OF_BEGIN:]

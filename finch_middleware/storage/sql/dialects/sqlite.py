@@ -6,7 +6,7 @@ import math
 import os
 import stat
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, ClassVar
 from urllib.parse import unquote, urlsplit
@@ -32,8 +32,8 @@ from sqlalchemy.sql.dml import Insert
 from finch_middleware.errors import ConfigurationError, StorageUnavailable
 from finch_middleware.storage.forks import PerProcess
 from finch_middleware.storage.sql import dialects
-from finch_middleware.storage.sql.dialects import Dialect, Fault, RowOrder
-from finch_middleware.storage.sql.kept import Kept, is_ours, run
+from finch_middleware.storage.sql.dialects import PLACE, Dialect, Fault, Replaced, RowOrder
+from finch_middleware.storage.sql.kept import Bound, Kept, run
 
 #: What is noted of a connection: the file that it has open, and the log that it first wrote to.
 _FILE, _LOG = "finch_middleware.file", "finch_middleware.log"
@@ -90,7 +90,8 @@ class SQLite(Dialect):
         self.observe(engine)
 
     def observe(self, engine: Engine) -> None:
-        event.listen(engine, "connect", self._note_file)
+        # Before any other listener writes to the file.
+        event.listen(engine, "connect", self._note_file, insert=True)
 
     def connect(self, arguments: Any, options: dict[str, Any]) -> Any:
         if self._makes_file:
@@ -104,47 +105,60 @@ class SQLite(Dialect):
         # On macOS, fsync alone leaves the bytes in the drive's cache.
         driver_connection.execute("PRAGMA fullfsync=ON")
 
-    def place(self) -> object:
-        """The device and inode of the file: it may be removed or replaced under a server."""
-        return _identity(self._path)
-
-    def current(self, connection: Connection, place: object) -> bool:
-        notes = connection.info
-        # A connection from before this storage has no note, and is opened again.
-        if notes.get(_FILE, "") != place:
-            return False
-        log = notes.get(_LOG)
-        return log is None or log[1] == _identity(log[0])
-
     @contextmanager
     def borrowing(self, connection: Connection) -> Iterator[None]:
         driver: Any = connection.connection.dbapi_connection
         before = _busy_timeout(driver)
         driver.execute(f"PRAGMA busy_timeout = {math.ceil(dialects.PATIENCE_SECONDS * 1000)}")
+        _end_transaction_of_listener(connection)
         yield
         driver.execute(f"PRAGMA busy_timeout = {before}")
 
     def writer_lock(self) -> threading.Lock:
         return _WRITERS[os.getpid()].setdefault(self._writers_key, threading.Lock())
 
-    def start(self, connection: Connection) -> None:
-        if not is_ours(connection):
-            _end_transaction_of_listener(connection)
+    def begin(self, connection: Connection, first: Sequence[Bound] = ()) -> list[int]:
+        notes = self._require_current(connection)
         try:
             run(connection, "BEGIN IMMEDIATE")
         except OperationalError:
-            # No writer of ours has the file: our caller holds the lock of `writing`.
+            # No writer of ours has the file: our caller holds the lock of `writer_lock`.
             if not self._locked_by_this_process():
                 raise
         else:
-            if _LOG not in connection.info:
-                connection.info[_LOG] = _log_of(os.path.realpath(self._path) + "-wal")
-            return
+            if _LOG not in notes:
+                notes[_LOG] = _log_of(os.path.realpath(self._path) + "-wal")
+                # The preparation writes first, so there are tables when it has ended.
+                notes[PLACE] = notes[_FILE]
+            return [kept.count(connection, values) for kept, values in first]
         # Not inside the except block, as everywhere.
         raise StorageUnavailable("own_transaction")
 
+    def read(self, connection: Connection, statement: Bound) -> list[dict[str, Any]]:
+        self._require_current(connection)
+        kept, values = statement
+        return kept.rows(connection, values)
+
+    def commit(self, connection: Connection, changes: Iterable[Bound]) -> None:
+        for kept, values in changes:
+            kept.count(connection, values)
+        run(connection, "COMMIT")
+        self._require_current(connection)
+
+    def _require_current(self, connection: Connection) -> dict[Any, Any]:
+        """What is noted of the connection, while it leads to the path's file and its log."""
+        notes = connection.info
+        log = notes.get(_LOG)
+        # A connection from before this storage has no note, and is opened again.
+        if notes.get(_FILE, "") != _identity(self._path) or (log and log[1] != _identity(log[0])):
+            raise Replaced
+        return notes
+
     def _note_file(self, _: object, record: Any) -> None:
-        record.info[_FILE] = _identity(self._path)
+        # The file may be removed or replaced under a server. A new one may have its number, and has
+        # no tables then.
+        file = record.info[_FILE] = _identity(self._path)
+        record.info[PLACE] = object() if _is_empty(self._path) else file
 
     def _locked_by_this_process(self) -> bool:
         """Whether this process holds the lock of a writer, in the log's index or in the file."""
@@ -240,6 +254,12 @@ def _identity(path: str) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+def _is_empty(path: str) -> bool:
+    with suppress(OSError):
+        return os.path.getsize(path) == 0
+    return True
 
 
 def _log_of(path: str) -> tuple[str, object] | None:
