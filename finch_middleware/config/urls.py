@@ -22,6 +22,8 @@ _TAIL = rf"(?:[A-Za-z0-9._~!$&'()*+,;=:@/?-]|{_ESCAPE})*"
 # RFC 3986's absolute path, query and fragment, without empty segments: a browser reads a path
 # that begins with two slashes as another host.
 _LOCAL = re.compile(rf"/(?:{_SEGMENT}+(?:/{_SEGMENT}+)*/?)?(?:\?{_TAIL})?(?:#{_TAIL})?")
+# Another host for a browser, or a control.
+_MISLEADING = re.compile(r"//|[\\\x00-\x1f\x7f]")
 _ASCII_GRAPHIC = "".join(map(chr, range(0x21, 0x7F)))
 
 
@@ -119,7 +121,7 @@ def _misleads(path: str) -> bool:
     # A proxy or a careless template may decode it once or twice more than a browser.
     for _ in range(2):
         decoded = unquote(decoded)
-        if "//" in decoded or "\\" in decoded or any(c < " " or c == "\x7f" for c in decoded):
+        if _MISLEADING.search(decoded):
             return True
     return False
 

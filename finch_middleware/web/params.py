@@ -22,14 +22,9 @@ _STATE = re.compile(r"[A-Za-z0-9_-]{22}")
 # A browser escapes control characters and 8-bit bytes; escaped controls are refused as well.
 _FORM = re.compile(r"(?:[!-$&-~]|%(?:[2-689A-Fa-f][0-9A-Fa-f]|7[0-9A-Ea-e]))*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-#: Any of these headers shows that no person has opened the page yet.
-_PREFETCH = (
-    ("Sec-Purpose", "prefetch"),
-    ("Purpose", "prefetch"),
-    ("Purpose", "preview"),
-    ("X-Purpose", "preview"),
-    ("X-Moz", "prefetch"),
-)
+# In any of these headers, either word shows that no person has opened the page yet.
+_PURPOSES = ("Sec-Purpose", "Purpose", "X-Purpose", "X-Moz")
+_EARLY = re.compile("prefetch|preview", re.IGNORECASE)
 _ONCE = ("code", "state", "error")
 _DECLINED = {None: "closed", "access_denied": "access_denied"}
 
@@ -60,8 +55,7 @@ def parse_callback(request: CallbackRequest) -> CallbackParams:
     """
     if request.method not in ("GET", "POST"):
         raise ReturnFault("method")
-    # A browser or a link preview loads the page in advance.
-    if any(word in request.headers.get(name, "").lower() for name, word in _PREFETCH):
+    if any(_EARLY.search(request.headers.get(name, "")) for name in _PURPOSES):
         raise ReturnFault("prefetch")
     try:
         return _read_parameters(request)

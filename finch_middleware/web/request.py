@@ -19,7 +19,7 @@ from werkzeug.datastructures import EnvironHeaders, Headers
 
 from finch_middleware.errors import ReturnFault, UsageError
 from finch_middleware.outcomes import Failed, Invalid
-from finch_middleware.web.scope import environ_of
+from finch_middleware.web.scope import environ_of, in_environ
 
 BODY_LIMIT_BYTES = 8 * 1024
 #: How long reading a body may take; a page's script sends it in one piece.
@@ -54,8 +54,8 @@ class CallbackRequest:
         self.method = method
         self.query_string = query_string
         if not isinstance(headers, EnvironHeaders):
-            headers = Headers(list((headers or {}).items()))
-        self.headers: Headers = headers
+            headers = EnvironHeaders(in_environ((headers or {}).items()))
+        self.headers = headers
         self.from_script = _needs_json(headers)
         self.environ: Mapping[str, Any] = environ if environ is not None else {}
         self._body: bytes | None = body
@@ -149,12 +149,12 @@ class CallbackRequest:
         *joined*: also those behind a comma, by which servers join two Cookie fields. Another host
         of the domain can set a cookie whose value looks so, in spite of the `__Host-` prefix.
         """
-        pairs: list[tuple[str, str]] = []
-        for header in self.headers.getlist("Cookie"):
-            for pair in (header.replace(",", ";") if joined else header).split(";"):
-                name, _, value = pair.strip(" \t").partition("=")
-                pairs.append((name, value))
-        return pairs
+        header = self.headers.get("Cookie")
+        if not header:
+            return []
+        pairs = (header.replace(",", ";") if joined else header).split(";")
+        parts = [pair.strip(" \t").partition("=") for pair in pairs]
+        return [(name, value) for name, _, value in parts]
 
     def __repr__(self) -> str:
         return f"CallbackRequest(method={self.method!r})"

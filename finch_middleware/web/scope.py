@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import Iterable, MutableMapping
 from typing import Any
 
 Scope = MutableMapping[str, Any]
@@ -37,8 +37,14 @@ def environ_of(scope: Scope) -> dict[str, Any]:
         "wsgi.url_scheme": scope.get("scheme", "http"),
         "asgi.scope": scope,
     }
-    for raw_name, raw_value in scope["headers"]:
-        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+    pairs = ((name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"])
+    return environ | in_environ(pairs)
+
+
+def in_environ(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """What an environ has of these headers."""
+    environ: dict[str, str] = {}
+    for name, value in headers:
         # As WSGI servers do: X_Remote_User would be taken for a trusted proxy's X-Remote-User.
         if "_" in name:
             continue
