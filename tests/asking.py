@@ -13,7 +13,7 @@ import pytest
 
 from finch_middleware.errors import FinchFault
 from finch_middleware.finch.client import FinchClient
-from finch_middleware.finch.transport import Deadline, FinchResponse, NoResponse, Request, Transport
+from finch_middleware.finch.transport import FinchResponse, NoResponse, Request, Transport
 from finch_middleware.records import Grant
 from finch_middleware.secret import Secret
 from tests.odd_server import OddServer, authority, raw_answer
@@ -46,7 +46,7 @@ def ask(
     request = Request(method="POST" if body else "GET", url=url, headers=headers, body=body)
     transport = transport or Transport()
     start = time.perf_counter()
-    result = transport.send(request, deadline=Deadline(within))
+    result = transport.send(request, ends=time.monotonic() + within.total_seconds())
     assert time.perf_counter() - start < within.total_seconds() + PATIENCE_SECONDS
     return result
 

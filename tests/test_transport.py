@@ -5,15 +5,15 @@ from __future__ import annotations
 import gc
 import select
 import socket
+import time
 from datetime import timedelta
 
 import pytest
 
 from finch_middleware.finch import transport
-from finch_middleware.finch.transport import Deadline, FinchResponse, NoResponse, Request, Transport
+from finch_middleware.finch.transport import FinchResponse, NoResponse, Request, Transport
 from tests.asking import (
     RESET,
-    SECOND,
     TOO_LARGE,
     UNREACHABLE,
     answered,
@@ -57,7 +57,7 @@ def test_an_unreadable_request_is_not_sent() -> None:
     with OddServer(answering(raw_answer(b"{}"))) as server:
         request = Request(method="GET", url=server.url, headers={"Authorization": "a\r\nb"})
 
-        result = Transport().send(request, deadline=Deadline(SECOND))
+        result = Transport().send(request, ends=time.monotonic() + 1)
 
         assert result == UNREACHABLE
         assert server.received_bytes == 0

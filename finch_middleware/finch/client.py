@@ -43,7 +43,7 @@ from finch_middleware.finch.responses import (
     retry_after_seconds,
     storable,
 )
-from finch_middleware.finch.transport import Deadline, Request, Transport
+from finch_middleware.finch.transport import Request, Transport
 from finch_middleware.records import Grant
 from finch_middleware.secret import Secret
 
@@ -203,15 +203,15 @@ class FinchClient:
         self, request: Request, *, within: timedelta, again: Collection[int] = (429, 503)
     ) -> FinchResponse | NoResponse:
         """The result of the last try; *again*: the statuses after which there is another."""
-        deadline = Deadline(within)
+        ends = time.monotonic() + within.total_seconds()
         needed = within.total_seconds() * _SHARE_OF_A_TRY
-        result = self._transport.send(request, deadline=deadline)
+        result = self._transport.send(request, ends=ends)
         for _ in range(_TRIES - 1):
             pause = _pause(result, again=again)
-            if pause is None or pause + needed > deadline.left():
+            if pause is None or time.monotonic() + pause + needed > ends:
                 break
             time.sleep(pause)
-            result = self._transport.send(request, deadline=deadline)
+            result = self._transport.send(request, ends=ends)
         return result
 
     def _request(

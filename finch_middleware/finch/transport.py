@@ -19,7 +19,6 @@ import time
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -45,19 +44,6 @@ _RECEIVED_LIMIT_BYTES = 8 * BODY_LIMIT_BYTES
 # Many servers close an idle connection after five seconds.
 _KEPT_SECONDS = 4.0
 _KEPT_CONNECTIONS = 64
-
-
-class Deadline:
-    """The instant at which a call must have ended, on the monotonic clock."""
-
-    __slots__ = ("ends",)
-
-    def __init__(self, within: timedelta) -> None:
-        self.ends = time.monotonic() + within.total_seconds()
-
-    def left(self) -> float:
-        """The remaining seconds; zero or less once the deadline has passed."""
-        return self.ends - time.monotonic()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,9 +79,9 @@ class Transport:
         ca_file = ca_bundle or DEFAULT_CA_BUNDLE_PATH
         self._adapter = PerProcess(lambda: _Adapter(_tls_context(ca_file), proxy=proxy))
 
-    def send(self, request: Request, *, deadline: Deadline) -> FinchResponse | NoResponse:
-        """The result of one try of *request*, by *deadline*."""
-        call = _Call(deadline)
+    def send(self, request: Request, *, ends: float) -> FinchResponse | NoResponse:
+        """The result of one try of *request*, by the instant *ends* of the monotonic clock."""
+        call = _Call(ends)
         outer = _CALL.set(call)
         try:
             # A requests.Session would add cookies, redirects and settings of the environment.
@@ -141,14 +127,14 @@ def _read(response: Any, call: _Call) -> FinchResponse:
 class _Call:
     """The current try of a thread, with the facts that the libraries' exceptions do not hold."""
 
-    deadline: Deadline
+    ends: float
     began: bool = False
     distrusted: bool = False
     received_bytes: int = 0
 
     def left(self) -> float:
         """The remaining seconds, above zero. Raises TimeoutError if there are none."""
-        left = self.deadline.ends - time.monotonic()
+        left = self.ends - time.monotonic()
         if left <= 0:
             raise TimeoutError("the deadline has passed")
         return left
@@ -159,7 +145,7 @@ class _Call:
             return NoResponse(began=False, reason="unreachable", again=not self.distrusted)
         if self.received_bytes > _RECEIVED_LIMIT_BYTES:
             return NoResponse(began=True, reason="too_large")
-        return NoResponse(began=True, reason="reset" if self.deadline.left() > 0 else "timeout")
+        return NoResponse(began=True, reason="reset" if time.monotonic() < self.ends else "timeout")
 
 
 _CALL: ContextVar[_Call] = ContextVar("finch_middleware.finch.transport.call")
