@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import time
 import uuid
 from datetime import timedelta
 
@@ -139,7 +140,7 @@ class Callback:
     def _exchange_time(self, visit: Visit) -> timedelta:
         """The exchange's deadline, less what came before it beyond its share."""
         deadline = self._settings.exchange_deadline
-        excess = timedelta(milliseconds=visit.elapsed_ms) - BEFORE_THE_EXCHANGE
+        excess = timedelta(seconds=time.monotonic() - visit.began) - BEFORE_THE_EXCHANGE
         return max(deadline - max(excess, timedelta()), min(deadline, EXCHANGE_AT_LEAST))
 
     def _first_outcome(self, exchanged: Exchanged, binding: Binding) -> Outcome:
@@ -171,6 +172,7 @@ class Callback:
         return visit.failed(fault.page_reason, retry_after=RETRY_AFTER_SECONDS)
 
     def _report(self, name: str, level: int, visit: Visit, *, reason: str | None = None) -> None:
+        elapsed_ms = int((time.monotonic() - visit.began) * 1000)
         self._events.report(
-            name, level, reference=visit.reference, reason=reason, elapsed_ms=visit.elapsed_ms
+            name, level, reference=visit.reference, reason=reason, elapsed_ms=elapsed_ms
         )

@@ -329,10 +329,6 @@ class Visit:
         """A visit that begins now."""
         return cls(reference=new_reference(), return_to=return_to, began=time.monotonic())
 
-    @property
-    def elapsed_ms(self) -> int:
-        return int((time.monotonic() - self.began) * 1000)
-
     def invalid(self, reason: str) -> Invalid:
         return Invalid(reference=self.reference, return_to=self.return_to, reason=reason)
 
