@@ -24,7 +24,8 @@ def tests(session: nox.Session, sqlalchemy: str) -> None:
 @nox.session
 def full(session: nox.Session) -> None:
     """All tests: every engine, browser, server and campaign."""
-    session.install("-e", ".[dev-full]")
+    # uwsgi is built from source, so it is in no extra.
+    session.install("-e", ".[dev-full]", "uwsgi")
     session.run("pytest", "-m", "", *session.posargs)
 
 
