@@ -32,4 +32,5 @@ def _in_both_schemes(image: re.Match[str]) -> str:
 def _code(line: re.Match[str]) -> str:
     path = DOCS / line[1]
     text = path.read_text(encoding="utf-8").strip()
-    return f'```py title="{path.resolve().relative_to(DOCS.parent)}"\n{text}\n```'
+    language = path.suffix.removeprefix(".")
+    return f'```{language} title="{path.resolve().relative_to(DOCS.parent)}"\n{text}\n```'

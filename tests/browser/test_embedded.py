@@ -9,13 +9,10 @@ from typing import Any
 
 import pytest
 
-from finch_middleware.storage.memory import MemoryStorage
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.browser.kit import sync_api
 from tests.browser.pages import BEGIN, CALLBACK, Files, Latecomer, connected
 from tests.browser.serving import EXAMPLES, example
-from tests.docs.snippets import page as manual
-from tests.docs.snippets import section, snippets
 from tests.serving import served
 
 playwright = sync_api()
@@ -243,14 +240,6 @@ begin().then(opened => ReactDOM.createRoot(document.querySelector("main")).rende
 """
 
 
-def manuals_page() -> str:
-    """A page with the lines of the manual, and the names that it leaves to the reader."""
-    [lines] = snippets(section(manual("flows"), "### Embedded"), "js")
-    return f"""<!doctype html><output></output><script src="/sdk.js"></script><script>
-const token = "a token", say = text => {{ document.querySelector("output").value = text; }};
-</script><script type="module">{lines.text}</script>"""
-
-
 def answers(page: playwright.Page, *, count: int) -> list[dict[str, str]]:
     page.wait_for_function(f"window.answers.length >= {count}")
     return list(page.evaluate("window.answers"))
@@ -280,37 +269,6 @@ def test_a_page_that_hands_the_code_over_twice_connects_once(
     assert first == second
     assert first["outcome"] == "connected"
     assert fake.ledger.calls("token") == 1
-
-
-def test_the_manuals_lines_for_a_page_connect(
-    page: playwright.Page, fake: FakeFinch, own_page: Callable[..., str]
-) -> None:
-    storage = MemoryStorage()
-    page.goto(own_page(manuals_page(), storage=storage, spool=None))
-
-    with page.expect_navigation():  # the page itself again, the lines' `return_to`
-        choose(page, "Allow")
-
-    assert len(storage.for_customer("acme")) == 1
-    assert fake.ledger.calls("token") == len(fake.ledger.tokens) == 1
-
-
-@pytest.mark.parametrize(
-    ("decision", "words"),
-    [
-        ("Close", "You left before the connection was made."),
-        ("Deny", "The connection was not completed."),
-    ],
-)
-def test_the_manuals_lines_show_what_happened(
-    page: playwright.Page, fake: FakeFinch, own_page: Callable[..., str], decision: str, words: str
-) -> None:
-    page.goto(own_page(manuals_page()))
-
-    choose(page, decision)
-
-    expect(page.locator("output")).to_have_text(words)
-    assert fake.ledger.calls("token") == 0
 
 
 def test_a_page_under_a_strict_policy_connects_without_a_violation(

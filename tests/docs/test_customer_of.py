@@ -144,7 +144,6 @@ SITES: dict[str, tuple[str, Callable[[], Names]]] = {
     "Flask": ("flask", flask),
     "Pyramid": ("pyramid", pyramid),
     "Bottle": ("bottle", bottle),
-    "Django": ("django", django),
     "Falcon": ("falcon", falcon),
     "FastAPI and Starlette": ("starlette", starlette),
     "A session from a WSGI middleware": ("werkzeug", wsgi),
@@ -219,8 +218,7 @@ def test_a_urlconf_view_gets_djangos_session(options: Names, fake: FakeFinch) ->
     from tests.adapters import django_site
 
     urlconf = ModuleType("urlconf")
-    urlconf.__dict__["path"] = path
-    exec(recipes("## Django")[1], urlconf.__dict__)
+    exec(recipes("## Django")[0], urlconf.__dict__)
     urlconf.__dict__["urlpatterns"] += [path("sign-in", django_site.sign_in)]
 
     with override_settings(FINCH=options, ROOT_URLCONF=urlconf):
@@ -231,4 +229,6 @@ def test_a_urlconf_view_gets_djangos_session(options: Names, fake: FakeFinch) ->
 
 
 def test_every_section_of_the_page_is_run() -> None:
-    assert re.findall(r"^## (.*)$", PAGE, flags=re.MULTILINE) == list(SITES)
+    sections = re.findall(r"^## (.*)$", PAGE, flags=re.MULTILINE)
+
+    assert [each for each in sections if each != "Django"] == list(SITES)

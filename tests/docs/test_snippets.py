@@ -32,7 +32,6 @@ ELSEWHERE = {
     ("deployment.md", "nginx"): "tests/servers/test_proxy.py",
     ("first_connection.md", "sh"): "tests/docs/test_commands.py",
     ("flows.md", "html"): "tests/browser/test_pages.py",
-    ("flows.md", "js"): "tests/browser/test_embedded.py",
     ("keys.md", "py"): "tests/docs/test_snippets.py",
     ("operations.md", "sh"): "tests/docs/test_commands.py",
     ("operations.md", "text"): "tests/docs/test_commands.py",
