@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from urllib.parse import SplitResult, quote, unquote, unquote_plus, unquote_to_bytes, urlsplit
 
 from finch_middleware.errors import UsageError
@@ -14,6 +15,8 @@ PATH = re.compile(r"/[^\x00-\x20?#\x7f\ud800-\udfff]*")
 #: Text that can be sent in UTF-8 and name a file.
 SENDABLE = re.compile(r"[^\x00\ud800-\udfff]*")
 RETURN_TO_LIMIT_BYTES = 255
+#: An application has few places where people return to.
+_PLACES_LIMIT = 256
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _ESCAPE = r"%[0-9A-Fa-f]{2}"
@@ -126,14 +129,24 @@ def _misleads(path: str) -> bool:
     return False
 
 
-def with_parameters(address: str, parameters: Mapping[str, str]) -> str:
-    """*address* with exactly these values of *parameters* in its query, otherwise unchanged."""
+@functools.lru_cache(maxsize=_PLACES_LIMIT)
+def safe_return_to(value: str, spa_origins: tuple[str, ...]) -> str:
+    """*value*, if it is what `check_return_to` returns of it; otherwise ``/``."""
+    try:
+        plain = check_return_to(value, spa_origins=spa_origins)
+    except ValueError:  # UsageError, or UnicodeEncodeError for a lone surrogate
+        return "/"
+    return value if plain == value else "/"
+
+
+@functools.lru_cache(maxsize=_PLACES_LIMIT)
+def around_parameters(address: str, names: tuple[str, ...]) -> tuple[str, str]:
+    """*address* before and after the parameters *names*, of which it then has no other values."""
     address, hash_sign, fragment = address.partition("#")
     path, _, query = address.partition("?")
     parts = query.split("&") if query else []
-    kept = [each for each in parts if unquote_plus(each.partition("=")[0]) not in parameters]
-    added = [f"{name}={quote(value, safe='')}" for name, value in parameters.items()]
-    return f"{path}?{'&'.join([*kept, *added])}{hash_sign}{fragment}"
+    kept = [f"{each}&" for each in parts if unquote_plus(each.partition("=")[0]) not in names]
+    return f"{path}?{''.join(kept)}", f"{hash_sign}{fragment}"
 
 
 def parts_at(url: object, origin: str) -> SplitResult | None:

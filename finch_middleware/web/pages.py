@@ -13,11 +13,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import quote
 
 from werkzeug.datastructures import Headers
 from werkzeug.http import dump_cookie
 
-from finch_middleware.config.urls import check_return_to, with_parameters
+from finch_middleware.config.urls import around_parameters, safe_return_to
 from finch_middleware.outcomes import (
     Connected,
     Declined,
@@ -96,7 +97,7 @@ class Pages:
     ) -> None:
         self._page, _ = load_template(templates)
         self._brand = brand
-        self._spa_origins = spa_origins
+        self._spa_origins = tuple(spa_origins)
         self._begin_path = begin_path
         self._invite_path = invite_path
         self._connect_origin = connect_origin
@@ -164,9 +165,9 @@ class Pages:
             response = json_response(self._summary(ended), status=ended.status)
         elif isinstance(ended, Connected | Declined) or _text_name(ended) == "finishing.spooled":
             # This removes the code from the browser's address and history.
-            home = self._safe_return_to(ended)
-            hint = {"finch": _WORDS[type(ended)], "finch_ref": ended.reference}
-            return redirect(with_parameters(home, hint))
+            home, fragment = around_parameters(self._home(ended), ("finch", "finch_ref"))
+            reference = quote(ended.reference, safe="")
+            return redirect(f"{home}finch={_WORDS[type(ended)]}&finch_ref={reference}{fragment}")
         else:
             response = self._render(ended, step=_next_step(ended, request, at=at))
         if refused:
@@ -184,7 +185,7 @@ class Pages:
             "message": f"{title}{end} {text['body']}",
             "reference": ended.reference,
             "retry": ended.retry.value,
-            "return_to": self._safe_return_to(ended),
+            "return_to": self._home(ended),
         }
         if isinstance(ended, Invalid | Failed):
             summary["reason"] = ended.reason
@@ -242,18 +243,13 @@ class Pages:
             page, status=status, nonce=nonce, form_action=form_action, referrer=referrer
         )
 
-    def _safe_return_to(self, ended: Ended) -> str:
+    def _home(self, ended: Ended) -> str:
         """Its return_to, or / if that is no longer a place of this application."""
-        return_to = ended.return_to
-        try:
-            plain = check_return_to(return_to, spa_origins=self._spa_origins)
-        except ValueError:  # UsageError, or UnicodeEncodeError for a lone surrogate
-            return "/"
-        return return_to if plain == return_to else "/"
+        return safe_return_to(ended.return_to, self._spa_origins)
 
     def _actions(self, ended: Ended, *, step: Retry) -> str:
         """Links and buttons, the useful one first. An empty href is the page's own address."""
-        name, shared, home = _text_name(ended), self._texts["page"], self._safe_return_to(ended)
+        name, shared, home = _text_name(ended), self._texts["page"], self._home(ended)
         own = self._texts[name]["action"]
         again = own or shared["restart" if ended.retry is Retry.RESTART else "again"]
         if self._begins(ended, step):
