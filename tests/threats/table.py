@@ -43,8 +43,7 @@ def _name(shown: str) -> str:
 def known_tests() -> dict[str, str]:
     """Every test function under ``tests``, and its file."""
     found: dict[str, str] = {}
-    for path in sorted((ROOT / "tests").rglob("test_*.py")):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+    for path, tree in _trees().items():
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
                 found[node.name] = path.relative_to(ROOT).as_posix()
@@ -52,11 +51,17 @@ def known_tests() -> dict[str, str]:
 
 
 @functools.cache
+def _trees() -> dict[Path, ast.Module]:
+    """The syntax of every file of tests."""
+    files = sorted((ROOT / "tests").rglob("test_*.py"))
+    return {path: ast.parse(path.read_text(encoding="utf-8")) for path in files}
+
+
+@functools.cache
 def proving_tests() -> set[str]:
     """Names of those that check something, and are not always skipped."""
     found: set[str] = set()
-    for path in sorted((ROOT / "tests").rglob("test_*.py")):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+    for tree in _trees().values():
         skipped = any(_is_skip(node) for node in tree.body if isinstance(node, ast.Assign))
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef) and not skipped and _proves(node):
