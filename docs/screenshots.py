@@ -4,30 +4,27 @@ The pictures of the manual, taken anew: ``python docs/screenshots.py``.
 A fake Finch, the page of the examples and the pages themselves, each shown in light and dark by a
 Chromium without a window. CHROMIUM names the browser, where it is not `chromium` on the PATH.
 
-Each picture contains the hash of the page that it shows. `tests/docs/test_diagrams.py` compares it
-with the page of today.
+`screenshots.json` has the hash of each page that was shown. `tests/docs/test_diagrams.py` compares
+it with the page of today.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import os
 import re
 import shutil
-import struct
 import subprocess
 import sys
 import tempfile
-import threading
 import urllib.request
-import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.wrappers import Request, Response
 
 from finch_middleware import (
@@ -39,15 +36,19 @@ from finch_middleware import (
     Invalid,
     Outcome,
 )
-from finch_middleware.crypto.keys import new_key
+from finch_middleware.cli.serving import listen, serve
 from finch_middleware.records import Entity
-from finch_middleware.testing import FakeFinch, add_connection
+from finch_middleware.testing import FakeFinch, add_connection, make_finch
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
 
 sys.path.append(str(Path(__file__).parents[1] / "examples"))  # the page that they share
 
 from shared import settings_page
 
 IMAGES = Path(__file__).parent / "images"
+HASHES = Path(__file__).parent / "screenshots.json"
 ORIGIN = "http://localhost:5000"
 _SIZE = (800, 680)
 _SECONDS = 60
@@ -63,12 +64,12 @@ def main() -> None:
     """Take them all."""
     IMAGES.mkdir(exist_ok=True)
     pages = shown_pages()
-    with _served(pages) as address:
-        for name, page in pages.items():
+    with listen(0) as listening, serve(_application(pages), listening):
+        address = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        for name in pages:
             for suffix, scheme in (("", 1), ("-dark", 0)):
-                picture = IMAGES / f"{name}{suffix}.png"
-                _take(f"{address}/{name}", scheme=scheme, into=picture)
-                picture.write_bytes(_labelled(picture.read_bytes(), hash_of(page)))
+                _take(f"{address}/{name}", scheme=scheme, into=IMAGES / f"{name}{suffix}.png")
+    HASHES.write_text(json.dumps(hashes_of(pages), indent=2) + "\n", encoding="utf-8")
 
 
 def shown_pages() -> dict[str, Response]:
@@ -77,35 +78,16 @@ def shown_pages() -> dict[str, Response]:
         return {**_of_a_flow(fake), **_of_the_library(fake)}
 
 
-def hash_of(page: Response) -> str:
-    """The SHA-256 of *page*, without what differs at each call."""
-    text = _DIFFERENT.sub("", page.get_data(as_text=True))
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def hash_in(picture: bytes) -> str:
-    """The hash of the page that a picture shows; empty where it has none."""
-    found = re.search(rb"tEXtpage\0([0-9a-f]{64})", picture)
-    return found[1].decode() if found else ""
-
-
-def _labelled(picture: bytes, page_hash: str) -> bytes:
-    """The PNG with a text chunk before its last chunk, which is always 12 bytes."""
-    chunk = b"tEXtpage\0" + page_hash.encode()
-    framed = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
-    return picture[:-12] + framed + picture[-12:]
+def hashes_of(pages: Mapping[str, Response]) -> dict[str, str]:
+    """The SHA-256 of each page, without what differs at each call."""
+    texts = {name: _DIFFERENT.sub("", page.get_data(as_text=True)) for name, page in pages.items()}
+    return {name: hashlib.sha256(texts[name].encode()).hexdigest() for name in sorted(texts)}
 
 
 def _finch(fake: FakeFinch) -> FinchConnect:
-    return FinchConnect(
-        client_id=fake.client_id,
-        client_secret=fake.client_secret,
+    return make_finch(
+        fake,
         redirect_uri=f"{ORIGIN}/finch/callback",
-        products=["company", "directory"],
-        storage="memory://",
-        key=new_key("k1"),
-        api_url=fake.api_url,
-        connect_origin=fake.connect_origin,
         begin_path="/connect/payroll",
         invite_path="/payroll/invitation",
         customer_of=lambda request: Customer(id="acme", name="Acme Inc."),
@@ -143,9 +125,8 @@ def _of_the_library(fake: FakeFinch) -> dict[str, Response]:
     return {"begin": finch.begin_page(_BROWSER), "invitation": invited, **ended}
 
 
-@contextmanager
-def _served(pages: Mapping[str, Response]) -> Iterator[str]:
-    """The pages at addresses of this machine, each with its own policy and nothing else."""
+def _application(pages: Mapping[str, Response]) -> WSGIApplication:
+    """The pages, each with its own policy and nothing else."""
 
     @Request.application
     def application(request: Request) -> Response:
@@ -155,20 +136,7 @@ def _served(pages: Mapping[str, Response]) -> Iterator[str]:
         shown.headers["Content-Security-Policy"] = policy
         return shown
 
-    server = make_server("127.0.0.1", 0, application, request_handler=_Quiet)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-class _Quiet(WSGIRequestHandler):
-    def log(self, type: str, message: str, *args: object) -> None:
-        pass
+    return application
 
 
 def _take(address: str, *, scheme: int, into: Path) -> None:
