@@ -33,7 +33,7 @@ LIMITS = {
     ("postgresql", "url"): (1, 1, 2, 2, 3, 4),
     ("postgresql", "engine"): (2, 1, 3, 4, 5, 4),
     ("mysql", "url"): (1, 3, 3, 5, 6, 104),
-    ("redis", "url"): (1, 1, 1, 3, 3, 2),
+    ("redis", "url"): (1, 1, 1, 2, 2, 2),
 }
 
 

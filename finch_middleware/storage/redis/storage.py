@@ -238,62 +238,66 @@ class RedisStorage(Storage):
         return attempt_in(self._server.get(self._names.attempt_of(code)))
 
     def _settle(self, attempt: Attempt, plan: Plan, *, connection: StoredConnection | None) -> bool:
+        value, holder, row = self._read(
+            plan,
+            self._names.attempt(attempt.code_hash),
+            self._names.flow(attempt.flow_hash) if attempt.flow_hash is not None else None,
+            self._names.connection(connection.connection_id) if connection is not None else None,
+        )
         if connection is not None:
-            old = connection_in(self._read(plan, self._names.connection(connection.connection_id)))
+            old = connection_in(row)
             joined = join(connection, old)
             if joined is not None:
                 plan.put_connection(joined, over=old)
-        current = attempt_in(self._read(plan, self._names.attempt(attempt.code_hash)))
-        if attempt.flow_hash is not None:
-            holder = self._read(plan, self._names.flow(attempt.flow_hash))
-            if holder not in (None, attempt.code_hash.hex()):
-                flow_hash = current.flow_hash if current is not None else None
-                attempt = dataclasses.replace(attempt, flow_hash=flow_hash)
+        current = attempt_in(value)
+        if holder not in (None, attempt.code_hash.hex()):
+            flow_hash = current.flow_hash if current is not None else None
+            attempt = dataclasses.replace(attempt, flow_hash=flow_hash)
         if current is not None and not attempt.replaces(current):
             return current == attempt
         plan.put_attempt(attempt, over=current)
         return True
 
     def _release(self, attempt: Attempt, plan: Plan) -> None:
-        current = attempt_in(self._read(plan, self._names.attempt(attempt.code_hash)))
+        current = attempt_in(*self._read(plan, self._names.attempt(attempt.code_hash)))
         if current is None or current.attempt_id != attempt.attempt_id:
             return
         if current.state is AttemptState.CLAIMED:
             plan.drop_attempt(current)
 
     def _forget(self, code: str, plan: Plan, *, settled_before: datetime) -> bool:
-        current = attempt_in(self._read(plan, self._names.attempt_of(code)))
+        current = attempt_in(*self._read(plan, self._names.attempt_of(code)))
         if current is None or not current.forgettable(settled_before=settled_before):
             return False
         plan.drop_attempt(current)
         return True
 
     def _swap(self, old: StoredConnection | None, plan: Plan, *, new: StoredConnection) -> bool:
-        if connection_in(self._read(plan, self._names.connection(new.connection_id))) != old:
+        if connection_in(*self._read(plan, self._names.connection(new.connection_id))) != old:
             return False
         plan.put_connection(new, over=old)
         return True
 
     def _record(self, event: StoredEvent, plan: Plan) -> StoredEvent | None:
-        earlier = event_in(self._read(plan, self._names.event(event.event_id)))
+        earlier = event_in(*self._read(plan, self._names.event(event.event_id)))
         if earlier is None:
             plan.put_event(event)
         return earlier
 
     def _mark_delivered(self, event: FinchEvent, plan: Plan) -> None:
-        stored = event_in(self._read(plan, self._names.event(event.event_id)))
+        stored = event_in(*self._read(plan, self._names.event(event.event_id)))
         if stored is not None:
             plan.put_event(dataclasses.replace(stored, delivered=True))
 
     def _drop_event(self, hashed: str, plan: Plan, *, received_before: datetime) -> bool:
-        value = self._read(plan, self._names.event_of(hashed))
+        [value] = self._read(plan, self._names.event_of(hashed))
         if any(each.received_at >= received_before for each in readable([value], read=event_in)):
             return False
         plan.drop_event(hashed)
         return value is not None
 
     def _drop_announced(self, hashed: str, plan: Plan, *, received_before: datetime) -> bool:
-        value = self._read(plan, self._names.connection_of(hashed))
+        [value] = self._read(plan, self._names.connection_of(hashed))
         for each in readable([value], read=connection_in):
             if each.is_announced and each.obtained_at < received_before:
                 plan.drop_announced(hashed)
@@ -308,11 +312,13 @@ class RedisStorage(Storage):
                 return decision
         raise StorageUnavailable("busy")
 
-    def _read(self, plan: Plan, key: str) -> str | None:
-        """The value of *key*, which must be the same when the plan is carried out."""
-        value = self._server.get(key)
-        plan.expect(key, value)
-        return value
+    def _read(self, plan: Plan, *keys: str | None) -> list[str | None]:
+        """The value of each key, which must be the same when the plan is carried out."""
+        named = [key for key in keys if key is not None]
+        values = dict(zip(named, self._server.get_each(named), strict=True))
+        for key, value in values.items():
+            plan.expect(key, value)
+        return [values.get(key or "") for key in keys]
 
     def _attempts(self, codes: Sequence[str]) -> Iterator[str | None]:
         return self._server.get_each([self._names.attempt_of(code) for code in codes])
