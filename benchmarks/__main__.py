@@ -41,6 +41,8 @@ SECTIONS: dict[str, Callable[[], list[Line]]] = {
     "read-postgresql-large": lambda: around.reading("postgresql", rows=100_000),
     "rotate-sqlite": lambda: around.rotating("sqlite"),
     "rotate-postgresql": lambda: around.rotating("postgresql"),
+    "beside-sqlite": lambda: around.beside_rotation("sqlite"),
+    "beside-postgresql": lambda: around.beside_rotation("postgresql"),
     "attempts-sqlite": lambda: callbacks.beside_attempts("sqlite", rows=20_000),
     "attempts-postgresql": lambda: callbacks.beside_attempts("postgresql", rows=20_000),
 }

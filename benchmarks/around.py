@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import secrets
 import sqlite3
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import psycopg
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from sqlalchemy import MetaData, Table, bindparam, create_engine, select, text, update
+from sqlalchemy import Engine, MetaData, Table, bindparam, create_engine, select, text, update
 from sqlalchemy.engine import make_url
+from sqlalchemy.orm import Session, registry
 from werkzeug.test import EnvironBuilder
 
 from benchmarks import databases
-from benchmarks.peers import Ours
-from benchmarks.ratios import Line, line, measured, seconds
-from benchmarks.rotation import fill
+from benchmarks.peers import Ours, engine_for
+from benchmarks.ratios import Costs, Line, line, measured, seconds
+from benchmarks.rotation import environ, fill, writing
 from benchmarks.token_server import TokenServer
-from finch_middleware import FinchConnect, FinchMiddleware, new_key
+from finch_middleware import FinchMiddleware, new_key
+from finch_middleware.records import SealedToken, StoredToken
+from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 
 _NOWHERE = TokenServer(url="http://127.0.0.1:9")
 
@@ -169,61 +175,123 @@ def _postgresql_read(url: str) -> Callable[[str], str]:
     return read
 
 
-def rotating(kind: str, *, rows: int = 10_000) -> list[Line]:
-    """A change of keys over *rows*, against the same updates through SQLAlchemy and the driver."""
-    costs: dict[str, list[float]] = {"ours": [], "bulk": [], "raw": []}
-    for _ in range(3):
-        with databases.named(kind) as url:
-            before, after = new_key("k1"), new_key("k2")
-            fill(Ours(_NOWHERE, url, key=before).finch, url, numbers=range(rows))
-            finch = Ours(_NOWHERE, url, key=after, accepted_keys=[before]).finch
-            costs["ours"].append(_rotated(finch, url, rows=rows))
-            for name, cost in _updates(url, rows=rows).items():
-                costs[name].append(cost)
-    rates = {name: [rows / cost for cost in each] for name, each in costs.items()}
+class _Timed(SQLAlchemyStorage):
+    """A storage that notes how long its longest transaction of many tokens took."""
+
+    longest_seconds = 0.0
+
+    def swap_tokens(self, changes: Sequence[tuple[StoredToken, SealedToken]]) -> Sequence[bool]:
+        began = time.perf_counter()
+        done = super().swap_tokens(changes)
+        self.longest_seconds = max(self.longest_seconds, time.perf_counter() - began)
+        return done
+
+
+def rotating(kind: str, *, rows: int = 20_000, rounds: int = 5) -> list[Line]:
+    """A change of keys over *rows*, against as many rows changed by SQLAlchemy and the driver."""
+    with databases.named(kind) as url, databases.named(kind) as other:
+        keys = [new_key(f"k{number}") for number in range(rounds + 1)]
+        for each in (url, other):
+            fill(Ours(_NOWHERE, each, key=keys[0]).finch, each, numbers=range(rows))
+        changes = itertools.pairwise(keys)
+        costs: Costs = {"ours": lambda: _rotated(url, *next(changes)), **_updates(other)}
+        found = measured(costs, rounds=rounds)
+    rates = {name: [rows / cost for cost in each] for name, each in found.items()}
     what = f"rotating keys, {kind}: rate"
     return [
-        line(what, rates["ours"], rates["bulk"], against="SQLAlchemy's update", better="more"),
-        line(what, rates["ours"], rates["raw"], against="the driver's executemany", better="more"),
+        line(what, rates["ours"], rates[name], against=against, better="more")
+        for name, against in (
+            ("orm", "SQLAlchemy's bulk update (ORM)"),
+            ("core", "SQLAlchemy Core's update of a list"),
+            ("raw", "the driver's executemany"),
+        )
     ]
 
 
-def _rotated(finch: FinchConnect, url: str, *, rows: int) -> float:
-    done = []
-    cost = seconds(lambda: done.extend(finch.rotation.run()))
-    assert done[-1].resealed == rows, done[-1]
+def beside_rotation(kind: str, *, rows: int = 50_000, rounds: int = 3) -> list[Line]:
+    """How long another process waits while keys are changed, against what is allowed."""
+    longest, waited = [], []
+    with databases.named(kind) as url:
+        keys = [new_key(f"k{number}") for number in range(rounds + 1)]
+        fill(Ours(_NOWHERE, url, key=keys[0]).finch, url, numbers=range(rows))
+        for old, new in itertools.pairwise(keys):
+            storage = _Timed(url)
+            settings = environ(url, key=new, accepted_keys=old)
+            with writing(settings, rows=rows, writers=1) as [writer]:
+                _rotated(storage, old, new)
+            assert not writer.result().faults
+            longest.append(storage.longest_seconds)
+            waited.append(writer.result().slowest_ms / 1000)
+    what = f"rotating keys, {kind}"
+    return [
+        line(f"{what}: longest transaction", longest, [0.04] * rounds, against="40 ms"),
+        line(f"{what}: slowest change beside it", waited, [0.05] * rounds, against="50 ms"),
+    ]
+
+
+def _rotated(storage: Any, old: str, new: str) -> float:
+    finch = Ours(_NOWHERE, storage, key=new, accepted_keys=[old]).finch
+    finch.storage.check()
+    if isinstance(storage, str):
+        databases.calm(create_engine(storage))
+    cost = seconds(lambda: list(finch.rotation.run()))
+    assert finch.rotation.outdated(finch.rotation.census()) == 0
     return cost
 
 
-def _updates(url: str, *, rows: int) -> dict[str, float]:
-    """The same rows given other texts, known beforehand: in bulk, and by the driver alone."""
-    engine = create_engine(url)
+class _Row:
+    """A row of ours, as the ORM maps it."""
+
+
+def _updates(url: str) -> Costs:
+    """
+    As many rows given other texts in one transaction, without any cryptography.
+
+    SQLAlchemy reads the rows first, as a script has to; the driver gets texts that are known.
+    """
+    engine = engine_for(url)
     table = Table("finch_connections", MetaData(), autoload_with=engine)
-    with engine.begin() as database:
-        known = database.execute(select(table.c.connection_hash, table.c.sealed)).all()
-    # Other texts each time: SQLite writes no page that would stay as it is.
-    new, newer = (
-        [{"key": key, "text": sealed[:-8] + end} for key, sealed in known]
-        for end in ("AAAAAAAA", "BBBBBBBB")
-    )
+    registry().map_imperatively(_Row, table)
+    both = select(table.c.connection_hash, table.c.sealed)
     statement = (
         update(table)
         .where(table.c.connection_hash == bindparam("key"))
         .values(sealed=bindparam("text"))
     )
+    mark = "?" if engine.dialect.paramstyle == "qmark" else "%s"
+    query = f"UPDATE finch_connections SET sealed = {mark} WHERE connection_hash = {mark}"
 
-    def bulk() -> None:
+    def orm() -> None:
+        with Session(engine) as database:
+            rows = [
+                {"connection_hash": key, "sealed": _changed(text)}
+                for key, text in database.execute(both)
+            ]
+            database.execute(update(_Row), rows)
+            database.commit()
+
+    def core() -> None:
         with engine.begin() as database:
-            database.execute(statement, new)
+            rows = [{"key": key, "text": _changed(text)} for key, text in database.execute(both)]
+            database.execute(statement, rows)
 
-    def raw() -> None:
-        mark = "?" if engine.dialect.paramstyle == "qmark" else "%s"
-        query = f"UPDATE finch_connections SET sealed = {mark} WHERE connection_hash = {mark}"
+    def raw() -> float:
+        with engine.connect() as reading:
+            rows = [(_changed(text), key) for key, text in reading.execute(both)]
         database = engine.raw_connection()
-        database.cursor().executemany(query, [(each["text"], each["key"]) for each in newer])
-        database.commit()
+        cost = seconds(lambda: (database.cursor().executemany(query, rows), database.commit()))
         database.close()
+        return cost
 
-    costs = {"bulk": seconds(bulk), "raw": seconds(raw)}
-    engine.dispose()
-    return costs
+    ways = {"orm": lambda: seconds(orm), "core": lambda: seconds(core), "raw": raw}
+    return {name: partial(_calmly, engine, cost) for name, cost in ways.items()}
+
+
+def _calmly(engine: Engine, cost: Callable[[], float]) -> float:
+    databases.calm(engine)
+    return cost()
+
+
+def _changed(text: str) -> str:
+    # SQLite writes no page that would stay as it is.
+    return text[:-8] + secrets.token_hex(4)

@@ -163,11 +163,6 @@ class InSQL(Subject):
         " WHERE table_schema = database()",
         "sqlite": "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()",
     }
-    _CALM: ClassVar = {
-        "postgresql": "ANALYZE",
-        "mysql": "ANALYZE TABLE finch_attempts, finch_connections",
-        "sqlite": "PRAGMA wal_checkpoint(TRUNCATE)",
-    }
 
     def __init__(self, url: str) -> None:
         super().__init__()
@@ -184,16 +179,12 @@ class InSQL(Subject):
             connection.execute(insert(tables["finch_attempts"]), rows)
 
     def calm(self) -> None:
-        self._asked(self._CALM)
+        databases.calm(self._engine)
 
     def bytes_kept(self) -> int:
-        return int(self._asked(self._SIZE))
-
-    def _asked(self, questions: dict[str, str]) -> Any:
         with self._engine.connect() as connection:
-            connection = connection.execution_options(isolation_level="AUTOCOMMIT")
-            result = connection.execute(text(questions[self._engine.dialect.name]))
-            return result.scalar() if result.returns_rows else None
+            size = connection.execute(text(self._SIZE[self._engine.dialect.name])).scalar_one()
+            return int(size)
 
 
 class InRedis(Subject):

@@ -33,6 +33,7 @@ from werkzeug.test import Client, EnvironBuilder
 from benchmarks.token_server import TokenServer
 from finch_middleware import FinchConnect, FinchMiddleware
 from finch_middleware.crypto.keys import new_key
+from finch_middleware.storage.protocol import Storage
 
 _CLIENT = {"client_id": "client", "client_secret": "s3cret"}
 _SITE = "http://localhost"
@@ -78,7 +79,7 @@ class Subject(ABC):
 class Ours(Subject):
     name = "finch_middleware"
 
-    def __init__(self, server: TokenServer, url: str, **options: Any) -> None:
+    def __init__(self, server: TokenServer, url: str | Storage, **options: Any) -> None:
         self.finch = FinchConnect(
             **_CLIENT,
             redirect_uri=_BACK,

@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -232,20 +232,11 @@ def tried(
     old, new = new_key("k0"), new_key("k1")
     fill(FinchConnect.from_env(environ(url, key=old)), url, numbers=range(rows))
     settings = environ(url, key=new, accepted_keys=old)
-    share = rows // writers
-    with tempfile.TemporaryDirectory() as folder, _pool(writers, prepare) as pool:
-        at_work = [
-            pool.submit(write, settings, range(i * share, (i + 1) * share), folder)
-            for i in range(writers)
-        ]
-        try:
-            _await_start(folder, writers)
-            began = time.monotonic()
-            spent, peak = _rotated(settings, kills=kills, pause=rows / 20_000)
-            seconds = time.monotonic() - began
-        finally:
-            Path(folder, "stop").touch()
-        written = [each.result() for each in at_work]
+    with writing(settings, rows=rows, writers=writers, prepare=prepare) as at_work:
+        began = time.monotonic()
+        spent, peak = _rotated(settings, kills=kills, pause=rows / 20_000)
+        seconds = time.monotonic() - began
+    written = [each.result() for each in at_work]
     without_old = FinchConnect.from_env(environ(url, key=new))
     return Trial(
         rows=rows,
@@ -261,17 +252,31 @@ def tried(
     )
 
 
-def _await_start(folder: str, writers: int) -> None:
-    """Return when all work: a rotation of few rows would be over before they had started."""
-    while len(list(Path(folder).iterdir())) < writers:
-        time.sleep(0.01)
-
-
 @contextmanager
-def _pool(writers: int, prepare: Callable[[], object] | None) -> Iterator[ProcessPoolExecutor]:
-    spawning = get_context("spawn")
-    with ProcessPoolExecutor(writers, mp_context=spawning, initializer=prepare) as pool:
-        yield pool
+def writing(
+    settings: dict[str, str],
+    *,
+    rows: int,
+    writers: int,
+    prepare: Callable[[], object] | None = None,
+) -> Iterator[list[Future[Written]]]:
+    """So many processes of `write`, each with its part of the rows, which work until the end."""
+    share, spawning = rows // writers, get_context("spawn")
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        ProcessPoolExecutor(writers, mp_context=spawning, initializer=prepare) as pool,
+    ):
+        at_work = [
+            pool.submit(write, settings, range(i * share, (i + 1) * share), folder)
+            for i in range(writers)
+        ]
+        try:
+            # A rotation of few rows would be over before they had started.
+            while len(list(Path(folder).iterdir())) < writers:
+                time.sleep(0.01)
+            yield at_work
+        finally:
+            Path(folder, "stop").touch()
 
 
 def _rotated(settings: dict[str, str], *, kills: int, pause: float) -> tuple[float, float]:

@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 #: Rows read at once: a rotation needs the memory of one batch.
 BATCH = 500
-_SMALLEST_BATCH = 50
+_SMALLEST_BATCH = 200
 
 # A busy storage is asked again: callbacks are more urgent than a rotation.
 _PAUSES_SECONDS = (0.1, 0.5, 2.0, 5.0)
