@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import os
 import re
 import time
 import traceback
@@ -11,7 +12,9 @@ import weakref
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from sqlite3 import ProgrammingError
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, create_engine, event
@@ -32,6 +35,7 @@ from finch_middleware.testing.sample_records import (
     key_of,
     sealed,
 )
+from tests.internals import wait_for_databases
 from tests.storages import options_of
 
 _EVENT = StoredEvent(event_id="msg", received_at=NOON, delivered=False)
@@ -238,13 +242,48 @@ def test_claim_that_sees_no_winner_has_not_won(
         storage.claim(an_attempt(attempt_id="loser"))
 
 
+def test_sessions_that_are_used_at_once_have_a_limit_and_few_stay_open(
+    storage: SQLAlchemyStorage,
+) -> None:
+    database, held = storage._database, list[Any]()
+    database.prepare()
+    process = database._process[os.getpid()]
+
+    def hold(more: int) -> None:
+        def use(connection: Connection) -> None:
+            held.append(connection.connection.dbapi_connection)
+            hold(more - 1) if more else None
+
+        database._run(use)
+
+    with pytest.MonkeyPatch.context() as impatient:
+        wait_for_databases(0.01, put=impatient.setattr)
+        with pytest.raises(StorageUnavailable) as refused:
+            hold(15)
+    hold(14)
+
+    assert refused.value.reason == "busy"
+    assert len(process.idle) == 5
+    assert len({*map(id, held[-15:])}) == 15
+
+    def close(connection: Connection) -> None:
+        held.append(connection.connection.dbapi_connection)
+        storage.close()
+
+    database._run(close)
+    assert not process.idle
+    for each in held:
+        with pytest.raises(ProgrammingError, match="closed"):
+            each.execute("SELECT 1")
+
+
 @pytest.mark.parametrize("drivername", ["postgresql+pg8000", "mysql+mysqldb"])
 def test_driver_that_we_do_not_know_gets_no_options_of_another(drivername: str) -> None:
     url = make_url(f"{drivername}://user@host/db")
 
     options = dialect_of(url.get_backend_name(), url=url).engine_options()
 
-    assert options == {"pool_recycle": 60}
+    assert options == {}
 
 
 @pytest.mark.usefixtures("usually_patient")

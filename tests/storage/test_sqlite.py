@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import sqlite3
 import subprocess
@@ -144,25 +145,33 @@ def test_writer_at_work_during_a_fork_does_not_hang_the_child(url: str) -> None:
         assert succeeds(forked(is_busy))
 
 
-def test_what_a_child_inherits_is_kept_unclosed(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    storage = SQLAlchemyStorage(url)
+@pytest.mark.parametrize("shared", [False, True], ids=["url", "engine"])
+def test_what_a_child_inherits_is_kept_unclosed(
+    url: str, engine: Engine, monkeypatch: pytest.MonkeyPatch, shared: bool
+) -> None:
+    storage = SQLAlchemyStorage(engine if shared else url)
     storage.claim(an_attempt())
-    inherited = storage._database._engine.pool
-    monkeypatch.setattr(database, "_POOLS_OF_PARENTS", kept := [])
+    processes, pool = storage._database._process, engine.pool
+    monkeypatch.setattr(database, "_OF_PARENTS", kept := [])
 
     # A server written in C forks so: no hook of Python has run.
     with monkeypatch.context() as child:
         child.setattr(os, "getpid", lambda: 0)
         storage.close()
-        fresh = storage._database._engine.pool
         assert storage.claim(an_attempt(attempt_id="second")) == an_attempt()
+        del storage
+        gc.collect()
 
-    assert fresh is not inherited
+    inherited = processes[os.getpid()]
     # Other storages of this process may have noticed the child as well.
-    assert any(pool is inherited for pool in kept)
-    assert inherited.checkedin() == 1  # type: ignore[attr-defined]  # a QueuePool
-    inherited.dispose()
-    storage.close()
+    assert any(each is inherited for each in kept)
+    assert not shared or any(each is pool for each in kept)
+    for session in inherited.idle:
+        session.driver_connection.execute("SELECT 1")
+    assert len(inherited.idle) == (not shared)
+    assert not shared or engine.pool is not pool
+    pool.dispose()
+    inherited.end_idle()
 
 
 # Faults

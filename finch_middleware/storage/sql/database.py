@@ -6,12 +6,14 @@ import os
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, Pool, create_engine
+from sqlalchemy import Connection, Engine, NullPool, create_engine
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
@@ -34,6 +36,9 @@ Work = Callable[[Connection, list[int]], tuple[T, Iterable[Bound]]]
 
 #: Tries of a transaction that the database rolls back: a deadlock, a lost race.
 _TRIES = 4
+
+#: Sessions of our own engine in one process, and how many of them stay open without a use.
+_SESSIONS, _IDLE = 15, 5
 
 #: The place of a process that has not run the preparation.
 _UNPREPARED = object()
@@ -68,9 +73,7 @@ class Database:
         self._process = PerProcess(
             partial(_enter_process, engine, self.dialect, parent=os.getpid())
         )
-        if not self._shared:
-            # An engine of ours ends with this object; the application ends its own.
-            weakref.finalize(self, _dispose, engine, self._process)
+        weakref.finalize(self, _abandon, self._process)
 
     def prepare(self) -> object:
         """
@@ -165,29 +168,34 @@ class Database:
             if writer is not None and not writer.acquire(timeout=dialects.PATIENCE_SECONDS):
                 raise StorageUnavailable("busy")
             try:
-                return self._with_connection(use, place)
+                if self._shared:
+                    return self._with_connection(use, place)
+                return self._with_session(use, place, process=process)
             except StorageFault:
                 raise
             except Exception as error:  # a driver raises anything, if a server sends rubbish
                 fault = self.dialect.fault(error)
-                stale = not begun and (fault.everywhere or _has_ended(error))
+                unusable = fault.everywhere or _has_ended(error)
             finally:
                 if writer is not None:
                     writer.release()
+            if unusable:
+                # The idle sessions are so as well.
+                process.end_idle()
             if fault.everywhere:
-                # Every idle session may lead there, the application's too.
+                # The application's too.
                 self._engine.dispose()
                 process.place = _UNPREPARED
             # A session that has ended fails at once. A slow one has had its time.
-            if not fault.passing and not (stale and time.monotonic() < deadline):
+            again = unusable and not begun and time.monotonic() < deadline
+            if not (fault.passing or again):
                 break
         # Not inside the except block: the error beneath holds the bound parameters.
         raise StorageUnavailable(fault.reason, fix=fault.fix)
 
     def close(self) -> None:
-        """Close the pooled connections of our own engine; the next use opens new ones."""
-        if not self._shared:
-            _dispose(self._engine, self._process)
+        """Close the sessions of our own engine; the next use opens new ones."""
+        self._process[os.getpid()].end_idle()
 
     def _prepared(self) -> object:
         try:
@@ -200,21 +208,49 @@ class Database:
         self._preparation(connection)
         return connection.info.get(PLACE)
 
-    def _with_connection(self, use: Callable[[Connection], T], place: object) -> T:
+    def _with_session(
+        self, use: Callable[[Connection], T], place: object, *, process: _Process
+    ) -> T:
         """
-        What *use* returns of a connection in autocommit; a shared one is restored afterwards.
+        What *use* returns of a session of our own engine.
 
-        After an error it is closed instead: the database then rolls back, whatever its state,
-        and no other user reads the rest of a response.
+        After an error it is closed: the database then rolls back, whatever its state, and no
+        other user reads the rest of a response.
         """
-        if self._shared:
-            await_room(self._engine.pool)
+        if not process.room.acquire(timeout=dialects.PATIENCE_SECONDS):
+            raise StorageUnavailable("busy")
+        idle = process.idle
+        try:
+            session = _usable(idle) or self._opened()
+            try:
+                if place is not _UNPREPARED and place != session.connection.info.get(PLACE):
+                    raise Replaced
+                result = use(session.connection)
+            except BaseException:  # raised again
+                session.end()
+                raise
+            idle.append(session)
+            if idle is not process.idle or len(idle) > _IDLE:
+                _end_all(idle, but=_IDLE if idle is process.idle else 0)
+            return result
+        finally:
+            process.room.release()
+
+    def _opened(self) -> _Session:
+        connection = self._engine.connect()
+        driver_connection = connection.connection.dbapi_connection
+        # In a forked child, SQLAlchemy would close it at the exit.
+        connection.detach()
+        until = time.monotonic() + self.dialect.session_seconds()
+        return _Session(connection, driver_connection=driver_connection, until=until)
+
+    def _with_connection(self, use: Callable[[Connection], T], place: object) -> T:
+        """The same of the application's pool, which gets it back as it was."""
+        await_room(self._engine.pool)
         with self._engine.connect() as connection:
             try:
                 if place is not _UNPREPARED and place != connection.info.get(PLACE):
                     raise Replaced
-                if not self._shared:
-                    return use(connection)
                 self._set_autocommit(connection)
                 with self.dialect.borrowing(connection):
                     return use(connection)
@@ -238,9 +274,9 @@ def _engine(url: URL, options: dict[str, Any]) -> Engine:
             isolation_level="AUTOCOMMIT",
             hide_parameters=True,
             execution_options={OURS: True},
-            # Each transaction ends by a statement, and after an error the session is closed.
-            pool_reset_on_return=None,
-            pool_timeout=dialects.PATIENCE_SECONDS,
+            # The open sessions are those of `_Process`: to take a connection from SQLAlchemy's
+            # pool and to give it back takes as long as SQLite needs for a row.
+            poolclass=NullPool,
             **options,
         )
     except (ArgumentError, ImportError):
@@ -250,23 +286,61 @@ def _engine(url: URL, options: dict[str, Any]) -> Engine:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Session:
+    """A connection of our own engine, and until when it may be used."""
+
+    connection: Connection
+    driver_connection: Any
+    until: float
+
+    def end(self) -> None:
+        # Whatever its state: one that has ended may raise anything.
+        with suppress(Exception):
+            self.driver_connection.close()
+
+
 @dataclass(slots=True, kw_only=True)
 class _Process:
-    """What one process knows of the database."""
+    """What one process knows of the database, and its sessions of our own engine."""
 
     #: The place for which the preparation was run, as `PLACE` notes it.
     place: object = _UNPREPARED
     preparing: threading.Lock = field(default_factory=threading.Lock)
     #: Held by the one thread that may write; None where any number may.
     writer: threading.Lock | None
+    #: For all sessions that are used at once.
+    room: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(_SESSIONS))
+    #: The one used last is the next; another deque once these may not be used any longer.
+    idle: deque[_Session] = field(default_factory=deque)
+
+    def end_idle(self) -> None:
+        """Close all sessions; those that are used now, at the end of their use."""
+        idle, self.idle = self.idle, deque()
+        _end_all(idle)
+
+
+def _usable(idle: deque[_Session]) -> _Session | None:
+    with suppress(IndexError):
+        session = idle.pop()
+        if time.monotonic() < session.until:
+            return session
+        session.end()
+        # The others are older.
+        _end_all(idle)
+    return None
+
+
+def _end_all(idle: deque[_Session], *, but: int = 0) -> None:
+    with suppress(IndexError):
+        while len(idle) > but:
+            idle.popleft().end()
 
 
 def _enter_process(engine: Engine, dialect: Dialect, *, parent: int) -> _Process:
     """In a forked child, leave the parent's connections to the parent, without closing them."""
     if os.getpid() != parent:
-        # A connection closed here would say goodbye on the parent's socket, and SQLite would
-        # remove locks and files that the parent uses: the list keeps them from being collected.
-        _POOLS_OF_PARENTS.append(engine.pool)
+        _OF_PARENTS.append(engine.pool)
         engine.dispose(close=False)
     return _Process(writer=dialect.writer_lock())
 
@@ -275,9 +349,12 @@ def _has_ended(error: Exception) -> bool:
     return isinstance(error, DBAPIError) and error.connection_invalidated
 
 
-def _dispose(engine: Engine, process: PerProcess[_Process]) -> None:
-    process[os.getpid()]
-    engine.dispose()
+def _abandon(process: PerProcess[_Process]) -> None:
+    """An engine of ours ends with its `Database`; the application ends its own."""
+    process[os.getpid()].end_idle()
+    _OF_PARENTS.extend(each for pid, each in process.items() if pid != os.getpid())
 
 
-_POOLS_OF_PARENTS: list[Pool] = []
+#: A connection closed in a child would say goodbye on the parent's socket, and SQLite would remove
+#: locks and files that the parent uses: this list keeps them from being collected.
+_OF_PARENTS: list[object] = []

@@ -7,7 +7,6 @@ SQLAlchemy's result and its bookkeeping cost several times what SQLite needs for
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from operator import attrgetter, methodcaller
 from typing import Any
@@ -184,21 +183,17 @@ def run(
 
 
 def _as_sqlalchemy_s(connection: Connection, error: Exception) -> Exception:
-    """The error that SQLAlchemy would raise, once it has noticed where the session has ended."""
+    """The error that SQLAlchemy would raise."""
     driver_errors: Any = connection.dialect.loaded_dbapi.Error
     if not isinstance(error, driver_errors):
         return error
     session: Any = connection.connection.dbapi_connection
-    if connection.dialect.is_disconnect(error, session, None):
-        with suppress(DBAPIError):
-            # The other sessions of the pool have ended as well: SQLAlchemy drops them here.
-            connection.exec_driver_sql("SELECT 1")
     wrapped: Exception = DBAPIError.instance(
         None,
         None,
         error,
         driver_errors,
-        connection_invalidated=connection.invalidated,
+        connection_invalidated=connection.dialect.is_disconnect(error, session, None),
         dialect=connection.dialect,
     )
     return wrapped

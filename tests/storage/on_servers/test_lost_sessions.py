@@ -26,11 +26,9 @@ def engine(url: str) -> Iterator[Engine]:
     engine.dispose()
 
 
-def _fill(engine: Engine) -> None:
-    """Four sessions in the pool, all of which the storage has used."""
-    held = [engine.connect() for _ in range(4)]
-    for each in held:
-        each.close()
+def _fill(storage: SQLAlchemyStorage, more: int = 3) -> None:
+    """Four idle sessions, all of which the storage has used."""
+    storage._database._run(lambda _: _fill(storage, more - 1) if more else None)
 
 
 @pytest.mark.parametrize("call", ["claim", "attempt", "check"])
@@ -40,7 +38,7 @@ def test_first_call_after_the_sessions_ended_overnight_succeeds(
 ) -> None:
     storage = SQLAlchemyStorage(engine if shared else url)
     storage.claim(an_attempt("before"))
-    _fill(storage._database._engine)
+    _fill(storage)
 
     cut_connections()
 
@@ -59,10 +57,10 @@ def test_t46_first_employer_of_the_day_is_connected(
     storage = SQLAlchemyStorage(engine)
     with Site(fake, storage=storage, spool=tmp_path / "spool") as site:
         browser = Browser(site)
-        _fill(engine)
+        _fill(storage)
         cut_connections()
         callback = fake.allow(browser.location())
-        _fill(engine)
+        _fill(storage)
         cut_connections()
 
         assert "finch=connected" in browser.get(callback).location

@@ -184,7 +184,7 @@ def test_read_by_a_session_of_some_age_asks_for_the_address_again(
     demote: tuple[Relay, Callable[[], None]], promoted: servers.Server, monkeypatch: Any
 ) -> None:
     relay, demoted = demote
-    assert SQLAlchemyStorage(relay.url)._database._engine.pool._recycle == 60
+    assert SQLAlchemyStorage(relay.url)._database.dialect.session_seconds() == 60
     monkeypatch.setattr(dialects, "SESSION_SECONDS", 0)
     storage = SQLAlchemyStorage(relay.url)
     storage.claim(an_attempt())

@@ -104,6 +104,10 @@ class Dialect(ABC):
     def engine_options(self) -> dict[str, Any]:
         """Arguments of `create_engine` that bound every wait."""
 
+    def session_seconds(self) -> float:
+        """How long a session of ours is used."""
+        return SESSION_SECONDS
+
     def listen(self, engine: Engine) -> None:
         """Prepare every connection that *engine*, one of ours, opens."""
         # Before SQLAlchemy's own listener, which reads the session's settings.

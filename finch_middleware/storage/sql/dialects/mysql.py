@@ -66,7 +66,7 @@ class MySQL(Dialect):
     _SYNCED = (1, 3)
 
     def engine_options(self) -> dict[str, Any]:
-        options: dict[str, Any] = {"pool_recycle": dialects.SESSION_SECONDS}
+        options: dict[str, Any] = {}
         if self._driver == "pymysql":
             patience = math.ceil(dialects.PATIENCE_SECONDS)
             # The server's own limits come first, and leave the connection usable.

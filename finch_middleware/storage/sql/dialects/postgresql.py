@@ -61,7 +61,7 @@ class PostgreSQL(Dialect):
     _SCHEMA_LOCK = 0x66696E63685F6D69
 
     def engine_options(self) -> dict[str, Any]:
-        options: dict[str, Any] = {"pool_recycle": dialects.SESSION_SECONDS}
+        options: dict[str, Any] = {}
         if self._driver not in ("psycopg", "psycopg2"):
             return options
         patience = math.ceil(dialects.PATIENCE_SECONDS)

@@ -85,6 +85,9 @@ class SQLite(Dialect):
     def engine_options(self) -> dict[str, Any]:
         return {"connect_args": {"timeout": dialects.PATIENCE_SECONDS}}
 
+    def session_seconds(self) -> float:
+        return math.inf
+
     def listen(self, engine: Engine) -> None:
         super().listen(engine)
         self.observe(engine)
