@@ -109,12 +109,17 @@ class Webhooks:
         if received.before is not None and received.after is not None:
             statuses.changed(received.before, received.after)
         level = logging.INFO if received.first else logging.DEBUG
-        self._report("finch.webhook.received", level, event, reason=_word(event))
+        word = event.event_type if _WORD.fullmatch(event.event_type) else None
+        self._report("finch.webhook.received", level, event, reason=word)
         with suppress(StorageFault):
             # A process may receive nothing but events.
             self.recovery.forget_in_passing()
-        if received.undecided or self._may_have_changed(event):
-            self._ask_soon(event)
+        if (
+            (received.undecided or self._may_have_changed(event))
+            and event.connection_id is not None
+            and not self._asking.about(event.connection_id)
+        ):
+            self._report("finch.connection.not_asked", logging.WARNING, event, reason="busy")
         # A repeat that is not delivered: the hook raised, or its process was killed.
         if received.delivered or hook is None:
             return _response(200)
@@ -133,10 +138,6 @@ class Webhooks:
             return False
         row = self.storage.get(event.connection_id)
         return row is not None and row.status != "connected"
-
-    def _ask_soon(self, event: WebhookEvent) -> None:
-        if event.connection_id is not None and not self._asking.about(event.connection_id):
-            self._report("finch.connection.not_asked", logging.WARNING, event, reason="busy")
 
     def _hand_over(self, event: WebhookEvent, hook: Callable[[WebhookEvent], object]) -> bool:
         try:
@@ -174,16 +175,9 @@ class Webhooks:
         reason = getattr(fault, "reason", fault.code)
         self._report("finch.storage.unavailable", logging.ERROR, event, reason=reason)
 
-    def _report(
-        self, name: str, level: int, event: WebhookEvent, *, reason: str | None = None
-    ) -> None:
+    def _report(self, name: str, level: int, event: WebhookEvent, *, reason: str | None) -> None:
         self.events.report(name, level, reason=reason, connection_id=event.connection_id)
 
 
 def _response(status: int, **headers: str) -> Response:
     return Response(status=status, headers={"Cache-Control": "no-store", **headers})
-
-
-def _word(event: WebhookEvent) -> str | None:
-    """The type as one stable word; None for a text that is none."""
-    return event.event_type if _WORD.fullmatch(event.event_type) else None

@@ -103,7 +103,7 @@ def test_a_sweep_stores_every_spooled_token(
     # The second begin has stored the first one: put it back into the spool.
     first = standing(site, fake, codes[0])
     connection = site.finch.storage.get(first.connection_id or "")
-    site.finch.recovery._spool.put(first, connection)
+    site.finch.recovery.spool.put(first, connection)
 
     swept = site.finch.recovery.sweep()
 

@@ -84,26 +84,19 @@ class FinchASGIMiddleware:
         if finch is None or respond is None:
             return await self._app(scope, receive, send)
         environ = environ_of(scope)
-        limit_bytes = finch.body_limit_bytes(environ)
-        body = await _body(environ, receive, limit_bytes=limit_bytes)
+        body = await _body(environ, receive, limit_bytes=finch.body_limit_bytes(environ))
         environ["wsgi.input"] = io.BytesIO(body)
-        status, headers, body = await self._in_thread(respond, environ)
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
-        return None
-
-    async def _in_thread(
-        self, respond: Callable[[object], Response], environ: dict[str, Any]
-    ) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
         # customer_of may read what the application keeps in contextvars.
         context = contextvars.copy_context()
-        loop = asyncio.get_running_loop()
-        work = loop.run_in_executor(
+        work = asyncio.get_running_loop().run_in_executor(
             self._pool[os.getpid()], context.run, _sendable, respond, environ
         )
         # A client that disconnects cancels only the wait: the queue may hold the only copy of a
         # code, and the token is stored.
-        return await asyncio.shield(work)
+        status, headers, body = await asyncio.shield(work)
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+        return None
 
 
 def to_starlette(response: Response) -> StarletteResponse:

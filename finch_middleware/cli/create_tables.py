@@ -10,7 +10,6 @@ from finch_middleware.cli import CommandError
 from finch_middleware.cli.deployment import app_option, load_component, without_password
 from finch_middleware.config.reading import check_option
 from finch_middleware.storage.open import open_storage
-from finch_middleware.storage.protocol import Storage
 from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 
 _NOT_SQL = ("memory:", "redis:", "rediss:", "unix:")
@@ -43,10 +42,14 @@ def command(
     if application is not None:
         if names:
             raise CommandError("--schema and --table-prefix have no effect with --app")
-        name, storage = f"the storage of {application}", load_component(application).storage
+        name = f"the storage of {application}"
+        storage = load_component(application).storage
     elif url:
         check_option("storage", url)
-        name, storage = without_password(url), _storage_of(url, names)
+        name = without_password(url)
+        if names and url.startswith(_NOT_SQL):
+            raise CommandError(f"{name} has no tables: --schema and --table-prefix are for SQL")
+        storage = SQLAlchemyStorage(url, **names) if names else open_storage(url)
     else:
         raise CommandError("no storage is given: pass --storage or --app, or set FINCH_STORAGE_URL")
     if not storage.create_tables():
@@ -57,13 +60,3 @@ def command(
     metadata = getattr(storage, "metadata", None)
     tables = ", ".join(sorted(metadata.tables)) if metadata is not None else "its tables exist"
     click.echo(f"{name} is ready: {tables}.")
-
-
-def _storage_of(url: str, names: dict[str, Any]) -> Storage:
-    if not names:
-        return open_storage(url)
-    if url.startswith(_NOT_SQL):
-        raise CommandError(
-            f"{without_password(url)} has no tables: --schema and --table-prefix are for SQL"
-        )
-    return SQLAlchemyStorage(url, **names)

@@ -57,28 +57,18 @@ class Swept:
     forgotten: int
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class Recovery:
     """Drains the spool, ends what was interrupted, completes what was quarantined."""
 
-    def __init__(
-        self,
-        *,
-        settings: Settings,
-        client: FinchClient,
-        vault: Vault,
-        storage: Storage,
-        spool: Spool,
-        connected: ConnectedHook,
-        events: Events,
-    ) -> None:
-        self._settings = settings
-        self._client = client
-        self._vault = vault
-        self._storage = storage
-        self._spool = spool
-        self._connected = connected
-        self._events = events
-        self._forget_at = 0.0
+    settings: Settings
+    client: FinchClient
+    vault: Vault
+    storage: Storage
+    spool: Spool
+    connected: ConnectedHook
+    events: Events
+    _forget_at: float = 0.0
 
     def prove_ready(self) -> None:
         """
@@ -87,9 +77,9 @@ class Recovery:
         Raises:
             KeyUnavailable, SpoolUnavailable, StorageFault: It could not.
         """
-        self._vault.prove()
-        self._storage.check()
-        self._spool.prove()
+        self.vault.prove()
+        self.storage.check()
+        self.spool.prove()
         with contextlib.suppress(StorageFault):
             self.drain(limit=1)
             self.forget_in_passing()
@@ -115,9 +105,9 @@ class Recovery:
         Raises:
             StorageFault: Storage is still unavailable; the spool keeps what it has.
         """
-        client_id = self._settings.client_id
+        client_id = self.settings.client_id
         drained = []
-        for entry in self._spool.drain(self._storage, client_id=client_id, limit=limit):
+        for entry in self.spool.drain(self.storage, client_id=client_id, limit=limit):
             self._report_drained(entry)
             drained.append(entry.attempt)
         return tuple(drained)
@@ -129,9 +119,9 @@ class Recovery:
         Raises:
             StorageFault: Storage is still unavailable; the spool keeps what it has.
         """
-        if not self._spool.settle(entry, self._storage):
+        if not self.spool.settle(entry, self.storage):
             return False
-        if self._spool.remove(entry):
+        if self.spool.remove(entry):
             self._report_drained(entry)
         return True
 
@@ -143,18 +133,18 @@ class Recovery:
             StorageFault: The storage is unavailable; the next sweep continues.
         """
         drained = self.drain()
-        now = self._settings.clock()
+        now = self.settings.clock()
         pending = [
             attempt
-            for attempt in self._storage.unsettled(leased_before=now)
-            if attempt.client_id == self._settings.client_id
+            for attempt in self.storage.unsettled(leased_before=now)
+            if attempt.client_id == self.settings.client_id
         ]
         stored = [each for each in pending if each.state is AttemptState.STORED]
         ended = [self._end(each) for each in pending if each.state is not AttemptState.STORED]
         return Swept(
             drained=drained,
             interrupted=tuple(each for each in ended if each and each.reason == "interrupted"),
-            notified=tuple(each for each in stored if self._connected.run(each)),
+            notified=tuple(each for each in stored if self.connected.run(each)),
             forgotten=sum(iter(self._forget, 0)),
         )
 
@@ -174,8 +164,8 @@ class Recovery:
         Raises:
             StorageFault: The storage is unavailable.
         """
-        found = self._storage.quarantined()
-        ours = (each for each in found if each.client_id == self._settings.client_id)
+        found = self.storage.quarantined()
+        ours = (each for each in found if each.client_id == self.settings.client_id)
         return sorted(ours, key=lambda each: each.claimed_at)
 
     def complete(self, attempt: Attempt) -> bool:
@@ -191,7 +181,7 @@ class Recovery:
         """
         if attempt.sealed is None:
             return False
-        document = self._vault.open(
+        document = self.vault.open(
             attempt.sealed.text, purpose="quarantine", context=(attempt.attempt_id,)
         )
         grant = self._explain(document)
@@ -209,41 +199,41 @@ class Recovery:
             reason=None,
             sealed=None,
             # An operator's process may not know the hook that the application has.
-            notified=attempt.notified and self._settings.on_connected is None,
+            notified=attempt.notified and self.settings.on_connected is None,
         )
-        stored = self._vault.seal_connection(grant, attempt=completed, at=at)
-        self._storage.settle(completed, stored)
-        self._events.of_attempt("finch.quarantine.completed", logging.WARNING, completed)
-        self._connected.run(completed)
+        stored = self.vault.seal_connection(grant, attempt=completed, at=at)
+        self.storage.settle(completed, stored)
+        self.events.of_attempt("finch.quarantine.completed", logging.WARNING, completed)
+        self.connected.run(completed)
         return True
 
     def _report_drained(self, entry: Entry) -> None:
         """Report it, and run the `on_connected` that was pending with it."""
         spooled = entry.connection
-        stored = self._storage.get(spooled.connection_id) if spooled else None
+        stored = self.storage.get(spooled.connection_id) if spooled else None
         # A newer token was stored meanwhile, or the connection has ended.
         if spooled and (stored is None or stored.attempt_id != spooled.attempt_id):
-            self._events.of_attempt("finch.spool.superseded", logging.WARNING, entry.attempt)
+            self.events.of_attempt("finch.spool.superseded", logging.WARNING, entry.attempt)
         else:
-            self._events.of_attempt("finch.spool.drained", logging.INFO, entry.attempt)
-        self._connected.run(entry.attempt)
+            self.events.of_attempt("finch.spool.drained", logging.INFO, entry.attempt)
+        self.connected.run(entry.attempt)
 
     def _explain(self, document: Secret) -> Grant | None:
         """The quarantined grant, completed by what Finch knows of its token now."""
         token = Secret(json.loads(document.reveal())["access_token"])
-        introspection = self._client.introspect(token, within=_INTROSPECT_DEADLINE)
+        introspection = self.client.introspect(token, within=_INTROSPECT_DEADLINE)
         return completed_grant(document, introspection)
 
     def _forget(self) -> int:
         """Remove some hundreds of old rows; how many, 0 once none is left."""
-        now = self._settings.clock()
-        events = self._storage.forget_events(received_before=now - EVENT_RETENTION)
-        ended = self._storage.forget_history(ended_before=now - self._settings.history_retention)
-        return events + ended + self._storage.forget(settled_before=now - RETENTION)
+        now = self.settings.clock()
+        events = self.storage.forget_events(received_before=now - EVENT_RETENTION)
+        ended = self.storage.forget_history(ended_before=now - self.settings.history_retention)
+        return events + ended + self.storage.forget(settled_before=now - RETENTION)
 
     def _interrupted(self, claimed: Attempt) -> Attempt:
         """That end, its report pending: ours for one lease, after that any sweep's."""
-        now = self._settings.clock()
+        now = self.settings.clock()
         return claimed.settled(
             AttemptState.AMBIGUOUS,
             at=now,
@@ -257,14 +247,14 @@ class Recovery:
         if attempt.state is not AttemptState.CLAIMED:
             return self._report_end(attempt)  # a process ended it and stopped before reporting it
         ended = self._interrupted(attempt)
-        return self._report_end(ended) if self._storage.settle(ended) else None
+        return self._report_end(ended) if self.storage.settle(ended) else None
 
     def _report_end(self, ended: Attempt) -> Attempt:
         """Report that end, then record the report: twice is better than never."""
-        since = self._settings.clock() - ended.claimed_at
+        since = self.settings.clock() - ended.claimed_at
         # Ambiguous: the application's on_problem raised when its exchange ended.
         ambiguous = ended.reason == "ambiguous"
-        reported = self._events.of_attempt(
+        reported = self.events.of_attempt(
             "finch.exchange.ambiguous" if ambiguous else "finch.attempt.interrupted",
             logging.ERROR,
             ended,
@@ -274,5 +264,5 @@ class Recovery:
             return ended
         done = dataclasses.replace(ended, notified=True)
         with contextlib.suppress(StorageFault):  # the next sweep reports it once more
-            self._storage.settle(done)
+            self.storage.settle(done)
         return done
