@@ -57,7 +57,7 @@ def first(call: Callable[[timedelta], T], *, reached: Callable[[T], bool]) -> T:
 
     A busy machine may need more than the first ones to connect.
     """
-    for seconds in (0.2, 1, 5):
+    for seconds in (0.05, 0.2, 1, 5):
         result = call(seconds * SECOND)
         if reached(result):
             return result

@@ -11,7 +11,7 @@ _TESTS = Path(__file__).parent
 #: Their tests need a browser or a real web server. The default run does not even import them.
 FOLDERS = ("browser", "servers")
 #: A test with a fixture of this name, or a parameter of this value, needs that engine.
-_ENGINES = frozenset({"postgresql", "mysql", "redis", "redis_cluster"})
+_ENGINES = frozenset({"postgresql", "mysql", "redis", "redis_cluster", "cluster_of_two"})
 #: A test with a fixture of this name needs strace, or a disk or server of its own.
 _FIXTURES = frozenset({"worker", "small_disk", "proxy", "reached"})
 #: The storage contract, which the default run checks on the PostgreSQL of the wheel as well.
