@@ -21,6 +21,7 @@ from finch_middleware.tickets import Tickets
 
 if TYPE_CHECKING:
     from finch_middleware.config.settings import Settings
+    from finch_middleware.web.pages import Pages
     from finch_middleware.webhooks import Webhooks
 
 
@@ -82,7 +83,7 @@ class Assembly:
             events=self.events,
         )
 
-    def callback(self) -> Callback:
+    def callback(self, pages: Pages) -> Callback:
         """Finishes flows."""
         settings = self._settings
         return Callback(
@@ -93,6 +94,7 @@ class Assembly:
             tickets=self.tickets,
             duplicates=self._duplicates(),
             exchange=self._exchange(),
+            pages=pages,
             events=self.events,
         )
 

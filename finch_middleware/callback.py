@@ -1,5 +1,5 @@
 """
-A callback becomes an Outcome: parse, bind, claim, exchange.
+A callback becomes an Outcome, and that a response: parse, bind, claim, exchange, respond.
 
 Read `finish` from its top: each line is one step, in the order in which things may fail. Only
 `exchange` presents a code to Finch, and only for the request that won the claim.
@@ -28,9 +28,10 @@ from finch_middleware.errors import (
 )
 from finch_middleware.exchange import Exchange, Exchanged
 from finch_middleware.hooks.events import Events
-from finch_middleware.outcomes import Declined, Failed, Invalid, Outcome, SetCookie
+from finch_middleware.outcomes import Declined, Failed, Invalid, Outcome, Response, SetCookie
 from finch_middleware.secret import Secret
 from finch_middleware.tickets import Ticket, Tickets
+from finch_middleware.web.pages import Pages, allow_origins, with_cookies
 from finch_middleware.web.params import CallbackParams, parse_callback
 from finch_middleware.web.request import CallbackRequest, Visit
 
@@ -51,6 +52,7 @@ class Callback:
         tickets: Tickets,
         duplicates: Duplicates,
         exchange: Exchange,
+        pages: Pages,
         events: Events,
     ) -> None:
         self._settings = settings
@@ -59,7 +61,15 @@ class Callback:
         self._binder = Binder(settings=settings, keyed_hash=keyed_hash)
         self._duplicates = duplicates
         self._exchange = exchange
+        self._pages = pages
         self._events = events
+
+    def receive(self, request: object, *, signed_in: SignedIn = None) -> Response:
+        """The whole callback: `finish`, then `respond`. For any framework's request."""
+        understood = CallbackRequest.of(request)
+        response = self.respond(self.finish(understood, signed_in=signed_in), understood)
+        understood.abandon_body()
+        return response
 
     def finish(self, request: CallbackRequest, *, signed_in: SignedIn = None) -> Outcome:
         """
@@ -92,6 +102,31 @@ class Callback:
             return self._fail(visit, fault, "finch.key.unavailable")
         except SpoolUnavailable as fault:
             return self._fail(visit, fault, "finch.spool.unavailable")
+
+    def respond(self, outcome: Outcome, request: CallbackRequest) -> Response:
+        """The response for *outcome*: the application's `render`, or else our pages."""
+        rendered = self._render(outcome, request)
+        if rendered is None:
+            response = self._pages.respond(outcome, request)
+        else:
+            response = with_cookies(rendered, outcome.cookies)
+        origins = self._settings.spa_origins
+        return allow_origins(response, request, spa_origins=origins) if origins else response
+
+    def _render(self, outcome: Outcome, request: CallbackRequest) -> Response | None:
+        """The application's own response, where it makes one."""
+        if self._settings.render is None:
+            return None
+        try:
+            rendered = self._settings.render(outcome, request)
+            if rendered is not None and not isinstance(rendered, Response):
+                raise TypeError("render must return a werkzeug Response, or None")
+            return rendered
+        except Exception:  # the application's own code; the code is spent, the person needs a page
+            self._events.report(
+                "finch.hook.failed", logging.ERROR, reference=outcome.reference, reason="render"
+            )
+            return None
 
     def _without_planted(self, tickets: list[Ticket], request: CallbackRequest) -> list[Ticket]:
         """Less those of invitations, which need no login, that another host may have planted."""

@@ -20,7 +20,7 @@ from finch_middleware.config.urls import warn_of_prefix
 from finch_middleware.errors import FinchRefused, Unavailable
 from finch_middleware.outcomes import Failed, Outcome, Response
 from finch_middleware.web.begin_page import BeginPage, open_connect
-from finch_middleware.web.pages import PAGE_CHECKS, At, Pages, allow_origins, with_cookies
+from finch_middleware.web.pages import PAGE_CHECKS, At, Pages, allow_origins
 from finch_middleware.web.request import BODY_LIMIT_BYTES, CallbackRequest, Visit
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class FinchConnect:
         self._settings = settings
         self._events = pieces.events
         self._begin = pieces.begin()
-        self._callback = pieces.callback()
+        self._callback = pieces.callback(self._pages)
         self._begin_page = BeginPage(
             settings=settings, pages=self._pages, events=pieces.events, begin=self.begin
         )
@@ -110,7 +110,7 @@ class FinchConnect:
 
     def _handlers(self, settings: Settings) -> Mapping[str, Callable[[object], Response]]:
         handlers = {
-            settings.callback_path: self.callback,
+            settings.callback_path: self._callback.receive,
             settings.begin_path: self.begin_page,
             settings.invite_path: self.invite_page,
             settings.webhook_path: self.webhook,
@@ -208,7 +208,7 @@ class FinchConnect:
 
     def respond(self, outcome: Outcome, request: object) -> Response:
         """The response for *outcome*: the application's `render`, or else our pages."""
-        return self._respond(outcome, CallbackRequest.of(request))
+        return self._callback.respond(outcome, CallbackRequest.of(request))
 
     def callback(
         self,
@@ -217,12 +217,7 @@ class FinchConnect:
         customer_id: Customers | _NotGiven = NOT_GIVEN,
     ) -> Response:
         """The whole callback: `finish`, then `respond`. For a view, or for the middleware."""
-        signed_in = _signed_in(customer_id)
-        understood = CallbackRequest.of(request)
-        outcome = self._callback.finish(understood, signed_in=signed_in)
-        response = self._respond(outcome, understood)
-        understood.abandon_body()
-        return response
+        return self._callback.receive(request, signed_in=_signed_in(customer_id))
 
     def begin_page(self, request: object) -> Response:
         """
@@ -338,30 +333,6 @@ class FinchConnect:
             connect_origin=self._settings.connect_origin,
             cookies=opened.cookies,
         )
-
-    def _respond(self, outcome: Outcome, request: CallbackRequest) -> Response:
-        rendered = self._render(outcome, request)
-        if rendered is None:
-            response = self._pages.respond(outcome, request)
-        else:
-            response = with_cookies(rendered, outcome.cookies)
-        origins = self._settings.spa_origins
-        return allow_origins(response, request, spa_origins=origins) if origins else response
-
-    def _render(self, outcome: Outcome, request: CallbackRequest) -> Response | None:
-        """The application's own response, where it makes one."""
-        if self._settings.render is None:
-            return None
-        try:
-            rendered = self._settings.render(outcome, request)
-            if rendered is not None and not isinstance(rendered, Response):
-                raise TypeError("render must return a werkzeug Response, or None")
-            return rendered
-        except Exception:  # the application's own code; the code is spent, the person needs a page
-            self._events.report(
-                "finch.hook.failed", logging.ERROR, reference=outcome.reference, reason="render"
-            )
-            return None
 
     def _report_failed(self, fault: Unavailable | FinchRefused, *, return_to: str) -> Failed:
         """The page's outcome, logged under the same reference."""

@@ -252,7 +252,7 @@ _STRICT_SESSION = Warning(
 
 #: By the component's method that responds at a path: what the path is, its view and the check's id.
 _VIEWS = {
-    "callback": ("the path of redirect_uri", "callback(finch)", "W001"),
+    "receive": ("the path of redirect_uri", "callback(finch)", "W001"),
     "begin_page": ("the begin_path", "begin(finch)", "W003"),
     "invite_page": ("the invite_path", "invite(finch)", "W004"),
     "webhook": ("the webhook_path", "webhook(finch)", "W005"),
