@@ -21,21 +21,6 @@ _CHANGE = '{"status": "reauth"}'
     type=click.IntRange(0, 65535),
     help="Port of the fake; 0 takes a free one.",
 )
-@click.option("--client-id", default="client-fake", show_default=True, help="Any text.")
-@click.option(
-    "--client-secret",
-    default="secret-of-client-fake",
-    show_default=True,
-    help="Any text. Do not use a real secret.",
-)
-@click.option(
-    "--redirect-uri",
-    "redirect_uris",
-    multiple=True,
-    metavar="URI",
-    help="A registered redirect URI; repeat the option for several. Without it, the fake accepts "
-    "every URI that Finch would let you register.",
-)
 @click.option(
     "--echo-state/--no-echo-state",
     default=True,
@@ -54,13 +39,7 @@ _CHANGE = '{"status": "reauth"}'
     help="A secret that signs the events; repeat the option for several.",
 )
 def command(
-    port: int,
-    client_id: str,
-    client_secret: str,
-    redirect_uris: tuple[str, ...],
-    echo_state: bool,
-    webhook_url: str | None,
-    webhook_secrets: tuple[str, ...],
+    port: int, echo_state: bool, webhook_url: str | None, webhook_secrets: tuple[str, ...]
 ) -> None:
     """
     Serve a fake Finch on this machine: its API, and a Connect page for a browser.
@@ -70,9 +49,6 @@ def command(
     """
     try:
         fake = FakeFinch(
-            client_id=client_id,
-            client_secret=client_secret,
-            redirect_uris=redirect_uris or None,
             echo_state=echo_state,
             webhook_url=webhook_url,
             webhook_secrets=webhook_secrets,

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import functools
-import ssl
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Self
 from urllib.parse import parse_qs, urlsplit
 
@@ -27,8 +25,6 @@ from finch_middleware.testing.fake_finch.webhooks import (
     event,
 )
 from finch_middleware.testing.fake_finch.wire import Handler, Server
-
-Tls = ssl.SSLContext | tuple[str | Path, str | Path]
 
 
 class FakeFinch:
@@ -55,7 +51,6 @@ class FakeFinch:
         webhook_secrets: Sequence[str] = (),
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         port: int = 0,
-        tls: Tls | None = None,
     ) -> None:
         """
         Args:
@@ -68,16 +63,13 @@ class FakeFinch:
                 shows a secret.
             clock: For the expiry of codes and sessions; its time need not move.
             port: 0 chooses a free one.
-            tls: A server context, or the paths of a certificate and its key.
         """
         self.client_id = client_id
         self.client_secret = client_secret
         self.ledger = Ledger()
         self._clock = clock
         self._port = port
-        self._tls = _server_context(tls)
         self._server: Server | None = None
-        self._accepted_before = 0
         rules = Rules(
             client_id=client_id,
             client_secret=client_secret,
@@ -110,17 +102,12 @@ class FakeFinch:
         """The URL of Finch's API; it stays the same after the first start."""
         if not self._port:
             raise RuntimeError("the fake has no address before its first start")
-        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self._port}"
+        return f"http://127.0.0.1:{self._port}"
 
     @property
     def connect_origin(self) -> str:
         """The origin of Finch Connect, which is the same server."""
         return self.api_url
-
-    @property
-    def connections_accepted(self) -> int:
-        """The number of TCP connections so far."""
-        return self._accepted_before + (self._server.accepted if self._server else 0)
 
     def start(self) -> Self:
         """
@@ -132,7 +119,7 @@ class FakeFinch:
         if self._server is not None:
             raise RuntimeError("the fake is already running")
         handler = functools.partial(Handler, self._dispatch.respond)
-        self._server = Server(handler, port=self._port, tls=self._tls).start()
+        self._server = Server(handler, port=self._port).start()
         self._port = self._server.port
         return self
 
@@ -149,7 +136,6 @@ class FakeFinch:
         try:
             server.stop()
         finally:
-            self._accepted_before += server.accepted
             self._webhooks.stop()
 
     def __enter__(self) -> Self:
@@ -338,11 +324,3 @@ def _known(provider: str | None) -> str | None:
     if provider is not None and provider not in PROVIDERS:
         raise ValueError(f"no such provider: {provider}")
     return provider
-
-
-def _server_context(tls: Tls | None) -> ssl.SSLContext | None:
-    if not isinstance(tls, tuple):
-        return tls
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(*tls)
-    return context
