@@ -17,8 +17,7 @@ from finch_middleware.config.settings import Settings
 from finch_middleware.crypto.vault import KeyedHash
 from finch_middleware.errors import ReturnFault
 from finch_middleware.tickets import Ticket
-from finch_middleware.web.params import CallbackParams
-from finch_middleware.web.request import CallbackRequest
+from finch_middleware.web.request import CallbackParams, CallbackRequest
 
 #: The customers that the request's login may act for; empty: signed out; None: not asked.
 SignedIn = frozenset[str] | None

@@ -32,8 +32,7 @@ from finch_middleware.outcomes import Declined, Failed, Invalid, Outcome, Respon
 from finch_middleware.secret import Secret
 from finch_middleware.tickets import Ticket, Tickets
 from finch_middleware.web.pages import Pages, allow_origins, with_cookies
-from finch_middleware.web.params import CallbackParams, parse_callback
-from finch_middleware.web.request import CallbackRequest, Visit
+from finch_middleware.web.request import CallbackParams, CallbackRequest, Visit, parse_callback
 
 #: What a callback may spend before the exchange; any excess is taken from the exchange's time.
 BEFORE_THE_EXCHANGE = timedelta(seconds=6)

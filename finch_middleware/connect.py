@@ -20,8 +20,9 @@ from finch_middleware.config.urls import warn_of_prefix
 from finch_middleware.errors import FinchRefused, Unavailable
 from finch_middleware.outcomes import Failed, Outcome, Response
 from finch_middleware.web.begin_page import BeginPage, open_connect
+from finch_middleware.web.body import BODY_LIMIT_BYTES
 from finch_middleware.web.pages import PAGE_CHECKS, At, Pages, allow_origins
-from finch_middleware.web.request import BODY_LIMIT_BYTES, CallbackRequest, Visit
+from finch_middleware.web.request import CallbackRequest, Visit
 
 if TYPE_CHECKING:
     from finch_middleware.begin import Opening

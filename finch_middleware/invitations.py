@@ -20,8 +20,7 @@ from finch_middleware.outcomes import Response
 from finch_middleware.secret import Secret
 from finch_middleware.tickets import check_customer_id
 from finch_middleware.web.begin_page import OpeningPage
-from finch_middleware.web.params import parse_query
-from finch_middleware.web.request import CallbackRequest
+from finch_middleware.web.request import CallbackRequest, parse_query
 
 if TYPE_CHECKING:
     from finch_middleware.config.settings import Settings

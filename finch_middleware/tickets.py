@@ -16,13 +16,16 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 from finch_middleware.config.customers import require_text
 from finch_middleware.config.settings import FlowKind
-from finch_middleware.crypto.vault import Vault
 from finch_middleware.errors import CannotOpen, KeyUnavailable, UsageError
 from finch_middleware.outcomes import SetCookie
 from finch_middleware.secret import Secret
+
+if TYPE_CHECKING:
+    from finch_middleware.crypto.vault import Vault
 
 CUSTOMER_ID_LIMIT_BYTES = 255
 TICKETS_IN_A_BROWSER = 5

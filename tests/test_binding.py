@@ -19,8 +19,7 @@ from finch_middleware.errors import ReturnFault
 from finch_middleware.secret import Secret
 from finch_middleware.testing.clock import Clock
 from finch_middleware.tickets import Ticket, Tickets
-from finch_middleware.web.params import CallbackParams
-from finch_middleware.web.request import CallbackRequest
+from finch_middleware.web.request import CallbackParams, CallbackRequest
 from tests.keys import a_vault, issue
 
 HOUR = timedelta(hours=1)

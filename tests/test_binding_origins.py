@@ -8,8 +8,7 @@ from finch_middleware.binding import Binding
 from finch_middleware.config.options import FlowKind
 from finch_middleware.errors import ReturnFault
 from finch_middleware.testing.clock import Clock
-from finch_middleware.web.params import CallbackParams
-from finch_middleware.web.request import CallbackRequest
+from finch_middleware.web.request import CallbackParams, CallbackRequest
 from tests.test_binding import (
     CODE,
     NAVIGATION,

@@ -11,8 +11,7 @@ import pytest
 
 from finch_middleware.errors import ReturnFault
 from finch_middleware.tickets import flow_id_of
-from finch_middleware.web.params import CallbackParams, parse_callback
-from finch_middleware.web.request import CallbackRequest
+from finch_middleware.web.request import CallbackParams, CallbackRequest, parse_callback
 
 CODE = "6d1fd0f0-5a1e-4e2a-9a5f-0c3c1f1f7a10"
 STATE = "abcdefghijklmnopqrstu_"

@@ -13,8 +13,7 @@ from werkzeug.test import EnvironBuilder
 
 from finch_middleware.errors import ReturnFault, UsageError
 from finch_middleware.tickets import flow_id_of
-from finch_middleware.web.params import parse_callback
-from finch_middleware.web.request import CallbackRequest
+from finch_middleware.web.request import CallbackRequest, parse_callback
 from tests.ids import steady
 
 CODE = "6d1fd0f0-5a1e-4e2a-9a5f-0c3c1f1f7a10"

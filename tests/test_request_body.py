@@ -15,8 +15,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from finch_middleware.errors import ReturnFault
-from finch_middleware.web import request as request_module
-from finch_middleware.web.request import BODY_LIMIT_BYTES, BODY_SECONDS, CallbackRequest
+from finch_middleware.web import body as body_module
+from finch_middleware.web.body import BODY_LIMIT_BYTES, BODY_SECONDS
+from finch_middleware.web.request import CallbackRequest
 from tests.site import CALLBACK, Browser, MakeSite, Site
 from tests.test_request import (
     FORM,
@@ -104,7 +105,7 @@ def test_a_body_that_drips_is_given_up_and_refused(
 ) -> None:
     stream = Slow(QUERY.encode())
     clock = SimpleNamespace(monotonic=lambda: stream.seconds)
-    monkeypatch.setattr(request_module, "time", clock)
+    monkeypatch.setattr(body_module, "time", clock)
 
     reason = refusal(make(form() | {"wsgi.input": stream}))
 
@@ -115,7 +116,7 @@ def test_a_body_that_drips_is_given_up_and_refused(
 def test_a_page_that_drips_its_body_is_answered_before_it_ends(
     site: Site, browser: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(request_module, "BODY_SECONDS", 0.2)
+    monkeypatch.setattr(body_module, "BODY_SECONDS", 0.2)
     browser.location()
     [(name, value)] = browser.cookies.items()
     lines = [
@@ -178,7 +179,7 @@ def test_the_body_is_read_for_a_login_that_opened_connect_without_a_ticket(
 def test_gunicorn_waits_neither_in_a_read_nor_for_the_rest_of_a_refused_body(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(request_module, "BODY_SECONDS", 0.05)
+    monkeypatch.setattr(body_module, "BODY_SECONDS", 0.05)
     servers, clients = socket.socketpair()
     with servers, clients, servers.makefile("rb", buffering=0) as stream:
         clients.sendall(QUERY[:9].encode())
@@ -203,7 +204,7 @@ class Gathering(Input):
 
 
 def test_gunicorn_does_not_wait_for_a_body_that_drips(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(request_module, "BODY_SECONDS", 0.1)
+    monkeypatch.setattr(body_module, "BODY_SECONDS", 0.1)
     servers, clients = socket.socketpair()
     refused = threading.Event()
 

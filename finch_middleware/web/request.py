@@ -1,31 +1,42 @@
-"""The callback request of any framework, and the visit that it is."""
+"""The callback request of any framework, its parameters, and the visit that it is."""
 
 from __future__ import annotations
 
 import base64
-import contextlib
 import functools
 import json
 import os
-import socket
-import threading
+import re
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl
 
 from werkzeug.datastructures import EnvironHeaders, Headers
 
 from finch_middleware.errors import ReturnFault, UsageError
 from finch_middleware.outcomes import Failed, Invalid
+from finch_middleware.secret import Secret
+from finch_middleware.tickets import flow_id_of
+from finch_middleware.web.body import BODY_LIMIT_BYTES, end_reading, read_body
 from finch_middleware.web.scope import environ_of, in_environ
 
-BODY_LIMIT_BYTES = 8 * 1024
-#: How long reading a body may take; a page's script sends it in one piece.
-BODY_SECONDS = 3.0
-#: A body that arrives faster may take longer.
-_BYTES_PER_SECOND = 100_000
+QUERY_LIMIT_BYTES = 4 * 1024
+PARAMETERS_LIMIT = 20
+
+# RFC 6749, appendix A.11, limits a code to visible ASCII; Finch's are UUIDs.
+_CODE = re.compile(r"[\x21-\x7e]{1,512}")
+#: The form of a ticket's state: 16 random bytes in base64url.
+_STATE = re.compile(r"[A-Za-z0-9_-]{22}")
+# A browser escapes control characters and 8-bit bytes; escaped controls are refused as well.
+_FORM = re.compile(r"(?:[!-$&-~]|%(?:[2-689A-Fa-f][0-9A-Fa-f]|7[0-9A-Ea-e]))*")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+# In any of these headers, either word shows that no person has opened the page yet.
+_PURPOSES = ("Sec-Purpose", "Purpose", "X-Purpose", "X-Moz")
+_EARLY = re.compile("prefetch|preview", re.IGNORECASE)
+_ONCE = ("code", "state", "error")
+_DECLINED = {None: "closed", "access_denied": "access_denied"}
 
 
 class CallbackRequest:
@@ -87,7 +98,7 @@ class CallbackRequest:
             environ=environ,
         )
         callback._body = None
-        callback._read = functools.partial(_read_body, request, environ)
+        callback._read = functools.partial(read_body, request, environ)
         return callback
 
     @property
@@ -126,7 +137,7 @@ class CallbackRequest:
         line = self.environ.get("gunicorn.socket")
         expected = self.environ.get("CONTENT_LENGTH") or "HTTP_TRANSFER_ENCODING" in self.environ
         if line is not None and expected and self._body is None:
-            _end_reading(line)
+            end_reading(line)
 
     def same_origin(self, origin: str) -> bool:
         """Whether a page of *origin* (scheme, host and port) provably sent this."""
@@ -183,130 +194,125 @@ def _find_environ(request: object) -> object:
     return environ_of(scope) if isinstance(scope, dict) and scope.get("type") == "http" else None
 
 
-def _read_body(
-    request: Any, environ: dict[str, Any], *, limit_bytes: int, parsed: bool = True
-) -> bytes:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallbackParams:
     """
-    The body of a POST, even if the framework has already read it.
+    The parameters of a callback request. None of them is trusted yet.
 
-    *parsed*: and even if it has kept only what it parsed.
+    Attributes:
+        flow_id: Of the flow that the state names; None without a state of a ticket's form.
+        foreign_state: There was a state, but not in the form of a ticket's state.
+        declined: Why there is no code: ``access_denied``, ``closed`` or ``error``.
     """
-    if "asgi.scope" in environ and "wsgi.input" not in environ:
-        raise UsageError(
-            "a view cannot read the body of an ASGI request: add FinchASGIMiddleware, which "
-            "handles this path instead"
-        )
-    length = declared_length(environ, limit_bytes=limit_bytes)
-    try:
-        body = raw = _read_raw(request, environ, length)
-        if length and not raw and parsed:
-            body = _encode_parsed(request, environ)
-    except Exception:  # each framework has its own for a body that ended early or is too large
-        body = raw = b""
-    # Half a body may contain half a code, and a body that was consumed is not an empty one.
-    if 0 < len(raw) < length or (length and not body):
-        raise ReturnFault("body")
-    return body
+
+    code: Secret | None = field(default=None, repr=False)
+    flow_id: str | None = None
+    foreign_state: bool = False
+    declined: str = "closed"
 
 
-def declared_length(environ: Mapping[str, Any], *, limit_bytes: int = BODY_LIMIT_BYTES) -> int:
+def parse_callback(request: CallbackRequest) -> CallbackParams:
     """
-    How many bytes a request declares its body to have.
+    The parameters of *request*.
 
     Raises:
-        ReturnFault: ``length_required``, or ``too_large`` for what the component would read.
+        ReturnFault: It cannot be a callback, or a parameter is repeated, contradictory or damaged.
     """
-    declared = environ.get("CONTENT_LENGTH") or ""
-    if not (declared.isascii() and declared.isdecimal()):
-        raise ReturnFault("length_required")
-    if len(declared) > 9 or int(declared) > limit_bytes:
-        raise ReturnFault("too_large")
-    return int(declared)
+    if request.method not in ("GET", "POST"):
+        raise ReturnFault("method")
+    if any(_EARLY.search(request.headers.get(name, "")) for name in _PURPOSES):
+        raise ReturnFault("prefetch")
+    try:
+        return _read_parameters(request)
+    except ReturnFault as fault:
+        reason = fault.reason
+    # A new error, because the frames of the first one hold the parameters.
+    raise ReturnFault(reason)
 
 
-def _read_raw(request: Any, environ: dict[str, Any], length: int) -> bytes:
-    """At most *length* bytes; none if the framework kept only the parsed form."""
-    if request is environ:
-        return _Timed(environ["wsgi.input"], environ).read(length)
-    if hasattr(request, "META"):  # Django took the stream when it made the request
-        request._stream = _limit_time(request._stream, environ)
-        return bytes(request.body)
-    if hasattr(request, "bounded_stream"):  # Falcon
-        return _Timed(request.bounded_stream, environ).read(length)
-    environ["wsgi.input"] = _limit_time(environ["wsgi.input"], environ)
-    if hasattr(request, "get_data"):  # werkzeug, Flask
-        return bytes(request.get_data())
-    if hasattr(request.body, "read"):  # Bottle buffers the body in a file, and rewinds it
-        return bytes(request.body.read(length))
-    return bytes(request.body)  # WebOb, Pyramid
+def _read_parameters(request: CallbackRequest) -> CallbackParams:
+    pairs = _parse_form(request.query_string)
+    if request.method == "POST":
+        pairs += _parse_body(request)
+    parameters = _unrepeated(pairs, once=_ONCE)
+    code, state, error = map(parameters.get, _ONCE)
+    if code is not None and (error is not None or not _CODE.fullmatch(code)):
+        raise ReturnFault("malformed")
+    ours = state is not None and _STATE.fullmatch(state) is not None
+    return CallbackParams(
+        # One of our words, because a page shows nothing of the request.
+        declined=_DECLINED.get(error, "error"),
+        code=Secret(code) if code is not None else None,
+        flow_id=flow_id_of(state) if state is not None and ours else None,
+        foreign_state=state is not None and not ours,
+    )
 
 
-def _limit_time(stream: Any, environ: Mapping[str, Any]) -> Any:
-    """*stream* as one that gives up; itself if it is a buffer, which never waits."""
-    seekable = getattr(stream, "seekable", None)
-    return stream if seekable is not None and seekable() else _Timed(stream, environ)
-
-
-class _Timed:
+def parse_query(request: CallbackRequest, *, once: str) -> dict[str, str]:
     """
-    A server's stream, which gives up a slow body after `BODY_SECONDS`.
+    The parameters of the query, in which *once* is not repeated.
 
-    Gunicorn shows its socket, so that a single read can be ended too. Any other server has to
-    end that itself.
+    Raises:
+        ReturnFault: It is repeated, or the query is damaged.
     """
-
-    def __init__(self, stream: Any, environ: Mapping[str, Any]) -> None:
-        self._stream = stream
-        self._until = time.monotonic() + BODY_SECONDS
-        self._line = environ.get("gunicorn.socket")
-
-    def read(self, size: int = -1) -> bytes:
-        """Up to *size* bytes; fewer once the time is over."""
-        if self._line is None:
-            # One byte at a time: most streams wait for as many bytes as were requested.
-            return self._pieces(size, at_once=1)
-        # The socket's own timeout would begin again with each byte that drips in.
-        end = threading.Timer(self._until - time.monotonic(), _end_reading, [self._line])
-        end.daemon = True
-        end.start()
-        try:
-            return self._pieces(size, at_once=size)
-        finally:
-            end.cancel()
-
-    def _pieces(self, size: int, *, at_once: int) -> bytes:
-        body = bytearray()
-        # Some servers hand out a mebibyte byte by byte in six seconds; a sender gains little by it.
-        while len(body) != size and time.monotonic() < self._until + len(body) / _BYTES_PER_SECOND:
-            chunk = self._stream.read(min(at_once, size - len(body)) if size > 0 else at_once)
-            if not chunk:
-                break
-            body += chunk
-        return bytes(body)
-
-    def seekable(self) -> bool:
-        """No: what was read is gone. Django asks from version 6.1 on."""
-        return False
-
-    def close(self) -> None:
-        self._stream.close()
+    return _unrepeated(_parse_form(request.query_string), once=(once,))
 
 
-def _end_reading(line: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        # Not the own method of a TLS socket, which would continue in plain text.
-        socket.socket.shutdown(line, socket.SHUT_RD)
+def _unrepeated(pairs: list[tuple[str, str]], *, once: tuple[str, ...]) -> dict[str, str]:
+    names = [name for name, _ in pairs]
+    if len(names) > PARAMETERS_LIMIT or any(names.count(name) > 1 for name in once):
+        raise ReturnFault("malformed")
+    return dict(pairs)
 
 
-def _encode_parsed(request: Any, environ: dict[str, Any]) -> bytes:
-    """Encode again what a framework parsed from a body that it did not keep."""
-    if hasattr(request, "get_data"):
-        return urlencode(list(request.form.items(multi=True))).encode()
-    if hasattr(request, "get_media"):
-        media = request.get_media()
-        as_json = "json" in environ.get("CONTENT_TYPE", "")
-        return (json.dumps(media) if as_json else urlencode(media, doseq=True)).encode()
-    return b""
+def _parse_body(request: CallbackRequest) -> list[tuple[str, str]]:
+    kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if kind == "application/x-www-form-urlencoded":
+        return _parse_form(request.body.decode("latin-1"))
+    if kind == "application/json":
+        return _parse_json(request.body)
+    if request.headers.get("Content-Length", "0") == "0" and not kind:
+        return []
+    raise ReturnFault("body")
+
+
+def _parse_form(text: str) -> list[tuple[str, str]]:
+    """Pairs of ``application/x-www-form-urlencoded``; only ``&`` separates."""
+    if len(text) > QUERY_LIMIT_BYTES or not _FORM.fullmatch(text):
+        raise ReturnFault("malformed")
+    try:
+        return parse_qsl(text, keep_blank_values=True, errors="strict")
+    except UnicodeDecodeError:
+        raise ReturnFault("malformed") from None
+
+
+def _parse_json(body: bytes) -> list[tuple[str, str]]:
+    """The members of a JSON object. A null counts as absent: the SDK's ``state`` may be null."""
+    try:
+        members = json.loads(body.decode(), object_pairs_hook=_Members)
+    except (ValueError, RecursionError):
+        members = None
+    if not isinstance(members, _Members):
+        raise ReturnFault("body")
+    names = [name for name, _ in members]
+    if any(names.count(name) > 1 for name in _ONCE):
+        raise ReturnFault("malformed")
+    return [(name, _check_text(name, value)) for name, value in members if value is not None]
+
+
+class _Members(tuple[tuple[str, object], ...]):
+    """All members of a JSON object; a dict would hide a repeated one."""
+
+    __slots__ = ()
+
+
+def _check_text(name: str, value: object) -> str:
+    if name in _ONCE and not isinstance(value, str):
+        raise ReturnFault("malformed")
+    text = value if isinstance(value, str) else ""
+    if _CONTROL.search(text):
+        raise ReturnFault("malformed")
+    return text
 
 
 @dataclass(slots=True, kw_only=True)

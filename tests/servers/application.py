@@ -11,7 +11,7 @@ from finch_middleware import Customer, FinchConnect, FinchMiddleware
 from finch_middleware.adapters import asgi
 from finch_middleware.adapters.asgi import FinchASGIMiddleware
 from finch_middleware.crypto.keys import new_key
-from finch_middleware.web import request
+from finch_middleware.web import body
 from tests.delivering import RECEIVING
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ CALLBACK = "/finch/callback"
 
 def _finch() -> FinchConnect:
     # Hours, so that a page which waits for a body never comes.
-    request.BODY_SECONDS = asgi.BODY_SECONDS = float(os.environ["BODY_SECONDS"])
+    body.BODY_SECONDS = asgi.BODY_SECONDS = float(os.environ["BODY_SECONDS"])
     return FinchConnect.from_env(
         products=["company", "directory"],
         exchange_deadline=timedelta(seconds=20),
