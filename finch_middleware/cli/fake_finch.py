@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from threading import Event
 
 import click
 
-from finch_middleware.cli.serving import port_unusable, until_interrupted, wait_for_interrupt
+from finch_middleware.cli.serving import port_unusable, until_interrupted
 from finch_middleware.testing.fake_finch import FakeFinch
 
 _CHANGE = '{"status": "reauth"}'
@@ -63,7 +64,7 @@ def command(
             raise port_unusable(port, error) from None
         try:
             click.echo(_introduction(fake, webhook_secrets))
-            wait_for_interrupt()
+            Event().wait()
         finally:
             fake.stop()
 

@@ -6,7 +6,7 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Event, Thread
+from threading import Thread
 from typing import TYPE_CHECKING
 
 import click
@@ -67,10 +67,6 @@ def until_interrupted() -> Iterator[None]:
         click.echo("\nStopped.")
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def wait_for_interrupt() -> None:
-    Event().wait()
 
 
 def port_unusable(port: int, error: OSError) -> CommandError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -27,12 +28,6 @@ class RefreshedSoFar:
 
     asked: int = 0
     results: Mapping[str, int] = field(default_factory=dict)
-
-    def after(self, result: str | None) -> RefreshedSoFar:
-        """The same, one connection later."""
-        name = result or "unknown"
-        results = {**self.results, name: self.results.get(name, 0) + 1}
-        return RefreshedSoFar(asked=self.asked + 1, results=results)
 
 
 def rows_of(
@@ -67,16 +62,16 @@ def refresh_each(
         FinchUnavailable: With the reason ``throttled``: Finch asks everybody here to wait.
         StorageUnavailable: The storage did not answer.
     """
-    so_far = RefreshedSoFar()
+    results: Counter[str] = Counter()
     for row in rows:
-        if so_far.asked:
+        if results:
             time.sleep(pause_seconds)
         try:
             known = refresh(row)
+            result = known.status if known is not None else None
         except (FinchRefused, FinchUnavailable, CannotOpen) as fault:
             if getattr(fault, "reason", "") == "throttled":
                 raise
-            so_far = so_far.after(fault.code)
-        else:
-            so_far = so_far.after(known.status if known is not None else None)
-        yield so_far
+            result = fault.code
+        results[result or "unknown"] += 1
+        yield RefreshedSoFar(asked=results.total(), results=dict(results))

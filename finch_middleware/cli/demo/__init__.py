@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
 
 import click
 
@@ -18,7 +19,7 @@ from finch_middleware import FinchConnect, FinchMiddleware
 from finch_middleware.cli.demo.app import WEBHOOK_PATH, DemoApp
 from finch_middleware.cli.demo.tour import DemoFailed, Tour
 from finch_middleware.cli.deployment import without_password
-from finch_middleware.cli.serving import listen, serve, until_interrupted, wait_for_interrupt
+from finch_middleware.cli.serving import listen, serve, until_interrupted
 from finch_middleware.crypto.keys import new_key
 from finch_middleware.testing.fake_finch import FakeFinch
 
@@ -112,7 +113,7 @@ def _serve(settings: Mapping[str, str], *, port: int, fake: FakeFinch | None = N
     logging.basicConfig(level=logging.INFO)
     with until_interrupted(), _run_application(settings, port=port, fake=fake) as (address, _):
         click.echo(f"\nOpen {address} in a browser. Press Ctrl-C to stop.\n")
-        wait_for_interrupt()
+        Event().wait()
 
 
 @contextmanager
