@@ -68,13 +68,7 @@ class Opening:
     invited: bool = False
 
     def checked(self, settings: Settings) -> Opening:
-        """
-        This opening, if it is valid.
-
-        Raises:
-            UsageError: One of its arguments is out of bounds; return_to must be a local path, and
-                the connect_url of *session* must lead to Finch Connect.
-        """
+        """This opening, if it is valid; a UsageError names what is not."""
         name = self.customer_name
         if self.connection_id is not None:
             require_text(connection_id=self.connection_id)
@@ -165,10 +159,7 @@ class Begin:
         """
         A Connect session, and the ticket that binds its callback to this browser.
 
-        Raises:
-            UsageError, AlreadyConnected, FinchRefused: As `FinchConnect.begin` states.
-            FinchUnavailable, StorageUnavailable, SpoolUnavailable, KeyUnavailable: The person
-                is not sent anywhere.
+        Raises what `FinchConnect.begin` states; the person is then not sent anywhere.
         """
         opening.checked(self.settings)
         now = self.settings.clock()
@@ -202,13 +193,7 @@ class Begin:
         )
 
     def products_asked(self, opening: Opening) -> Sequence[str]:
-        """
-        What Finch Connect will ask this person for. Does not call Finch.
-
-        Raises:
-            UnknownConnection: This customer has no connection `connection_id`.
-            StorageUnavailable: The storage did not answer.
-        """
+        """What Finch Connect will ask this person for; UnknownConnection as `begin`."""
         stored = self.connections.for_customer(opening.customer_id)
         known = _to_renew(opening, stored)
         return opening.products or _own_products(known) or self.settings.products
@@ -254,12 +239,7 @@ class Begin:
 
 
 def _to_renew(opening: Opening, stored: Sequence[Connection]) -> Connection | None:
-    """
-    The stored connection that *opening* renews: the named one, or the only one it can mean.
-
-    Raises:
-        UnknownConnection: This customer has no connection of that id.
-    """
+    """The stored connection that *opening* renews: the named one, or the only one it can mean."""
     if opening.connection_id is not None:
         for each in stored:
             if each.connection_id == opening.connection_id:
@@ -279,12 +259,7 @@ def _own_products(known: Connection | None) -> list[str]:
 
 
 def connect_location(session: ConnectSession, state: Secret, *, connect_origin: str) -> str:
-    """
-    The address that opens Connect in the browser, with our state on it.
-
-    Raises:
-        FinchUnavailable: The session leads elsewhere than to *connect_origin*.
-    """
+    """The address that opens Connect with our state; it must lead to *connect_origin*."""
     parts = parts_at(session.connect_url, connect_origin)
     if parts is None:
         raise FinchUnavailable("bad_response", request_id=session.request_id)

@@ -49,7 +49,12 @@ Disconnection = Literal["ended", "ended_before", "renewed"]
 
 
 class Connections:
-    """The stored connections of one client_id. Listing decrypts nothing and makes no call."""
+    """
+    The stored connections of one client_id. Listing decrypts nothing and makes no call.
+
+    Each method raises UsageError for an id that is not text, and StorageUnavailable where the
+    storage does not confirm: call again.
+    """
 
     def __init__(
         self,
@@ -108,25 +113,13 @@ class Connections:
         )
 
     def for_customer(self, customer_id: str) -> list[Connection]:
-        """
-        A customer's connections, the most recently connected first.
-
-        Raises:
-            UsageError: customer_id is not text.
-            StorageUnavailable: The storage did not answer.
-        """
+        """A customer's connections, the most recently connected first."""
         require_text(customer_id=customer_id)
         rows = self._storage.for_customer(customer_id)
         return [self._connection(row) for row in rows if self._ours(row, customer_id)]
 
     def get(self, connection_id: str, *, customer_id: str) -> Connection | None:
-        """
-        That connection, if it is this customer's; None for anybody else's.
-
-        Raises:
-            UsageError: An id is not text.
-            StorageUnavailable: The storage did not answer.
-        """
+        """That connection, if it is this customer's; None for anybody else's."""
         row = self._row(connection_id, customer_id)
         return self._connection(row) if row is not None else None
 
@@ -136,10 +129,6 @@ class Connections:
 
         Empty where there is no such connection, where it is not this customer's, or once an
         ended one is older than the option `history_retention`. None: of whichever customer.
-
-        Raises:
-            UsageError: An id is not text.
-            StorageUnavailable: The storage did not answer, or the history was altered.
         """
         require_text(connection_id=connection_id, customer_id=customer_id or "")
         row = self._storage.row(connection_id)
@@ -188,12 +177,10 @@ class Connections:
         words. Source: Finch, ``GET /introspect``.
 
         Raises:
-            UsageError: An id is not text.
             FinchRefused: Finch does not accept the token (any longer). A token that needs a new
                 login is no error: the status is then ``reauth``.
             FinchUnavailable: Finch did not answer; nothing was changed.
             CannotOpen: The row was altered, or its key is not available.
-            StorageUnavailable: The storage did not confirm.
         """
         for _ in range(TRIES):
             row = self._row(connection_id, customer_id)
@@ -218,7 +205,6 @@ class Connections:
         Raises:
             UsageError: An argument is out of bounds.
             FinchUnavailable: With the reason ``throttled``: Finch asks everybody here to wait.
-            StorageUnavailable: The storage did not answer.
         """
         if not isinstance(older_than, timedelta) or older_than < timedelta(0):
             raise UsageError("older_than must be a timedelta that is not negative")
@@ -286,12 +272,10 @@ class Connections:
         Source: Finch, ``POST /disconnect``.
 
         Raises:
-            UsageError: An id is not text.
             FinchRefused: Finch does not accept the token and does not state that it has ended,
                 for example ``reauthenticate_user``. The row stays: Finch still bills it.
             FinchUnavailable: Finch may or may not have acted; the row stays, call again.
             CannotOpen: The row was altered, or its key is not available; nothing was asked.
-            StorageUnavailable: The storage did not confirm; call again.
         """
         row = self._row(connection_id, customer_id)
         if row is None:
@@ -313,12 +297,10 @@ class Connections:
         Source: Finch, ``POST /disconnect-entity``.
 
         Raises:
-            UsageError: An id is not text, there is none, or one is of another connection; Finch
-                was not asked.
+            UsageError: There is no entity id, or one is of another connection; nothing was asked.
             FinchRefused: Finch does not accept the token or these entities; nothing was changed.
             FinchUnavailable: Finch may or may not have acted; call again.
             CannotOpen: The row was altered, or its key is not available; nothing was asked.
-            StorageUnavailable: The storage did not confirm; call again, or `refresh`.
         """
         row = self._row(connection_id, customer_id)
         if row is None:
@@ -359,10 +341,6 @@ class Connections:
 
         Only for a connection that Finch has ended. Otherwise its token is lost, and with it the
         only way to `disconnect`: Finch continues to bill it.
-
-        Raises:
-            UsageError: An id is not text.
-            StorageUnavailable: The storage did not confirm.
         """
         row = self._row(connection_id, customer_id)
         return row is not None and self.statuses.end(row, source="forget")

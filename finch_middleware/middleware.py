@@ -44,12 +44,7 @@ class FinchMiddleware:
 
 
 def require_order(app: object, finch: object, *, middleware: str) -> None:
-    """
-    Return if *finch* is a component, and *app* is what the middleware wraps.
-
-    Raises:
-        UsageError: It is not; the message names what was found.
-    """
+    """Raise UsageError unless *finch* is a component, and *app* is what the middleware wraps."""
     if not isinstance(finch, FinchConnect) or isinstance(app, FinchConnect):
         raise UsageError(
             f"write {middleware}(app, finch): the application comes first, a FinchConnect second; "

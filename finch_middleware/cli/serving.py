@@ -19,12 +19,7 @@ if TYPE_CHECKING:
 
 
 def listen(port: int) -> socket.socket:
-    """
-    A socket of this machine alone; port 0 takes a free one.
-
-    Raises:
-        CommandError: The port cannot be used.
-    """
+    """A socket of this machine alone, or a CommandError; port 0 takes a free one."""
     try:
         return socket.create_server(("127.0.0.1", port))
     except OSError as error:

@@ -26,12 +26,7 @@ class Customer:
 
 
 def require_text(**ids: object) -> None:
-    """
-    Return when each of *ids* is text that a storage can look up.
-
-    Raises:
-        UsageError: One of them is not.
-    """
+    """Raise UsageError unless each of *ids* is text that a storage can look up."""
     for name, given in ids.items():
         if not isinstance(given, str):
             raise UsageError(f"{name} must be text, not {type(given).__name__}: pass str(id)")

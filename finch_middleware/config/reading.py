@@ -58,24 +58,14 @@ def take_options(environ: list[Mapping[str, str] | None], overrides: Options) ->
 
 
 def read_settings(options: Options, *, checks: Checks) -> Settings:
-    """
-    The settings that *options* describe, where *checks* find no fault either.
-
-    Raises:
-        ConfigurationError: Lists everything that is wrong, and how to fix it.
-    """
+    """The settings that *options* describe, or a ConfigurationError with every fault."""
     return Settings(**read_some(options, OPTIONS, checks=checks))
 
 
 def read_some(
     options: Options, names: Collection[str], *, checks: Checks = MappingProxyType({})
 ) -> dict[str, Any]:
-    """
-    The settings of these options alone; the others may be missing or wrong.
-
-    Raises:
-        ConfigurationError: Lists everything that is wrong with these.
-    """
+    """The settings of these options alone, or a ConfigurationError with all their faults."""
     settings, faults = _read(options, names)
     for name, check in checks.items():
         if name in settings:
@@ -112,12 +102,7 @@ def _setting(option: Option, value: object, given: Mapping[str, Any]) -> object:
 
 
 def check_option(name: str, value: object) -> None:
-    """
-    Return if *value* can be used for that option, whatever the others are.
-
-    Raises:
-        ConfigurationError: It cannot.
-    """
+    """Raise ConfigurationError if *value* cannot be used for that option."""
     _, faults = _read(cast("Options", {name: value}))
     del value
     if mine := [fault for fault in faults if fault.startswith(f"{name}:")]:

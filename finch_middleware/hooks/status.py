@@ -69,7 +69,11 @@ class EndedConnection:
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class StatusHooks:
-    """Writes changes of a connection's status, with their history, and calls the hooks."""
+    """
+    Writes changes of a connection's status, with their history, and calls the hooks.
+
+    Each method but `run` raises StorageUnavailable where the storage does not confirm.
+    """
 
     on_status: Callable[[StatusChange], object] | None
     on_disconnected: Callable[[EndedConnection], object] | None
@@ -84,12 +88,7 @@ class StatusHooks:
         return self.on_status is not None or self.on_disconnected is not None
 
     def history(self, row: StoredConnection) -> list[HistoryEntry]:
-        """
-        What happened to the row's connection, without what is older than the retention.
-
-        Raises:
-            StorageUnavailable: ``unreadable``: it was altered.
-        """
+        """What happened to the row's connection, without what is older than the retention."""
         since = self.clock() - self.retention
         entries = history.entries_of(history.without_old(row, before=since))
         return [] if row.has_ended and entries[-1:] and entries[-1].at < since else entries
@@ -97,12 +96,7 @@ class StatusHooks:
     def swap(
         self, before: StoredConnection, after: StoredConnection, *, source: str
     ) -> StoredConnection | None:
-        """
-        Store *after* in place of *before*, then call the hooks. None: the row had changed.
-
-        Raises:
-            StorageUnavailable: The storage did not confirm.
-        """
+        """Store *after* in place of *before*, then call the hooks. None: the row had changed."""
         now = self.clock()
         kept = history.without_old(after, before=now - self.retention)
         noted = history.note_changes(before, kept, source=source, at=now, waits=self.awaited)
@@ -123,9 +117,6 @@ class StatusHooks:
         Replace the row, ended for *source*, by its tombstone. False: it has a newer token.
 
         Where a hook raises, the row stays with the status ``disconnected`` until a later call.
-
-        Raises:
-            StorageUnavailable: The storage did not confirm.
         """
         current: StoredConnection | None = row
         for _ in range(TRIES):

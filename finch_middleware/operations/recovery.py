@@ -59,7 +59,11 @@ class Swept:
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class Recovery:
-    """Drains the spool, ends what was interrupted, completes what was quarantined."""
+    """
+    Drains the spool, ends what was interrupted, completes what was quarantined.
+
+    Each method raises StorageFault where the storage is unavailable; a later call continues.
+    """
 
     settings: Settings
     client: FinchClient
@@ -71,12 +75,7 @@ class Recovery:
     _forget_at: float = 0.0
 
     def prove_ready(self) -> None:
-        """
-        Return when a token obtained now could be sealed and kept; recover a spooled one.
-
-        Raises:
-            KeyUnavailable, SpoolUnavailable, StorageFault: It could not.
-        """
+        """Return when a token obtained now could be sealed and kept; recover a spooled one."""
         self.vault.prove()
         self.storage.check()
         self.spool.prove()
@@ -85,12 +84,7 @@ class Recovery:
             self.forget_in_passing()
 
     def forget_in_passing(self) -> None:
-        """
-        Remove some hundreds of old rows: once an hour, and again while more are left.
-
-        Raises:
-            StorageFault: The storage is unavailable; the next call comes an hour later.
-        """
+        """Remove some hundreds of old rows: once an hour, and again while more are left."""
         if time.monotonic() < self._forget_at:
             return
         # Set first: where the storage is unavailable, the next request does not try again.
@@ -99,12 +93,7 @@ class Recovery:
             self._forget_at = 0.0
 
     def drain(self, *, limit: int | None = None) -> tuple[Attempt, ...]:
-        """
-        The spooled attempts, at most *limit*, that the storage now holds.
-
-        Raises:
-            StorageFault: Storage is still unavailable; the spool keeps what it has.
-        """
+        """The spooled attempts, at most *limit*, that the storage now holds."""
         client_id = self.settings.client_id
         drained = []
         for entry in self.spool.drain(self.storage, client_id=client_id, limit=limit):
@@ -113,12 +102,7 @@ class Recovery:
         return tuple(drained)
 
     def drain_entry(self, entry: Entry) -> bool:
-        """
-        Whether the storage holds this spooled attempt now.
-
-        Raises:
-            StorageFault: Storage is still unavailable; the spool keeps what it has.
-        """
+        """Whether the storage holds this spooled attempt now."""
         if not self.spool.settle(entry, self.storage):
             return False
         if self.spool.remove(entry):
@@ -126,12 +110,7 @@ class Recovery:
         return True
 
     def sweep(self) -> Swept:
-        """
-        Everything that can be settled without calling Finch.
-
-        Raises:
-            StorageFault: The storage is unavailable; the next sweep continues.
-        """
+        """Everything that can be settled without calling Finch."""
         drained = self.drain()
         now = self.settings.clock()
         pending = [
@@ -149,21 +128,11 @@ class Recovery:
         )
 
     def interrupt(self, claimed: Attempt) -> Attempt:
-        """
-        The end of an attempt whose lease is over; reported once, by whoever comes first.
-
-        Raises:
-            StorageFault: It could not be written; the next request reports it.
-        """
+        """The end of an attempt whose lease is over; reported once, by whoever comes first."""
         return self._end(claimed) or self._interrupted(claimed)
 
     def quarantined(self) -> list[Attempt]:
-        """
-        The attempts that hold a token which no customer was given, the oldest first.
-
-        Raises:
-            StorageFault: The storage is unavailable.
-        """
+        """The attempts that hold a token which no customer was given, the oldest first."""
         found = self.storage.quarantined()
         ours = (each for each in found if each.client_id == self.settings.client_id)
         return sorted(ours, key=lambda each: each.claimed_at)
@@ -177,7 +146,6 @@ class Recovery:
         Raises:
             CannotOpen: Its key is not among the accepted ones.
             FinchFault: Finch did not respond; the token stays in quarantine.
-            StorageFault: The storage is unavailable.
         """
         if attempt.sealed is None:
             return False

@@ -55,13 +55,7 @@ def refresh_each(
     *,
     pause_seconds: float,
 ) -> Iterator[RefreshedSoFar]:
-    """
-    Refresh each of *rows*; those that Finch cannot be asked about are counted.
-
-    Raises:
-        FinchUnavailable: With the reason ``throttled``: Finch asks everybody here to wait.
-        StorageUnavailable: The storage did not answer.
-    """
+    """Refresh each of *rows*; see `Connections.refresh_stale`."""
     results: Counter[str] = Counter()
     for row in rows:
         if results:

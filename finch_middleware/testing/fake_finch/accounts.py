@@ -69,12 +69,7 @@ class Account:
         return tuple(each.id for each in self.entities if each.status != "disconnected")
 
     def entity(self, entity_id: str) -> Entity:
-        """
-        The entity of that id.
-
-        Raises:
-            KeyError: This connection has no such entity.
-        """
+        """The entity of that id, or a KeyError."""
         for each in self.entities:
             if each.id == entity_id:
                 return each
@@ -128,12 +123,7 @@ class Accounts:
         entity_id: str | None = None,
         message: str | None = None,
     ) -> Account:
-        """
-        Change the state of a connection, or of one of its entities.
-
-        Raises:
-            KeyError: The connection has no such entity.
-        """
+        """Change the state of a connection, or of one of its entities."""
         with self._lock:
             account = self.get(connection_id)
             if entity_id is None:

@@ -48,11 +48,7 @@ class Api:
         connect_origin: Callable[[], str],
         changed: Callable[[str, str, str | None], None],
     ) -> None:
-        """
-        Args:
-            changed: Is called with the id of a connection, its new status, and the id of the
-                entity that has it, if it is not the whole connection's.
-        """
+        """*changed* gets a connection's id, its new status, and the entity's id if it is one's."""
         self._rules = rules
         self._ledger = ledger
         self._connect_origin = connect_origin

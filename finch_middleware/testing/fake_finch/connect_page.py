@@ -84,12 +84,7 @@ class ConnectPage:
         return _html(_template("handover.html").substitute(message=message, target=target))
 
     def open(self, session_id: str, *, state: str | None) -> Visit:
-        """
-        A visit without a browser.
-
-        Raises:
-            SessionGone: The session is unknown or has expired.
-        """
+        """A visit without a browser, or SessionGone."""
         session = self.ledger.session(session_id)
         if session is None or self.rules.clock() >= session.expires_at:
             raise SessionGone("this Connect session is unknown or has expired")
@@ -121,12 +116,7 @@ class ConnectPage:
         provider_id: str | None,
         entities: int | None = None,
     ) -> str:
-        """
-        The callback URL to which the browser is sent in the redirect flow.
-
-        Raises:
-            ValueError: The session is of the embedded flow.
-        """
+        """The callback URL to which the browser is sent in the redirect flow."""
         redirect_uri = visit.session.redirect_uri
         if redirect_uri is None:
             raise ValueError("a session of the embedded flow has no redirect_uri")

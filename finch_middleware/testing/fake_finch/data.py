@@ -33,12 +33,7 @@ _SYNCING = ("pending", "processing")
 def data_response(
     call: str, request: Request, *, granted: IssuedCode, account: Account
 ) -> Response:
-    """
-    The response to one data call: a key of `CALLS`.
-
-    Raises:
-        Refused: The token does not cover it, the entity is not named, or the request is wrong.
-    """
+    """The response to one data call, a key of `CALLS`, or Refused."""
     if call not in granted.products:
         raise Refused(error_response(403, message=f"the token does not cover {call}"))
     employer = _employer(request, account)

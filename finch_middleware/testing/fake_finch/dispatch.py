@@ -85,12 +85,7 @@ class Dispatch:
                 self._scripts.pop(endpoint, None)
 
     def respond(self, request: Request, stopping: Event) -> tuple[Response, Behaviour]:
-        """
-        The response, and how to send it.
-
-        Raises:
-            Stopped: *stopping* was set while the request was delayed or held.
-        """
+        """The response, and how to send it; Stopped if *stopping* is set meanwhile."""
         if request.path == _LEDGER_PATH:
             return _identified(json_response(self.ledger.as_json())), Behaviour()
         if request.path == _STATUS_PATH:

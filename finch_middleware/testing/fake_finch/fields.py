@@ -115,12 +115,7 @@ SANDBOX_STATUS_FIELDS = {
 
 
 def check(fields: Mapping[str, Any], *, against: Mapping[str, Field]) -> list[str]:
-    """
-    The names of the fields that Finch does not document.
-
-    Raises:
-        Refused: A field is missing, or has a value outside the documentation.
-    """
+    """The names of undocumented fields; Refused for a missing or wrong one."""
     for name, field in against.items():
         if name not in fields and not field.required:
             continue

@@ -63,12 +63,7 @@ def authentication_error(finch_code: str) -> Refused:
 
 
 def json_object(request: Request) -> dict[str, Any]:
-    """
-    The body of a request.
-
-    Raises:
-        Refused: It is not a JSON object.
-    """
+    """The JSON object in the body of a request, or Refused."""
     if request.mimetype != "application/json":
         raise malformed("Content-Type must be application/json")
     try:

@@ -61,15 +61,7 @@ class WebhookSender:
         self._background: ThreadPoolExecutor | None = None
 
     def deliver_to(self, receiver: Receiver | None, *, secrets: Sequence[str]) -> None:
-        """
-        Deliver all later events to *receiver*.
-
-        Args:
-            secrets: Standard base64, without a prefix.
-
-        Raises:
-            ValueError: A secret is not base64, or there is a receiver and no secret.
-        """
+        """As `FakeFinch.deliver_webhooks`."""
         if receiver is not None and not secrets:
             raise ValueError("webhook_secrets: a webhook_url needs at least one")
         self._keys = [_key(secret) for secret in secrets]
@@ -78,12 +70,7 @@ class WebhookSender:
     def send(
         self, event: Mapping[str, Any], *, repeat: int = 1, seconds_from_now: float = 0
     ) -> Delivery:
-        """
-        Deliver an event *repeat* times, and return once the receiver has responded.
-
-        Raises:
-            RuntimeError: There is no receiver.
-        """
+        """Deliver an event *repeat* times, and return once the receiver has responded."""
         if self._post is None:
             raise RuntimeError("set FakeFinch(webhook_url=…), or call deliver_webhooks")
         now = self._clock().timestamp()

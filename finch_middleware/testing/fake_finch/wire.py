@@ -45,13 +45,7 @@ class Server(TCPServer):
         port: int = 0,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        """
-        Args:
-            handler: Called with the socket, the client's address and this server.
-
-        Raises:
-            OSError: The port is taken.
-        """
+        """*handler* is called with the socket, the client's address and this server."""
         super().__init__(("127.0.0.1", port), handler)  # type: ignore[arg-type]  # any callable
         self.port: int = self.server_address[1]
         self.ssl_context = tls
@@ -72,12 +66,7 @@ class Server(TCPServer):
         return self
 
     def stop(self) -> None:
-        """
-        End every connection and thread at once.
-
-        Raises:
-            RuntimeError: A handler failed; the cause is its error.
-        """
+        """End every connection and thread at once; raise the error of a handler that failed."""
         self.stopping.set()
         shut_down(self)
         self.server_close()
