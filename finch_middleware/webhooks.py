@@ -8,6 +8,7 @@ first, and Finch gets its 200 once the event is durable.
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,6 +23,7 @@ from finch_middleware.hooks.events import Events
 from finch_middleware.operations.asking import Asking
 from finch_middleware.operations.recovery import Recovery
 from finch_middleware.outcomes import INVALID_REASONS, Response
+from finch_middleware.storage.forks import PerProcess
 from finch_middleware.storage.protocol import Storage
 from finch_middleware.web.request import CallbackRequest
 
@@ -44,7 +46,7 @@ class Webhooks:
     events: Events
 
     def __post_init__(self) -> None:
-        self._asking = Asking(self._ask)
+        self._asking = PerProcess(lambda: Asking(self._ask))
 
     def respond(self, request: CallbackRequest) -> Response:
         """
@@ -117,7 +119,7 @@ class Webhooks:
         if (
             (received.undecided or self._may_have_changed(event))
             and event.connection_id is not None
-            and not self._asking.about(event.connection_id)
+            and not self._asking[os.getpid()].about(event.connection_id)
         ):
             self._report("finch.connection.not_asked", logging.WARNING, event, reason="busy")
         # A repeat that is not delivered: the hook raised, or its process was killed.

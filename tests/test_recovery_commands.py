@@ -91,7 +91,7 @@ def test_recover_completes_what_finch_confirms_and_names_the_others(
     quarantined(fake, site, customer_id=None)
     clock.move(timedelta(seconds=1))
     quarantined(fake, site, customer_id="victim", connection_id="c-0")
-    fake.script("introspect", *[Behaviour.normal(), Behaviour.error(500)])
+    fake.script("introspect", *[Behaviour(), Behaviour.error(500)])
 
     result = command_line(recover.command, "--quarantined")
 

@@ -7,12 +7,9 @@ What is lost when the process ends is found by `Connections.refresh_stale`.
 from __future__ import annotations
 
 import collections
-import os
 import threading
 import time
 from collections.abc import Callable
-
-from finch_middleware.storage.forks import PerProcess
 
 #: Questions of one process in `WINDOW_SECONDS`. Finch allows 1,000 for one address, which are
 #: for the application.
@@ -24,7 +21,7 @@ WAITING_LIMIT = 1_000
 
 class Asking:
     """
-    Calls *ask* with each connection_id that it is given, one after the other.
+    Calls *ask* with each connection_id that it is given, one after the other; one per process.
 
     *ask* raises nothing. It returns False where Finch is to be left alone; then every connection
     that waits is dropped.
@@ -37,17 +34,6 @@ class Asking:
         limit: int = LIMIT,
         window_seconds: float = WINDOW_SECONDS,
     ) -> None:
-        self._line = PerProcess(lambda: _Line(ask, limit=limit, window_seconds=window_seconds))
-
-    def about(self, connection_id: str) -> bool:
-        """Ask soon. Whether there is room for it."""
-        return self._line[os.getpid()].add(connection_id)
-
-
-class _Line:
-    """The connections that wait in one process, and the thread that asks while there are any."""
-
-    def __init__(self, ask: Callable[[str], bool], *, limit: int, window_seconds: float) -> None:
         self._ask = ask
         self._window_seconds = window_seconds
         self._asked_at: collections.deque[float] = collections.deque(maxlen=limit)
@@ -55,7 +41,8 @@ class _Line:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def add(self, connection_id: str) -> bool:
+    def about(self, connection_id: str) -> bool:
+        """Ask soon. Whether there is room for it."""
         with self._lock:
             if connection_id not in self._waiting and len(self._waiting) >= WAITING_LIMIT:
                 return False

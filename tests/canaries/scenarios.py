@@ -20,7 +20,7 @@ from tests.site import CALLBACK, Browser, Site
 Scenario = Callable[[Scene], object]
 
 ANSWERED = {
-    "connected": Behaviour.normal(),
+    "connected": Behaviour(),
     "invalid grant": Behaviour.error(400, name="invalid_grant_error"),
     "invalid client": Behaviour.error(401, name="invalid_client_error"),
     "unpaid": Behaviour.error(402),

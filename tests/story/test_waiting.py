@@ -26,7 +26,7 @@ PAYMENT_REQUIRED = Behaviour.error(402, name="payment_required")
 
 
 @both_ways
-@pytest.mark.parametrize("behaviour", [Behaviour.normal(), PAYMENT_REQUIRED], ids=["200", "402"])
+@pytest.mark.parametrize("behaviour", [Behaviour(), PAYMENT_REQUIRED], ids=["200", "402"])
 def test_duplicates_wait_for_the_first_request_and_get_its_response(
     fake: FakeFinch, site: Site, browser: Browser, callback: str, behaviour: Behaviour
 ) -> None:

@@ -76,7 +76,7 @@ def while_finch_is_asked(
 ) -> Iterator[Future[Answer]]:
     """The visit of *callback*, whose code is claimed and with Finch until the block ends."""
     gate = threading.Event()
-    fake.script("token", (behaviour or Behaviour.normal()).held(gate))
+    fake.script("token", (behaviour or Behaviour()).held(gate))
     calls = fake.ledger.calls("token")
     with ThreadPoolExecutor(1) as pool:
         visit = pool.submit(browser.get, callback)

@@ -47,7 +47,7 @@ class TestScripts:
         self, fake: FakeFinch, endpoint: str, times: int
     ) -> None:
         with pytest.raises(ValueError, match=r"endpoint|times"):
-            fake.script(endpoint, Behaviour.normal(), times=times)
+            fake.script(endpoint, Behaviour(), times=times)
 
 
 class TestResponses:

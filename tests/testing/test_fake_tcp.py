@@ -89,7 +89,7 @@ class TestStopping:
             Behaviour.delay(3600),
             Behaviour.drip_headers(pace_seconds=3600),
             Behaviour.huge(10**12),
-            Behaviour.normal(),
+            Behaviour(),
         )
         open_connections = [send(fake, "c") for _ in range(6)]
         open_connections.append(connect(fake))

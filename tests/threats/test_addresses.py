@@ -135,7 +135,7 @@ def _endings(fake: FakeFinch, site: Site) -> dict[str, Answer]:
     """A response of every kind over HTTP."""
     answers: dict[str, Answer] = {}
     for name, behaviour in {
-        "connected": Behaviour.normal(),
+        "connected": Behaviour(),
         "another customer": Behaviour.alter(customer_id="other"),
         "client rejected": Behaviour.error(401, name="invalid_client_error"),
         "throttled": Behaviour.error(429),

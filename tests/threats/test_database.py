@@ -63,7 +63,7 @@ def _written(site: Site, url: object, folder: Path) -> bytes:
 @every_storage
 @pytest.mark.parametrize(
     "behaviour",
-    [Behaviour.normal(), Behaviour.alter(customer_id="other"), GARBAGE],
+    [Behaviour(), Behaviour.alter(customer_id="other"), GARBAGE],
     ids=["stored", "quarantined", "failed"],
 )
 def test_t22_a_dump_of_the_storage_holds_no_secret_in_any_spelling(

@@ -207,7 +207,7 @@ def test_t37_of_two_reauthentications_at_once_the_last_response_counts(
         gate.wait()
         return response
 
-    fake.script("token", dataclasses.replace(Behaviour.normal(), shape=late))
+    fake.script("token", dataclasses.replace(Behaviour(), shape=late))
     with ThreadPoolExecutor(1) as pool:
         visit = pool.submit(browser.get, held)
         try:

@@ -94,11 +94,6 @@ class Behaviour:
         return dataclasses.replace(self, gate=until)
 
     @classmethod
-    def normal(cls) -> Behaviour:
-        """As Finch documents it."""
-        return cls()
-
-    @classmethod
     def delay(cls, seconds: float) -> Behaviour:
         """Normal, *seconds* later."""
         return cls(delay_seconds=seconds)
