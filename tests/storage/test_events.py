@@ -169,6 +169,34 @@ def test_a_renewed_token_keeps_names_and_what_it_does_not_refute() -> None:
     assert join(renewed, None) == renewed
 
 
+@pytest.mark.parametrize(
+    ("after", "word", "asked"),
+    [
+        (SKEW + timedelta(seconds=1), "reauth", False),
+        (SKEW, None, True),
+        (-SKEW, None, True),
+        (-SKEW - timedelta(seconds=1), None, False),
+    ],
+    ids=str,
+)
+def test_a_token_refutes_a_loss_unless_finch_reported_it_later(
+    after: timedelta, word: str | None, asked: bool
+) -> None:
+    before = replace(TOKEN, status="reauth", heard_at=NOON + after)
+
+    joined = join(replace(TOKEN, attempt_id="later"), before)
+
+    assert joined is not None
+    assert (joined.status, joined.heard_at) == (word, NOON + after)
+    assert (joined.undecided_at is not None) is asked
+
+
+def test_a_token_with_a_status_keeps_it() -> None:
+    new = replace(TOKEN, attempt_id="later", status="connected")
+
+    assert join(new, replace(TOKEN, status="pending", heard_at=NOON)) == new
+
+
 _EVENTS = [
     an_event(6, status="pending"),
     an_event(7, status="error_permissions"),
