@@ -176,7 +176,8 @@ class _Cookie(Morsel):  # type: ignore[type-arg]  # typeshed's Morsel is generic
     `SimpleCookie.load` would drop a cookie with an unknown attribute, and quote an empty value.
     """
 
-    _header: str | None = None
+    #: The header, and how Django would send it; a pickled cookie has neither.
+    _given: tuple[str, str | None] = ("", None)
 
     def __init__(self, header: str) -> None:
         super().__init__()
@@ -187,20 +188,12 @@ class _Cookie(Morsel):  # type: ignore[type-arg]  # typeshed's Morsel is generic
             word, equals, text = attribute.partition("=")
             if self.isReservedKey(word):
                 self[word] = text if equals else True
-        self._header = header
-
-    def set(self, key: str, val: str, coded_val: str) -> None:
-        super().set(key, val, coded_val)
-        self._header = None
-
-    def __setitem__(self, word: str, text: Any) -> None:
-        super().__setitem__(word, text)
-        self._header = None
+        self._given = header, super().OutputString()
 
     def OutputString(self, attrs: Container[str] | None = None) -> str:
-        if self._header is not None:
-            return self._header
-        return super().OutputString(attrs)
+        header, unchanged = self._given
+        current = super().OutputString(attrs)
+        return header if current == unchanged else current
 
 
 class FinchConfig(AppConfig):

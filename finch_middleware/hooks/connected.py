@@ -42,10 +42,7 @@ class ConnectedHook:
                 "finch.hook.failed", logging.ERROR, attempt, reason="on_connected"
             )
             return False
-        # A connection that the application has removed meanwhile has nothing pending any more.
-        return self._record(dataclasses.replace(attempt, notified=True)) and stored is not None
-
-    def _record(self, done: Attempt) -> bool:
+        done = dataclasses.replace(attempt, notified=True)
         try:
             self.storage.settle(done)
         except Exception as error:  # whatever a storage raises, the hook has run
@@ -53,4 +50,5 @@ class ConnectedHook:
                 "finch.storage.unavailable", logging.ERROR, done, reason=type(error).__name__
             )
             return False
-        return True
+        # A connection that the application has removed meanwhile has nothing pending any more.
+        return stored is not None

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
+from operator import methodcaller
 
 import pytest
 
 from finch_middleware.records import Entity
-from finch_middleware.storage.events import FinchEvent, StoredEvent
+from finch_middleware.storage.events import StoredEvent
 from finch_middleware.storage.protocol import Storage
 from finch_middleware.testing.sample_records import (
     NOON,
@@ -236,9 +237,7 @@ class EventPromises:
             for at, entity_id in ((10, None), (20, "e1"))
             for minute, word in enumerate(words)
         ]
-        works: list[Callable[[Storage], object]] = [
-            partial(_receive, event=event) for event in events
-        ]
+        works: list[Callable[[Storage], object]] = [methodcaller("receive", e) for e in events]
         works.append(lambda handle: keep(handle, token))
         random.shuffle(works)
 
@@ -250,7 +249,3 @@ class EventPromises:
         one = Entity(id="e1", status="odd", heard_at=events[-1].happened_at)
         assert row.entities == (one, Entity(id="e2"))
         assert row.sealed == sealed()
-
-
-def _receive(storage: Storage, *, event: FinchEvent) -> object:
-    return storage.receive(event)

@@ -165,23 +165,16 @@ def test_a_header_with_an_underscore_is_never_taken_for_one_of_a_proxy() -> None
     assert beside_the_proxys["HTTP_X_REMOTE_USER"] == "acme"
 
 
-def test_the_begin_path_is_handled_too(fake_finch: FakeFinch) -> None:
-    finch = component(
-        fake_finch,
-        begin_path="/connect",
-        customer_of=lambda request: Customer(id="acme", name="Acme Inc."),
-    )
-
-    sent = call(FinchASGIMiddleware(Application(), finch), PRESSED, receiving(b""))
-
-    assert sent.status == 303
-    assert sent.header(b"location").startswith(fake_finch.connect_origin.encode())
-
-
-def test_the_invite_path_is_handled_too(fake_finch: FakeFinch) -> None:
-    finch = component(fake_finch, invite_path="/connect")
-    url = finch.invitation_url(customer_id="acme", customer_name="Acme Inc.")
-    scope = {**PRESSED, "query_string": url.partition("?")[2].encode()}
+@pytest.mark.parametrize("option", ["begin_path", "invite_path"])
+def test_the_begin_path_and_the_invite_path_are_handled_too(
+    fake_finch: FakeFinch, option: str
+) -> None:
+    acme = Customer(id="acme", name="Acme Inc.")
+    options: dict[str, Any] = {option: "/connect", "customer_of": lambda request: acme}
+    finch, scope = component(fake_finch, **options), PRESSED
+    if option == "invite_path":
+        url = finch.invitation_url(customer_id="acme", customer_name="Acme Inc.")
+        scope = {**PRESSED, "query_string": url.partition("?")[2].encode()}
 
     sent = call(FinchASGIMiddleware(Application(), finch), scope, receiving(b""))
 
