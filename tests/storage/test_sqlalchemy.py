@@ -297,6 +297,7 @@ def test_older_driver_of_postgresql_gets_the_limits_and_no_option_of_the_newer()
     assert given["tcp_user_timeout"] == 3000
     assert "prepare_threshold" not in given
     assert dialect.connect([], given) is None
+    dialect.opened(None)
     assert "client_encoding" not in dialect._settings()  # type: ignore[attr-defined]  # its own
 
 

@@ -211,18 +211,18 @@ def _session_of(engine: Engine) -> int:
         return int(connection.execute(text("SELECT connection_id()")).scalar_one())
 
 
-def test_nothing_is_prepared_in_a_session_that_a_proxy_may_lend_to_others(
+def test_what_was_prepared_is_prepared_again_when_a_column_gets_another_type(
     postgresql_url: str,
 ) -> None:
     storage = SQLAlchemyStorage(postgresql_url)
+    storage.claim(an_attempt())
+    found = [storage.attempt(key_of("code"))]
+    with create_engine(postgresql_url, poolclass=NullPool).begin() as connection:
+        connection.execute(text("ALTER TABLE finch_attempts ALTER reference TYPE varchar(99)"))
 
-    for i in range(12):
-        storage.claim(an_attempt(f"{i}"))
-        storage.attempt(key_of(f"{i}"))
+    found.append(storage.attempt(key_of("code")))
 
-    with storage._database._engine.connect() as connection:
-        prepared = connection.execute(text("SELECT count(*) FROM pg_prepared_statements"))
-        assert prepared.scalar_one() == 0
+    assert found == [an_attempt()] * 2
     storage.close()
 
 

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.pool import NullPool
 
 from finch_middleware.errors import StorageUnavailable
@@ -48,6 +48,23 @@ def test_proxy_that_lends_a_session_for_each_transaction_changes_nothing(
         good="ALTER ROLE finch RESET ALL",
     ):
         works(SQLAlchemyStorage(proxied.url))
+
+
+@pytest.mark.parametrize("behind", [True, False], ids=["proxied", "direct"])
+def test_only_what_is_read_directly_is_prepared_and_sets_the_session(
+    postgresql: servers.Server, proxied: servers.Server, behind: bool
+) -> None:
+    storage = SQLAlchemyStorage(proxied.url if behind else postgresql.url)
+    for i in range(12):
+        storage.claim(an_attempt(f"{i}"))
+        storage.attempt(key_of(f"{i}"))
+
+    def left(connection: Connection) -> list[object]:
+        prepared = "SELECT count(*), current_setting('lock_timeout') FROM pg_prepared_statements"
+        return [*connection.exec_driver_sql(prepared).one()]
+
+    assert storage._database._run(left) == ([0, "0"] if behind else [1, "2min"])
+    storage.close()
 
 
 @pytest.mark.parametrize("race", RACES, ids=lambda race: race.__name__)

@@ -32,7 +32,12 @@ from finch_middleware.storage.sql.kept import ROWS, Bound, Kept, is_ours, run
 
 
 class PostgreSQL(Dialect):
-    """A PostgreSQL server. Each transaction sets its own limits, so that a proxy may be used."""
+    """
+    A PostgreSQL server.
+
+    Each transaction sets its own limits, so that a proxy may be used; a session of ours that leads
+    directly to the server keeps them, and prepares what it reads, which takes a third of the time.
+    """
 
     facts: ClassVar = {
         "PostgreSQL": "SHOW server_version",
@@ -41,6 +46,8 @@ class PostgreSQL(Dialect):
     }
 
     _FAULTS: ClassVar = {
+        # A column has another type than when the statement was prepared.
+        "0A000": Fault("unavailable", everywhere=True),
         "23505": Fault("conflict", passing=True),
         "25006": dialects.FORMER_PRIMARY,
         "28000": Fault("denied"),
@@ -82,6 +89,16 @@ class PostgreSQL(Dialect):
             options["connect_args"]["prepare_threshold"] = None
         return options
 
+    def opened(self, driver_connection: Any) -> None:
+        if self._driver != "psycopg":
+            return
+        driver_connection.autocommit = True
+        # A proxy states a number of its own when a session begins. Asked in the same statement,
+        # because it may give the next one another session.
+        number = driver_connection.info.backend_pid
+        settings = f"{self._settings(local=False)} WHERE pg_backend_pid() = {number}"
+        driver_connection.leads_to_server = bool(driver_connection.execute(settings).fetchall())
+
     def connect(self, arguments: Any, options: dict[str, Any]) -> Any:
         if self._driver != "psycopg":
             return None
@@ -90,14 +107,21 @@ class PostgreSQL(Dialect):
     def begin(self, connection: Connection, first: Sequence[Bound] = ()) -> list[int]:
         if self._driver != "psycopg" or not is_ours(connection):
             # SQLAlchemy shows only the first result.
-            run(connection, self._begin())
+            run(connection, self._begin(connection))
             return [kept.count(connection, values) for kept, values in first]
-        text = f"{self._begin()}; {_in_text(connection, first)}"
+        text = f"{self._begin(connection)}; {_in_text(connection, first)}"
         counts: list[int] = run(connection, text, read=_counts)
-        return counts[_RESULTS_OF_BEGIN:]
+        return counts[len(counts) - len(first) :]
 
     def read(self, connection: Connection, statement: Bound) -> list[dict[str, Any]]:
         kept, values = statement
+        session: Any = connection.connection.dbapi_connection
+        if _leads_to_server(session):
+            # Only here: the text of a write is another one each time.
+            session.prepare_threshold = 0
+            rows = kept.rows(connection, values)
+            session.prepare_threshold = None
+            return rows
         if self._speaks_utf8(connection):
             found = self._read_at_once(connection, statement)
             # psycopg has decoded it in the session's own encoding, not in the transaction's.
@@ -119,7 +143,7 @@ class PostgreSQL(Dialect):
         if self._driver != "psycopg":
             super().change(connection, statement)
             return
-        run(connection, f"{self._begin()}; {_in_text(connection, [statement])}COMMIT")
+        run(connection, f"{self._begin(connection)}; {_in_text(connection, [statement])}COMMIT")
 
     def commit(self, connection: Connection, changes: Iterable[Bound]) -> None:
         if self._driver != "psycopg":
@@ -200,11 +224,18 @@ class PostgreSQL(Dialect):
     def _begin_reading(self) -> str:
         return f"BEGIN READ ONLY, ISOLATION LEVEL READ COMMITTED; {self._settings()}"
 
-    def _begin(self) -> str:
-        return f"BEGIN ISOLATION LEVEL READ COMMITTED; {self._settings()}, {_WAIT_FOR_COMMITS}"
+    def _begin(self, connection: Connection) -> str:
+        begin = "BEGIN ISOLATION LEVEL READ COMMITTED"
+        if _leads_to_server(connection.connection.dbapi_connection):
+            return begin
+        return f"{begin}; {self._settings()}"
 
-    def _settings(self) -> str:
-        """The statement that sets what we need; one for each took as long as the read itself."""
+    def _settings(self, *, local: bool = True) -> str:
+        """
+        The statement that sets what we need; one for each took as long as the read itself.
+
+        Locally, because the application or a proxy gives the session to others afterwards.
+        """
         milliseconds = math.ceil(dialects.PATIENCE_SECONDS * 1000)
         settings = {
             "statement_timeout": milliseconds,
@@ -212,18 +243,25 @@ class PostgreSQL(Dialect):
             "TimeZone": "UTC",
             # SQLAlchemy reads the columns' types as text.
             "quote_all_identifiers": "off",
+            "default_transaction_isolation": "read committed",
         }
         if self._driver == "psycopg":
             # psycopg2 would not notice it.
             settings["client_encoding"] = "UTF8"
-        # Local: the application or a proxy gives the session to others afterwards.
-        calls = (f"set_config('{name}', '{value}', true)" for name, value in settings.items())
+        values = {name: f"'{value}'" for name, value in settings.items()}
+        values["synchronous_commit"] = _WAIT_FOR_COMMITS
+        calls = (f"set_config('{name}', {value}, {local})" for name, value in values.items())
         return f"SELECT {', '.join(calls)}"
 
 
+def _leads_to_server(driver_connection: Any) -> bool:
+    """Whether it is a session of ours that no proxy gives to others."""
+    return getattr(driver_connection, "leads_to_server", False)
+
+
 _WAIT_FOR_COMMITS = (
-    "set_config('synchronous_commit', CASE current_setting('synchronous_commit')"
-    " WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true)"
+    "CASE current_setting('synchronous_commit')"
+    " WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END"
 )
 
 
