@@ -68,5 +68,5 @@ def test_the_path_of_a_request_names_every_file_of_a_callback(tmp_path: Path) ->
 def test_the_path_of_a_request_stays_short(tmp_path: Path) -> None:
     _, later = _callbacks(tmp_path)
 
-    assert len(set(later)) <= 25
+    assert len(set(later)) <= 22
     assert sum(one != other for one, other in pairwise(later)) <= 80
