@@ -23,8 +23,6 @@ The id before the colon is not secret. Each key has its own.
 
 def _check_id(ctx: click.Context, parameter: click.Parameter, key_id: str | None) -> str | None:
     """*key_id*, if a key may have it."""
-    if key_id is None:
-        return None
     try:
         check_option("key", new_key(key_id))
     except ConfigurationError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -17,7 +16,7 @@ from werkzeug.utils import redirect
 from werkzeug.wrappers import Request, Response
 
 from finch_middleware.testing.fake_finch.ledger import Ledger
-from finch_middleware.testing.fake_finch.records import IssuedCode, OpenedSession
+from finch_middleware.testing.fake_finch.records import OpenedSession
 from finch_middleware.testing.fake_finch.rules import Rules
 
 PROVIDERS = {
@@ -129,24 +128,19 @@ class ConnectPage:
     def _issue(
         self, session: OpenedSession, *, provider_id: str | None, entities: int | None
     ) -> str:
-        provider_id = session.provider_id or provider_id or "gusto"
-        connection_id = self.ledger.connection_id_of(session.customer_id, provider_id=provider_id)
-        self.ledger.accounts.consent(connection_id, entities=entities)
-        return self.ledger.issue(
-            IssuedCode(
-                code=str(uuid.uuid4()),
-                customer_id=session.customer_id,
-                customer_name=session.customer_name,
-                connection_id=connection_id,
-                provider_id=provider_id,
-                products=session.products,
-                redirect_uri=session.redirect_uri,
-                sandbox=session.sandbox,
-                issued_at=self.rules.clock(),
-                session_id=session.session_id,
-                reauthenticates=session.connection_id is not None,
-            )
+        issued = self.ledger.issue(
+            customer_id=session.customer_id,
+            customer_name=session.customer_name,
+            provider_id=session.provider_id or provider_id or "gusto",
+            products=session.products,
+            redirect_uri=session.redirect_uri,
+            sandbox=session.sandbox,
+            issued_at=self.rules.clock(),
+            session_id=session.session_id,
+            reauthenticates=session.connection_id is not None,
         )
+        self.ledger.accounts.consent(issued.connection_id, entities=entities)
+        return issued.code
 
 
 def _page(visit: Visit) -> str:

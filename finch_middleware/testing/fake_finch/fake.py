@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Self
@@ -15,7 +14,6 @@ from finch_middleware.testing.fake_finch.behaviour import Behaviour
 from finch_middleware.testing.fake_finch.connect_page import PROVIDERS, ConnectPage, Decision
 from finch_middleware.testing.fake_finch.dispatch import Dispatch
 from finch_middleware.testing.fake_finch.ledger import Ledger
-from finch_middleware.testing.fake_finch.records import IssuedCode
 from finch_middleware.testing.fake_finch.rules import Rules, Unknowns
 from finch_middleware.testing.fake_finch.webhooks import (
     Delivery,
@@ -282,20 +280,15 @@ class FakeFinch:
         products: Sequence[str] = ("company", "directory"),
     ) -> str:
         """A code without a session, such as an attacker's; for the embedded flow by default."""
-        connection_id = self.ledger.connection_id_of(customer_id, provider_id=provider)
-        return self.ledger.issue(
-            IssuedCode(
-                code=str(uuid.uuid4()),
-                customer_id=customer_id,
-                customer_name=customer_name,
-                connection_id=connection_id,
-                provider_id=provider,
-                products=tuple(products),
-                redirect_uri=redirect_uri,
-                sandbox=False,
-                issued_at=self._clock(),
-            )
+        issued = self.ledger.issue(
+            customer_id=customer_id,
+            customer_name=customer_name,
+            provider_id=provider,
+            products=tuple(products),
+            redirect_uri=redirect_uri,
+            issued_at=self._clock(),
         )
+        return issued.code
 
     def _go(
         self,

@@ -164,10 +164,14 @@ class Ledger:
         with self._changed:
             return self._sessions.get(session_id)
 
-    def issue(self, code: IssuedCode) -> str:
+    def issue(self, *, customer_id: str, provider_id: str, **facts: Any) -> IssuedCode:
+        """A new code for the customer's connection at that provider."""
+        facts |= {"customer_id": customer_id, "provider_id": provider_id}
         with self._changed:
-            self._codes[code.code] = code
-        return code.code
+            connection_id = self.connection_id_of(customer_id, provider_id=provider_id)
+            issued = IssuedCode(code=str(uuid.uuid4()), connection_id=connection_id, **facts)
+            self._codes[issued.code] = issued
+        return issued
 
     def connection_id_of(self, customer_id: str, *, provider_id: str) -> str:
         """The one connection_id of a customer at a provider, until it is disconnected."""

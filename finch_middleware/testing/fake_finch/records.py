@@ -76,12 +76,12 @@ class IssuedCode:
 
     code: str = field(repr=False)
     customer_id: str
-    customer_name: str | None
+    customer_name: str | None = None
     connection_id: str
     provider_id: str
     products: tuple[str, ...]
-    redirect_uri: str | None
-    sandbox: bool
+    redirect_uri: str | None = None
+    sandbox: bool = False
     issued_at: datetime
     session_id: str | None = None
     reauthenticates: bool = False

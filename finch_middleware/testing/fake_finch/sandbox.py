@@ -67,19 +67,14 @@ class Sandbox:
         )
 
     def _connected(self, fields: Mapping[str, Any], **known: str) -> Response:
-        customer_id, provider_id = str(uuid.uuid4()), fields["provider_id"]
-        issued = IssuedCode(
-            code=str(uuid.uuid4()),
-            customer_id=customer_id,
-            customer_name=None,
-            connection_id=self.ledger.connection_id_of(customer_id, provider_id=provider_id),
-            provider_id=provider_id,
+        issued = self.ledger.issue(
+            customer_id=str(uuid.uuid4()),
+            provider_id=fields["provider_id"],
             products=tuple(fields.get("products", sorted(PRODUCTS))),
-            redirect_uri=None,
             sandbox=True,
             issued_at=self.clock(),
         )
-        token = self.ledger.mint(self.ledger.issue(issued), at=self.clock())
+        token = self.ledger.mint(issued.code, at=self.clock())
         facts = self._facts(issued, fields.get("authentication_type", "credential"))
         return json_response(
             {"access_token": token, "token_type": "bearer"} | facts | known, status=201
