@@ -1,12 +1,6 @@
 """
 A filter that keeps the code and the state of a callback, and invitations, out of access logs.
 
-A server writes the URL of every request to its access log. The callback's URL holds the state of
-a flow and a code that may not have been used yet, and an invitation's lets anybody accept it::
-
-    for name in ("gunicorn.access", "werkzeug"):
-        logging.getLogger(name).addFilter(RedactCallback())
-
 It understands records whose message or arguments hold a request line or a query string, as
 written by gunicorn, uvicorn, and the development servers of werkzeug and Django. A server that
 does not log through `logging`, such as wsgiref or nginx, needs its own configuration.

@@ -1,15 +1,4 @@
-"""
-ASGI: `FinchASGIMiddleware` does for ASGI what `FinchMiddleware` does for WSGI.
-
-::
-
-    app.add_middleware(FinchASGIMiddleware, finch=finch)
-
-    @app.post("/connect")
-    def connect(request: Request) -> Response:      # not "async def": `begin` blocks
-        response = finch.begin(request=request, customer_id=..., ...)
-        return to_starlette(response)
-"""
+"""ASGI: does for ASGI what `FinchMiddleware` does for WSGI; see docs/frameworks.md."""
 
 from __future__ import annotations
 

@@ -1,22 +1,8 @@
 """
-Django: views for the component's own paths, and system checks.
+Django: views for the component's own paths, and system checks; see docs/frameworks.md.
 
-::
-
-    # settings.py
-    INSTALLED_APPS = [..., "finch_middleware.adapters.django.FinchConfig"]
-    FINCH = {"client_id": ..., "redirect_uri": "https://app.example.com/finch/callback", ...}
-
-    # urls.py
-    from finch_middleware.adapters.django import callback, finch
-
-    urlpatterns = [path("finch/callback", callback(finch)), ...]
-
-With the option `begin_path` also ``path("connect", begin(finch))``, with `invite_path`
-``path("invitation", invite(finch))``, and with `webhook_path`
-``path("finch/webhook", webhook(finch))``. These are views and not a
-middleware around `wsgi.py`, because Django's test client and live server do not use that file,
-and a view can read the session.
+These are views and not a middleware around `wsgi.py`, because Django's test client and live server
+do not use that file, and a view can read the session.
 """
 
 from __future__ import annotations

@@ -1,17 +1,4 @@
-"""
-Flask: an extension object for application factories and blueprints.
-
-::
-
-    finch = Finch()                     # in a module that blueprints import
-
-    def create_app() -> Flask:
-        app = Flask(__name__)
-        finch.init_app(app, customer_of=signed_in)
-        ...
-
-    finch().begin(request=request, customer_id=..., ...)        # in a view
-"""
+"""Flask: an extension object for application factories and blueprints; see docs/frameworks.md."""
 
 from __future__ import annotations
 

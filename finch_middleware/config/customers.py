@@ -60,13 +60,9 @@ def signed_in_customer(customer_of: Callable[[Request], Customers], request: Req
 
 def customer_ids(returned: Customers) -> frozenset[str]:
     """
-    The ids of the customers that `customer_of` returned; empty for a person who is signed out.
+    The ids of the customers that `customer_of` returned; a UsageError for anything else.
 
-    None, an empty text and an empty collection mean that the person is signed out. Numbers
-    become text.
-
-    Raises:
-        UsageError: It is, or contains, anything but ids and Customers.
+    None, an empty text and an empty collection mean that the person is signed out.
     """
     if returned is None:
         return frozenset()

@@ -1,11 +1,8 @@
 """
 For the tests of an application that uses this library, and of a storage written for it.
 
-`FakeFinch` is a fake Finch server, `make_finch` makes a component that uses it, `fake_options`
-returns the options that lead to it, `Clock` is a clock that the test moves, `add_connection`
-stores a connection without a flow, and `StorageContract` is a test class with the promises of a
-storage. `finch_middleware.testing.django.use_fake_finch` is for Django. The pytest plugin
-provides the fixtures `fake_finch`, `finch` and `django_finch`.
+See docs/testing.md. `finch_middleware.testing.django.use_fake_finch` is for Django, and the pytest
+plugin provides the fixtures `fake_finch`, `finch` and `django_finch`.
 """
 
 from __future__ import annotations

@@ -1,15 +1,6 @@
 """
 A fake Finch server, which follows Finch's documentation or misbehaves as scripted.
 
-::
-
-    with FakeFinch() as fake:
-        finch = FinchConnect(api_url=fake.api_url, connect_origin=fake.connect_origin, ...)
-        ...
-        callback_url = fake.allow(location)          # what the browser would do
-        fake.script("token", Behaviour.reset(processed=True))
-        assert fake.ledger.presented(code) == 1      # what Finch saw
-
 It imports nothing of the library under test: a fake that shares the client's code would
 share its mistakes.
 """
