@@ -19,6 +19,7 @@ import time
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -85,7 +86,7 @@ class Transport:
         outer = _CALL.set(call)
         try:
             # A requests.Session would add cookies, redirects and settings of the environment.
-            with self._adapter[os.getpid()].send(_prepared(request), stream=True) as response:
+            with self._adapter[os.getpid()].send(_prepared(request)) as response:
                 return _read(response, call)
         # After the first byte each of them means that the response was not received.
         except Exception:  # whatever the libraries raise holds the request, and so a secret
@@ -106,21 +107,19 @@ def _prepared(request: Request) -> requests.PreparedRequest:
 
 
 def _read(response: Any, call: _Call) -> FinchResponse:
-    status, headers = response.status, response.headers
-    if 300 <= status < 400 or status >= 500:
-        return FinchResponse(status=status, headers=headers)
-    if headers.get("Content-Encoding", "identity").strip().lower() != "identity":
-        return FinchResponse(status=status, headers=headers, fault="encoded")
+    received = partial(FinchResponse, status=response.status, headers=response.headers)
+    if 300 <= response.status < 400 or response.status >= 500:
+        return received()
+    if response.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
+        return received(fault="encoded")
     # The response of a test's mock has no length.
     if (getattr(response, "length", None) or 0) > BODY_LIMIT_BYTES:
-        return FinchResponse(status=status, headers=headers, fault="too_large")
+        return received(fault="too_large")
     try:
         body = response.read(BODY_LIMIT_BYTES + 1)
     except Exception:  # as in `Transport.send` it holds a secret; here the status is known
-        return FinchResponse(status=status, headers=headers, fault=call.no_response().reason)
-    if len(body) > BODY_LIMIT_BYTES:
-        return FinchResponse(status=status, headers=headers, fault="too_large")
-    return FinchResponse(status=status, headers=headers, body=body)
+        return received(fault=call.no_response().reason)
+    return received(body=body) if len(body) <= BODY_LIMIT_BYTES else received(fault="too_large")
 
 
 @dataclass(slots=True)

@@ -123,14 +123,14 @@ class OpeningPage(ABC):
         failed = Visit.now(return_to=self.settings.return_to).failed(fault.page_reason)
         if isinstance(fault, FinchRefused):  # `begin` has logged it
             failed = dataclasses.replace(failed, reference=fault.reference)
-            return self.pages.respond(failed, request, at=self.at)
-        self.events.report(
-            "finch.begin.failed",
-            logging.ERROR,
-            reference=failed.reference,
-            reason=fault.code,
-            request_id=getattr(fault, "request_id", None),
-        )
+        else:
+            self.events.report(
+                "finch.begin.failed",
+                logging.ERROR,
+                reference=failed.reference,
+                reason=fault.code,
+                request_id=getattr(fault, "request_id", None),
+            )
         return self.pages.respond(failed, request, at=self.at)
 
 

@@ -321,7 +321,8 @@ def protected(
         f"default-src 'none'; style-src {style}; base-uri 'none'; "
         f"form-action {form_action}; frame-ancestors 'none'"
     )
-    headers = [
+    headers = Headers()
+    for name, value in (
         ("Content-Type", content_type),
         ("Content-Length", str(len(body))),
         ("Cache-Control", "no-store"),
@@ -329,7 +330,8 @@ def protected(
         ("X-Content-Type-Options", "nosniff"),
         ("X-Frame-Options", "DENY"),
         ("Content-Security-Policy", policy),
-    ]
+    ):
+        headers.add(name, value)
     return _Complete([body], status=status, headers=headers)
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import base64
-import functools
 import json
 import os
 import re
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 from urllib.parse import parse_qsl
@@ -51,7 +50,7 @@ class CallbackRequest:
         environ: The untouched WSGI environ where there is one, for `customer_of`.
     """
 
-    __slots__ = ("_body", "_read", "environ", "from_script", "headers", "method", "query_string")
+    __slots__ = ("_body", "_source", "environ", "from_script", "headers", "method", "query_string")
 
     def __init__(
         self,
@@ -70,7 +69,7 @@ class CallbackRequest:
         self.from_script = _needs_json(headers)
         self.environ: Mapping[str, Any] = environ if environ is not None else {}
         self._body: bytes | None = body
-        self._read: Callable[..., bytes] | None = None
+        self._source: object = None
 
     @classmethod
     def of(cls, request: object) -> CallbackRequest:
@@ -97,8 +96,7 @@ class CallbackRequest:
             headers=EnvironHeaders(environ),
             environ=environ,
         )
-        callback._body = None
-        callback._read = functools.partial(read_body, request, environ)
+        callback._body, callback._source = None, request
         return callback
 
     @property
@@ -109,10 +107,7 @@ class CallbackRequest:
         Raises:
             ReturnFault: ``length_required``, ``too_large``, or ``body`` if it ended early.
         """
-        if self._body is None:
-            assert self._read is not None
-            self._body = self._read(limit_bytes=BODY_LIMIT_BYTES)
-        return self._body
+        return self._read(limit_bytes=BODY_LIMIT_BYTES)
 
     def untouched_body(self, *, limit_bytes: int) -> bytes:
         """
@@ -121,11 +116,15 @@ class CallbackRequest:
         Raises:
             ReturnFault: As `body`, and ``body`` if the framework kept only a parsed form.
         """
-        if self._body is None:
-            assert self._read is not None
-            self._body = self._read(limit_bytes=limit_bytes, parsed=False)
-        if len(self._body) > limit_bytes:
+        body = self._read(limit_bytes=limit_bytes, parsed=False)
+        if len(body) > limit_bytes:
             raise ReturnFault("too_large")
+        return body
+
+    def _read(self, *, limit_bytes: int, parsed: bool = True) -> bytes:
+        if self._body is None:
+            environ: Any = self.environ
+            self._body = read_body(self._source, environ, limit_bytes=limit_bytes, parsed=parsed)
         return self._body
 
     def abandon_body(self) -> None:
