@@ -217,12 +217,13 @@ def test_what_was_prepared_is_prepared_again_when_a_column_gets_another_type(
     storage = SQLAlchemyStorage(postgresql_url)
     storage.claim(an_attempt())
     found = [storage.attempt(key_of("code"))]
-    with create_engine(postgresql_url, poolclass=NullPool).begin() as connection:
-        connection.execute(text("ALTER TABLE finch_attempts ALTER reference TYPE varchar(99)"))
+    somebody = create_engine(postgresql_url, poolclass=NullPool)
+    for kind in ("varchar(99)", "text"):  # the second as it was, for the tests that follow
+        with somebody.begin() as connection:
+            connection.execute(text(f"ALTER TABLE finch_attempts ALTER reference TYPE {kind}"))
+        found.append(storage.attempt(key_of("code")))
 
-    found.append(storage.attempt(key_of("code")))
-
-    assert found == [an_attempt()] * 2
+    assert found == [an_attempt()] * 3
     storage.close()
 
 
