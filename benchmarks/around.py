@@ -239,10 +239,6 @@ def _rotated(storage: Any, old: str, new: str) -> float:
     return cost
 
 
-class _Row:
-    """A row of ours, as the ORM maps it."""
-
-
 def _updates(url: str) -> Costs:
     """
     As many rows given other texts in one transaction, without any cryptography.
@@ -251,7 +247,8 @@ def _updates(url: str) -> Costs:
     """
     engine = engine_for(url)
     table = Table("finch_connections", MetaData(), autoload_with=engine)
-    registry().map_imperatively(_Row, table)
+    row: type[Any] = type("Row", (), {})
+    registry().map_imperatively(row, table)
     both = select(table.c.connection_hash, table.c.sealed)
     statement = (
         update(table)
@@ -267,7 +264,7 @@ def _updates(url: str) -> Costs:
                 {"connection_hash": key, "sealed": _changed(text)}
                 for key, text in database.execute(both)
             ]
-            database.execute(update(_Row), rows)
+            database.execute(update(row), rows)
             database.commit()
 
     def core() -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -38,6 +40,8 @@ _TRIES = 20
 # A callback may have to wait for the transaction of one batch.
 _LONGEST_TRANSACTION_SECONDS = 0.02
 _LONGEST_REST_SECONDS = 0.1
+# How much slower each transaction may find the storage than those before it.
+_SLOWER = 1.05
 
 _Result = Literal["kept", "resealed", "unopened"]
 
@@ -180,9 +184,10 @@ class Rotation:
         )
         yield rotated
         unreadable: set[str] = set()
-        for batch in self._tokens(unreadable, shard=shard):
-            rotated = rotated.after(self._reseal_each(batch))
-            yield rotated
+        with _collecting_new_objects():
+            for batch in self._tokens(unreadable, shard=shard):
+                rotated = rotated.after(self._reseal_each(batch))
+                yield rotated
         if unreadable:
             yield dataclasses.replace(rotated, unreadable=sorted(unreadable))
 
@@ -314,6 +319,7 @@ class _Pace:
 
     def __init__(self) -> None:
         self.rows = _SMALLEST_BATCH
+        self._row_seconds = math.inf
         self._ended = 0.0
         self._took = 0.0
 
@@ -326,11 +332,12 @@ class _Pace:
         began = time.monotonic()
         yield
         self._ended = time.monotonic()
-        self._took = self._ended - began
-        if self._took > _LONGEST_TRANSACTION_SECONDS:
-            self.rows = max(self.rows // 2, _SMALLEST_BATCH)
-        elif self._took < _LONGEST_TRANSACTION_SECONDS / 2 and rows == self.rows:
-            self.rows = min(self.rows * 2, BATCH)
+        self._took = self._ended - began or 1e-6  # where the clock is coarse
+        # The fastest of the last ones: on a busy disk most of the time is the commit's, and a
+        # smaller transaction would take as long.
+        self._row_seconds = min(self._row_seconds * _SLOWER, self._took / rows)
+        fitting = int(_LONGEST_TRANSACTION_SECONDS / self._row_seconds)
+        self.rows = max(_SMALLEST_BATCH, min(fitting, BATCH))
 
 
 class _Proof:
@@ -351,6 +358,23 @@ class _Proof:
         else:
             self._opened.add(key_id)
             self.refusals.pop(key_id, None)
+
+
+@contextlib.contextmanager
+def _collecting_new_objects() -> Iterator[None]:
+    """
+    Keep Python's collector from reading the other objects of the process.
+
+    It did after each few batches, which took a third of a rotation's time.
+    """
+    ours = gc.get_freeze_count() == 0
+    if ours:
+        gc.freeze()
+    try:
+        yield
+    finally:
+        if ours:
+            gc.unfreeze()
 
 
 def _key_of(attempt: Attempt) -> str:
