@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import gc
 import functools
 import json
 import threading
@@ -255,7 +254,6 @@ def _peak(rows: int) -> int:
     tracemalloc.start()
     for rotated in rotation.run():
         seen = rotated
-    assert gc.get_freeze_count() == 0
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert seen.resealed == rows
