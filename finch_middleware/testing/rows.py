@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
-from finch_middleware.attempts import Attempt, AttemptState
+from finch_middleware.attempts import AttemptState
 from finch_middleware.connect import FinchConnect
 from finch_middleware.crypto.opened import Connection
 from finch_middleware.records import Grant
 from finch_middleware.secret import Secret
+from finch_middleware.testing.sample_records import an_attempt
 
 
 def add_connection(
@@ -47,14 +48,12 @@ def add_connection(
         client_type="sandbox",
         connection_type="provider",
     )
-    attempt = Attempt(
-        attempt_id=uuid.uuid4().hex,
-        code_hash=uuid.uuid4().bytes * 2,
+    attempt = an_attempt(
+        uuid.uuid4().hex,
         client_id=finch.client_id,
         customer_ids=(customer_id,),
         reference="TESTTEST",
         claimed_at=now,
-        leased_until=now + timedelta(seconds=60),
     ).settled(AttemptState.STORED, at=now, **ids)
     stored = finch.vault.seal_connection(grant, attempt=attempt, at=now)
     finch.storage.settle(attempt, stored)

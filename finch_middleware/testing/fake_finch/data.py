@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import date
 from functools import partial
 from typing import Any
@@ -110,20 +110,17 @@ def _batch(
     asked = json_object(request).get("requests")
     if not isinstance(asked, list) or not asked:
         raise malformed("requests: a list of one or more objects")
-    return {"responses": list(_responses(asked, key=key, respond=respond))}
-
-
-def _responses(
-    asked: Iterable[Any], *, key: str, respond: Callable[[str, Mapping[str, Any]], Fields]
-) -> Iterable[Fields]:
+    responses = []
     for each in asked:
         if not isinstance(each, dict) or not isinstance(each.get(key), str):
             raise malformed(f"{key}: a string")
         try:
-            yield {key: each[key], "code": 200, "body": respond(each[key], each)}
+            found: Fields = {"code": 200, "body": respond(each[key], each)}
         except KeyError:
             body = {"code": 404, "name": NAMES[404], "message": f"no such {key}"}
-            yield {key: each[key], "code": 404, "body": body}
+            found = {"code": 404, "body": body}
+        responses.append({key: each[key], **found})
+    return {"responses": responses}
 
 
 def _page(given: Mapping[str, Any], *, count: int) -> tuple[int, int]:
