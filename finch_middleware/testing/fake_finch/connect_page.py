@@ -51,6 +51,15 @@ class Visit:
     host_origin: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What the person chooses on the page."""
+
+    decision: Decision
+    provider_id: str | None = None
+    entities: int | None = None
+
+
 @dataclass(kw_only=True, eq=False, repr=False)
 class ConnectPage:
     """Shows the page, and turns the person's decision into a redirect or a message."""
@@ -76,9 +85,10 @@ class ConnectPage:
         provider_id = given.get("provider")
         if decision is None or provider_id not in _offered(visit.session):
             return _refusal("Nothing was chosen", "Go back and choose a provider.")
+        choice = Choice(decision, provider_id)
         if visit.host_origin is None:
-            return redirect(self.way_back(visit, decision=decision, provider_id=provider_id))
-        outcome = self.decide(visit, decision=decision, provider_id=provider_id)
+            return redirect(self.way_back(visit, choice))
+        outcome = self.decide(visit, choice)
         message, target = map(_script_value, (_message(outcome), visit.host_origin))
         return _html(_template("handover.html").substitute(message=message, target=target))
 
@@ -89,49 +99,32 @@ class ConnectPage:
             raise SessionGone("this Connect session is unknown or has expired")
         return Visit(session=session, state=state)
 
-    def decide(
-        self,
-        visit: Visit,
-        *,
-        decision: Decision,
-        provider_id: str | None,
-        entities: int | None = None,
-    ) -> dict[str, str]:
+    def decide(self, visit: Visit, choice: Choice) -> dict[str, str]:
         """What the browser returns: a code, an error or neither, and the state."""
         state = {} if visit.state is None else {"state": visit.state}
-        if decision == "deny":
+        if choice.decision == "deny":
             reason = "The employer did not consent."
             return {"error": "access_denied", "error_description": reason, **state}
-        if decision == "close":
+        if choice.decision == "close":
             return state
-        code = self._issue(visit.session, provider_id=provider_id, entities=entities)
-        return {"code": code, **state}
+        return {"code": self._issue(visit.session, choice), **state}
 
-    def way_back(
-        self,
-        visit: Visit,
-        *,
-        decision: Decision,
-        provider_id: str | None,
-        entities: int | None = None,
-    ) -> str:
+    def way_back(self, visit: Visit, choice: Choice) -> str:
         """The callback URL to which the browser is sent in the redirect flow."""
         redirect_uri = visit.session.redirect_uri
         if redirect_uri is None:
             raise ValueError("a session of the embedded flow has no redirect_uri")
-        outcome = self.decide(visit, decision=decision, provider_id=provider_id, entities=entities)
+        outcome = self.decide(visit, choice)
         kept = {k: v for k, v in outcome.items() if k != "state" or self.rules.echo_state}
         if not kept:
             return redirect_uri
         return f"{redirect_uri}{'&' if '?' in redirect_uri else '?'}{urlencode(kept)}"
 
-    def _issue(
-        self, session: OpenedSession, *, provider_id: str | None, entities: int | None
-    ) -> str:
+    def _issue(self, session: OpenedSession, choice: Choice) -> str:
         issued = self.ledger.issue(
             customer_id=session.customer_id,
             customer_name=session.customer_name,
-            provider_id=session.provider_id or provider_id or "gusto",
+            provider_id=session.provider_id or choice.provider_id or "gusto",
             products=session.products,
             redirect_uri=session.redirect_uri,
             sandbox=session.sandbox,
@@ -139,7 +132,7 @@ class ConnectPage:
             session_id=session.session_id,
             reauthenticates=session.connection_id is not None,
         )
-        self.ledger.accounts.consent(issued.connection_id, entities=entities)
+        self.ledger.accounts.consent(issued.connection_id, entities=choice.entities)
         return issued.code
 
 

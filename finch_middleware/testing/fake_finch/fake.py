@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 from finch_middleware.testing.fake_finch.accounts import STATUSES, Account
 from finch_middleware.testing.fake_finch.api import Api
 from finch_middleware.testing.fake_finch.behaviour import Behaviour
-from finch_middleware.testing.fake_finch.connect_page import PROVIDERS, ConnectPage, Decision
+from finch_middleware.testing.fake_finch.connect_page import PROVIDERS, Choice, ConnectPage
 from finch_middleware.testing.fake_finch.dispatch import Dispatch
 from finch_middleware.testing.fake_finch.ledger import Ledger
 from finch_middleware.testing.fake_finch.rules import Rules, Unknowns
@@ -169,15 +169,15 @@ class FakeFinch:
         session's own, and then to ``gusto``. *entities* is the number of entities that the
         person chooses: one by default; a re-authentication adds entities and removes none.
         """
-        return self._go(location, decision="allow", provider=provider, entities=entities)
+        return self._go(location, Choice("allow", _known(provider), entities))
 
     def deny(self, location: str) -> str:
         """Refuse, and get the callback URL."""
-        return self._go(location, decision="deny")
+        return self._go(location, Choice("deny"))
 
     def close(self, location: str) -> str:
         """Close the page, and get the callback URL."""
-        return self._go(location, decision="close")
+        return self._go(location, Choice("close"))
 
     def allow_embedded(
         self,
@@ -189,9 +189,7 @@ class FakeFinch:
     ) -> dict[str, str]:
         """Consent in the embedded flow, and get the argument of the page's onSuccess."""
         visit = self._page.open(session_id, state=state)
-        return self._page.decide(
-            visit, decision="allow", provider_id=_known(provider), entities=entities
-        )
+        return self._page.decide(visit, Choice("allow", _known(provider), entities))
 
     def deliver_webhooks(self, receiver: Receiver | None, *, secrets: Sequence[str]) -> None:
         """
@@ -290,22 +288,13 @@ class FakeFinch:
         )
         return issued.code
 
-    def _go(
-        self,
-        location: str,
-        *,
-        decision: Decision,
-        provider: str | None = None,
-        entities: int | None = None,
-    ) -> str:
+    def _go(self, location: str, choice: Choice) -> str:
         if not location.startswith(f"{self.connect_origin}/authorize?"):
             raise ValueError("not an address of this fake's Connect page")
         query = parse_qs(urlsplit(location).query, keep_blank_values=True, strict_parsing=True)
         given = {name: values[0] for name, values in query.items()}
         visit = self._page.open(given.get("session", ""), state=given.get("state"))
-        return self._page.way_back(
-            visit, decision=decision, provider_id=_known(provider), entities=entities
-        )
+        return self._page.way_back(visit, choice)
 
     def _report_later(self, connection_id: str, status: str, entity_id: str | None) -> None:
         # The caller waits for the API's response, and may be the server that receives the event.
