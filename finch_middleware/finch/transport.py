@@ -211,7 +211,7 @@ class _Response(http.client.HTTPResponse):
         if self.msg.defects or self.msg.get_payload():
             raise http.client.HTTPException("headers that cannot be parsed")
         headers = HTTPHeaderDict()  # repeated ones are joined
-        for name, value in self.msg.items():
+        for name, value in self.msg.raw_items():
             headers.add(name, value)
         self.headers = headers  # type: ignore[assignment]
         if len({each.strip() for each in headers.get("Content-Length", "").split(",")}) > 1:
