@@ -262,7 +262,9 @@ class SlackBolt(Subject):
         from slack_bolt.oauth import OAuthFlow
         from slack_sdk import WebClient
 
-        tls = ssl.create_default_context(cafile=server.ca_file) if server.ca_file else None
+        if server.ca_file:
+            # Its client has no context of its own: urllib reads this file for each request.
+            os.environ["SSL_CERT_FILE"] = str(server.ca_file)
         self._path = url.removeprefix("sqlite:///")
         with sqlite3.connect(self._path) as database:
             database.execute("PRAGMA journal_mode=WAL")
@@ -270,7 +272,7 @@ class SlackBolt(Subject):
             self._path,
             **_CLIENT,
             scopes=["chat:write"],
-            client=WebClient(base_url=f"{server.url}/api/", ssl=tls),
+            client=WebClient(base_url=f"{server.url}/api/"),
             logger=logging.getLogger("slack"),
         )
         handler = SlackRequestHandler(App(signing_secret="s3cret", oauth_flow=flow))
