@@ -67,12 +67,14 @@ def load_component(name: str | None) -> FinchConnect:
         held, kinds = _find_component(found() if _is_factory(found) else found)
     finally:
         sys.path.remove(os.getcwd())
-    if held is None:
-        raise CommandError(
-            f"--app: {name} is of type {' around '.join(kinds)}, and has no FinchConnect; "
-            f"name a FinchConnect, a FinchMiddleware, or a factory of one{_suggestion(home)}"
-        )
-    return held
+    if held is not None:
+        return held
+    names = [each for each, value in vars(home).items() if isinstance(value, FinchConnect)]
+    raise CommandError(
+        f"--app: {name} is of type {' around '.join(kinds)}, and has no FinchConnect; name a "
+        "FinchConnect, a FinchMiddleware, or a factory of one"
+        + (f", such as {home.__name__}:{names[0]}" if names else "")
+    )
 
 
 def _import(name: str) -> tuple[ModuleType, Any]:
@@ -104,11 +106,6 @@ def _find_component(found: object) -> tuple[FinchConnect | None, list[str]]:
         inner = (getattr(found, attribute, None) for attribute in ("finch", "wsgi_app", "app"))
         found = next((each for each in inner if each is not None), None)
     return None, kinds
-
-
-def _suggestion(home: ModuleType) -> str:
-    names = [name for name, value in vars(home).items() if isinstance(value, FinchConnect)]
-    return f", such as {home.__name__}:{names[0]}" if names else ""
 
 
 def without_password(url: str) -> str:
