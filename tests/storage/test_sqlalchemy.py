@@ -6,6 +6,7 @@ import dataclasses
 import gc
 import os
 import re
+import sys
 import time
 import traceback
 import weakref
@@ -240,6 +241,18 @@ def test_claim_that_sees_no_winner_has_not_won(
 
     with pytest.raises(StorageUnavailable):
         storage.claim(an_attempt(attempt_id="loser"))
+
+
+def test_a_read_is_few_calls_of_python(storage: SQLAlchemyStorage) -> None:
+    storage.claim(an_attempt())
+    calls: list[str] = []
+
+    sys.setprofile(lambda frame, event, _: event == "call" and calls.append(str(frame)))
+    found = storage._database.read(storage._sql.attempt, of_code=key_of("code"))
+    sys.setprofile(None)
+
+    assert len(found) == 1
+    assert len(calls) <= 25, calls
 
 
 def test_sessions_that_are_used_at_once_have_a_limit_and_few_stay_open(

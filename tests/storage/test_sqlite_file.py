@@ -109,18 +109,29 @@ def test_read_after_the_file_was_removed_sees_no_row_of_it(url: str, path: Path)
     assert storage.attempt(key_of("code")) is None
 
 
+@pytest.mark.parametrize("shared", [False, True], ids=["url", "engine"])
 def test_file_that_was_made_anew_with_the_number_of_the_old_one_gets_its_tables(
-    url: str, path: Path, monkeypatch: pytest.MonkeyPatch
+    url: str, path: Path, monkeypatch: pytest.MonkeyPatch, shared: bool
 ) -> None:
-    engine = create_engine(url, poolclass=NullPool)
-    storage = SQLAlchemyStorage(engine)
+    storage = SQLAlchemyStorage(create_engine(url, poolclass=NullPool) if shared else url)
     monkeypatch.setattr(sqlite, "_identity", lambda _: (0, 1))
     storage.claim(an_attempt())
 
+    storage.close()
     _remove(path)
 
     assert storage.claim(an_attempt("other")) is None
     assert storage.attempt(key_of("code")) is None
+
+
+def test_engine_that_opens_another_file_than_its_url_names_works(url: str, path: Path) -> None:
+    other = path.with_name("other.db")
+    engine = create_engine(url, poolclass=NullPool, creator=lambda: sqlite3.connect(other))
+    storage = SQLAlchemyStorage(engine)
+
+    assert storage.claim(an_attempt()) is None
+    assert storage.attempt(key_of("code")) == an_attempt()
+    assert not path.exists()
 
 
 @pytest.mark.parametrize("way", ["plain", "uri", "no mknod"])

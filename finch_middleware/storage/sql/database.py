@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, NullPool, create_engine
@@ -217,13 +218,15 @@ class Database:
         After an error it is closed: the database then rolls back, whatever its state, and no
         other user reads the rest of a response.
         """
-        if not process.room.acquire(timeout=dialects.PATIENCE_SECONDS):
-            raise StorageUnavailable("busy")
+        try:
+            process.room.get(timeout=dialects.PATIENCE_SECONDS)
+        except Empty:
+            raise StorageUnavailable("busy") from None
         idle = process.idle
         try:
             session = _usable(idle) or self._opened()
             try:
-                if place is not _UNPREPARED and place != session.connection.info.get(PLACE):
+                if place is not _UNPREPARED and place != session.notes.get(PLACE):
                     raise Replaced
                 result = use(session.connection)
             except BaseException:  # raised again
@@ -234,15 +237,18 @@ class Database:
                 _end_all(idle, but=_IDLE if idle is process.idle else 0)
             return result
         finally:
-            process.room.release()
+            process.room.put(None)
 
     def _opened(self) -> _Session:
         connection = self._engine.connect()
-        driver_connection = connection.connection.dbapi_connection
         # In a forked child, SQLAlchemy would close it at the exit.
         connection.detach()
-        until = time.monotonic() + self.dialect.session_seconds()
-        return _Session(connection, driver_connection=driver_connection, until=until)
+        return _Session(
+            connection=connection,
+            driver_connection=connection.connection.dbapi_connection,
+            notes=connection.info,
+            until=time.monotonic() + self.dialect.session_seconds(),
+        )
 
     def _with_connection(self, use: Callable[[Connection], T], place: object) -> T:
         """The same of the application's pool, which gets it back as it was."""
@@ -286,12 +292,13 @@ def _engine(url: URL, options: dict[str, Any]) -> Engine:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Session:
-    """A connection of our own engine, and until when it may be used."""
+    """A connection of our own engine, what is noted of it, and until when it may be used."""
 
     connection: Connection
     driver_connection: Any
+    notes: Mapping[Any, Any]
     until: float
 
     def end(self) -> None:
@@ -309,8 +316,8 @@ class _Process:
     preparing: threading.Lock = field(default_factory=threading.Lock)
     #: Held by the one thread that may write; None where any number may.
     writer: threading.Lock | None
-    #: For all sessions that are used at once.
-    room: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(_SESSIONS))
+    #: One item for each session that may be used beside the others.
+    room: SimpleQueue[None] = field(default_factory=lambda: _filled(SimpleQueue()))
     #: The one used last is the next; another deque once these may not be used any longer.
     idle: deque[_Session] = field(default_factory=deque)
 
@@ -320,14 +327,22 @@ class _Process:
         _end_all(idle)
 
 
+def _filled(room: SimpleQueue[None]) -> SimpleQueue[None]:
+    for _ in range(_SESSIONS):
+        room.put(None)
+    return room
+
+
 def _usable(idle: deque[_Session]) -> _Session | None:
-    with suppress(IndexError):
+    try:
         session = idle.pop()
-        if time.monotonic() < session.until:
-            return session
-        session.end()
-        # The others are older.
-        _end_all(idle)
+    except IndexError:
+        return None
+    if time.monotonic() < session.until:
+        return session
+    session.end()
+    # The others are older.
+    _end_all(idle)
     return None
 
 

@@ -167,7 +167,8 @@ def run(
         options = {"preserve_rowcount": True}
         return read(connection.exec_driver_sql(text, given, options))
     try:
-        cursor = connection.connection.cursor()
+        driver_connection: Any = connection.connection.dbapi_connection
+        cursor = driver_connection.cursor()
         cursor.execute(text, *parameters)
         result = read(cursor)
     except Exception as error:

@@ -14,15 +14,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from sqlalchemy import (
-    BindParameter,
-    Column,
     ColumnElement,
     Connection,
     Engine,
     Table,
-    bindparam,
     event,
-    update,
 )
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DataError, DBAPIError, StatementError, TimeoutError
@@ -204,16 +200,9 @@ class Dialect(ABC):
         hashed = table.c.connection_hash
         return RowOrder(place=hashed, start=b"", hashed=hashed)
 
+    @abstractmethod
     def replacement(self, table: Table) -> Kept:
         """The statement of `replace_each`."""
-        return Kept(
-            update(table)
-            .values(sealed=bindparam("new_sealed"))
-            .where(
-                table.c.connection_hash == bindparam("of_hash"),
-                self.same_text(table.c.sealed, bindparam("of_sealed")),
-            )
-        )
 
     def replace_each(
         self, connection: Connection, replacement: Kept, changes: Mapping[str, Sequence[Any]]
@@ -225,10 +214,6 @@ class Dialect(ABC):
         rows that were, or another number where the driver does not count them.
         """
         return replacement.count_each(connection, changes)
-
-    def same_text(self, column: Column[str], text: BindParameter[str]) -> ColumnElement[bool]:
-        """Whether they are equal to the last byte, whatever the column's collation."""
-        return column == text
 
     def fault(self, error: Exception) -> Fault:
         """What an error of SQLAlchemy or of the driver means."""

@@ -8,14 +8,14 @@ from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from sqlalchemy import (
-    BindParameter,
-    Column,
-    ColumnElement,
     Connection,
     LargeBinary,
     Table,
+    Text,
+    bindparam,
     cast,
     insert,
+    update,
 )
 from sqlalchemy.dialects import mysql
 from sqlalchemy.exc import IntegrityError
@@ -24,7 +24,7 @@ from sqlalchemy.sql.dml import Insert
 from finch_middleware.errors import StorageUnavailable
 from finch_middleware.storage.sql import dialects
 from finch_middleware.storage.sql.dialects import Dialect, Fault
-from finch_middleware.storage.sql.kept import Bound, run
+from finch_middleware.storage.sql.kept import Bound, Kept, run
 
 
 class MySQL(Dialect):
@@ -135,9 +135,16 @@ class MySQL(Dialect):
                 raise
         return 0
 
-    def same_text(self, column: Column[str], text: BindParameter[str]) -> ColumnElement[bool]:
-        # Its collations pad the shorter text with spaces.
-        return cast(column, LargeBinary) == cast(text, LargeBinary)
+    def replacement(self, table: Table) -> Kept:
+        # As bytes: its collations pad the shorter text with spaces.
+        current, old = (
+            cast(each, LargeBinary) for each in (table.c.sealed, bindparam("of_sealed", type_=Text))
+        )
+        return Kept(
+            update(table)
+            .values(sealed=bindparam("new_sealed"))
+            .where(table.c.connection_hash == bindparam("of_hash"), current == old)
+        )
 
     def driver_fault(self, error: BaseException | None) -> Fault:
         return self._FAULTS.get(_number(error), dialects.UNKNOWN)

@@ -262,7 +262,8 @@ def _identity(path: str) -> tuple[int, int] | None:
 def _is_empty(path: str) -> bool:
     with suppress(OSError):
         return os.path.getsize(path) == 0
-    return True
+    # The application's engine opens another file than its URL names.
+    return False
 
 
 def _log_of(path: str) -> tuple[str, object] | None:
