@@ -16,11 +16,11 @@ from typing import Any
 import certifi
 
 from benchmarks import databases, token_server
+from benchmarks.certificates import write_chain
 from benchmarks.growth import InSQL
 from benchmarks.peers import PEERS, Authlib, ByHand, Limit, Ours, Subject
 from benchmarks.ratios import Line, fastest, line, measured, seconds
 from benchmarks.token_server import TokenServer
-from tests.odd_server import Authority
 
 _ROUND_TRIP_SECONDS = 0.05
 
@@ -30,11 +30,11 @@ def _servers(**how: Any) -> Iterator[tuple[TokenServer, Path]]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         if how.pop("tls", False):
-            authority = Authority(folder)
+            certificate, root = write_chain(folder)
             # As in production: everything that certifi trusts, and this server.
             bundle = folder / "trusted.pem"
-            bundle.write_text(Path(certifi.where()).read_text() + authority.bundle.read_text())
-            how |= {"certificate": authority.certificate(), "ca_file": bundle}
+            bundle.write_text(Path(certifi.where()).read_text() + root.read_text())
+            how |= {"certificate": certificate, "ca_file": bundle}
         yield stack.enter_context(token_server.running(**how)), folder
 
 
