@@ -102,16 +102,9 @@ class Accounts:
             known = self._accounts.get(connection_id)
             kept = known.entities if known else ()
             count = max(len(kept), entities or 1)
-            account = Account(
-                connection_id=connection_id,
-                entities=tuple(
-                    dataclasses.replace(each, status="connected")
-                    for each in (
-                        *kept,
-                        *(_entity(connection_id, n) for n in range(len(kept), count)),
-                    )
-                ),
-            )
+            new = [_entity(connection_id, n) for n in range(len(kept), count)]
+            entities_now = (dataclasses.replace(e, status="connected") for e in (*kept, *new))
+            account = Account(connection_id=connection_id, entities=tuple(entities_now))
             self._accounts[connection_id] = account
             return account
 

@@ -213,15 +213,10 @@ class Ledger:
     ) -> str | None:
         """The id of a current connection of this customer, at that provider if one is named."""
         with self._changed:
-            own = self._connection_ids.get(customer_id, {})
-            return next(
-                (
-                    connection_id
-                    for provider, connection_id in own.items()
-                    if connection_id in self._connections and provider_id in (None, provider)
-                ),
-                None,
-            )
+            for provider, connection_id in self._connection_ids.get(customer_id, {}).items():
+                if connection_id in self._connections and provider_id in (None, provider):
+                    return connection_id
+            return None
 
     def disconnect(self, connection_id: str) -> None:
         with self._changed:

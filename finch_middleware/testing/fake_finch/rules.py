@@ -48,11 +48,7 @@ class Rules:
     clock: Callable[[], datetime]
 
     def permits(self, redirect_uri: object) -> bool:
-        """
-        Whether it is registered.
-
-        With no registration: ``https://…``, ``http://localhost…`` and ``http://127.0.0.1…``.
-        """
+        """Whether it is registered, or could be; see `FakeFinch`."""
         if not isinstance(redirect_uri, str):
             return False
         if self.redirect_uris is not None:
