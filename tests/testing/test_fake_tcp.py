@@ -1,8 +1,12 @@
-"""The fake Finch as a server: keeps connections, prints nothing, stops at once."""
+"""The fake Finch as a server: keeps connections, prints nothing, stops at once, speaks TLS."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import socket
+import ssl
+from collections.abc import Iterator
 from threading import Event, Thread
 from threading import enumerate as enumerate_threads
 
@@ -12,6 +16,7 @@ from requests.adapters import HTTPAdapter
 from werkzeug.wrappers import Response
 
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
+from tests.odd_server import authority
 from tests.processes import free_port
 from tests.testing.asking_fake import connect, port_of, present, read_all, send
 
@@ -149,3 +154,48 @@ class TestStopping:
             fake.stop()
 
         assert isinstance(raised.value.__cause__, KeyError)
+
+
+@contextlib.contextmanager
+def trusting() -> Iterator[requests.Session]:
+    with requests.Session() as http:
+        http.verify, http.trust_env = str(authority().bundle), False
+        yield http
+
+
+class TestTls:
+    def test_it_serves_its_certificate_and_keeps_connections(self) -> None:
+        with FakeFinch(tls=authority().server()) as fake, trusting() as http:
+            statuses = [http.get(fake.api_url + "/_fake/ledger").status_code for _ in range(3)]
+            connections = connections_of(http, fake)
+
+        assert fake.api_url.startswith("https://127.0.0.1:")
+        assert (statuses, connections) == ([200] * 3, 1)
+
+    def test_a_stalled_or_failed_handshake_delays_no_other_client(self) -> None:
+        before = threads_of_fakes()
+        fake = FakeFinch(tls=authority().server()).start()
+        stalled = connect(fake)
+
+        with pytest.raises(requests.exceptions.SSLError):
+            present(fake, "c")
+        with trusting() as http:
+            response = http.get(fake.api_url + "/_fake/ledger")
+        fake.stop()
+
+        assert (response.status_code, fake.ledger.calls("token")) == (200, 0)
+        assert threads_of_fakes() <= before
+        stalled.close()
+
+    def test_a_reset_is_a_reset_below_tls_too(self) -> None:
+        context = ssl.create_default_context(cafile=authority().bundle)
+        # TLS 1.3 sends tickets after the handshake; here only the reset may come.
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        with FakeFinch(tls=authority().server()) as fake:
+            fake.script("introspect", Behaviour.reset())
+            with context.wrap_socket(connect(fake), server_hostname="127.0.0.1") as secured:
+                secured.sendall(b"GET /introspect HTTP/1.1\r\n\r\n")
+
+                # Python's ssl reads a reset as an end: read the socket below.
+                with pytest.raises(ConnectionResetError):
+                    socket.socket.recv(secured, 1)

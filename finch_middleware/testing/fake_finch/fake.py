@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import ssl
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Self
@@ -49,6 +50,7 @@ class FakeFinch:
         webhook_secrets: Sequence[str] = (),
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         port: int = 0,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         """
         Args:
@@ -61,12 +63,14 @@ class FakeFinch:
                 shows a secret.
             clock: For the expiry of codes and sessions; its time need not move.
             port: 0 chooses a free one.
+            tls: The context of a server.
         """
         self.client_id = client_id
         self.client_secret = client_secret
         self.ledger = Ledger()
         self._clock = clock
         self._port = port
+        self._tls = tls
         self._server: Server | None = None
         rules = Rules(
             client_id=client_id,
@@ -100,7 +104,7 @@ class FakeFinch:
         """The URL of Finch's API; it stays the same after the first start."""
         if not self._port:
             raise RuntimeError("the fake has no address before its first start")
-        return f"http://127.0.0.1:{self._port}"
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self._port}"
 
     @property
     def connect_origin(self) -> str:
@@ -117,7 +121,7 @@ class FakeFinch:
         if self._server is not None:
             raise RuntimeError("the fake is already running")
         handler = functools.partial(Handler, self._dispatch.respond)
-        self._server = Server(handler, port=self._port).start()
+        self._server = Server(handler, port=self._port, tls=self._tls).start()
         self._port = self._server.port
         return self
 
