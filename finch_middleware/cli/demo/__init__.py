@@ -81,9 +81,8 @@ def _real_settings(url: str | None) -> dict[str, str]:
         "FINCH_SANDBOX": "finch",
         "FINCH_KEY": new_key("demo"),
         **{name: value for name, value in os.environ.items() if value},
+        **({"FINCH_STORAGE_URL": url} if url else {}),
     }
-    if url:
-        settings["FINCH_STORAGE_URL"] = url
     if settings["FINCH_SANDBOX"] == "none":
         click.echo("Without a sandbox, connections are real, and Finch bills them.")
         del settings["FINCH_SANDBOX"]
