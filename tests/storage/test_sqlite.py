@@ -152,6 +152,7 @@ def test_what_a_child_inherits_is_kept_unclosed(
     storage = SQLAlchemyStorage(engine if shared else url)
     storage.claim(an_attempt())
     processes, pool = storage._database._process, engine.pool
+    gc.collect()  # the storages of earlier tests end here, and not in what plays the child
     monkeypatch.setattr(database, "_OF_PARENTS", kept := [])
 
     # A server written in C forks so: no hook of Python has run.
