@@ -202,7 +202,7 @@ def rotating(kind: str, *, rows: int = 20_000, rounds: int = 5) -> list[Line]:
         line(what, rates["ours"], rates[name], against=against, better="more")
         for name, against in (
             ("orm", "SQLAlchemy's bulk update (ORM)"),
-            ("core", "SQLAlchemy Core's update of a list"),
+            ("core", "SQLAlchemy Core's update"),
             ("raw", "the driver's executemany"),
         )
     ]
