@@ -213,7 +213,7 @@ class _Response(http.client.HTTPResponse):
         headers = HTTPHeaderDict()  # repeated ones are joined
         for name, value in self.msg.raw_items():
             headers.add(name, value)
-        self.headers = headers  # type: ignore[assignment]
+        self.headers = headers  # type: ignore[assignment]  # urllib3 reads its own kind
         if len({each.strip() for each in headers.get("Content-Length", "").split(",")}) > 1:
             raise http.client.HTTPException("lengths that differ")
 

@@ -162,7 +162,7 @@ class Dialect(ABC):
         Run these *changes* and end the transaction.
 
         Raises:
-            Replaced: See there; what was committed may be found by nobody.
+            Replaced: See there; the file that was written may have no name any more.
         """
         for kept, values in changes:
             kept.count(connection, values)
