@@ -203,6 +203,7 @@ PARTS = {
         file="storage/sql/storage.py",
         tests=(
             "tests/storage/test_sqlalchemy.py",
+            "tests/storage/test_plans.py",
             "tests/storage/test_sqlite.py",
             "tests/storage/test_sqlite_file.py",
         ),

@@ -125,11 +125,11 @@ def test_neither_a_ticket_nor_its_cookie_shows_a_secret() -> None:
     ticket = a_ticket()
     cookie = TICKETS.cookie(ticket, at=NOW)
 
-    told = repr(ticket) + repr(cookie)
+    shown = repr(ticket) + repr(cookie)
 
     state = state_of(ticket).reveal()
-    assert state not in told + VAULT.open_text(pair(cookie)[1], purpose="ticket")
-    assert pair(cookie)[1] not in told
+    assert state not in shown + VAULT.open_text(pair(cookie)[1], purpose="ticket")
+    assert pair(cookie)[1] not in shown
 
 
 def test_a_spent_ticket_recognises_a_reload_for_the_replay_window() -> None:

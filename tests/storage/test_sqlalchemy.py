@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import gc
 import os
-import re
 import sys
 import time
 import traceback
@@ -37,7 +36,6 @@ from finch_middleware.testing.sample_records import (
     sealed,
 )
 from tests.internals import wait_for_databases
-from tests.storages import options_of
 
 _EVENT = StoredEvent(event_id="msg", received_at=NOON, delivered=False)
 
@@ -300,7 +298,6 @@ def test_driver_that_we_do_not_know_gets_no_options_of_another(drivername: str) 
 
 
 @pytest.mark.usefixtures("usually_patient")
-@pytest.mark.usefixtures("usually_patient")
 def test_older_driver_of_postgresql_gets_the_limits_and_no_option_of_the_newer() -> None:
     url = make_url("postgresql+psycopg2://user@host/db")
 
@@ -355,57 +352,6 @@ def test_error_before_the_first_statement_is_a_storage_fault(tmp_path: Path) -> 
     engine.dispose()
 
 
-#: An index's name in SQLite, and in PostgreSQL: the statements whose rows it finds.
-FOUND_BY_INDEX = {
-    ("attempts_1", "attempts_pkey"): (
-        *("attempt", "attempt_locked", "update_attempt", "release", "end_claim"),
-    ),
-    ("attempts_of_flow", "attempts_of_flow"): ("attempt_of_flow",),
-    ("attempts_pending", "attempts_pending"): ("quarantined", "unsettled", "old_attempts"),
-    ("connections_1", "connections_pkey"): (
-        *("connection", "connection_locked", "update_connection", "scan", "scan_names"),
-        "replacement",
-    ),
-    ("connections_of_customer", "connections_of_customer"): (
-        *("of_customer", "ended", "old_announcements"),
-    ),
-    ("events_1", "events_pkey"): ("event", "mark_event"),
-    ("events_of_time", "events_of_time"): ("old_events",),
-}
-
-
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_every_statement_uses_an_index_however_many_rows_there_are(
-    request: pytest.FixtureRequest, tmp_path: Path, kind: str
-) -> None:
-    storage = SQLAlchemyStorage(options_of(kind, request=request, folder=tmp_path)["storage"])
-    storage.check()
-    named = {**vars(storage._sql), "replacement": storage._tokens._replacement}
-    insertions = {name for name in named if name.startswith(("insert", "put", "claim"))}
-    assert {name for names in FOUND_BY_INDEX.values() for name in names} | insertions == {*named}
-    values = {**a_connection().as_row(), **an_attempt().as_row(), "of_limit": 10}
-    values |= dict.fromkeys(("of_code", "of_flow", "of_customer", "of_last", "of_event"), bytes(32))
-    values |= dict.fromkeys(("of_attempt", "of_sealed", "new_sealed", "between"), "ab")
-    values |= {"of_instant": NOON, "of_place": None}
-
-    with storage._database._engine.connect() as database:
-        if kind == "postgresql":
-            # As in a large table: one with few rows is read without an index, or in no order.
-            database.exec_driver_sql("SET enable_seqscan = off; SET enable_sort = off")
-        for (in_sqlite, in_postgresql), names in FOUND_BY_INDEX.items():
-            for name in names:
-                kept = named[name][0] if isinstance(named[name], tuple) else named[name]
-                texts = name == "replacement" and kind == "postgresql"
-                form = kept._made(database)
-                bound = form.bound({**values, "of_hash": "ab" if texts else bytes(32)})
-                explain = "EXPLAIN QUERY PLAN" if kind == "sqlite" else "EXPLAIN"
-                rows = database.exec_driver_sql(f"{explain} {form.text}", bound).all()
-                plan = "\n".join(str(row[-1]) for row in rows)
-                assert (in_sqlite if kind == "sqlite" else in_postgresql) in plan, (name, plan)
-                assert not re.search("SCAN|Seq Scan|Sort|TEMP B-TREE", plan), (name, plan)
-    storage.close()
-
-
 def test_a_token_that_has_moved_since_the_scan_is_left(storage: SQLAlchemyStorage) -> None:
     keep(storage, *(a_connection(name, sealed=sealed(name)) for name in "ab"))
     one, other = storage.scan_tokens(after=None, limit=2).tokens
@@ -414,20 +360,3 @@ def test_a_token_that_has_moved_since_the_scan_is_left(storage: SQLAlchemyStorag
 
     assert storage.swap_tokens([(moved, sealed("1")), (other, sealed("2"))]) == [False, True]
     assert storage.get(one.connection_id) == a_connection("a", sealed=sealed("a"))
-
-
-@pytest.mark.parametrize("name", ["old_attempts", "old_events", "old_announcements"])
-def test_removal_finds_rows_by_their_keys_however_many_are_old(
-    storage: SQLAlchemyStorage, name: str
-) -> None:
-    storage.check()
-    removal = getattr(storage._sql, name)[1]
-
-    with storage._database._engine.connect() as database:
-        keys = ",".join("?" * sqlalchemy._BATCH)
-        text = str(removal.compile(database)).replace("__[POSTCOMPILE_of_keys]", keys)
-        nulls = (None,) * text.count("?")
-        plan = database.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", nulls).all()
-
-    [step] = [row[-1] for row in plan]
-    assert re.search(r"_1 \(\w+_hash=\?\)", step), step

@@ -181,18 +181,20 @@ class Database:
                 if writer is not None:
                     writer.release()
             if unusable:
-                # The idle sessions are so as well.
-                process.end_idle()
-            if fault.everywhere:
-                # The application's too.
-                self._engine.dispose()
-                process.place = _UNPREPARED
+                self._end_idle(process, everywhere=fault.everywhere)
             # A session that has ended fails at once. A slow one has had its time.
             again = unusable and not begun and time.monotonic() < deadline
             if not (fault.passing or again):
                 break
         # Not inside the except block: the error beneath holds the bound parameters.
         raise StorageUnavailable(fault.reason, fix=fault.fix)
+
+    def _end_idle(self, process: _Process, *, everywhere: bool) -> None:
+        """Close the idle sessions: they are unusable as well; *everywhere*, the application's too."""
+        process.end_idle()
+        if everywhere:
+            self._engine.dispose()
+            process.place = _UNPREPARED
 
     def close(self) -> None:
         """Close the sessions of our own engine; the next use opens new ones."""

@@ -45,7 +45,7 @@ class FakeFinch:
         client_secret: str = "secret-of-client-fake",
         redirect_uris: Iterable[str] | None = None,
         echo_state: bool = True,
-        unknowns: Unknowns = Unknowns(),  # noqa: B008 - immutable
+        unknowns: Unknowns = Unknowns(),  # noqa: B008  # immutable
         webhook_url: str | None = None,
         webhook_secrets: Sequence[str] = (),
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -83,17 +83,21 @@ class FakeFinch:
         self._webhooks = WebhookSender(clock=clock, record=self.ledger.record_delivery)
         self._webhooks.deliver_to(webhook_url, secrets=webhook_secrets)
         self._page = ConnectPage(rules=rules, ledger=self.ledger)
-        self._dispatch = Dispatch(
+        self._dispatch = self._make_dispatch(rules)
+
+    def _make_dispatch(self, rules: Rules) -> Dispatch:
+        api = Api(
+            rules,
             ledger=self.ledger,
-            api=Api(
-                rules,
-                ledger=self.ledger,
-                connect_origin=lambda: self.connect_origin,
-                changed=self._report_later,
-            ),
+            connect_origin=lambda: self.connect_origin,
+            changed=self._report_later,
+        )
+        return Dispatch(
+            ledger=self.ledger,
+            api=api,
             page=self._page,
             set_status=self.set_status,
-            clock=clock,
+            clock=self._clock,
         )
 
     def __repr__(self) -> str:
