@@ -190,7 +190,7 @@ class Database:
         raise StorageUnavailable(fault.reason, fix=fault.fix)
 
     def _end_idle(self, process: _Process, *, everywhere: bool) -> None:
-        """Close the idle sessions: they are unusable as well; *everywhere*, the application's too."""
+        """Close the idle sessions, unusable as well; *everywhere*, the application's too."""
         process.end_idle()
         if everywhere:
             self._engine.dispose()
