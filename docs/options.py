@@ -6,12 +6,15 @@ Writes the list of options in configuration.md, from the options' own declaratio
 
 from __future__ import annotations
 
+import ast
+import inspect
+import itertools
 import re
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
-from finch_middleware.config.options import OPTIONS
+from finch_middleware.config.options import OPTIONS, Options
 
 PAGE = Path(__file__).parent / "configuration.md"
 BEGIN, END = "<!-- options -->\n", "<!-- /options -->"
@@ -22,12 +25,24 @@ def option_list() -> str:
     return "\n".join(_lines()).strip() + "\n"
 
 
+def _meanings() -> Iterator[tuple[str, str]]:
+    """Every option's name, and the docstring below its row."""
+    tree = ast.parse(inspect.getsource(Options)).body[0]
+    assert isinstance(tree, ast.ClassDef)
+    for pair in itertools.pairwise(tree.body):
+        match pair:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(ast.Constant(str(text))):
+                yield name, " ".join(text.split())
+
+
 def _lines() -> Iterator[str]:
+    meanings = dict(_meanings())
     for name, option in OPTIONS.items():
         if option.heading:
             yield from ("", f"### {option.heading}", "")
         names = f"- `{name}`, `{option.variable}`" if option.variable else f"- `{name}`"
-        for sentence in re.split(r"(?<=\.) ", f"{names}: {option.meaning}"):
+        meaning = meanings[name][0].lower() + meanings[name][1:]
+        for sentence in re.split(r"(?<=\.) ", f"{names}: {meaning}"):
             indent = "" if sentence.startswith("- `") else "  "
             yield textwrap.fill(
                 sentence,

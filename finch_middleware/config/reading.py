@@ -13,8 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, cast
 
-from finch_middleware.config.option import Option
-from finch_middleware.config.options import OPTIONS, Options
+from finch_middleware.config.options import OPTIONS, Option, Options
 from finch_middleware.config.readers import Wrong
 from finch_middleware.config.settings import Settings
 from finch_middleware.errors import ConfigurationError
