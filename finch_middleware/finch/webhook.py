@@ -7,7 +7,6 @@ Source: Finch, Developer Resources, Webhooks. What they leave open: docs/appendi
 from __future__ import annotations
 
 import base64
-import dataclasses
 import hashlib
 import hmac
 import re
@@ -154,20 +153,17 @@ def read_event(event_id: str, body: bytes, *, received_at: datetime) -> WebhookE
     data = document.get("data")
     fields = data if isinstance(data, dict) else {}
     event_type = storable(document.get("event_type")) or ""
-    event = WebhookEvent(
+    ids = ("connection_id", "entity_id", "company_id", "account_id")
+    stored = FinchEvent(event_id=event_id, connection_id=None, received_at=received_at)
+    return WebhookEvent(
         event_id=event_id,
         event_type=event_type,
-        connection_id=storable(document.get("connection_id")),
-        entity_id=storable(document.get("entity_id")),
-        company_id=storable(document.get("company_id")),
-        account_id=storable(document.get("account_id")),
-        occurred_at=None,
+        **{name: storable(document.get(name)) for name in ids},
+        occurred_at=stored.happened_at,
         status=read_status(fields.get("status")) if event_type == "account.updated" else None,
         data=_read_only(fields),
         body=text,
     )
-    occurred_at = event.stored(received_at=received_at).happened_at
-    return dataclasses.replace(event, occurred_at=occurred_at)
 
 
 def _read_only(value: Any) -> Any:
