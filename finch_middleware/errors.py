@@ -56,7 +56,7 @@ class FinchError(Exception):
         # Task queues pickle errors, and pickle cannot call a constructor that needs keywords.
         left_out = ("make_page", "message")  # a function, and a Secret
         evidence = {name: value for name, value in vars(self).items() if name not in left_out}
-        return _restore, (type(self), self.args), evidence
+        return type(self).__new__, (type(self), *self.args), evidence
 
 
 class ApplicationFault(FinchError):
@@ -355,10 +355,3 @@ class CannotOpen(FinchError):
     def __init__(self, *, key_id: str | None) -> None:
         self.key_id = key_id
         super().__init__("a sealed value does not open with the available keys")
-
-
-def _restore(kind: type[FinchError], args: tuple[object, ...]) -> FinchError:
-    """Rebuild a pickled error without calling its constructor."""
-    error = kind.__new__(kind)
-    error.args = args
-    return error
