@@ -13,7 +13,6 @@ import responses
 
 from finch_middleware.errors import (
     AlreadyConnected,
-    ConfigurationError,
     FinchError,
     FinchFault,
     FinchRefused,
@@ -283,28 +282,6 @@ def test_a_token_that_fits_no_header_is_not_sent() -> None:
 
 
 # -- the client itself ----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "api_url",
-    [
-        "",
-        "api.tryfinch.com",
-        "http://api.tryfinch.com",
-        "http://localhost.evil.example",
-        "http://127.0.0.2",
-        "ftp://localhost",
-        "https://user:pass@api.tryfinch.com",
-        "https://api.tryfinch.com?x=y",
-        "https://api.tryfinch.com#x",
-        "https://api.tryfinch.com:x",
-        "https://api.tryfinch.com/ x",
-        "https://",
-    ],
-)
-def test_an_api_url_that_is_not_safe_is_refused(api_url: str) -> None:
-    with pytest.raises(ConfigurationError, match="api_url"):
-        FinchClient(client_id="c", client_secret=Secret("s"), api_url=api_url)
 
 
 def test_making_the_client_does_no_io(tmp_path: Path) -> None:

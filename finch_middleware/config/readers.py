@@ -338,6 +338,8 @@ def api_url(value: Any, given: Given) -> str:
     url = str(value).rstrip("/")
     if fault := fault_of_address(url):
         raise Wrong(fault)
+    if "?" in url or "#" in url:
+        raise Wrong("must have neither a query nor a fragment")
     return url
 
 
@@ -347,7 +349,7 @@ def connect_origin(value: Any, given: Given) -> str:
         parts = urlsplit(given.get("api_url", ""))
         return origin_of(parts) if is_loopback(parts.hostname) else "https://connect.tryfinch.com"
     parts = urlsplit(api_url(value, given))
-    if parts.path or parts.query or parts.fragment:
+    if parts.path:
         raise Wrong("must be scheme and host alone, without a path")
     return origin_of(parts)
 

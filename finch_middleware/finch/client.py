@@ -12,7 +12,6 @@ import base64
 import functools
 import json
 import math
-import re
 import time
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
@@ -23,7 +22,6 @@ from finch_middleware.errors import (
     AlreadyConnected,
     BadResponse,
     CodeRejected,
-    ConfigurationError,
     ExchangeAmbiguous,
     FinchFault,
     FinchRefused,
@@ -33,7 +31,6 @@ from finch_middleware.finch.responses import (
     ConnectSession,
     FinchResponse,
     NoResponse,
-    acceptable_url,
     error_message,
     error_name,
     read_fields,
@@ -73,6 +70,9 @@ class FinchClient:
     that leaves enough time, by which Finch states that it did nothing. A 503 is retried likewise,
     except for an exchange: a proxy may send it after Finch issued a token.
 
+    Every call but `exchange` raises FinchRefused where Finch does not accept what was sent, and
+    FinchUnavailable for any other failure; another call is safe.
+
     Attributes:
         api_url: Without a slash at the end.
     """
@@ -88,18 +88,13 @@ class FinchClient:
     ) -> None:
         """
         Args:
-            api_url: ``https://``, or ``http://`` for this machine only.
             proxy: An ``http://`` proxy. The environment's proxies are not used.
             ca_bundle: A file of trusted certificates instead of certifi's. The environment's
                 are not used, and certificates are always verified.
 
         Raises:
-            ConfigurationError: api_url or proxy cannot be used.
+            ConfigurationError: The proxy is not such a URL.
         """
-        if not acceptable_url(api_url) or set("?#@") & set(api_url):
-            raise ConfigurationError(
-                ["api_url: must be an https:// URL; http:// is accepted for localhost only"]
-            )
         self._client_id = client_id
         self._client_secret = client_secret
         self.api_url = api_url.rstrip("/")
@@ -111,8 +106,6 @@ class FinchClient:
 
         Raises:
             AlreadyConnected: This customer already has a connection.
-            FinchRefused: Finch does not accept these fields.
-            FinchUnavailable: Any other failure; another call is safe.
         """
         result = self._send(self._session_request("/connect/sessions", fields), within=within)
         if isinstance(result, FinchResponse) and (connected := _already_connected(result)):
@@ -120,13 +113,7 @@ class FinchClient:
         return _session(_accepted(result))
 
     def reauthenticate(self, fields: Mapping[str, object], *, within: timedelta) -> ConnectSession:
-        """
-        A Connect session that renews a connection: ``POST /connect/sessions/reauthenticate``.
-
-        Raises:
-            FinchRefused: Finch does not accept these fields.
-            FinchUnavailable: Any other failure; another call is safe.
-        """
+        """A session that renews a connection: ``POST /connect/sessions/reauthenticate``."""
         request = self._session_request("/connect/sessions/reauthenticate", fields)
         return _session(_accepted(self._send(request, within=within)))
 
@@ -151,15 +138,8 @@ class FinchClient:
         raise ended
 
     def introspect(self, token: Secret, *, within: timedelta) -> Mapping[str, object]:
-        """
-        Finch's description of the token's connection, ``GET /introspect``, unchecked.
-
-        Raises:
-            FinchRefused: Finch does not accept this token (any longer).
-            FinchUnavailable: Any other failure; another call is safe.
-        """
-        request = self._request("GET", "/introspect", authorization=_bearer(token))
-        response = _accepted(self._send(request, within=within))
+        """Finch's description of the token's connection, ``GET /introspect``, unchecked."""
+        response = self._call("GET", "/introspect", token, within=within)
         fields = read_fields(response)
         if fields is None:
             raise FinchUnavailable("bad_response", **_evidence(response))
@@ -169,35 +149,45 @@ class FinchClient:
         """
         End the token and its connection permanently, ``POST /disconnect``.
 
-        True: Finch ended it now. False: Finch had ended this token before.
-
-        Raises:
-            FinchRefused: Finch does not accept this token, for another reason.
-            FinchUnavailable: Any other failure. Unless the reason is ``unreachable``, Finch may
-                have acted; another call is safe.
+        True: Finch ended it now. False: Finch had ended this token before. After a
+        FinchUnavailable whose reason is not ``unreachable``, Finch may have acted.
         """
-        request = self._request("POST", "/disconnect", authorization=_bearer(token))
-        result = self._send(request, within=within)
-        if isinstance(result, FinchResponse) and _ended_before(result):
+        try:
+            self._end("/disconnect", token, within=within)
+        except FinchRefused as fault:
+            ended = fault.status == 401 and fault.name == "invalid_token_error"
+            if not ended or fault.finch_code == "reauthenticate_user":
+                raise
             return False
-        _require_success(result)
         return True
 
     def disconnect_entities(
         self, token: Secret, entity_ids: Sequence[str], *, within: timedelta
     ) -> None:
-        """
-        End these entities of the token's connection, ``POST /disconnect-entity``.
-
-        Raises:
-            FinchRefused: Finch does not accept this token, or these entities.
-            FinchUnavailable: As for `disconnect`.
-        """
+        """End these entities of the token's connection, ``POST /disconnect-entity``."""
         fields = {"entity_ids": list(entity_ids)}
-        request = self._request(
-            "POST", "/disconnect-entity", authorization=_bearer(token), fields=fields
-        )
-        _require_success(self._send(request, within=within))
+        self._end("/disconnect-entity", token, within=within, fields=fields)
+
+    def _end(self, path: str, token: Secret, **call: Any) -> None:
+        """Return if Finch states that it ended what it was asked to end."""
+        response = self._call("POST", path, token, **call)
+        # Another server's page with status 200 ends nothing.
+        if (read_fields(response) or {}).get("status") != "success":
+            raise FinchUnavailable("bad_response", **_evidence(response))
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        token: Secret,
+        *,
+        within: timedelta,
+        fields: Mapping[str, object] | None = None,
+    ) -> FinchResponse:
+        """The successful response to a call about the token's connection."""
+        bearer = Secret(f"Bearer {token.reveal()}")
+        request = self._request(method, path, authorization=bearer, fields=fields)
+        return _accepted(self._send(request, within=within))
 
     def _send(
         self, request: Request, *, within: timedelta, again: Collection[int] = (429, 503)
@@ -261,10 +251,6 @@ def _user_agent() -> str:
     return f"finch-middleware/{version}"
 
 
-def _bearer(token: Secret) -> Secret:
-    return Secret(f"Bearer {token.reveal()}")
-
-
 # -- what a response means -------------------------------------------------------------------
 
 
@@ -297,19 +283,17 @@ def _throttled(response: FinchResponse) -> FinchUnavailable:
 def _grant_or_fault(result: FinchResponse | NoResponse) -> Grant | FinchFault:
     """The grant, or the error, that the last try of an exchange means."""
     if isinstance(result, NoResponse):
-        return _exchange_without_response(result)
+        return _lost(result.reason) if result.began else FinchUnavailable(result.reason)
     if not 200 <= result.status < 300:
         return _exchange_fault(result)
     grant = read_grant(result)
-    return grant if isinstance(grant, Grant) else _exchange_unreadable(result, reason=grant)
+    return grant if isinstance(grant, Grant) else _lost(grant, **_evidence(result))
 
 
-def _exchange_without_response(result: NoResponse) -> FinchFault:
-    if not result.began:
-        return FinchUnavailable(result.reason)
-    if result.reason == "too_large":
-        return BadResponse(result.reason)
-    return ExchangeAmbiguous(result.reason)
+def _lost(reason: str, **evidence: Any) -> FinchFault:
+    """The error for a grant that Finch may have sent, but that could not be read."""
+    kind = ExchangeAmbiguous if reason in ("timeout", "reset") else BadResponse
+    return kind(reason, **evidence)
 
 
 def _exchange_fault(response: FinchResponse) -> FinchFault:
@@ -324,12 +308,6 @@ def _exchange_fault(response: FinchResponse) -> FinchFault:
     return BadResponse("refused", **_evidence(response))
 
 
-def _exchange_unreadable(response: FinchResponse, *, reason: str) -> FinchFault:
-    if reason in ("timeout", "reset"):
-        return ExchangeAmbiguous(reason, **_evidence(response))
-    return BadResponse(reason, **_evidence(response))
-
-
 def _accepted(result: FinchResponse | NoResponse) -> FinchResponse:
     """The response, if it is a success. For calls that may be repeated."""
     if isinstance(result, NoResponse):
@@ -337,14 +315,6 @@ def _accepted(result: FinchResponse | NoResponse) -> FinchResponse:
     if not 200 <= result.status < 300:
         raise _fault(result)
     return result
-
-
-def _require_success(result: FinchResponse | NoResponse) -> None:
-    """Return if Finch states that it ended what it was asked to end."""
-    response = _accepted(result)
-    # Another server's page with status 200 ends nothing.
-    if (read_fields(response) or {}).get("status") != "success":
-        raise FinchUnavailable("bad_response", **_evidence(response))
 
 
 def _fault(response: FinchResponse) -> FinchFault:
@@ -361,18 +331,15 @@ def _fault(response: FinchResponse) -> FinchFault:
 
 def _refused(response: FinchResponse, *, name: str) -> FinchRefused:
     message = error_message(response)
+    words = message.reveal().lower()
     return FinchRefused(
         "refused",
         name=name,
         finch_code=error_name(response, "finch_code") or None,
         message=message,
-        advice=next((text for word, text in _ADVICE.items() if _mentions(message, word)), ""),
+        advice=next((advice for word, advice in _ADVICE.items() if word in words), ""),
         **_evidence(response),
     )
-
-
-def _mentions(message: Secret, word: str) -> bool:
-    return re.search(word, message.reveal(), re.IGNORECASE) is not None
 
 
 def _already_connected(response: FinchResponse) -> AlreadyConnected | None:
@@ -382,15 +349,6 @@ def _already_connected(response: FinchResponse) -> AlreadyConnected | None:
     if connection_id or fields.get("finch_code") == "connection_already_exists":
         return AlreadyConnected(connection_id=connection_id, request_id=request_id(response))
     return None
-
-
-def _ended_before(response: FinchResponse) -> bool:
-    """Whether Finch states that the token has ended; one that needs a new login has not."""
-    fields = (read_fields(response) or {}) if response.status == 401 else {}
-    return (
-        fields.get("name") == "invalid_token_error"
-        and fields.get("finch_code") != "reauthenticate_user"
-    )
 
 
 def _session(response: FinchResponse) -> ConnectSession:

@@ -18,9 +18,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import urlsplit
 
-from finch_middleware.config.urls import PLAIN, is_loopback
+from finch_middleware.config.urls import fault_of_address
 from finch_middleware.records import Entity, Grant
 from finch_middleware.secret import Secret
 
@@ -103,20 +102,6 @@ class ConnectSession:
     request_id: str | None = None
 
 
-def acceptable_url(url: object) -> bool:
-    """Whether it is an https URL, or an http URL of this machine."""
-    if not isinstance(url, str) or len(url) > _URL_LIMIT or not PLAIN.fullmatch(url):
-        return False
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname or "", parts.port
-    except ValueError:
-        return False
-    return bool(host) and (
-        parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))
-    )
-
-
 def retry_after_seconds(response: FinchResponse) -> float | None:
     """The seconds that Retry-After asks for, as a number or a date; None if unreadable."""
     value = response.headers.get("Retry-After", "").strip()
@@ -157,9 +142,11 @@ def read_session(response: FinchResponse) -> ConnectSession | None:
     session_id, connect_url = fields.get("session_id"), fields.get("connect_url")
     if not isinstance(session_id, str) or not _SESSION_ID.fullmatch(session_id):
         return None
-    if not acceptable_url(connect_url):
+    if not isinstance(connect_url, str) or len(connect_url) > _URL_LIMIT:
         return None
-    return ConnectSession(session_id, str(connect_url), request_id=request_id(response))
+    if fault_of_address(connect_url):
+        return None
+    return ConnectSession(session_id, connect_url, request_id=request_id(response))
 
 
 def read_grant(response: FinchResponse) -> Grant | str:
