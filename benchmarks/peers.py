@@ -24,8 +24,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import requests
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from flask import Flask, redirect, session
-from flask import request as flask_request
+from flask import Flask, redirect, request as flask_request, session
 from sqlalchemy import String, create_engine, event, func, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from werkzeug.test import Client, EnvironBuilder

@@ -8,51 +8,58 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from finch_middleware.adapters.access_log import RedactCallback
-    from finch_middleware.attempts import Attempt
-    from finch_middleware.config.customers import Customer
-    from finch_middleware.connect import FinchConnect
-    from finch_middleware.connections import Connections
-    from finch_middleware.crypto.keys import KeyProvider, new_key, wrapped_key
-    from finch_middleware.crypto.opened import AccessToken, Connection
+    from finch_middleware.adapters.access_log import RedactCallback as RedactCallback
+    from finch_middleware.attempts import Attempt as Attempt
+    from finch_middleware.config.customers import Customer as Customer
+    from finch_middleware.connect import FinchConnect as FinchConnect
+    from finch_middleware.connections import Connections as Connections
+    from finch_middleware.crypto.keys import (
+        KeyProvider as KeyProvider,
+        new_key as new_key,
+        wrapped_key as wrapped_key,
+    )
+    from finch_middleware.crypto.opened import AccessToken as AccessToken, Connection as Connection
     from finch_middleware.errors import (
-        AlreadyConnected,
-        CannotOpen,
-        ConfigurationError,
-        FinchError,
-        FinchRefused,
-        FinchUnavailable,
-        KeyUnavailable,
-        SchemaMismatch,
-        SpoolUnavailable,
-        StorageUnavailable,
-        Unavailable,
-        UnknownConnection,
-        UsageError,
+        AlreadyConnected as AlreadyConnected,
+        CannotOpen as CannotOpen,
+        ConfigurationError as ConfigurationError,
+        FinchError as FinchError,
+        FinchRefused as FinchRefused,
+        FinchUnavailable as FinchUnavailable,
+        KeyUnavailable as KeyUnavailable,
+        SchemaMismatch as SchemaMismatch,
+        SpoolUnavailable as SpoolUnavailable,
+        StorageUnavailable as StorageUnavailable,
+        Unavailable as Unavailable,
+        UnknownConnection as UnknownConnection,
+        UsageError as UsageError,
     )
-    from finch_middleware.finch.responses import ConnectSession
-    from finch_middleware.finch.webhook import WebhookEvent
-    from finch_middleware.hooks.events import Event, Problem
-    from finch_middleware.hooks.status import EndedConnection, StatusChange
-    from finch_middleware.middleware import FinchMiddleware
+    from finch_middleware.finch.responses import ConnectSession as ConnectSession
+    from finch_middleware.finch.webhook import WebhookEvent as WebhookEvent
+    from finch_middleware.hooks.events import Event as Event, Problem as Problem
+    from finch_middleware.hooks.status import (
+        EndedConnection as EndedConnection,
+        StatusChange as StatusChange,
+    )
+    from finch_middleware.middleware import FinchMiddleware as FinchMiddleware
     from finch_middleware.outcomes import (
-        Connected,
-        Declined,
-        Failed,
-        Finishing,
-        Invalid,
-        Outcome,
-        Repeated,
-        Response,
+        Connected as Connected,
+        Declined as Declined,
+        Failed as Failed,
+        Finishing as Finishing,
+        Invalid as Invalid,
+        Outcome as Outcome,
+        Repeated as Repeated,
+        Response as Response,
     )
-    from finch_middleware.records import StoredConnection
-    from finch_middleware.secret import Secret
-    from finch_middleware.storage.history import HistoryEntry
-    from finch_middleware.storage.memory import MemoryStorage
-    from finch_middleware.storage.protocol import Scan, Storage
-    from finch_middleware.storage.redis.storage import RedisStorage
-    from finch_middleware.storage.sql.storage import SQLAlchemyStorage
-    from finch_middleware.web.request import CallbackRequest
+    from finch_middleware.records import StoredConnection as StoredConnection
+    from finch_middleware.secret import Secret as Secret
+    from finch_middleware.storage.history import HistoryEntry as HistoryEntry
+    from finch_middleware.storage.memory import MemoryStorage as MemoryStorage
+    from finch_middleware.storage.protocol import Scan as Scan, Storage as Storage
+    from finch_middleware.storage.redis.storage import RedisStorage as RedisStorage
+    from finch_middleware.storage.sql.storage import SQLAlchemyStorage as SQLAlchemyStorage
+    from finch_middleware.web.request import CallbackRequest as CallbackRequest
 
 #: Public name: the module that has it, loaded when the name is first asked for (PEP 562).
 _HOMES = {
@@ -105,55 +112,7 @@ _HOMES = {
     "wrapped_key": "crypto.keys",
 }
 
-__all__ = [
-    "AccessToken",
-    "AlreadyConnected",
-    "Attempt",
-    "CallbackRequest",
-    "CannotOpen",
-    "ConfigurationError",
-    "ConnectSession",
-    "Connected",
-    "Connection",
-    "Connections",
-    "Customer",
-    "Declined",
-    "EndedConnection",
-    "Event",
-    "Failed",
-    "FinchConnect",
-    "FinchError",
-    "FinchMiddleware",
-    "FinchRefused",
-    "FinchUnavailable",
-    "Finishing",
-    "HistoryEntry",
-    "Invalid",
-    "KeyProvider",
-    "KeyUnavailable",
-    "MemoryStorage",
-    "Outcome",
-    "Problem",
-    "RedactCallback",
-    "RedisStorage",
-    "Repeated",
-    "Response",
-    "SQLAlchemyStorage",
-    "Scan",
-    "SchemaMismatch",
-    "Secret",
-    "SpoolUnavailable",
-    "StatusChange",
-    "Storage",
-    "StorageUnavailable",
-    "StoredConnection",
-    "Unavailable",
-    "UnknownConnection",
-    "UsageError",
-    "WebhookEvent",
-    "new_key",
-    "wrapped_key",
-]
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> object:

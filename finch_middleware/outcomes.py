@@ -5,22 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from werkzeug.wrappers import Response
+from werkzeug.wrappers import Response as Response
 
 from finch_middleware.secret import Secret
-
-__all__ = [
-    "Connected",
-    "Declined",
-    "Failed",
-    "Finishing",
-    "Invalid",
-    "Outcome",
-    "Repeated",
-    "Response",
-    "Retry",
-    "SetCookie",
-]
 
 
 class Retry(StrEnum):

@@ -6,8 +6,7 @@ import dataclasses
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from finch_middleware.attempts import Attempt, AttemptState
 from finch_middleware.crypto.opened import Connection

@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 from cryptography.exceptions import InvalidTag
-from hypothesis import example, given
-from hypothesis import strategies as st
+from hypothesis import example, given, strategies as st
 
 from finch_middleware.crypto import vault as vault_module
 from finch_middleware.crypto.keys import Key

@@ -18,8 +18,7 @@ from finch_middleware.middleware import require_order
 from finch_middleware.outcomes import Response
 from finch_middleware.storage.forks import PerProcess
 from finch_middleware.web.body import BODY_SECONDS, declared_length
-from finch_middleware.web.scope import Scope as Scope
-from finch_middleware.web.scope import environ_of, path_info
+from finch_middleware.web.scope import Scope as Scope, environ_of, path_info
 
 if TYPE_CHECKING:
     from starlette.responses import Response as StarletteResponse

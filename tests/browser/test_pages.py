@@ -13,8 +13,7 @@ from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.browser.kit import ARGUMENTS, PATIENCE_MS, chromium_path, sync_api
 from tests.browser.pages import BEGIN, Files, Latecomer, connected
-from tests.docs.snippets import page as manual
-from tests.docs.snippets import section, snippets
+from tests.docs.snippets import page as manual, section, snippets
 from tests.serving import served
 
 playwright = sync_api()

@@ -12,8 +12,7 @@ from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from werkzeug.serving import make_server
 
 from finch_middleware.adapters.access_log import RedactCallback, redacted

@@ -8,8 +8,7 @@ from urllib.parse import unquote
 
 import ada_url
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from finch_middleware import FinchMiddleware, UsageError
 from finch_middleware.config.urls import check_return_to

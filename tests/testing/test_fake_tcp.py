@@ -7,8 +7,7 @@ import logging
 import socket
 import ssl
 from collections.abc import Iterator
-from threading import Event, Thread
-from threading import enumerate as enumerate_threads
+from threading import Event, Thread, enumerate as enumerate_threads
 
 import pytest
 import requests
