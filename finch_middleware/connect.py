@@ -21,8 +21,10 @@ from finch_middleware.errors import FinchRefused, Unavailable
 from finch_middleware.outcomes import Failed, Outcome, Response
 from finch_middleware.web.begin_page import BeginPage, open_connect
 from finch_middleware.web.body import BODY_LIMIT_BYTES
-from finch_middleware.web.pages import PAGE_CHECKS, At, Pages, allow_origins
+from finch_middleware.web.html import template_faults
+from finch_middleware.web.pages import At, Pages, allow_origins
 from finch_middleware.web.request import CallbackRequest, Visit
+from finch_middleware.web.texts import find_faults
 
 if TYPE_CHECKING:
     from finch_middleware.begin import Opening
@@ -37,7 +39,11 @@ def _faults_of_storage(storage: object) -> list[str]:
     return missing_methods(storage)
 
 
-CHECKS: Checks = {"storage": _faults_of_storage, **PAGE_CHECKS}
+CHECKS: Checks = {
+    "storage": _faults_of_storage,
+    "texts": find_faults,
+    "templates": template_faults,
+}
 
 
 class _NotGiven:
@@ -76,7 +82,7 @@ class FinchConnect:
         from finch_middleware.assembly import Assembly
         from finch_middleware.invitations import Invitations, InvitePage
 
-        settings, self._pages = _read_options(options)
+        settings = _read_options(options)
         pieces = Assembly(settings)
         self.client_id = settings.client_id
         self.brand = settings.brand
@@ -90,6 +96,7 @@ class FinchConnect:
         self.webhook_path = settings.webhook_path
         self.receives_webhooks = bool(settings.webhook_secrets)
         self._settings = settings
+        self._pages = Pages(settings)
         self._events = pieces.events
         self._begin = pieces.begin()
         self._callback = pieces.callback(self._pages)
@@ -272,7 +279,7 @@ class FinchConnect:
             customer_id=customer_id,
             customer_name=customer_name,
             connection_id=connection_id,
-            return_to=return_to or self._settings.invite_href or "/",
+            return_to=return_to or self._settings.href(self._settings.invite_path) or "/",
             products=tuple(products) if products is not None else None,
             customer_email=customer_email,
             provider=provider,
@@ -354,19 +361,9 @@ def _signed_in(customer_id: Customers | _NotGiven) -> frozenset[str] | None:
     return None if isinstance(customer_id, _NotGiven) else customer_ids(customer_id)
 
 
-def _read_options(options: Options) -> tuple[Settings, Pages]:
-    """Settings and pages, or the faults of both in one error."""
+def _read_options(options: Options) -> Settings:
     try:
-        settings = read_settings(options, checks=CHECKS)
+        return read_settings(options, checks=CHECKS)
     finally:
         # The caller's own dict: a traceback with locals would show the client secret and the key.
         cast("dict[str, object]", options).clear()
-    return settings, Pages(
-        brand=settings.brand,
-        texts=settings.texts,
-        templates=settings.templates,
-        spa_origins=settings.spa_origins,
-        begin_path=settings.begin_href,
-        invite_path=settings.invite_href,
-        connect_origin=settings.connect_origin,
-    )

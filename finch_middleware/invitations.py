@@ -102,7 +102,7 @@ class Invitations:
             UnknownConnection, StorageUnavailable: As `Begin.products_asked`, for a connection_id.
             KeyUnavailable: The key that seals is unavailable.
         """
-        page = self.settings.invite_href
+        page = self.settings.href(self.settings.invite_path)
         if page is None:
             raise UsageError("invitation_url needs the option invite_path")
         if not (isinstance(valid_for, timedelta) and _SHORTEST <= valid_for <= LONGEST):

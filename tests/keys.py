@@ -1,14 +1,30 @@
-"""Keys, vaults and a key service for tests."""
+"""Settings, keys, vaults and a key service for tests."""
 
 from __future__ import annotations
 
 import base64
-from typing import Any
+from typing import Any, cast
 
+from finch_middleware.config.options import Options
+from finch_middleware.config.reading import read_settings
+from finch_middleware.config.settings import Settings
 from finch_middleware.crypto.keys import Key, new_key
 from finch_middleware.crypto.vault import Vault
 from finch_middleware.secret import Secret
 from finch_middleware.tickets import Ticket, Tickets, new_state
+
+
+def a_settings(**changes: Any) -> Settings:
+    """The settings of complete options with these *changes*."""
+    options = Options(
+        client_id="client",
+        client_secret="secret",
+        redirect_uri="https://app.example.com/finch/callback",
+        products=["company", "directory"],
+        storage="memory://",
+        key=new_key("k1"),
+    )
+    return read_settings(cast("Options", {**options, **changes}), checks={})
 
 
 def a_key(key_id: str = "k1") -> Key:

@@ -1,4 +1,4 @@
-"""A sample of every outcome, requests of a browser and a script, and a parsed page."""
+"""A sample of every outcome, the pages, requests of a browser and a script, and a parsed page."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ from finch_middleware.outcomes import (
     SetCookie,
 )
 from finch_middleware.secret import Secret
+from finch_middleware.web.pages import Pages
 from finch_middleware.web.request import CallbackRequest
+from tests.keys import a_settings
 
 COOKIE = SetCookie(name="__Host-finch-1", value=Secret("sealed"), max_age=600, secure=True)
 COMMON: dict[str, Any] = {"reference": "7K3Q9XWD", "return_to": "/settings?tab=payroll#finch"}
@@ -41,6 +43,10 @@ RENDERED: list[Outcome] = [
     Repeated(first=UNREACHABLE),
 ]
 EVERY = [*REDIRECTED, *RENDERED]
+
+
+def make_pages(**options: Any) -> Pages:
+    return Pages(a_settings(**options))
 
 
 def browser(method: str = "GET", **headers: str) -> CallbackRequest:

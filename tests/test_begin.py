@@ -1,36 +1,21 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from ada_url import URL
 
 from finch_middleware.begin import Opening, connect_location
-from finch_middleware.config.options import Options
-from finch_middleware.config.reading import read_settings
-from finch_middleware.config.settings import Settings
-from finch_middleware.crypto.keys import new_key
 from finch_middleware.errors import FinchUnavailable, UsageError
 from finch_middleware.finch.responses import ConnectSession
 from finch_middleware.secret import Secret
+from tests.keys import a_settings
 
 ORIGIN = "https://connect.tryfinch.com"
 STATE = Secret("abcdefghijklmnopqrstu_")
 REDIRECT_URI = "https://app.example.com/finch/callback"
-
-
-def settings(**changes: Any) -> Settings:
-    options = Options(
-        client_id="client",
-        client_secret="secret",
-        redirect_uri=REDIRECT_URI,
-        products=["company", "directory"],
-        storage="memory://",
-        key=new_key("k1"),
-    )
-    return read_settings(cast("Options", {**options, **changes}), checks={})
 
 
 def opening(**changes: Any) -> Opening:
@@ -54,7 +39,7 @@ def opening(**changes: Any) -> Opening:
 def test_what_can_be_carried_out_is_taken(changes: dict[str, Any]) -> None:
     asked = opening(**changes)
 
-    assert asked.checked(settings()) is asked
+    assert asked.checked(a_settings()) is asked
 
 
 @pytest.mark.parametrize(
@@ -80,11 +65,11 @@ def test_what_can_be_carried_out_is_taken(changes: dict[str, Any]) -> None:
 )
 def test_what_is_out_of_bounds_is_an_error_of_the_caller(changes: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
-        opening(**changes).checked(settings())
+        opening(**changes).checked(a_settings())
 
 
 def test_a_session_asks_for_what_is_configured() -> None:
-    assert opening().session_fields(settings()) == {
+    assert opening().session_fields(a_settings()) == {
         "customer_id": "acme",
         "customer_name": "Acme Inc.",
         "products": ["company", "directory"],
@@ -102,7 +87,7 @@ def test_a_session_asks_for_what_the_call_names() -> None:
         expires_in=timedelta(minutes=14),
     )
 
-    assert asked.session_fields(settings(sandbox="finch")) == {
+    assert asked.session_fields(a_settings(sandbox="finch")) == {
         "customer_id": "acme",
         "customer_name": "Acme Inc.",
         "customer_email": "a@b.example",
@@ -118,12 +103,12 @@ def test_a_session_asks_for_what_the_call_names() -> None:
 def test_an_embedded_flow_never_sends_a_redirect_uri() -> None:
     asked = opening(flow="embedded")
 
-    assert "redirect_uri" not in asked.session_fields(settings())
-    assert "redirect_uri" not in asked.reauthentication_fields(settings(), "c-1", products=())
+    assert "redirect_uri" not in asked.session_fields(a_settings())
+    assert "redirect_uri" not in asked.reauthentication_fields(a_settings(), "c-1", products=())
 
 
 def test_a_reauthentication_names_the_connection_and_its_own_products() -> None:
-    assert opening().reauthentication_fields(settings(), "c-1", products=["ssn"]) == {
+    assert opening().reauthentication_fields(a_settings(), "c-1", products=["ssn"]) == {
         "connection_id": "c-1",
         "products": ["ssn"],
         "minutes_to_expire": 60,
@@ -143,7 +128,7 @@ def test_a_reauthentication_names_the_connection_and_its_own_products() -> None:
 def test_a_session_lives_as_long_as_its_ticket_or_a_little_longer(
     life: timedelta, minutes: int
 ) -> None:
-    assert opening(expires_in=life).session_fields(settings())["minutes_to_expire"] == minutes
+    assert opening(expires_in=life).session_fields(a_settings())["minutes_to_expire"] == minutes
 
 
 @pytest.mark.parametrize(
@@ -204,5 +189,5 @@ def test_a_session_that_leads_elsewhere_is_not_followed(url: Any) -> None:
     with pytest.raises(
         UsageError, match=f"connect_url of session must lead to {ORIGIN}"
     ) as refused:
-        opening(session=session).checked(settings())
+        opening(session=session).checked(a_settings())
     assert "evil" not in str(refused.value)

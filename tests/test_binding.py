@@ -5,22 +5,20 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from finch_middleware.attempts import CODES_PER_FLOW, End, places
 from finch_middleware.binding import SKEW, Binder, Binding, SignedIn
-from finch_middleware.config.options import FlowKind, Options
-from finch_middleware.config.reading import read_settings
-from finch_middleware.crypto.keys import new_key
+from finch_middleware.config.options import FlowKind
 from finch_middleware.crypto.vault import KeyedHash
 from finch_middleware.errors import ReturnFault
 from finch_middleware.secret import Secret
 from finch_middleware.testing.clock import Clock
 from finch_middleware.tickets import Ticket, Tickets
 from finch_middleware.web.request import CallbackParams, CallbackRequest
-from tests.keys import a_vault, issue
+from tests.keys import a_settings, a_vault, issue
 
 HOUR = timedelta(hours=1)
 BEGUN_WITH = "https://app.example.com/an-earlier/callback"
@@ -50,17 +48,7 @@ def a_ticket(
 
 
 def binder(clock: Clock, **changes: Any) -> Binder:
-    options = Options(
-        client_id="client",
-        client_secret="secret",
-        redirect_uri=f"{ORIGIN}/finch/callback",
-        products=["company"],
-        storage="memory://",
-        key=new_key("k1"),
-        clock=clock,
-        return_to="/home",
-    )
-    settings = read_settings(cast("Options", {**options, **changes}), checks={})
+    settings = a_settings(**{"clock": clock, "return_to": "/home", **changes})
     return Binder(settings=settings, keyed_hash=HASH)
 
 

@@ -19,7 +19,7 @@ from finch_middleware.outcomes import (
 )
 from finch_middleware.secret import Secret
 from finch_middleware.web.begin_page import open_connect
-from finch_middleware.web.pages import Pages, with_cookies
+from finch_middleware.web.pages import with_cookies
 from finch_middleware.web.request import CallbackRequest
 from tests.sample_outcomes import (
     COMMON,
@@ -28,6 +28,7 @@ from tests.sample_outcomes import (
     UNREACHABLE,
     UNTRUSTED,
     browser,
+    make_pages,
     named,
     script,
 )
@@ -144,7 +145,7 @@ class TestCookies:
         gone = SetCookie(name="__Host-finch-2", value=None, max_age=0, secure=True)
         outcome = Invalid(reason="expired", cookies=(COOKIE, gone), **COMMON)
 
-        response = Pages().respond(outcome, browser())
+        response = make_pages().respond(outcome, browser())
 
         assert len(response.headers.getlist("Set-Cookie")) == 2
 
@@ -167,13 +168,15 @@ class TestEveryAnswer:
     def test_is_not_cached_not_framed_and_well_formed(
         self, outcome: Outcome, request_: CallbackRequest
     ) -> None:
-        response = with_cookies(Pages().respond(outcome, request_), [COOKIE])
+        response = with_cookies(make_pages().respond(outcome, request_), [COOKIE])
 
         sent = guarded(response, method=request_.method)
         assert sent["Vary"] == "Cookie, Accept, Content-Type, Sec-Fetch-Mode"
 
     def test_with_a_button_to_begin_lets_it_lead_to_connect_and_hides_the_address(self) -> None:
-        pages = Pages(begin_path="/connect", connect_origin="https://connect.test")
+        pages = make_pages(
+            begin_path="/connect", customer_of=print, connect_origin="https://connect.test"
+        )
 
         anew, away = (pages.respond(each, browser()) for each in (UNTRUSTED, UNREACHABLE))
 

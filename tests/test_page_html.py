@@ -14,13 +14,13 @@ from finch_middleware.outcomes import (
     Outcome,
 )
 from finch_middleware.web.html import template_faults
-from finch_middleware.web.pages import Pages
 from finch_middleware.web.texts import TEXTS
 from tests.sample_outcomes import (
     RENDERED,
     UNTRUSTED,
     Page,
     browser,
+    make_pages,
     named,
 )
 
@@ -30,7 +30,7 @@ HOSTILE = "\"'><script src=//evil.test>&amp;${title}$nonce\N{SNOWMAN}"
 class TestPage:
     @pytest.mark.parametrize("outcome", RENDERED, ids=named)
     def test_loads_nothing_and_runs_nothing(self, outcome: Outcome) -> None:
-        response = Pages(brand="Northwind").respond(outcome, browser())
+        response = make_pages(brand="Northwind").respond(outcome, browser())
 
         page = Page(response)
         html = response.get_data(as_text=True)
@@ -40,7 +40,7 @@ class TestPage:
         assert not re.search(r"//|url\(|@import", html)
 
     def test_style_is_let_in_by_a_nonce_that_is_never_used_twice(self) -> None:
-        pages = Pages()
+        pages = make_pages()
 
         responses = [pages.respond(UNTRUSTED, browser()) for _ in range(3)]
 
@@ -50,7 +50,7 @@ class TestPage:
             assert f"style-src 'nonce-{nonce}';" in response.headers["Content-Security-Policy"]
 
     def test_is_made_for_phones_and_screen_readers(self) -> None:
-        page = Page(Pages().respond(UNTRUSTED, browser()))
+        page = Page(make_pages().respond(UNTRUSTED, browser()))
 
         metas = {meta.get("name"): meta.get("content") for meta in page.all("meta")}
         assert page.all("html") == [{"lang": "en"}]
@@ -65,9 +65,9 @@ class TestPage:
         own["invalid.expired"] = dict.fromkeys(("title", "body"), HOSTILE.replace("$", "$$"))
         outcome = Invalid(reason="expired", reference=HOSTILE, return_to="/a?b='&lt;c=1")
 
-        page = Page(Pages(brand=HOSTILE, texts=own).respond(outcome, browser()))
+        page = Page(make_pages(brand=HOSTILE, texts=own).respond(outcome, browser()))
 
-        plain = Page(Pages(brand="b").respond(outcome, browser()))
+        plain = Page(make_pages(brand="b").respond(outcome, browser()))
         assert [tag for tag, _ in page.elements] == [tag for tag, _ in plain.elements]
         shown = ("title", "h1", ".body", ".brand", "code", ".primary")
         assert [page.texts[where] for where in shown] == [HOSTILE] * len(shown)
@@ -77,7 +77,7 @@ class TestPage:
     def test_hostile_reference_is_encoded_in_an_address(self) -> None:
         outcome = Declined(reason="closed", reference="a&b=c#\r\né", return_to="/")
 
-        response = Pages().respond(outcome, browser())
+        response = make_pages().respond(outcome, browser())
 
         assert response.headers["Location"] == (
             "/?finch=declined&finch_ref=a%26b%3Dc%23%0D%0A%C3%A9"
@@ -96,7 +96,7 @@ class TestPage:
 
 def palette(theme: str, outcome: str) -> dict[str, str]:
     """The colors of the page, as the cascade leaves them."""
-    style = Page(Pages().respond(UNTRUSTED, browser())).texts["style"]
+    style = Page(make_pages().respond(UNTRUSTED, browser())).texts["style"]
     dark = "".join(re.findall(r"@media \(prefers-color-scheme: dark\) \{(.*?)\n\}", style, re.S))
     light = re.sub(r"@media \(prefers-color-scheme: dark\) \{.*?\n\}", "", style, flags=re.S)
     colors: dict[str, str] = {}
@@ -127,7 +127,7 @@ class TestTemplates:
         text = json.dumps({name: f"${name}" for name in names}).replace('\\"', "")
         (tmp_path / "page.html").write_text(f"<p>$$ $outcome|$reference|$brand</p><i>{text}</i>")
 
-        response = Pages(brand="é", templates=str(tmp_path)).respond(UNTRUSTED, browser())
+        response = make_pages(brand="é", templates=str(tmp_path)).respond(UNTRUSTED, browser())
 
         html = response.get_data(as_text=True)
         assert html.startswith("<p>$ invalid|7K3Q9XWD|é</p>")

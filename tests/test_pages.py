@@ -18,7 +18,7 @@ from finch_middleware.outcomes import (
     Repeated,
     Retry,
 )
-from finch_middleware.web.pages import At, Pages
+from finch_middleware.web.pages import At
 from finch_middleware.web.request import CallbackRequest
 from tests.sample_outcomes import (
     COMMON,
@@ -35,13 +35,15 @@ from tests.sample_outcomes import (
     UNTRUSTED,
     Page,
     browser,
+    make_pages,
     named,
     script,
 )
 
 NEEDS_OPERATORS = ("payment_required", "client_rejected")
-#: Hostile to a page whose author forgot that addresses are escaped.
-PAGES_THAT_BEGIN = Pages(begin_path="/app/connect?a=&b", connect_origin="https://connect.test")
+PAGES_THAT_BEGIN = make_pages(
+    begin_path="/app/connect", customer_of=print, connect_origin="https://connect.test"
+)
 
 
 def begins_anew(outcome: Outcome, *, sent_by_form: bool = False) -> bool:
@@ -68,7 +70,7 @@ class TestBrowser:
     def test_continues_to_return_to_with_the_outcome_and_the_reference(
         self, outcome: Outcome, word: str
     ) -> None:
-        response = Pages().respond(outcome, browser())
+        response = make_pages().respond(outcome, browser())
 
         assert response.status_code == 303
         assert response.headers["Location"] == (
@@ -91,7 +93,7 @@ class TestBrowser:
     ) -> None:
         outcome = Connected(connection_id="c", customer_id="a", reference="r", return_to=return_to)
 
-        response = Pages().respond(outcome, browser())
+        response = make_pages().respond(outcome, browser())
 
         assert response.headers["Location"] == expected
 
@@ -105,9 +107,9 @@ class TestBrowser:
         connected = Connected(connection_id="c", customer_id="a", **common)
         invalid = Invalid(reason="expired", **common)
 
-        sent_on = Pages().respond(connected, browser())
-        page = Page(Pages().respond(invalid, browser()))
-        told = Pages().respond(invalid, script()).get_json()
+        sent_on = make_pages().respond(connected, browser())
+        page = Page(make_pages().respond(invalid, browser()))
+        told = make_pages().respond(invalid, script()).get_json()
 
         assert sent_on.headers["Location"] == "/?finch=connected&finch_ref=r"
         assert page.links == [("primary", "/")]
@@ -118,7 +120,7 @@ class TestBrowser:
     def test_no_return_to_reaches_a_header_as_more_than_a_local_path(self, return_to: str) -> None:
         outcome = Connected(connection_id="c", customer_id="a", reference="r", return_to=return_to)
 
-        response = Pages().respond(outcome, browser())
+        response = make_pages().respond(outcome, browser())
 
         assert re.fullmatch(r"[\x21-\x7e]+", response.headers["Location"])
         location = urlsplit(response.headers["Location"])
@@ -133,7 +135,7 @@ class TestBrowser:
         return_to = f"/a?{'&'.join(parameters)}#f"
         outcome = Connected(connection_id="c", customer_id="a", reference="r", return_to=return_to)
 
-        response = Pages().respond(outcome, browser())
+        response = make_pages().respond(outcome, browser())
 
         before = return_to.removesuffix("#f")
         joint = "" if before == "/a?" else "&"
@@ -141,7 +143,7 @@ class TestBrowser:
 
     @pytest.mark.parametrize("outcome", RENDERED, ids=named)
     def test_stays_with_the_status_and_reads_what_happened(self, outcome: Outcome) -> None:
-        response = Pages(brand="Northwind").respond(outcome, browser())
+        response = make_pages(brand="Northwind").respond(outcome, browser())
 
         page = Page(response)
         ended = outcome.first if isinstance(outcome, Repeated) else outcome
@@ -156,7 +158,7 @@ class TestBrowser:
 
     @pytest.mark.parametrize("outcome", RENDERED, ids=named)
     def test_finds_one_clear_action_first(self, outcome: Outcome) -> None:
-        page = Page(Pages().respond(outcome, browser()))
+        page = Page(make_pages().respond(outcome, browser()))
 
         ended = outcome.first if isinstance(outcome, Repeated) else outcome
         home, again = "/settings?tab=payroll#finch", ""
@@ -174,9 +176,9 @@ class TestBrowser:
     def test_starts_again_with_a_button_where_there_is_a_begin_path(self, outcome: Outcome) -> None:
         page = Page(PAGES_THAT_BEGIN.respond(outcome, browser()))
 
-        plain = Page(Pages().respond(outcome, browser()))
+        plain = Page(make_pages().respond(outcome, browser()))
         if begins_anew(outcome):
-            assert page.all("form") == [{"method": "post", "action": "/app/connect?a=&b"}]
+            assert page.all("form") == [{"method": "post", "action": "/app/connect"}]
             assert page.all("button") == [{"class": "primary"}]
             assert page.texts[".primary"] == "Start again"
             assert plain.texts[".primary"] == "Back to the application"
@@ -194,7 +196,7 @@ class TestBrowser:
         request = browser(method)
         at: At = "begin" if method == "GET" else "callback"
 
-        response = Pages().respond(outcome, request, at=at)
+        response = make_pages().respond(outcome, request, at=at)
         with_form = Page(PAGES_THAT_BEGIN.respond(outcome, request, at=at))
 
         page = Page(response)
@@ -209,14 +211,14 @@ class TestBrowser:
         assert "press the button" not in with_form.texts[".body"]
 
     def test_sees_the_page_refresh_itself_while_another_request_is_at_work(self) -> None:
-        response = Pages().respond(IN_PROGRESS, browser())
+        response = make_pages().respond(IN_PROGRESS, browser())
 
         assert response.status_code == 202
         assert response.headers["Refresh"] == "2"
 
     @pytest.mark.parametrize("outcome", [*INVALID, *FAILED], ids=named)
     def test_sees_no_other_page_refresh_itself(self, outcome: Outcome) -> None:
-        response = Pages().respond(outcome, browser())
+        response = make_pages().respond(outcome, browser())
 
         assert "Refresh" not in response.headers
 
@@ -224,7 +226,7 @@ class TestBrowser:
 class TestScript:
     @pytest.mark.parametrize("outcome", EVERY, ids=named)
     def test_gets_the_outcome_as_json_with_its_status(self, outcome: Outcome) -> None:
-        response = Pages().respond(outcome, script())
+        response = make_pages().respond(outcome, script())
 
         ended = outcome.first if isinstance(outcome, Repeated) else outcome
         told = response.get_json()
@@ -244,8 +246,8 @@ class TestScript:
     def test_reads_title_and_text_as_sentences(self) -> None:
         own = {"failed.unreachable": {"title": "Oh dear!", "body": "Wait."}}
 
-        plain = Pages().respond(CONNECTED, script()).get_json()["message"]
-        exclaimed = Pages(texts=own).respond(UNREACHABLE, script()).get_json()["message"]
+        plain = make_pages().respond(CONNECTED, script()).get_json()["message"]
+        exclaimed = make_pages(texts=own).respond(UNREACHABLE, script()).get_json()["message"]
 
         assert plain.startswith("Your payroll is connected. You can")
         assert exclaimed == "Oh dear! Wait."
@@ -254,8 +256,8 @@ class TestScript:
     def test_gets_the_same_answer_to_a_repeat_as_to_the_first(
         self, first: Connected | Invalid | Failed
     ) -> None:
-        answer = Pages().respond(first, script())
-        repeated = Pages().respond(Repeated(first=first, cookies=(COOKIE,)), script())
+        answer = make_pages().respond(first, script())
+        repeated = make_pages().respond(Repeated(first=first, cookies=(COOKIE,)), script())
 
         assert repeated.get_data() == answer.get_data()
         assert repeated.status == answer.status
@@ -267,12 +269,12 @@ class TestMethods:
     ALLOW = "GET, HEAD, POST, OPTIONS"
 
     def test_head_is_answered_with_nothing(self) -> None:
-        response = Pages().respond(self.REFUSED, browser("HEAD"))
+        response = make_pages().respond(self.REFUSED, browser("HEAD"))
 
         assert (response.status_code, response.get_data()) == (200, b"")
 
     def test_options_names_the_methods(self) -> None:
-        response = Pages().respond(self.REFUSED, browser("OPTIONS"))
+        response = make_pages().respond(self.REFUSED, browser("OPTIONS"))
 
         assert (response.status_code, response.get_data()) == (204, b"")
         assert response.headers["Allow"] == self.ALLOW
@@ -281,13 +283,13 @@ class TestMethods:
     def test_any_other_is_refused_with_the_allowed_methods(self, mode: str) -> None:
         request = browser("PUT", **{"Sec-Fetch-Mode": mode})
 
-        response = Pages().respond(self.REFUSED, request)
+        response = make_pages().respond(self.REFUSED, request)
 
         assert response.status_code == 405
         assert response.headers["Allow"] == self.ALLOW
 
     def test_head_of_another_outcome_is_not_taken_for_success(self) -> None:
-        response = Pages().respond(Invalid(reason="prefetch", **COMMON), browser("HEAD"))
+        response = make_pages().respond(Invalid(reason="prefetch", **COMMON), browser("HEAD"))
 
         assert response.status_code == 503
 
@@ -298,7 +300,7 @@ class TestWaiting:
     def test_what_is_unavailable_for_a_while_has_a_retry_after(
         self, outcome: Invalid | Failed, request_: CallbackRequest
     ) -> None:
-        response = Pages().respond(outcome, request_)
+        response = make_pages().respond(outcome, request_)
 
         assert response.headers.get("Retry-After") == ("5" if outcome.status == 503 else None)
 
@@ -308,6 +310,6 @@ class TestWaiting:
     ) -> None:
         outcome = Failed(reason="unreachable", retry_after=seconds, **COMMON)
 
-        response = Pages().respond(outcome, browser())
+        response = make_pages().respond(outcome, browser())
 
         assert response.headers["Retry-After"] == said

@@ -11,13 +11,13 @@ from finch_middleware.outcomes import (
     FAILED_REASONS,
     INVALID_REASONS,
 )
-from finch_middleware.web.pages import Pages
 from finch_middleware.web.texts import TEXTS, find_faults
 from tests.sample_outcomes import (
     UNREACHABLE,
     UNTRUSTED,
     Page,
     browser,
+    make_pages,
 )
 
 
@@ -55,8 +55,8 @@ class TestTexts:
         assert "The team behind $application" in body
 
     def test_name_the_application(self) -> None:
-        with_brand = Page(Pages(brand="R&D $1").respond(UNREACHABLE, browser()))
-        without = Page(Pages().respond(UNREACHABLE, browser()))
+        with_brand = Page(make_pages(brand="R&D $1").respond(UNREACHABLE, browser()))
+        without = Page(make_pages().respond(UNREACHABLE, browser()))
 
         assert with_brand.texts[".quiet"] == "Back to R&D $1"
         assert without.texts[".quiet"] == "Back to the application"
@@ -72,8 +72,8 @@ class TestTexts:
             "failed.unreachable": {"title": "Ohne $$", "action": "Nochmal"},
         }
 
-        page = Page(Pages(texts=own).respond(UNREACHABLE, browser()))
-        other = Page(Pages(texts=own).respond(UNTRUSTED, browser()))
+        page = Page(make_pages(texts=own).respond(UNREACHABLE, browser()))
+        other = Page(make_pages(texts=own).respond(UNTRUSTED, browser()))
 
         assert page.all("html") == [{"lang": "de"}]
         assert page.texts["h1"] == "Ohne $"

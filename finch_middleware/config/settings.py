@@ -83,17 +83,8 @@ class Settings:
         """Whether browsers reach the application over TLS; only loopback may do without."""
         return self.origin.startswith("https:")
 
-    @property
-    def begin_href(self) -> str | None:
-        """The begin path as a browser writes it, where there is one and that is known."""
-        return self._href(self.begin_path)
-
-    @property
-    def invite_href(self) -> str | None:
-        """The invite path as a browser writes it, where there is one."""
-        return self._href(self.invite_path)
-
-    def _href(self, path: str | None) -> str | None:
+    def href(self, path: str | None) -> str | None:
+        """One of our paths as a browser writes it, where there is one and that is known."""
         if path is None:
             return None
         return browser_path(path, callback_path=self.callback_path, redirect_uri=self.redirect_uri)

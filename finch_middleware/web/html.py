@@ -58,10 +58,5 @@ def begin_form(label: str, *, action: str = "") -> str:
     return f'<form method="post"{target}><button class="primary">{escape(label)}</button></form>'
 
 
-def link(label: str, *, href: str, kind: str) -> str:
+def link(kind: str, label: str, href: str) -> str:
     return f'<a class="{kind}" href="{escape(href)}">{escape(label)}</a>'
-
-
-def links(*, primary: tuple[str, str], quiet: tuple[str, str]) -> str:
-    first = link(primary[0], href=primary[1], kind="primary")
-    return f"{first}\n{link(quiet[0], href=quiet[1], kind='quiet')}"

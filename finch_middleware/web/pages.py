@@ -9,15 +9,15 @@ from __future__ import annotations
 import copy
 import json
 import secrets
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from html import escape
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 from urllib.parse import quote
 
 from werkzeug.datastructures import Headers
 from werkzeug.http import dump_cookie
 
+from finch_middleware.config.settings import Settings
 from finch_middleware.config.urls import around_parameters, safe_return_to
 from finch_middleware.outcomes import (
     Connected,
@@ -31,22 +31,19 @@ from finch_middleware.outcomes import (
     Retry,
     SetCookie,
 )
-from finch_middleware.web.html import begin_form, link, links, load_template, template_faults
+from finch_middleware.web.html import begin_form, link, load_template
 from finch_middleware.web.request import CallbackRequest
-from finch_middleware.web.texts import Texts, filled, find_faults, resolve_texts
+from finch_middleware.web.texts import filled, resolve_texts
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 Ended = Connected | Finishing | Declined | Invalid | Failed
+#: How scripts, addresses and texts name each end.
+_WORDS: dict[type[Ended], str] = {kind: kind.__name__.lower() for kind in get_args(Ended)}
+
 #: The path of ours that a request came to.
 At = Literal["callback", "begin", "invitation"]
-
-#: What is wrong with the options that are for the pages.
-PAGE_CHECKS: dict[str, Callable[[Any], list[str]]] = {
-    "texts": find_faults,
-    "templates": template_faults,
-}
 
 ALLOW = "GET, HEAD, POST, OPTIONS"
 
@@ -61,47 +58,21 @@ _FIXED_BY_OPERATORS = frozenset({"failed.payment_required", "failed.client_rejec
 #: The person has to sign in, or to switch companies, in the application first.
 _FIXED_IN_APPLICATION = frozenset({"invalid.signed_out", "invalid.other_customer"})
 
-_WORDS: dict[type[Ended], str] = {
-    Connected: "connected",
-    Finishing: "finishing",
-    Declined: "declined",
-    Invalid: "invalid",
-    Failed: "failed",
-}
-
 
 class Pages:
     """
     Makes the responses to people and scripts. Immutable, and shared by all threads.
 
-    *brand* is the application's name. *texts* replaces single texts by their names in
-    `finch_middleware.web.texts.TEXTS`: ``{"failed.unreachable": {"title": "…"}}``; a text may
-    mention ``$application``. With *begin_path*, as a browser writes it, "Start again" is a
-    button that begins a new flow there, which continues at *connect_origin*. Without it, the link
-    leads back to the application, or to *invite_path* for an invited person. *templates* is a
-    folder with a ``page.html`` that replaces the standard one; see `finch_middleware.web.html`.
-
-    Made of options that `PAGE_CHECKS` accept.
+    With `begin_path`, "Start again" is a button that begins a new flow there. Without it, the link
+    leads back to the application, or to `invite_path` for an invited person.
     """
 
-    def __init__(
-        self,
-        *,
-        brand: str = "",
-        texts: Texts | None = None,
-        templates: str | Path | None = None,
-        spa_origins: Collection[str] = (),
-        begin_path: str | None = None,
-        invite_path: str | None = None,
-        connect_origin: str = "",
-    ) -> None:
-        self._page, _ = load_template(templates)
-        self._brand = brand
-        self._spa_origins = tuple(spa_origins)
-        self._begin_path = begin_path
-        self._invite_path = invite_path
-        self._connect_origin = connect_origin
-        self._texts = resolve_texts(texts or {}, brand=brand)
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._page, _ = load_template(settings.templates)
+        self._texts = resolve_texts(settings.texts, brand=settings.brand)
+        self._begin_href = settings.href(settings.begin_path)
+        self._invite_href = settings.href(settings.invite_path)
 
     def respond(
         self, outcome: Outcome, request: CallbackRequest, *, at: At = "callback"
@@ -124,9 +95,12 @@ class Pages:
         A link leads back to *return_to*.
         """
         text = self._texts["begin"]
-        back = link(self._texts["page"]["back"], href=return_to, kind="quiet")
+        actions = [
+            begin_form(text["action"]),
+            link("quiet", self._texts["page"]["back"], return_to),
+        ]
         # Without Sec-Fetch-Site, only the Origin shows that the form was ours.
-        return self._offer(text, back, referrer="same-origin")
+        return self._html(text, "begin", actions, begins=True, referrer="same-origin")
 
     def invitation(self, *, customer_name: str, products: Sequence[str]) -> Response:
         """The page of an invitation, with the button that begins a flow by a POST to it."""
@@ -134,26 +108,16 @@ class Pages:
         asked = [words.get(each, each.replace("_", " ")) for each in products]
         text = filled(
             self._texts["invitation"],
-            application=self._brand or self._texts["page"]["application"],
+            application=self._settings.brand or self._texts["page"]["application"],
             customer=customer_name,
             products=", ".join(dict.fromkeys(asked)),
         )
-        # The form's Origin has to arrive, but this page's address is the invitation.
-        return self._offer(text, referrer="strict-origin")
-
-    def _offer(self, text: Mapping[str, str], *more: str, referrer: str) -> Response:
-        actions = "\n".join([begin_form(text["action"]), *more])
-        return self._html(text, kind="begin", actions=actions, begins=True, referrer=referrer)
+        return self._html(text, "begin", [begin_form(text["action"])], begins=True)
 
     def notice(self, name: str) -> Response:
         """The page with that text alone."""
         kind = "connected" if name.endswith("connected") else "begin"
-        return self._html(self._texts[name], kind=kind, actions="")
-
-    def _begins(self, ended: Ended, step: Retry) -> bool:
-        """Whether its button begins a new flow. An invited person has no use for that page."""
-        there = self._begin_path is not None and ended.return_to != self._invite_path
-        return there and step is Retry.RESTART
+        return self._html(self._texts[name], kind, [])
 
     def _make_response(self, ended: Ended, request: CallbackRequest, *, at: At) -> Response:
         refused = isinstance(ended, Invalid) and ended.reason == "method"
@@ -194,40 +158,57 @@ class Pages:
         return summary
 
     def _render(self, ended: Ended, *, step: Retry) -> Response:
-        begins = self._begins(ended, step)
         text = self._texts[_text_name(ended)]
-        if step is Retry.RESTART and ended.retry is Retry.RELOAD and not begins:
+        # An invited person has no use for the page at begin_path.
+        invited = ended.return_to == self._invite_href
+        begin_href = self._begin_href if step is Retry.RESTART and not invited else None
+        if step is Retry.RESTART and ended.retry is Retry.RELOAD and begin_href is None:
             text = {**text, "body": f"{text['body']} {self._texts['page']['press']}"}
         response = self._html(
             text,
+            _WORDS[type(ended)],
+            self._actions(ended, step=step, begin_href=begin_href),
             status=ended.status,
-            kind=_WORDS[type(ended)],
-            actions=self._actions(ended, step=step),
             reference=ended.reference,
-            begins=begins,
-            # The form's Origin has to arrive, but this page's address may contain a code.
-            referrer="strict-origin" if begins else "no-referrer",
+            begins=begin_href is not None,
         )
         if isinstance(ended, Finishing) and step is Retry.RELOAD:
             response.headers["Refresh"] = str(_REFRESH_SECONDS)
         return response
 
+    def _actions(self, ended: Ended, *, step: Retry, begin_href: str | None) -> list[str]:
+        """Links and buttons, the useful one first. An empty href is the page's own address."""
+        name, page, home = _text_name(ended), self._texts["page"], self._home(ended)
+        own = self._texts[name]["action"]
+        again = own or page["restart" if ended.retry is Retry.RESTART else "again"]
+        if begin_href is not None:
+            return [begin_form(again, action=begin_href), link("quiet", page["back"], home)]
+        if step is not Retry.RELOAD:
+            # The link starts nothing, so it has the label of a way back.
+            label = page["back"] if ended.retry is Retry.RELOAD else own or page["back"]
+            return [link("primary", label, home)]
+        if isinstance(ended, Finishing):
+            return [link("quiet", again, "")]
+        if name in _FIXED_BY_OPERATORS:
+            return [link("primary", page["back"], home), link("quiet", again, "")]
+        return [link("primary", again, ""), link("quiet", page["back"], home)]
+
     def _html(
         self,
         text: Mapping[str, str],
-        *,
         kind: str,
-        actions: str,
+        actions: Sequence[str],
+        *,
         status: int = 200,
         reference: str = "",
         begins: bool = False,
-        referrer: str = "no-referrer",
+        referrer: str = "",
     ) -> Response:
-        """Fill in the template; *actions* is HTML, with *begins* a button that begins a flow."""
+        """Fill in the template; *actions* are HTML, with *begins* a button that begins a flow."""
         shared, nonce = self._texts["page"], secrets.token_urlsafe(16)
         plain = {
             "body": text["body"],
-            "brand": self._brand,
+            "brand": self._settings.brand,
             "help": shared["help"] if reference else "",
             "lang": shared["lang"],
             "outcome": kind,
@@ -236,34 +217,20 @@ class Pages:
             "title": text["title"],
         }
         escaped = {name: escape(value) for name, value in plain.items()}
-        page = self._page.substitute(escaped, actions=actions, nonce=nonce)
-        # Chromium applies form-action to the redirect after the form as well.
-        form_action = f"'self' {self._connect_origin}" if begins else "'none'"
+        page = self._page.substitute(escaped, actions="\n".join(actions), nonce=nonce)
         return protected(
-            page, status=status, nonce=nonce, form_action=form_action, referrer=referrer
+            page,
+            status=status,
+            nonce=nonce,
+            # Chromium applies form-action to the redirect after the form as well.
+            form_action=f"'self' {self._settings.connect_origin}" if begins else "'none'",
+            # The form's Origin has to arrive, but this page's address may be a secret.
+            referrer=referrer or ("strict-origin" if begins else "no-referrer"),
         )
 
     def _home(self, ended: Ended) -> str:
         """Its return_to, or / if that is no longer a place of this application."""
-        return safe_return_to(ended.return_to, self._spa_origins)
-
-    def _actions(self, ended: Ended, *, step: Retry) -> str:
-        """Links and buttons, the useful one first. An empty href is the page's own address."""
-        name, shared, home = _text_name(ended), self._texts["page"], self._home(ended)
-        own = self._texts[name]["action"]
-        again = own or shared["restart" if ended.retry is Retry.RESTART else "again"]
-        if self._begins(ended, step):
-            form = begin_form(again, action=self._begin_path or "")
-            return f"{form}\n{link(shared['back'], href=home, kind='quiet')}"
-        if step is not Retry.RELOAD:
-            # The link starts nothing, so it has the label of a way back.
-            label = shared["back"] if ended.retry is Retry.RELOAD else own or shared["back"]
-            return link(label, href=home, kind="primary")
-        if isinstance(ended, Finishing):
-            return link(again, href="", kind="quiet")
-        if name in _FIXED_BY_OPERATORS:
-            return links(primary=(shared["back"], home), quiet=(again, ""))
-        return links(primary=(again, ""), quiet=(shared["back"], home))
+        return safe_return_to(ended.return_to, self._settings.spa_origins)
 
 
 def _text_name(ended: Ended) -> str:

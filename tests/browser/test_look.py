@@ -29,11 +29,12 @@ from finch_middleware.outcomes import (
 )
 from finch_middleware.testing import add_connection
 from finch_middleware.testing.fake_finch import FakeFinch
-from finch_middleware.web.pages import At, Pages
+from finch_middleware.web.pages import At
 from finch_middleware.web.request import CallbackRequest
 from tests.browser.kit import sync_api
 from tests.browser.pages import CALLBACK, Latecomer
 from tests.browser.serving import example
+from tests.sample_outcomes import make_pages
 from tests.serving import served
 from tests.site import options_for
 
@@ -123,8 +124,10 @@ class Gallery:
     """Every page of ours by its name: ``/?page=failed-unreachable``."""
 
     def __init__(self) -> None:
-        self._pages = Pages(brand="Northwind Payroll")
-        self._with_button = Pages(brand="Northwind Payroll", begin_path="/connect")
+        self._pages = make_pages(brand="Northwind Payroll")
+        self._with_button = make_pages(
+            brand="Northwind Payroll", begin_path="/connect", customer_of=print
+        )
 
     def __call__(self, environ: Any, start_response: Any) -> Any:
         name = parse_qs(environ["QUERY_STRING"]).get("page", ["begin"])[0]
