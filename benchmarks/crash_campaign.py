@@ -279,10 +279,7 @@ class Campaign:
         return attempt.attempt_id in self._folder.joinpath("reports").read_text().split()
 
     def _check_quarantined(self, attempt: Attempt, issued: IssuedCode) -> None:
-        assert attempt.sealed is not None
-        answer = self._vault.open(
-            attempt.sealed.text, purpose="quarantine", context=(attempt.attempt_id,)
-        )
+        answer = self._vault.open_grant(attempt)
         if json.loads(answer.reveal())["access_token"] not in issued.minted:
             self._fault("what is in quarantine is not what was minted")
 

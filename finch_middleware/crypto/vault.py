@@ -17,7 +17,6 @@ import os
 import time
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 try:
     from cryptography.exceptions import InvalidTag
@@ -32,6 +31,7 @@ except ImportError as error:
         "--single-interpreter, and set WSGIApplicationGroup %{GLOBAL} for mod_wsgi"
     ) from error
 
+from finch_middleware.attempts import Attempt
 from finch_middleware.crypto.keys import KEY_BYTES, Key, KeyProvider
 from finch_middleware.errors import CannotOpen, KeyUnavailable
 from finch_middleware.records import (
@@ -44,9 +44,6 @@ from finch_middleware.records import (
 )
 from finch_middleware.secret import Secret
 
-if TYPE_CHECKING:
-    from finch_middleware.attempts import Attempt
-
 FORMAT = "fm1"
 _NONCE_BYTES = 12
 # As long as a page asks the person to wait before a reload.
@@ -58,9 +55,10 @@ _STANDARD = bytes.maketrans(b"-_", b"+/")
 # An encoding error would carry the text, and could come after a token was minted.
 _ANY_TEXT = "surrogatepass"
 
-
 #: By purpose: the cipher, and how the associated data begins.
 _Ciphers = dict[str, tuple[AESGCM, bytes]]
+#: What has a sealed grant: a row, or an attempt in quarantine.
+Holder = StoredConnection | StoredToken | Attempt
 
 
 def pack(*parts: str) -> bytes:
@@ -146,11 +144,11 @@ class Vault:
         opened = self._open(key_id, payload, purpose=purpose, context=packed)
         return self._seal(opened, purpose=purpose, context=packed)
 
-    def reseal_grant(self, stored: StoredToken) -> SealedToken | None:
-        """`reseal` for the token of a row."""
-        context = (stored.connection_id, stored.customer_id)
-        text = self.reseal(stored.sealed.text, purpose="connection", context=context)
-        return SealedToken(text=text) if text is not None else None
+    def reseal_grant(self, holder: Holder) -> SealedToken | None:
+        """`reseal` for the grant of a row or an attempt."""
+        text, purpose, context = _place(holder)
+        resealed = self.reseal(text, purpose=purpose, context=context)
+        return SealedToken(text=resealed) if resealed is not None else None
 
     def seal_grant(self, answer: Secret, *, connection_id: str, customer_id: str) -> SealedToken:
         """Finch's answer, sealed for the row of that connection and customer."""
@@ -192,15 +190,15 @@ class Vault:
             ),
         )
 
-    def open_grant(self, stored: StoredConnection) -> Secret:
+    def open_grant(self, holder: Holder) -> Secret:
         """
-        The answer of a row, if it is still the row that it was sealed for.
+        The grant of a row or an attempt, if it is still the one that it was sealed for.
 
         Raises:
-            CannotOpen: As `open`.
+            CannotOpen, KeyUnavailable: As `open`.
         """
-        context = (stored.connection_id, stored.customer_id)
-        return self.open(stored.sealed.text, purpose="connection", context=context)
+        text, purpose, context = _place(holder)
+        return self.open(text, purpose=purpose, context=context)
 
     def knows(self, key_id: str) -> bool:
         """Whether that key is the present one or an accepted one."""
@@ -282,6 +280,13 @@ class KeyedHash:
     def __call__(self, purpose: str, value: str) -> bytes:
         """32 bytes that name *value* for this purpose and client_id, and tell nothing of it."""
         return hmac.digest(self._key, pack(purpose, self._client_id, value), hashlib.sha256)
+
+
+def _place(holder: Holder) -> tuple[str, str, tuple[str, ...]]:
+    """The sealed grant of *holder*, its purpose and its context."""
+    if isinstance(holder, Attempt):
+        return holder.sealed.text if holder.sealed else "", "quarantine", (holder.attempt_id,)
+    return holder.sealed.text, "connection", (holder.connection_id, holder.customer_id)
 
 
 class _NotAKey(ValueError):

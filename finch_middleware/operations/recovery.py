@@ -149,10 +149,7 @@ class Recovery:
         """
         if attempt.sealed is None:
             return False
-        document = self.vault.open(
-            attempt.sealed.text, purpose="quarantine", context=(attempt.attempt_id,)
-        )
-        grant = self._explain(document)
+        grant = self._explain(self.vault.open_grant(attempt))
         if grant is None or grant.connection_id is None:
             return False
         if grant.customer_id not in attempt.customer_ids:

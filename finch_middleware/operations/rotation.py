@@ -10,24 +10,26 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import gc
+import itertools
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from finch_middleware.attempts import Attempt
-from finch_middleware.crypto.vault import Vault
+from finch_middleware.crypto.vault import Holder, Vault
 from finch_middleware.errors import CannotOpen, KeyUnavailable, StorageUnavailable
-from finch_middleware.records import SealedToken, StoredConnection, StoredToken
-from finch_middleware.secret import Secret
-from finch_middleware.storage.protocol import Storage
+from finch_middleware.operations.stale import rows_of
+from finch_middleware.records import SealedToken, StoredToken
+from finch_middleware.storage.protocol import Storage, TokenScan
 from finch_middleware.storage.shards import WHOLE, Shard
 from finch_middleware.storage.spool import Spool
 
 T = TypeVar("T")
+H = TypeVar("H", Attempt, StoredToken)
 
 #: Rows read at once: a rotation needs the memory of one batch.
 BATCH = 500
@@ -42,8 +44,6 @@ _LONGEST_TRANSACTION_SECONDS = 0.02
 _LONGEST_REST_SECONDS = 0.1
 # How much slower each transaction may find the storage than those before it.
 _SLOWER = 1.05
-
-_Result = Literal["kept", "resealed", "unopened"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,25 +100,26 @@ class Rotated:
     unopened: Mapping[str, int] = dataclasses.field(default_factory=dict)
     unreadable: Collection[str] = ()
 
-    def after(self, results: Sequence[tuple[_Result, str]]) -> Rotated:
-        """The totals after one more batch: the results, each unopened one with its key."""
-        unopened = Counter(key_id for result, key_id in results if result == "unopened")
-        return dataclasses.replace(
-            self,
-            seen=self.seen + len(results),
-            resealed=self.resealed + sum(result == "resealed" for result, _ in results),
-            unopened=Counter(self.unopened) + unopened,
+    def plus(self, more: Rotated) -> Rotated:
+        """Both together."""
+        return Rotated(
+            seen=self.seen + more.seen,
+            resealed=self.resealed + more.resealed,
+            unopened=Counter(self.unopened) + Counter(more.unopened),
+            unreadable={*self.unreadable, *more.unreadable},
         )
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class Rotation:
     """Re-seals the tokens of one client_id with one key."""
 
-    def __init__(self, *, client_id: str, vault: Vault, storage: Storage, spool: Spool) -> None:
-        self._client_id = client_id
-        self._vault = vault
-        self._storage = storage
-        self._spool = spool
+    client_id: str
+    vault: Vault
+    storage: Storage
+    spool: Spool
+
+    def __post_init__(self) -> None:
         self._pace = _Pace()
 
     def census(self, *, limit: int | None = None, shard: Shard = WHOLE) -> Census:
@@ -130,30 +131,22 @@ class Rotation:
         Raises:
             StorageFault: The storage is unavailable.
         """
-        keys: Counter[str] = Counter()
-        client_types: Counter[str] = Counter()
-        others = seen = 0
-        complete = True
+        keys, client_types = Counter[str](), Counter[str]()
+        others = 0
         unreadable: set[str] = set()
-        proof = _Proof()
-        for batch in self._connections(unreadable, shard=shard):
-            ours = [each for each in batch if each.client_id == self._client_id]
-            keys.update(each.sealed.key_id for each in ours)
-            for each in ours:
-                proof.add(each.sealed.key_id, partial(self._vault.open_grant, each))
-            client_types.update(each.client_type for each in ours)
-            others += len(batch) - len(ours)
-            seen += len(batch)
-            if limit is not None and seen >= limit:
-                complete = False
-                break
-        quarantined = self._quarantined() if shard.number == 1 else []
-        for held in quarantined:
-            proof.add(_key_of(held), partial(self._open_quarantined, held))
+        proof = _Proof(self.vault)
+        rows = rows_of(self.storage, shard, unreadable=unreadable)
+        for each in itertools.islice(rows, limit):
+            if each.client_id == self.client_id:
+                keys[proof.key_of(each)] += 1
+                client_types[each.client_type] += 1
+            else:
+                others += 1
+        complete = next(rows, None) is None
         return Census(
             connections=keys,
-            quarantined=Counter(map(_key_of, quarantined)),
-            spooled=Counter(self._spooled(proof) if shard.number == 1 else ()),
+            quarantined=Counter(map(proof.key_of, self._quarantined(shard))),
+            spooled=Counter(map(proof.key_of, self._spooled(shard))),
             client_types=client_types,
             others=others,
             unreadable=sorted(unreadable),
@@ -163,7 +156,7 @@ class Rotation:
 
     def outdated(self, census: Census) -> int:
         """How many of the counted tokens were not sealed by the current key."""
-        return sum(n for key_id, n in census.keys.items() if key_id != self._vault.key_id)
+        return sum(n for key_id, n in census.keys.items() if key_id != self.vault.key_id)
 
     def run(self, *, shard: Shard = WHOLE) -> Iterator[Rotated]:
         """
@@ -177,136 +170,76 @@ class Rotation:
             KeyUnavailable: A key is unavailable. Run it again; what is done stays done.
             StorageFault: The storage is unavailable. Run it again; what is done stays done.
         """
-        self._vault.prove()
-        held = self._quarantined() if shard.number == 1 else []
-        rotated = Rotated().after(
-            [(self._reseal_quarantined(each), _key_of(each)) for each in held]
-        )
+        self.vault.prove()
+        rotated = self._reseal_quarantined(shard)
         yield rotated
-        unreadable: set[str] = set()
-        with _collecting_new_objects():
-            for batch in self._tokens(unreadable, shard=shard):
-                rotated = rotated.after(self._reseal_each(batch))
-                yield rotated
-        if unreadable:
-            yield dataclasses.replace(rotated, unreadable=sorted(unreadable))
-
-    def _connections(
-        self, unreadable: set[str], *, shard: Shard
-    ) -> Iterator[Sequence[StoredConnection]]:
-        """Every connection that can be read; the names of the others go to *unreadable*."""
-        after: str | None = None
-        while True:
-            scan = partial(self._storage.scan_shard, shard, after=after, limit=BATCH)
-            batch = _patiently(scan)
-            unreadable.update(batch.unreadable)
-            if not batch.connections:
-                return
-            yield batch.connections
-            after = batch.connections[-1].connection_id
-
-    def _tokens(self, unreadable: set[str], *, shard: Shard) -> Iterator[Sequence[StoredToken]]:
-        """Every token that can be read; the names of the others go to *unreadable*."""
         after: object | None = None
-        while True:
-            limit = min(self._pace.rows, BATCH)
-            scan = partial(self._storage.scan_tokens, after=after, limit=limit, shard=shard)
-            batch = _patiently(scan)
-            unreadable.update(batch.unreadable)
-            if batch.tokens:
-                yield batch.tokens
-            if batch.after is None:
-                return
-            after = batch.after
+        with _collecting_new_objects():
+            while True:
+                limit = min(self._pace.rows, BATCH)
+                scan = partial(self.storage.scan_tokens, after=after, limit=limit, shard=shard)
+                batch = _patiently(scan)
+                rotated = rotated.plus(self._reseal(batch))
+                yield rotated
+                if batch.after is None:
+                    return
+                after = batch.after
 
-    def _quarantined(self) -> list[Attempt]:
-        found = _patiently(self._storage.quarantined)
-        return [each for each in found if each.client_id == self._client_id and each.sealed]
+    def _quarantined(self, shard: Shard) -> list[Attempt]:
+        """The attempts that hold a token; with the first shard only."""
+        found = _patiently(self.storage.quarantined) if shard.number == 1 else ()
+        return [each for each in found if each.client_id == self.client_id and each.sealed]
 
-    def _spooled(self, proof: _Proof) -> Iterator[str]:
-        for entry in self._spool.entries():
-            if entry.attempt.client_id != self._client_id:
-                continue
-            if entry.connection:
-                key_id, opening = entry.connection.sealed.key_id, self._vault.open_grant
-                proof.add(key_id, partial(opening, entry.connection))
-            else:
-                key_id = _key_of(entry.attempt)
-                proof.add(key_id, partial(self._open_quarantined, entry.attempt))
-            yield key_id
+    def _spooled(self, shard: Shard) -> Iterator[Holder]:
+        """What waits in the spool; with the first shard only."""
+        for entry in self.spool.entries() if shard.number == 1 else ():
+            if entry.attempt.client_id == self.client_id:
+                yield entry.connection or entry.attempt
 
-    def _reseal_each(self, rows: Sequence[StoredToken]) -> list[tuple[_Result, str]]:
-        """Re-seal these tokens; returns the results for `Rotated.after`."""
-        changes = []
-        results: list[tuple[_Result, str]] = []
-        for each in rows:
-            try:
-                resealed = self._resealed(each)
-            except CannotOpen:
-                results.append(("unopened", each.sealed.key_id))
-                continue
-            if resealed is None:
-                results.append(("kept", ""))
-            else:
-                changes.append((each, resealed))
-        done = self._swap_each(changes) if changes else []
-        for (old, _), swapped in zip(changes, done, strict=True):
-            if swapped:
-                results.append(("resealed", ""))
-            else:
-                results.append((self._reseal_changed(old), old.sealed.key_id))
-        return results
+    def _reseal_quarantined(self, shard: Shard) -> Rotated:
+        held = self._quarantined(shard)
+        changes, unopened = self._changes(held)
+        resealed = 0
+        for attempt, sealed in changes:
+            changed = dataclasses.replace(attempt, sealed=sealed)
+            # False: an operator has just completed it, and its token is now a connection's.
+            resealed += _patiently(partial(self.storage.settle, changed))
+        return Rotated(seen=len(held), resealed=resealed, unopened=unopened)
 
-    def _swap_each(self, changes: Sequence[tuple[StoredToken, SealedToken]]) -> Sequence[bool]:
-        with self._pace.transaction(len(changes)):
-            return _patiently(partial(self._storage.swap_tokens, changes))
-
-    def _reseal_changed(self, stored: StoredToken) -> _Result:
-        """Re-seal a token whose row has changed, again where it changes before the swap."""
+    def _reseal(self, batch: TokenScan) -> Rotated:
+        """Re-seal the tokens of a batch; what has changed before its swap is read again."""
+        rows, resealed, unopened = batch.tokens, 0, Counter[str]()
         for _ in range(_TRIES):
-            latest = self._get(stored.connection_id)
-            if latest is None:
-                return "kept"
-            try:
-                resealed = self._resealed(latest)
-            except CannotOpen:
-                return "unopened"
-            if resealed is None:
-                return "kept"
-            if self._swap_each([(latest, resealed)])[0]:
-                return "resealed"
+            changes, not_opened = self._changes(rows)
+            unopened += not_opened
+            if not changes:
+                seen, unreadable = len(batch.tokens), batch.unreadable
+                return Rotated(
+                    seen=seen, resealed=resealed, unopened=unopened, unreadable=unreadable
+                )
+            with self._pace.transaction(len(changes)):
+                done = _patiently(partial(self.storage.swap_tokens, changes))
+            resealed += sum(done)
+            changed = [old for (old, _), swapped in zip(changes, done, strict=True) if not swapped]
+            latest = [_patiently(partial(self.storage.get, old.connection_id)) for old in changed]
+            rows = [StoredToken.of(row) for row in latest if row is not None]
         raise StorageUnavailable("busy")
 
-    def _reseal_held(self) -> list[tuple[_Result, str]]:
-        """Re-seal the quarantined tokens."""
-        return [(self._reseal_quarantined(each), _key_of(each)) for each in self._quarantined()]
-
-    def _reseal_quarantined(self, attempt: Attempt) -> _Result:
-        """Re-seal a quarantined token."""
-        sealed = attempt.sealed.text if attempt.sealed else ""
-        context = (attempt.attempt_id,)
-        try:
-            text = self._vault.reseal(sealed, purpose="quarantine", context=context)
-        except CannotOpen:
-            return "unopened"
-        if text is None:
-            return "kept"
-        resealed = dataclasses.replace(attempt, sealed=SealedToken(text=text))
-        # False: an operator has just completed it, and its token is now a connection's.
-        written = _patiently(lambda: self._storage.settle(resealed))
-        return "resealed" if written else "kept"
-
-    def _open_quarantined(self, attempt: Attempt) -> Secret:
-        text = attempt.sealed.text if attempt.sealed else ""
-        return self._vault.open(text, purpose="quarantine", context=(attempt.attempt_id,))
-
-    def _resealed(self, stored: StoredToken) -> SealedToken | None:
-        """Its token under the current key; None if it is, or if another client_id's."""
-        return self._vault.reseal_grant(stored) if stored.client_id == self._client_id else None
-
-    def _get(self, connection_id: str) -> StoredToken | None:
-        stored = _patiently(lambda: self._storage.get(connection_id))
-        return StoredToken.of(stored) if stored is not None else None
+    def _changes(self, holders: Iterable[H]) -> tuple[list[tuple[H, SealedToken]], Counter[str]]:
+        """Those that another key has sealed, under the current one; by key, what does not open."""
+        changes: list[tuple[H, SealedToken]] = []
+        unopened = Counter[str]()
+        for each in holders:
+            if each.client_id != self.client_id:
+                continue
+            try:
+                sealed = self.vault.reseal_grant(each)
+            except CannotOpen:
+                unopened[_key_of(each)] += 1
+            else:
+                if sealed is not None:
+                    changes.append((each, sealed))
+        return changes, unopened
 
 
 class _Pace:
@@ -343,21 +276,23 @@ class _Pace:
 class _Proof:
     """Which keys open something, and why the others open nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, vault: Vault) -> None:
+        self._vault = vault
         self._opened: set[str] = set()
         self.refusals: dict[str, str] = {}
 
-    def add(self, key_id: str, opening: Callable[[], object]) -> None:
-        """Open one more token of that key, unless one has opened already."""
-        if key_id in self._opened:
-            return
-        try:
-            opening()
-        except (CannotOpen, KeyUnavailable) as error:
-            self.refusals[key_id] = str(error)
-        else:
-            self._opened.add(key_id)
-            self.refusals.pop(key_id, None)
+    def key_of(self, holder: Holder) -> str:
+        """The key that sealed it; opens it, unless that key has opened another one already."""
+        key_id = _key_of(holder)
+        if key_id not in self._opened:
+            try:
+                self._vault.open_grant(holder)
+            except (CannotOpen, KeyUnavailable) as error:
+                self.refusals[key_id] = str(error)
+            else:
+                self._opened.add(key_id)
+                self.refusals.pop(key_id, None)
+        return key_id
 
 
 @contextlib.contextmanager
@@ -377,8 +312,8 @@ def _collecting_new_objects() -> Iterator[None]:
             gc.unfreeze()
 
 
-def _key_of(attempt: Attempt) -> str:
-    return attempt.sealed.key_id if attempt.sealed else ""
+def _key_of(holder: Holder) -> str:
+    return holder.sealed.key_id if holder.sealed else ""
 
 
 def _patiently(ask: Callable[[], T]) -> T:

@@ -275,7 +275,6 @@ def test_a_count_that_stopped_is_marked(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("finch_middleware.cli.doctor._COUNT_LIMIT", 2)
-    monkeypatch.setattr("finch_middleware.operations.rotation.BATCH", 2)
     deployment.connect("one", "two", "three")
 
     some, everything = found(deployment), deployment.run("doctor", "--all")
