@@ -37,10 +37,9 @@ def test_t50_no_more_are_asked_than_the_limit_of_a_window(monkeypatch: pytest.Mo
     pauses, asked = [], list[str]()
     clock = SimpleNamespace(monotonic=lambda: sum(pauses), sleep=lambda each: pauses.append(each))
     monkeypatch.setattr(asking, "time", clock)
+    monkeypatch.setattr(asking, "LIMIT", 2)
     may_go = threading.Event()
-    questions = Asking(
-        lambda each: may_go.wait() and (asked.append(each) or True), limit=2, window_seconds=300
-    )
+    questions = Asking(lambda each: may_go.wait() and (asked.append(each) or True))
 
     for each in "abcd":
         questions.about(each)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from finch_middleware.attempts import Attempt
 from finch_middleware.crypto.opened import Connection
 from finch_middleware.crypto.vault import Vault
-from finch_middleware.hooks.events import Events
+from finch_middleware.hooks.events import Events, called
 from finch_middleware.storage.protocol import Storage
 
 
@@ -36,18 +36,16 @@ class ConnectedHook:
         try:
             stored = self.storage.get(attempt.connection_id)
             if stored is not None:
-                self.hook(Connection.of(stored, functools.partial(self.vault.open_grant, stored)))
-        except Exception:  # the application's own code; the person is connected all the same
+                opened = functools.partial(self.vault.open_grant, stored)
+                if not called(self.hook, Connection.of(stored, opened)):
+                    self.events.of_attempt(
+                        "finch.hook.failed", logging.ERROR, attempt, reason="on_connected"
+                    )
+                    return False
+            self.storage.settle(dataclasses.replace(attempt, notified=True))
+        except Exception as error:  # whatever a storage raises, the person is connected
             self.events.of_attempt(
-                "finch.hook.failed", logging.ERROR, attempt, reason="on_connected"
-            )
-            return False
-        done = dataclasses.replace(attempt, notified=True)
-        try:
-            self.storage.settle(done)
-        except Exception as error:  # whatever a storage raises, the hook has run
-            self.events.of_attempt(
-                "finch.storage.unavailable", logging.ERROR, done, reason=type(error).__name__
+                "finch.storage.unavailable", logging.ERROR, attempt, reason=type(error).__name__
             )
             return False
         # A connection that the application has removed meanwhile has nothing pending any more.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import logging
 import time
 from collections.abc import Callable
@@ -98,7 +97,8 @@ class Events:
     monotonic: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
-        self._minutes: dict[tuple[str, str | None], _Minute] = {}
+        # Of each kind, the last minute in which one was reported, and how many were.
+        self._minutes: dict[tuple[str, str | None], tuple[int, int]] = {}
 
     def report(self, name: str, level: int, **fields: object) -> bool:
         """
@@ -108,9 +108,14 @@ class Events:
         """
         event = Event(name=name, level=level, client_id=self.client_id, **fields)  # type: ignore[arg-type]  # typed by Event
         self._write(event)
-        if self.on_event is not None and not _called(self.on_event, event):
+        if self.on_event is not None and not called(self.on_event, event):
             self._report_hook("on_event", of=name)
-        return self._report_problem(event)
+        if self.on_problem is None or name not in ACTIONS:
+            return True
+        if called(self.on_problem, Problem(event=event, action=ACTIONS[name])):
+            return True
+        self._report_hook("on_problem", of=name)
+        return False
 
     def of_attempt(self, name: str, level: int, attempt: Attempt, **fields: object) -> bool:
         """`report` how an attempt ended, with every id that an operator can search for."""
@@ -124,15 +129,6 @@ class Events:
         }
         return self.report(name, level, **{**known, **fields})
 
-    def _report_problem(self, event: Event) -> bool:
-        action = ACTIONS.get(event.name)
-        if self.on_problem is None or action is None:
-            return True
-        if _called(self.on_problem, Problem(event=event, action=action)):
-            return True
-        self._report_hook("on_problem", of=event.name)
-        return False
-
     def _report_hook(self, hook: str, *, of: str) -> None:
         """Report that one of these two raised, to the log and to the other one."""
         event = Event(
@@ -140,9 +136,9 @@ class Events:
         )
         logger.error("finch.hook.failed %s raised", hook, extra={"finch": {"name": of}})
         if hook == "on_event" and self.on_problem is not None:
-            _called(self.on_problem, Problem(event=event, action=ACTIONS[event.name]))
+            called(self.on_problem, Problem(event=event, action=ACTIONS[event.name]))
         elif hook == "on_problem" and self.on_event is not None:
-            _called(self.on_event, event)
+            called(self.on_event, event)
 
     def _write(self, event: Event) -> None:
         # A line that the level hides does not count.
@@ -159,14 +155,15 @@ class Events:
 
     def _left_out(self, event: Event) -> int | None:
         """How many lines of this kind were left out before it; None if it is left out too."""
-        kind, number = (event.name, event.reason), int(self.monotonic() // _MINUTE_SECONDS)
-        minute, left_out = self._minutes.get(kind), 0
-        if minute is None or minute.number != number:
-            left_out = minute.left_out if minute else 0
-            # Without a lock, which a fork could leave held: threads that meet here may write a
-            # few lines more.
-            minute = self._minutes[kind] = _Minute(number)
-        return left_out if minute.takes() else None
+        kind, now = (event.name, event.reason), int(self.monotonic() // _MINUTE_SECONDS)
+        minute, lines = self._minutes.get(kind, (now, 0))
+        # Without a lock, which a fork could leave held: threads that meet here may write a few
+        # lines more.
+        if minute != now:
+            self._minutes[kind] = (now, 1)
+            return max(0, lines - REFUSED_LINES_LIMIT)
+        self._minutes[kind] = (now, lines + 1)
+        return 0 if lines < REFUSED_LINES_LIMIT else None
 
 
 def _elapsed_ms(attempt: Attempt) -> int | None:
@@ -176,24 +173,10 @@ def _elapsed_ms(attempt: Attempt) -> int | None:
     return max(0, (attempt.settled_at - attempt.claimed_at) // timedelta(milliseconds=1))
 
 
-def _called(hook: Callable[[T], object], given: T) -> bool:
+def called(hook: Callable[[T], object], given: T) -> bool:
+    """Whether that function of the application has returned; what it raises goes no further."""
     try:
         hook(given)
     except Exception:  # the application's own code; its fault must not end a callback
         return False
     return True
-
-
-class _Minute:
-    """The lines of one kind in one minute."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.left_out = 0
-        self._lines = itertools.count(1)
-
-    def takes(self) -> bool:
-        """Whether one more line is to be written."""
-        line = next(self._lines)
-        self.left_out = max(self.left_out, line - REFUSED_LINES_LIMIT)
-        return line <= REFUSED_LINES_LIMIT

@@ -27,16 +27,9 @@ class Asking:
     that waits is dropped.
     """
 
-    def __init__(
-        self,
-        ask: Callable[[str], bool],
-        *,
-        limit: int = LIMIT,
-        window_seconds: float = WINDOW_SECONDS,
-    ) -> None:
+    def __init__(self, ask: Callable[[str], bool]) -> None:
         self._ask = ask
-        self._window_seconds = window_seconds
-        self._asked_at: collections.deque[float] = collections.deque(maxlen=limit)
+        self._asked_at: collections.deque[float] = collections.deque(maxlen=LIMIT)
         self._waiting: dict[str, None] = {}
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -55,22 +48,19 @@ class Asking:
 
     def _run(self) -> None:
         try:
-            self._work()
+            while self._has_turn():
+                time.sleep(self._pause())
+                with self._lock:
+                    connection_id = next(iter(self._waiting))
+                    del self._waiting[connection_id]
+                self._asked_at.append(time.monotonic())
+                if not self._ask(connection_id):
+                    with self._lock:
+                        self._waiting.clear()
         except BaseException:  # also at exit; else the next connection starts no thread
             with self._lock:
                 self._thread = None
             raise
-
-    def _work(self) -> None:
-        while self._has_turn():
-            time.sleep(self._pause())
-            with self._lock:
-                connection_id = next(iter(self._waiting))
-                del self._waiting[connection_id]
-            self._asked_at.append(time.monotonic())
-            if not self._ask(connection_id):
-                with self._lock:
-                    self._waiting.clear()
 
     def _has_turn(self) -> bool:
         """Whether a connection waits; without one the thread ends, and the next starts another."""
@@ -81,6 +71,6 @@ class Asking:
 
     def _pause(self) -> float:
         """The seconds until the next question is within the limit."""
-        if len(self._asked_at) < (self._asked_at.maxlen or 0):
+        if len(self._asked_at) < LIMIT:
             return 0.0
-        return max(self._asked_at[0] + self._window_seconds - time.monotonic(), 0.0)
+        return max(self._asked_at[0] + WINDOW_SECONDS - time.monotonic(), 0.0)
