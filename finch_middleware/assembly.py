@@ -13,8 +13,8 @@ from finch_middleware.exchange import Exchange
 from finch_middleware.finch.client import FinchClient
 from finch_middleware.hooks.connected import ConnectedHook
 from finch_middleware.hooks.events import Events
+from finch_middleware.hooks.status import StatusHooks
 from finch_middleware.operations.recovery import Recovery
-from finch_middleware.operations.rotation import Rotation
 from finch_middleware.storage.open import open_storage
 from finch_middleware.storage.spool import Spool
 from finch_middleware.tickets import Tickets
@@ -52,12 +52,15 @@ class Assembly:
             client_id=settings.client_id,
             storage=self.storage,
             vault=self.vault,
-            client=self._client,
-            events=self.events,
-            on_status=settings.on_status,
-            on_disconnected=settings.on_disconnected,
-            history_retention=settings.history_retention,
-            clock=settings.clock,
+            api=self._client,
+            statuses=StatusHooks(
+                on_status=settings.on_status,
+                on_disconnected=settings.on_disconnected,
+                storage=self.storage,
+                events=self.events,
+                clock=settings.clock,
+                history_retention=settings.history_retention,
+            ),
         )
         self.recovery = Recovery(
             settings=settings,
@@ -67,9 +70,6 @@ class Assembly:
             spool=self.spool,
             connected=self._connected,
             events=self.events,
-        )
-        self.rotation = Rotation(
-            client_id=settings.client_id, vault=self.vault, storage=self.storage, spool=self.spool
         )
 
     def begin(self) -> Begin:

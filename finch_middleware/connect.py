@@ -29,6 +29,7 @@ from finch_middleware.web.texts import find_faults
 if TYPE_CHECKING:
     from finch_middleware.begin import Opening
     from finch_middleware.finch.responses import ConnectSession
+    from finch_middleware.operations.rotation import Rotation
 
 _HOUR = timedelta(hours=1)
 
@@ -64,7 +65,6 @@ class FinchConnect:
     Attributes:
         connections: The stored connections: `for_customer`, `get`, `refresh`, `disconnect`.
         recovery: For a timer or an operator: `sweep()`, `drain()`, `complete()`.
-        rotation: For an operator: which keys are in use, and re-sealing under the current one.
         storage, spool, vault: The pieces that operators' commands inspect.
         client_id: Finch's id of this application.
         brand: The application's name on the pages; may be empty.
@@ -91,7 +91,6 @@ class FinchConnect:
         self.spool = pieces.spool
         self.connections = pieces.connections
         self.recovery = pieces.recovery
-        self.rotation = pieces.rotation
         self.callback_path = settings.callback_path
         self.webhook_path = settings.webhook_path
         self.receives_webhooks = bool(settings.webhook_secrets)
@@ -115,6 +114,16 @@ class FinchConnect:
         )
         self._webhooks = pieces.webhooks()
         self.paths = self._handlers(settings)
+
+    @property
+    def rotation(self) -> Rotation:
+        """For an operator: which keys are in use, and re-sealing under the current one."""
+        # No request needs it.
+        from finch_middleware.operations.rotation import Rotation
+
+        return Rotation(
+            client_id=self.client_id, vault=self.vault, storage=self.storage, spool=self.spool
+        )
 
     def _handlers(self, settings: Settings) -> Mapping[str, Callable[[object], Response]]:
         handlers = {

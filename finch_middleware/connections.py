@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
@@ -15,32 +17,36 @@ from finch_middleware.config.options import Options
 from finch_middleware.config.reading import read_some, take_options
 from finch_middleware.crypto.opened import Connection
 from finch_middleware.crypto.vault import Vault
-from finch_middleware.errors import FinchRefused, StorageUnavailable, UsageError
+from finch_middleware.errors import (
+    CannotOpen,
+    FinchRefused,
+    FinchUnavailable,
+    StorageUnavailable,
+    UsageError,
+)
 from finch_middleware.finch.client import FinchClient
 from finch_middleware.finch.responses import read_state
 from finch_middleware.finch.sdk import FinchAuth, async_sdk_client, sdk_client
 from finch_middleware.hooks.events import Events
 from finch_middleware.hooks.status import TRIES, StatusHooks
-from finch_middleware.operations.stale import RefreshedSoFar, refresh_each, rows_of
 from finch_middleware.secret import Secret
 from finch_middleware.storage.open import open_storage
+from finch_middleware.storage.shards import WHOLE, Shard
 
 if TYPE_CHECKING:
     import finch
 
-    from finch_middleware.hooks.status import EndedConnection, StatusChange
     from finch_middleware.records import StoredConnection
     from finch_middleware.storage.history import HistoryEntry
     from finch_middleware.storage.protocol import Storage
-    from finch_middleware.storage.shards import Shard
 
 DEADLINE = timedelta(seconds=10)
-# Options that `Connections` has under the same name, and all those of `Connections.from_env`.
+# The options of each part, under its own names, and all those of `Connections.from_env`.
+_OF_VAULT = ("key", "accepted_keys", "key_provider")
+_OF_API = ("api_url", "proxy", "ca_bundle")
+_OF_EVENTS = ("on_event", "on_problem")
 _OF_STATUSES = ("on_status", "on_disconnected", "history_retention", "clock")
-_OF_A_WORKER = (
-    *("client_id", "storage", "key", "accepted_keys", "key_provider"),
-    *("api_url", "proxy", "ca_bundle", "on_event", "on_problem", *_OF_STATUSES),
-)
+_OF_A_WORKER = ("client_id", "storage", *_OF_VAULT, *_OF_API, *_OF_EVENTS, *_OF_STATUSES)
 # Finch's limit is 1,000 requests in 300 seconds.
 _MOST_PER_SECOND = 3.0
 
@@ -48,6 +54,21 @@ _MOST_PER_SECOND = 3.0
 Disconnection = Literal["ended", "ended_before", "renewed"]
 
 
+@dataclass(frozen=True, slots=True)
+class RefreshedSoFar:
+    """
+    How far `Connections.refresh_stale` has come.
+
+    Attributes:
+        asked: How many connections it has asked about.
+        results: How many of them have each status, or ended with each error's `code`.
+    """
+
+    asked: int = 0
+    results: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
 class Connections:
     """
     The stored connections of one client_id. Listing decrypts nothing and makes no call.
@@ -56,32 +77,11 @@ class Connections:
     storage does not confirm: call again.
     """
 
-    def __init__(
-        self,
-        *,
-        client_id: str,
-        storage: Storage,
-        vault: Vault,
-        client: FinchClient,
-        events: Events,
-        on_status: Callable[[StatusChange], object] | None,
-        on_disconnected: Callable[[EndedConnection], object] | None,
-        history_retention: timedelta,
-        clock: Callable[[], datetime],
-    ) -> None:
-        self._client_id = client_id
-        self._storage = storage
-        self._vault = vault
-        self._client = client
-        self.statuses = StatusHooks(
-            on_status=on_status,
-            on_disconnected=on_disconnected,
-            storage=storage,
-            events=events,
-            clock=clock,
-            retention=history_retention,
-        )
-        self._clock = clock
+    client_id: str
+    storage: Storage
+    vault: Vault
+    api: FinchClient
+    statuses: StatusHooks
 
     @classmethod
     def from_env(
@@ -99,23 +99,25 @@ class Connections:
         del environ
         settings = read_some(take_options(given, overrides), _OF_A_WORKER)
         client_id = settings["client_id"]
-        keys = {name: settings[name] for name in ("key", "accepted_keys", "key_provider")}
-        hooks = {name: settings[name] for name in ("on_event", "on_problem")}
-        http = {name: settings[name] for name in ("api_url", "proxy", "ca_bundle")}
+        keys, http, of_events, of_statuses = (
+            {name: settings[name] for name in names}
+            for names in (_OF_VAULT, _OF_API, _OF_EVENTS, _OF_STATUSES)
+        )
+        storage = open_storage(settings["storage"])
+        events = Events(client_id=client_id, **of_events)
         return cls(
             client_id=client_id,
-            storage=open_storage(settings["storage"]),
+            storage=storage,
             vault=Vault(client_id=client_id, **keys),
             # Only sessions and exchanges need the client secret.
-            client=FinchClient(client_id=client_id, client_secret=Secret(""), **http),
-            events=Events(client_id=client_id, **hooks),
-            **{name: settings[name] for name in _OF_STATUSES},
+            api=FinchClient(client_id=client_id, client_secret=Secret(""), **http),
+            statuses=StatusHooks(storage=storage, events=events, **of_statuses),
         )
 
     def for_customer(self, customer_id: str) -> list[Connection]:
         """A customer's connections, the most recently connected first."""
         require_text(customer_id=customer_id)
-        rows = self._storage.for_customer(customer_id)
+        rows = self.storage.for_customer(customer_id)
         return [self._connection(row) for row in rows if self._ours(row, customer_id)]
 
     def get(self, connection_id: str, *, customer_id: str) -> Connection | None:
@@ -131,8 +133,8 @@ class Connections:
         ended one is older than the option `history_retention`. None: of whichever customer.
         """
         require_text(connection_id=connection_id, customer_id=customer_id or "")
-        row = self._storage.row(connection_id)
-        if row is None or row.client_id != self._client_id:
+        row = self.storage.row(connection_id)
+        if row is None or row.client_id != self.client_id:
             return []
         entries = self.statuses.history(row)
         owners = [each.customer_id for each in entries if each.customer_id]
@@ -166,7 +168,7 @@ class Connections:
 
         It opens the token for each request, and refuses to add it to a request elsewhere.
         """
-        return FinchAuth(connection.access_token.reveal, api_url=self._client.api_url)
+        return FinchAuth(connection.access_token.reveal, api_url=self.api.api_url)
 
     def refresh(self, connection_id: str, *, customer_id: str) -> Connection | None:
         """
@@ -210,18 +212,41 @@ class Connections:
             raise UsageError("older_than must be a timedelta that is not negative")
         if not 0 < per_second <= _MOST_PER_SECOND:
             raise UsageError(f"per_second must be above 0 and at most {_MOST_PER_SECOND}")
-        return refresh_each(
-            self._stale(self._clock() - older_than, 1 / per_second, shard),
-            lambda row: self.refresh(row.connection_id, customer_id=row.customer_id),
-            pause_seconds=1 / per_second,
-        )
+        before = self.statuses.clock() - older_than
+        return self._refresh_stale(before, pause_seconds=1 / per_second, shard=shard or WHOLE)
+
+    def _refresh_stale(
+        self, before: datetime, *, pause_seconds: float, shard: Shard
+    ) -> Iterator[RefreshedSoFar]:
+        began = self.statuses.clock()
+        results: Counter[str] = Counter()
+        for row in self.storage.connections(shard):
+            asked = row.checked_at
+            due = asked is None or asked <= before or row.undecided_at is not None
+            if row.client_id == self.client_id and self.statuses.complete(row) and due:
+                if results:
+                    time.sleep(pause_seconds)
+                results[self._refreshed(row)] += 1
+                yield RefreshedSoFar(asked=results.total(), results=dict(results))
+            elif asked is not None and asked > began:
+                time.sleep(pause_seconds)  # another process has asked, and that takes a turn too
+
+    def _refreshed(self, row: StoredConnection) -> str:
+        """Its status after a `refresh`, or the code of the error that concerns it alone."""
+        try:
+            known = self.refresh(row.connection_id, customer_id=row.customer_id)
+        except (FinchRefused, FinchUnavailable, CannotOpen) as fault:
+            if isinstance(fault, FinchUnavailable) and fault.reason == "throttled":
+                raise
+            return fault.code
+        return (known.status if known is not None else None) or "unknown"
 
     def _of_sdk(self, connection: Connection, entity: str | None) -> dict[str, Any]:
         if entity is not None and entity not in connection.entity_ids:
             raise UsageError("entity must be one of the connection's entity_ids")
         return {
             "token": connection.access_token.reveal(),
-            "api_url": self._client.api_url,
+            "api_url": self.api.api_url,
             "entity_id": entity,
             "on_reauth": functools.partial(self._needs_login, connection),
         }
@@ -229,28 +254,16 @@ class Connections:
     def _needs_login(self, connection: Connection) -> None:
         """Store what Finch has just responded, unless another token was stored meanwhile."""
         with suppress(StorageUnavailable):
-            row = self._storage.get(connection.connection_id)
+            row = self.storage.get(connection.connection_id)
             if row is not None and row.attempt_id == connection.attempt_id:
-                reauth = dataclasses.replace(row, status="reauth", checked_at=self._clock())
+                reauth = dataclasses.replace(row, status="reauth", checked_at=self.statuses.clock())
                 self.statuses.swap(row, reauth, source="data_call")
-
-    def _stale(
-        self, before: datetime, pause: float, shard: Shard | None
-    ) -> Iterator[StoredConnection]:
-        began = self._clock()
-        for row in rows_of(self._storage, shard):
-            asked = row.checked_at
-            due = asked is None or asked <= before or row.undecided_at is not None
-            if row.client_id == self._client_id and self.statuses.complete(row) and due:
-                yield row
-            elif asked is not None and asked > began:
-                time.sleep(pause)  # another process has asked, and that takes a turn too
 
     def _asked(self, row: StoredConnection) -> StoredConnection:
         """The row with what Finch reports of its token now."""
-        now = self._clock()
+        now = self.statuses.clock()
         try:
-            introspection = self._client.introspect(self._token(row), within=DEADLINE)
+            introspection = self.api.introspect(self._token(row), within=DEADLINE)
         except FinchRefused as fault:
             if fault.finch_code != "reauthenticate_user":
                 raise
@@ -281,7 +294,7 @@ class Connections:
         if row is None:
             return None
         # Finch first: without the row's token the connection could never be ended.
-        ended_now = self._client.disconnect(self._token(row), within=DEADLINE)
+        ended_now = self.api.disconnect(self._token(row), within=DEADLINE)
         if not self.statuses.end(row, source="disconnect"):
             return "renewed"
         return "ended" if ended_now else "ended_before"
@@ -311,7 +324,7 @@ class Connections:
         ended = [each for each in dict.fromkeys(entity_ids) if present[each] != "disconnected"]
         if not ended:
             return self._connection(row)
-        self._client.disconnect_entities(self._token(row), ended, within=DEADLINE)
+        self.api.disconnect_entities(self._token(row), ended, within=DEADLINE)
         changed = self._without(ended, row)
         return self._connection(changed) if changed is not None else None
 
@@ -319,7 +332,7 @@ class Connections:
         """The row as it is stored now, where these entities are disconnected."""
         current: StoredConnection | None = row
         # An event of an earlier second does not restore them.
-        word: dict[str, Any] = {"status": "disconnected", "heard_at": self._clock()}
+        word: dict[str, Any] = {"status": "disconnected", "heard_at": self.statuses.clock()}
         for _ in range(TRIES):
             # A later login may have added them again: that token's entities stay as they are.
             if current is None or current.attempt_id != row.attempt_id:
@@ -332,7 +345,7 @@ class Connections:
             stored = self.statuses.swap(current, changed, source="disconnect")
             if stored is not None:
                 return stored
-            current = self._storage.get(row.connection_id)
+            current = self.storage.get(row.connection_id)
         raise StorageUnavailable("busy")
 
     def forget(self, connection_id: str, *, customer_id: str) -> bool:
@@ -347,17 +360,17 @@ class Connections:
 
     def _row(self, connection_id: str, customer_id: str) -> StoredConnection | None:
         require_text(connection_id=connection_id, customer_id=customer_id)
-        row = self._storage.get(connection_id)
+        row = self.storage.get(connection_id)
         return row if row is not None and self._ours(row, customer_id) else None
 
     def _token(self, row: StoredConnection) -> Secret:
         return Secret(self._connection(row).access_token.reveal())
 
     def _ours(self, row: StoredConnection, customer_id: str) -> bool:
-        return row.client_id == self._client_id and row.customer_id == customer_id
+        return row.client_id == self.client_id and row.customer_id == customer_id
 
     def _connection(self, row: StoredConnection) -> Connection:
-        return Connection.of(row, lambda: self._vault.open_grant(row))
+        return Connection.of(row, lambda: self.vault.open_grant(row))
 
 
 def _asked_at(row: StoredConnection, at: datetime, **state: Any) -> StoredConnection:

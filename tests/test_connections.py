@@ -13,6 +13,7 @@ from finch_middleware.crypto.vault import Vault
 from finch_middleware.errors import StorageUnavailable
 from finch_middleware.finch.client import FinchClient
 from finch_middleware.hooks.events import Events
+from finch_middleware.hooks.status import StatusHooks
 from finch_middleware.records import StoredConnection
 from finch_middleware.secret import Secret
 from finch_middleware.storage.memory import MemoryStorage
@@ -51,12 +52,15 @@ def connections_in(storage: Storage, *, vault: Vault = VAULT) -> Connections:
         client_id="client",
         storage=storage,
         vault=vault,
-        client=NO_API,
-        events=Events(client_id="client", on_event=None),
-        on_status=None,
-        on_disconnected=None,
-        history_retention=timedelta(days=1),
-        clock=lambda: NOON,
+        api=NO_API,
+        statuses=StatusHooks(
+            on_status=None,
+            on_disconnected=None,
+            storage=storage,
+            events=Events(client_id="client", on_event=None),
+            clock=lambda: NOON,
+            history_retention=timedelta(days=1),
+        ),
     )
 
 

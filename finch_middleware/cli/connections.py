@@ -15,7 +15,6 @@ from finch_middleware.cli import CommandError
 from finch_middleware.cli.deployment import app_option, load_component, unreadable_rows
 from finch_middleware.connect import FinchConnect
 from finch_middleware.errors import CannotOpen, KeyUnavailable
-from finch_middleware.operations.stale import rows_of
 from finch_middleware.records import StoredConnection
 
 _TABLE_ROWS = 500
@@ -43,7 +42,7 @@ def listing(customer: str | None, as_json: bool, application: str | None) -> Non
     A terminal shows a table; a pipe or a file gets tab-separated values.
     """
     finch, unreadable = load_component(application), set[str]()
-    rows: Iterable[StoredConnection] = rows_of(finch.storage, unreadable=unreadable)
+    rows: Iterable[StoredConnection] = finch.storage.connections(unreadable=unreadable)
     if customer is not None:
         rows = finch.storage.for_customer(customer)
     found = (each for each in rows if each.client_id == finch.client_id)

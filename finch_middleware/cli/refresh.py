@@ -9,7 +9,7 @@ from datetime import timedelta
 import click
 
 from finch_middleware.cli.deployment import app_option, load_component, shard_option
-from finch_middleware.operations.stale import RefreshedSoFar
+from finch_middleware.connections import RefreshedSoFar
 from finch_middleware.storage.shards import Shard
 
 _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}

@@ -80,7 +80,7 @@ class StatusHooks:
     storage: Storage
     events: Events
     clock: Callable[[], datetime]
-    retention: timedelta
+    history_retention: timedelta
 
     @property
     def awaited(self) -> bool:
@@ -89,7 +89,7 @@ class StatusHooks:
 
     def history(self, row: StoredConnection) -> list[HistoryEntry]:
         """What happened to the row's connection, without what is older than the retention."""
-        since = self.clock() - self.retention
+        since = self.clock() - self.history_retention
         entries = history.entries_of(history.without_old(row, before=since))
         return [] if row.has_ended and entries[-1:] and entries[-1].at < since else entries
 
@@ -98,7 +98,7 @@ class StatusHooks:
     ) -> StoredConnection | None:
         """Store *after* in place of *before*, then call the hooks. None: the row had changed."""
         now = self.clock()
-        kept = history.without_old(after, before=now - self.retention)
+        kept = history.without_old(after, before=now - self.history_retention)
         noted = history.note_changes(before, kept, source=source, at=now, waits=self.awaited)
         return self.changed(before, noted) if self.storage.swap(before, noted) else None
 

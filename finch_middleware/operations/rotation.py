@@ -22,7 +22,6 @@ from typing import TypeVar
 from finch_middleware.attempts import Attempt
 from finch_middleware.crypto.vault import Holder, Vault
 from finch_middleware.errors import CannotOpen, KeyUnavailable, StorageUnavailable
-from finch_middleware.operations.stale import rows_of
 from finch_middleware.records import SealedToken, StoredToken
 from finch_middleware.storage.protocol import Storage, TokenScan
 from finch_middleware.storage.shards import WHOLE, Shard
@@ -135,7 +134,7 @@ class Rotation:
         others = 0
         unreadable: set[str] = set()
         proof = _Proof(self.vault)
-        rows = rows_of(self.storage, shard, unreadable=unreadable)
+        rows = self.storage.connections(shard, unreadable=unreadable)
         for each in itertools.islice(rows, limit):
             if each.client_id == self.client_id:
                 keys[proof.key_of(each)] += 1

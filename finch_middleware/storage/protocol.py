@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -27,6 +27,8 @@ from finch_middleware.storage.shards import WHOLE, Shard
 
 #: A row that changes during each of these tries is being rewritten in a loop elsewhere.
 _TRIES = 100
+#: Rows that a task over all connections has in memory.
+_BATCH = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -294,6 +296,24 @@ class Storage(ABC):
             held = [each for each in batch.connections if shard.holds(each.connection_id)]
             if held or not batch.connections:
                 return Scan(connections=held, unreadable=unreadable)
+            after = batch.connections[-1].connection_id
+
+    def connections(
+        self, shard: Shard = WHOLE, *, unreadable: set[str] | None = None
+    ) -> Iterator[StoredConnection]:
+        """
+        Every connection of *shard* that can be read, from batches of `scan_shard`.
+
+        Adds the names of the other rows to *unreadable*.
+        """
+        after = None
+        while True:
+            batch = self.scan_shard(shard, after=after, limit=_BATCH)
+            if unreadable is not None:
+                unreadable.update(batch.unreadable)
+            if not batch.connections:
+                return
+            yield from batch.connections
             after = batch.connections[-1].connection_id
 
     def scan_tokens(self, *, after: object | None, limit: int, shard: Shard = WHOLE) -> TokenScan:

@@ -35,7 +35,7 @@ def test_list_has_each_connection_of_ours_on_a_line(deployment: Deployment) -> N
 def test_list_continues_after_the_first_batch(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("finch_middleware.operations.stale._BATCH", 1)
+    monkeypatch.setattr("finch_middleware.storage.protocol._BATCH", 1)
 
     result = deployment.run("connections", "list")
 
@@ -53,7 +53,7 @@ def test_list_of_one_customer_leaves_the_others_out(deployment: Deployment) -> N
 def test_what_cannot_be_read_is_named_and_the_others_are_listed(
     deployment: Deployment, verb: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("finch_middleware.operations.stale._BATCH", 1)
+    monkeypatch.setattr("finch_middleware.storage.protocol._BATCH", 1)
     deployment.spoil("one", "two")
 
     result = deployment.run("connections", *verb)

@@ -18,7 +18,6 @@ from finch_middleware import (
     UsageError,
     connections,
 )
-from finch_middleware.operations import stale
 from finch_middleware.storage.shards import Shard
 from finch_middleware.testing import Behaviour, FakeFinch, add_connection
 from finch_middleware.testing.clock import Clock
@@ -97,8 +96,7 @@ class TestRefreshStale:
     @pytest.fixture(autouse=True)
     def pauses(self, monkeypatch: pytest.MonkeyPatch) -> list[float]:
         slept: list[float] = []
-        for module in (connections, stale):
-            monkeypatch.setattr(module, "time", SimpleNamespace(sleep=slept.append))
+        monkeypatch.setattr(connections, "time", SimpleNamespace(sleep=slept.append))
         return slept
 
     def test_only_what_was_not_asked_about_for_so_long_is_asked_at_the_given_rate(

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from finch_middleware import Connection, EndedConnection, HistoryEntry, StatusChange, UsageError
-from finch_middleware.operations import stale
 from finch_middleware.testing import FakeFinch
 from finch_middleware.testing.clock import Clock
 from finch_middleware.testing.sample_records import NOON
@@ -276,4 +275,6 @@ def test_a_call_that_cannot_be_noted_is_repeated(
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stale, "time", SimpleNamespace(sleep=lambda seconds: None))
+    monkeypatch.setattr(
+        "finch_middleware.connections.time", SimpleNamespace(sleep=lambda seconds: None)
+    )
