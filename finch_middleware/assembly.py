@@ -72,7 +72,7 @@ class Assembly:
             events=self.events,
         )
 
-    def begin(self) -> Begin:
+    def begin(self, pages: Pages) -> Begin:
         """Opens flows."""
         return Begin(
             settings=self._settings,
@@ -81,6 +81,7 @@ class Assembly:
             recovery=self.recovery,
             connections=self.connections,
             events=self.events,
+            pages=pages,
         )
 
     def callback(self, pages: Pages) -> Callback:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 from collections.abc import Sequence
@@ -12,26 +13,29 @@ from typing import TYPE_CHECKING, Literal
 from finch_middleware.config.customers import require_text
 from finch_middleware.config.products import fault_of_products
 from finch_middleware.config.settings import FlowKind, Settings
-from finch_middleware.config.urls import check_return_to, parts_at
+from finch_middleware.config.urls import check_return_to, parts_at, warn_of_prefix
 from finch_middleware.errors import (
     AlreadyConnected,
     FinchRefused,
     FinchUnavailable,
+    Unavailable,
     UnknownConnection,
     UsageError,
 )
 from finch_middleware.finch.responses import ConnectSession
 from finch_middleware.hooks.events import Events
-from finch_middleware.outcomes import SetCookie
+from finch_middleware.outcomes import Response
 from finch_middleware.secret import Secret
-from finch_middleware.tickets import Tickets, new_state
-from finch_middleware.web.request import CallbackRequest
+from finch_middleware.tickets import Ticket, Tickets, check_customer_id, flow_id_of, new_state
+from finch_middleware.web.begin_page import open_connect
+from finch_middleware.web.request import CallbackRequest, Visit
 
 if TYPE_CHECKING:
     from finch_middleware.connections import Connections
     from finch_middleware.crypto.opened import Connection
     from finch_middleware.finch.client import FinchClient
     from finch_middleware.operations.recovery import Recovery
+    from finch_middleware.web.pages import At, Pages
 
 SESSION_DEADLINE = timedelta(seconds=10)
 NAME_LIMIT = 255
@@ -69,6 +73,7 @@ class Opening:
 
     def checked(self, settings: Settings) -> Opening:
         """This opening, if it is valid; a UsageError names what is not."""
+        check_customer_id(self.customer_id)
         name = self.customer_name
         if self.connection_id is not None:
             require_text(connection_id=self.connection_id)
@@ -123,25 +128,9 @@ class Opening:
             "minutes_to_expire": math.ceil(self.expires_in / _MINUTE),
         }
         # Finch refuses an embedded flow's code if a redirect_uri was sent.
-        return (
-            {**fields, "redirect_uri": settings.redirect_uri} if self.flow == "redirect" else fields
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Opened:
-    """
-    Finch Connect, ready to be shown to the person.
-
-    Attributes:
-        location: Where the browser goes (redirect flow); None for Finch's SDK (embedded).
-        state: For the SDK, which hands it back with the code.
-    """
-
-    session: ConnectSession
-    location: str | None
-    state: Secret
-    cookies: tuple[SetCookie, ...]
+        if self.flow == "redirect":
+            fields["redirect_uri"] = settings.redirect_uri
+        return fields
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -154,25 +143,26 @@ class Begin:
     recovery: Recovery
     connections: Connections
     events: Events
+    pages: Pages
 
-    def open(self, opening: Opening, *, request: CallbackRequest | None) -> Opened:
+    def open(self, opening: Opening, *, request: CallbackRequest | None) -> Response:
         """
-        A Connect session, and the ticket that binds its callback to this browser.
+        The response that opens Finch Connect, with the ticket that binds the callback to a browser.
 
         Raises what `FinchConnect.begin` states; the person is then not sent anywhere.
         """
+        request = request or CallbackRequest()
+        prefix = str(request.environ.get("SCRIPT_NAME", ""))
+        warn_of_prefix(prefix, callback_path=self.settings.callback_path)
         opening.checked(self.settings)
-        now = self.settings.clock()
-        state = new_state()
-        ticket = self.tickets.issue(
-            state=state,
-            customer_id=opening.customer_id,
-            return_to=check_return_to(opening.return_to, spa_origins=self.settings.spa_origins),
-            redirect_uri=self.settings.redirect_uri if opening.flow == "redirect" else None,
-            at=now,
-            life=opening.expires_in,
-            invited=opening.invited,
-        )
+        try:
+            return self._open(opening, request)
+        except (Unavailable, FinchRefused) as fault:
+            self._report(fault, opening, request)
+            raise
+
+    def _open(self, opening: Opening, request: CallbackRequest) -> Response:
+        settings, now, state = self.settings, self.settings.clock(), new_state()
         # A person must not type a payroll password for a token that could not be kept.
         self.recovery.prove_ready()
         session = opening.session or self._session(opening)
@@ -182,15 +172,44 @@ class Begin:
             customer_ids=(opening.customer_id,),
             request_id=session.request_id,
         )
-        location = connect_location(session, state, connect_origin=self.settings.connect_origin)
-        cookie = self.tickets.cookie(ticket, at=now)
-        present = request.cookies(joined=True) if request else ()
-        return Opened(
-            session=session,
-            location=location if opening.flow == "redirect" else None,
-            state=state,
-            cookies=(*self.tickets.surplus(present, new=cookie), cookie),
+        location = connect_location(session, state, connect_origin=settings.connect_origin)
+        ticket = Ticket(
+            flow_id=flow_id_of(state.reveal()),
+            customer_id=opening.customer_id,
+            return_to=check_return_to(opening.return_to, spa_origins=settings.spa_origins),
+            redirect_uri=settings.redirect_uri if opening.flow == "redirect" else None,
+            issued_at=now,
+            expires_at=now + opening.expires_in,
+            invited=opening.invited,
         )
+        cookie = self.tickets.cookie(ticket, at=now)
+        surplus = self.tickets.surplus(request.cookies(joined=True), new=cookie)
+        return open_connect(
+            session,
+            location=location if opening.flow == "redirect" else None,
+            state=state.reveal(),
+            connect_origin=settings.connect_origin,
+            cookies=(*surplus, cookie),
+        )
+
+    def _report(
+        self, fault: Unavailable | FinchRefused, opening: Opening, request: CallbackRequest
+    ) -> None:
+        """Log the failure; the person's page has the same reference."""
+        visit = Visit.now(return_to=opening.return_to)
+        failed = visit.failed(fault.page_reason, retry_after=getattr(fault, "retry_after", None))
+        self.events.report(
+            "finch.begin.failed",
+            logging.ERROR,
+            reference=failed.reference,
+            reason=fault.code if isinstance(fault, FinchRefused) else failed.reason,
+            request_id=fault.request_id,
+        )
+        if isinstance(fault, FinchRefused):
+            fault.reference = failed.reference
+            return
+        at: At = "invitation" if opening.invited else "begin"
+        fault.make_page = functools.partial(self.pages.respond, failed, request, at=at)
 
     def products_asked(self, opening: Opening) -> Sequence[str]:
         """What Finch Connect will ask this person for; UnknownConnection as `begin`."""

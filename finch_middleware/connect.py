@@ -6,8 +6,6 @@ It passes calls on: `assembly` makes the pieces, and `begin` and `callback` tell
 
 from __future__ import annotations
 
-import functools
-import logging
 from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Literal, Unpack, cast
@@ -16,18 +14,15 @@ from finch_middleware.config.customers import Customers, customer_ids
 from finch_middleware.config.options import Options
 from finch_middleware.config.reading import Checks, read_settings, take_options
 from finch_middleware.config.settings import FlowKind, Settings
-from finch_middleware.config.urls import warn_of_prefix
-from finch_middleware.errors import FinchRefused, Unavailable
-from finch_middleware.outcomes import Failed, Outcome, Response
-from finch_middleware.web.begin_page import BeginPage, open_connect
+from finch_middleware.outcomes import Outcome, Response
+from finch_middleware.web.begin_page import BeginPage
 from finch_middleware.web.body import BODY_LIMIT_BYTES
 from finch_middleware.web.html import template_faults
-from finch_middleware.web.pages import At, Pages, allow_origins
-from finch_middleware.web.request import CallbackRequest, Visit
+from finch_middleware.web.pages import Pages, allow_origins
+from finch_middleware.web.request import CallbackRequest
 from finch_middleware.web.texts import find_faults
 
 if TYPE_CHECKING:
-    from finch_middleware.begin import Opening
     from finch_middleware.finch.responses import ConnectSession
     from finch_middleware.operations.rotation import Rotation
 
@@ -80,7 +75,7 @@ class FinchConnect:
     def __init__(self, **options: Unpack[Options]) -> None:
         # Not at the top: whoever only imports this name does not wait for those libraries.
         from finch_middleware.assembly import Assembly
-        from finch_middleware.invitations import Invitations, InvitePage
+        from finch_middleware.invitations import Invitations
 
         settings = _read_options(options)
         pieces = Assembly(settings)
@@ -96,21 +91,19 @@ class FinchConnect:
         self.receives_webhooks = bool(settings.webhook_secrets)
         self._settings = settings
         self._pages = Pages(settings)
-        self._events = pieces.events
-        self._begin = pieces.begin()
+        self._begin = pieces.begin(self._pages)
         self._callback = pieces.callback(self._pages)
         self._begin_page = BeginPage(
             settings=settings, pages=self._pages, events=pieces.events, begin=self.begin
         )
-        self._invite_page = InvitePage(
+        self._invitations = Invitations(
             settings=settings,
             pages=self._pages,
             events=pieces.events,
             connections=pieces.connections,
             tickets=pieces.tickets,
+            vault=pieces.vault,
             begin=self._begin,
-            open_connect=self._open,
-            invitations=Invitations(settings=settings, vault=pieces.vault, begin=self._begin),
         )
         self._webhooks = pieces.webhooks()
         self.paths = self._handlers(settings)
@@ -206,7 +199,7 @@ class FinchConnect:
             session=session,
         )
         understood = CallbackRequest.of(request) if request is not None else None
-        return self._open(opening, request=understood)
+        return self._begin.open(opening, request=understood)
 
     def finish(
         self,
@@ -294,9 +287,7 @@ class FinchConnect:
             provider=provider,
             manual=manual,
         )
-        return self._invite_page.invitations.url(
-            opening, valid_for=valid_for, single_use=single_use
-        )
+        return self._invitations.url(opening, valid_for=valid_for, single_use=single_use)
 
     def invite_page(self, request: object) -> Response:
         """
@@ -304,7 +295,7 @@ class FinchConnect:
 
         A person who is signed in as another customer is asked to sign out first.
         """
-        return self._invite_page.respond(CallbackRequest.of(request))
+        return self._invitations.respond(CallbackRequest.of(request))
 
     def webhook(self, request: object) -> Response:
         """
@@ -326,44 +317,6 @@ class FinchConnect:
         if environ["PATH_INFO"] == self._settings.webhook_path:
             return self._webhooks.body_limit_bytes(request)
         return BODY_LIMIT_BYTES if request.method == "POST" else 0
-
-    def _open(self, opening: Opening, *, request: CallbackRequest | None) -> Response:
-        if request:
-            prefix = str(request.environ.get("SCRIPT_NAME", ""))
-            warn_of_prefix(prefix, callback_path=self.callback_path)
-        try:
-            opened = self._begin.open(opening, request=request)
-        except Unavailable as fault:
-            at: At = "invitation" if opening.invited else "begin"
-            failed = self._report_failed(fault, return_to=opening.return_to)
-            fault.make_page = functools.partial(
-                self._pages.respond, failed, request or CallbackRequest(), at=at
-            )
-            raise
-        except FinchRefused as fault:
-            fault.reference = self._report_failed(fault, return_to=opening.return_to).reference
-            raise
-        return open_connect(
-            opened.session,
-            location=opened.location,
-            state=opened.state.reveal(),
-            connect_origin=self._settings.connect_origin,
-            cookies=opened.cookies,
-        )
-
-    def _report_failed(self, fault: Unavailable | FinchRefused, *, return_to: str) -> Failed:
-        """The page's outcome, logged under the same reference."""
-        failed = Visit.now(return_to=return_to).failed(
-            fault.page_reason, retry_after=getattr(fault, "retry_after", None)
-        )
-        self._events.report(
-            "finch.begin.failed",
-            logging.ERROR,
-            reference=failed.reference,
-            reason=fault.code if isinstance(fault, FinchRefused) else failed.reason,
-            request_id=getattr(fault, "request_id", None),
-        )
-        return failed
 
 
 def _signed_in(customer_id: Customers | _NotGiven) -> frozenset[str] | None:

@@ -7,23 +7,22 @@ shows who invites to what; only the button on it begins.
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from finch_middleware.begin import Begin, Opening
 from finch_middleware.config.customers import customer_ids, require_text, signed_in_customer
 from finch_middleware.errors import CannotOpen, ReturnFault, UnknownConnection, UsageError
 from finch_middleware.outcomes import Response
 from finch_middleware.secret import Secret
-from finch_middleware.tickets import check_customer_id
 from finch_middleware.web.begin_page import OpeningPage
 from finch_middleware.web.request import CallbackRequest, parse_query
 
 if TYPE_CHECKING:
-    from finch_middleware.config.settings import Settings
     from finch_middleware.connections import Connections
     from finch_middleware.crypto.vault import Vault
     from finch_middleware.tickets import Tickets
@@ -44,6 +43,9 @@ _ENDS = {
 }
 
 
+_FIELDS = tuple(each.name for each in dataclasses.fields(Opening))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Invitation:
     """
@@ -54,11 +56,6 @@ class Invitation:
         single_use: It ends with the first connection that is obtained after *issued_at*.
     """
 
-    FIELDS: ClassVar = (
-        *("customer_id", "customer_name", "connection_id", "return_to", "products"),
-        *("customer_email", "provider", "manual"),
-    )
-
     opening: Opening
     issued_at: datetime
     expires_at: datetime
@@ -67,7 +64,7 @@ class Invitation:
     def as_text(self) -> Secret:
         """What is sealed: short, because it becomes part of an address."""
         plain = Opening(customer_id="")
-        given = {name: getattr(self.opening, name) for name in self.FIELDS}
+        given = {name: getattr(self.opening, name) for name in _FIELDS}
         parts = {name: each for name, each in given.items() if each != getattr(plain, name)}
         times = [(each - _EPOCH) // _MICROSECOND for each in (self.issued_at, self.expires_at)]
         return Secret(json.dumps([*times, self.single_use, parts], separators=(",", ":")))
@@ -85,10 +82,12 @@ class Invitation:
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class Invitations:
-    """Makes links, and reads them again."""
+class Invitations(OpeningPage):
+    """Makes links, and shows their page to whoever has one. They need not be signed in."""
 
-    settings: Settings
+    at = "invitation"
+    connections: Connections
+    tickets: Tickets
     vault: Vault
     begin: Begin
 
@@ -110,7 +109,6 @@ class Invitations:
         if not opening.customer_name:
             raise UsageError("customer_name must have 1 to 255 characters: the page shows it")
         require_text(customer_name=opening.customer_name)
-        check_customer_id(opening.customer_id)
         opening.checked(self.settings)
         if opening.connection_id is not None:
             self.begin.products_asked(opening)
@@ -124,7 +122,7 @@ class Invitations:
             raise UsageError("the invitation is too long for a link: shorten customer_name")
         return address
 
-    def read(self, sealed: str) -> Invitation:
+    def _read(self, sealed: str) -> Invitation:
         """
         The invitation of a link.
 
@@ -148,23 +146,6 @@ class Invitations:
         # At another origin the ticket would be set where the callback does not find it.
         return (self.settings.origin,)
 
-
-@dataclass(kw_only=True, eq=False, repr=False)
-class InvitePage(OpeningPage):
-    """
-    Shows an invitation to whoever has its link, and begins. They need not be signed in.
-
-    Attributes:
-        invitations: Makes the links that lead to this page.
-    """
-
-    at = "invitation"
-    connections: Connections
-    tickets: Tickets
-    begin: Begin
-    open_connect: Callable[..., Response]
-    invitations: Invitations
-
     def respond(self, request: CallbackRequest) -> Response:
         """As `OpeningPage.respond`; for a connection that has ended, too, there is a page."""
         try:
@@ -185,11 +166,11 @@ class InvitePage(OpeningPage):
 
     def open(self, request: CallbackRequest) -> Response:
         """As `OpeningPage.open`."""
-        return self.open_connect(self._opening(self._query(request), request), request=request)
+        return self.begin.open(self._opening(self._query(request), request), request=request)
 
     def _opening(self, query: Mapping[str, str], request: CallbackRequest) -> Opening:
         """What the link of this request opens, if this person may use it."""
-        invitation = self.invitations.read(query.get(PARAMETER, ""))
+        invitation = self._read(query.get(PARAMETER, ""))
         customer_of = self.settings.customer_of
         login = customer_ids(signed_in_customer(customer_of, request)) if customer_of else ()
         if login and invitation.opening.customer_id not in login:

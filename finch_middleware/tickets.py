@@ -70,40 +70,12 @@ class Ticket:
 
 
 class Tickets:
-    """Issues tickets and finds them again among a request's cookies."""
+    """Seals tickets into cookies, and finds them again among those of a request."""
 
     def __init__(self, *, vault: Vault, secure: bool) -> None:
         self._vault = vault
         self._secure = secure
         self._prefix = "__Host-finch-" if secure else "finch-"
-
-    def issue(
-        self,
-        *,
-        state: Secret,
-        customer_id: str,
-        return_to: str,
-        redirect_uri: str | None,
-        at: datetime,
-        life: timedelta,
-        invited: bool = False,
-    ) -> Ticket:
-        """
-        The ticket of the flow with this *state*; without *redirect_uri* of the embedded flow.
-
-        Raises:
-            UsageError: customer_id is not text of 1 to 255 bytes without control characters.
-        """
-        check_customer_id(customer_id)
-        return Ticket(
-            flow_id=flow_id_of(state.reveal()),
-            customer_id=customer_id,
-            return_to=return_to,
-            redirect_uri=redirect_uri,
-            issued_at=at,
-            expires_at=at + life,
-            invited=invited,
-        )
 
     def cookie(self, ticket: Ticket, *, at: datetime) -> SetCookie:
         """The cookie that keeps *ticket* in this browser until shortly after it expires."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from datetime import datetime, timedelta
 from typing import Any, cast
 
 from finch_middleware.config.options import Options
@@ -11,7 +12,7 @@ from finch_middleware.config.settings import Settings
 from finch_middleware.crypto.keys import Key, new_key
 from finch_middleware.crypto.vault import Vault
 from finch_middleware.secret import Secret
-from finch_middleware.tickets import Ticket, Tickets, new_state
+from finch_middleware.tickets import Ticket, flow_id_of, new_state
 
 
 def a_settings(**changes: Any) -> Settings:
@@ -72,12 +73,12 @@ class Reversing:
 _STATES: dict[str, Secret] = {}
 
 
-def issue(tickets: Tickets, **given: Any) -> Ticket:
+def issue(*, at: datetime, life: timedelta, **given: Any) -> Ticket:
     """A ticket of a new flow, whose state `state_of` knows."""
     state = new_state()
-    ticket = tickets.issue(state=state, **given)
-    _STATES[ticket.flow_id] = state
-    return ticket
+    flow_id = flow_id_of(state.reveal())
+    _STATES[flow_id] = state
+    return Ticket(flow_id=flow_id, issued_at=at, expires_at=at + life, **given)
 
 
 def state_of(ticket: Ticket) -> Secret:

@@ -36,7 +36,6 @@ def a_ticket(
     clock: Clock, customer_id: str = "acme", *, kind: FlowKind = "redirect", spent: bool = False
 ) -> Ticket:
     ticket = issue(
-        TICKETS,
         customer_id=customer_id,
         return_to=f"/{customer_id}",
         redirect_uri=BEGUN_WITH if kind == "redirect" else None,

@@ -62,7 +62,7 @@ def test_no_number_of_flows_takes_more_than_two_kibibytes(
 ) -> None:
     tickets = Tickets(vault=a_vault(), secure=True)
     values = {"customer_id": customer_id, "return_to": return_to, "redirect_uri": redirect_uri}
-    issued = [a_ticket(number, tickets=tickets, **values) for number in range(20)]
+    issued = [a_ticket(number, **values) for number in range(20)]
     browser: dict[str, str] = {}
 
     for ticket in issued:
@@ -74,7 +74,7 @@ def test_no_number_of_flows_takes_more_than_two_kibibytes(
 
 def test_the_flow_of_another_client_survives_as_long_as_there_is_room() -> None:
     other = Tickets(vault=a_vault("other"), secure=True)
-    theirs = a_ticket(tickets=other)
+    theirs = a_ticket()
     browser = dict(cookies_of([theirs], tickets=other))
 
     for number in range(4):

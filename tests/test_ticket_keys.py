@@ -30,8 +30,8 @@ def test_a_stale_cookie_under_an_unavailable_key_does_not_hide_a_good_ticket(
     rotated: tuple[Tickets, Tickets, Reversing],
 ) -> None:
     before, after, _ = rotated
-    good = a_ticket(tickets=after)
-    stale = cookies_of([a_ticket(tickets=before)], tickets=before)
+    good = a_ticket()
+    stale = cookies_of([a_ticket()], tickets=before)
 
     found = [
         after.found([*stale, *cookies_of([good], tickets=after)]),
@@ -45,7 +45,7 @@ def test_an_unavailable_key_is_an_error_where_no_ticket_opens(
     rotated: tuple[Tickets, Tickets, Reversing],
 ) -> None:
     before, after, _ = rotated
-    stale = cookies_of([a_ticket(tickets=before)], tickets=before)
+    stale = cookies_of([a_ticket()], tickets=before)
 
     with pytest.raises(KeyUnavailable) as refusal:
         after.found([("__Host-finch-rubbish1", "x" * 200), *stale])
@@ -57,10 +57,10 @@ def test_a_cookie_under_an_unavailable_key_is_the_first_to_make_room(
     rotated: tuple[Tickets, Tickets, Reversing],
 ) -> None:
     before, after, _ = rotated
-    stale = cookies_of([a_ticket(tickets=before)], tickets=before)
-    issued = cookies_of([a_ticket(number, tickets=after) for number in range(4)], tickets=after)
+    stale = cookies_of([a_ticket()], tickets=before)
+    issued = cookies_of([a_ticket(number) for number in range(4)], tickets=after)
 
-    new = after.cookie(a_ticket(tickets=after), at=NOW)
+    new = after.cookie(a_ticket(), at=NOW)
 
     removed = after.surplus([*stale, *issued], new=new)
 

@@ -17,6 +17,7 @@ from finch_middleware.tickets import (
     REPLAY_WINDOW,
     Ticket,
     Tickets,
+    check_customer_id,
     flow_id_of,
 )
 from tests.keys import a_vault, issue, state_of
@@ -33,13 +34,11 @@ TICKETS = Tickets(vault=VAULT, secure=True)
 def a_ticket(
     number: int = 0,
     *,
-    tickets: Tickets = TICKETS,
     customer_id: str = "acme",
     return_to: str = "/",
     redirect_uri: str | None = URI,
 ) -> Ticket:
     return issue(
-        tickets,
         customer_id=customer_id,
         return_to=return_to,
         redirect_uri=redirect_uri,
@@ -77,7 +76,6 @@ def test_a_ticket_comes_back_from_its_cookie_as_it_was_issued(
     customer_id: str, redirect_uri: str | None, at: datetime, spent: bool, invited: bool
 ) -> None:
     issued = issue(
-        TICKETS,
         customer_id=customer_id,
         return_to="/settings?tab=1#a",
         redirect_uri=redirect_uri,
@@ -108,7 +106,7 @@ def test_no_two_flows_have_an_id_or_a_state_in_common() -> None:
 )
 def test_a_cookie_is_named_after_its_flow_and_outlives_it(secure: bool, prefix: str) -> None:
     tickets = Tickets(vault=VAULT, secure=secure)
-    ticket = a_ticket(tickets=tickets)
+    ticket = a_ticket()
 
     cookie = tickets.cookie(ticket, at=NOW)
 
@@ -166,7 +164,7 @@ def test_the_newest_five_are_found_the_newest_first(order: list[int]) -> None:
 
 def test_an_expired_ticket_is_still_found() -> None:
     long_ago = issue(
-        TICKETS, customer_id="acme", return_to="/", redirect_uri=URI, at=NOW - 9 * HOUR, life=HOUR
+        customer_id="acme", return_to="/", redirect_uri=URI, at=NOW - 9 * HOUR, life=HOUR
     )
 
     assert ids(TICKETS.found(cookies_of([long_ago]))) == [long_ago.flow_id]
@@ -182,7 +180,7 @@ def test_an_expired_ticket_is_still_found() -> None:
     ids=["another key", "another client", "the loopback's"],
 )
 def test_a_ticket_of_another_configuration_is_passed_over(other: Tickets) -> None:
-    assert TICKETS.found(cookies_of([a_ticket(tickets=other)], tickets=other)) == []
+    assert TICKETS.found(cookies_of([a_ticket()], tickets=other)) == []
 
 
 def test_a_value_that_was_sealed_for_another_purpose_is_no_ticket() -> None:
@@ -255,7 +253,6 @@ def test_the_largest_ticket_comes_back_and_leaves_room_in_two_kibibytes(
 ) -> None:
     tickets = Tickets(vault=VAULT, secure=secure)
     ticket = a_ticket(
-        tickets=tickets,
         customer_id=customer_id,
         return_to="/" + "a" * 254,
         redirect_uri="https://app.example.com/".ljust(512, "u"),
@@ -276,12 +273,12 @@ def test_the_largest_ticket_comes_back_and_leaves_room_in_two_kibibytes(
 )
 def test_a_customer_id_that_no_ticket_can_hold_is_refused(customer_id: str) -> None:
     with pytest.raises(UsageError):
-        a_ticket(customer_id=customer_id)
+        check_customer_id(customer_id)
 
 
 def test_a_refusal_does_not_repeat_the_customer_id() -> None:
     with pytest.raises(UsageError) as refusal:
-        a_ticket(customer_id="canary\x00")
+        check_customer_id("canary\x00")
 
     assert "canary" not in str(refusal.value)
 
