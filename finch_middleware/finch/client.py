@@ -12,6 +12,7 @@ import base64
 import functools
 import json
 import math
+import re
 import time
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
@@ -331,13 +332,14 @@ def _fault(response: FinchResponse) -> FinchFault:
 
 def _refused(response: FinchResponse, *, name: str) -> FinchRefused:
     message = error_message(response)
-    words = message.reveal().lower()
+    words = message.reveal()
+    advice = (text for word, text in _ADVICE.items() if re.search(word, words, re.IGNORECASE))
     return FinchRefused(
         "refused",
         name=name,
         finch_code=error_name(response, "finch_code") or None,
         message=message,
-        advice=next((advice for word, advice in _ADVICE.items() if word in words), ""),
+        advice=next(advice, ""),
         **_evidence(response),
     )
 
