@@ -90,15 +90,15 @@ class FinchConnect:
         self.webhook_path = settings.webhook_path
         self.receives_webhooks = bool(settings.webhook_secrets)
         self._settings = settings
-        self._pages = Pages(settings)
-        self._begin = pieces.begin(self._pages)
-        self._callback = pieces.callback(self._pages)
+        pages = Pages(settings)
+        self._begin = pieces.begin(pages)
+        self._callback = pieces.callback(pages)
         self._begin_page = BeginPage(
-            settings=settings, pages=self._pages, events=pieces.events, begin=self.begin
+            settings=settings, pages=pages, events=pieces.events, begin=self.begin
         )
         self._invitations = Invitations(
             settings=settings,
-            pages=self._pages,
+            pages=pages,
             events=pieces.events,
             connections=pieces.connections,
             tickets=pieces.tickets,
