@@ -202,8 +202,8 @@ class InRedis(Subject):
         with self._client.pipeline(transaction=False) as pipe:
             for number in numbers:
                 plan = Plan(names)
-                plan.put_attempt(self.attempt(number), over=None)
-                plan.put_connection(self.connection(number), over=None)
+                plan.replace(None, self.attempt(number))
+                plan.replace(None, self.connection(number))
                 pipe.eval(COMPARE_AND_WRITE, len(plan.keys), *plan.keys, plan.as_json())
             pipe.execute()
 

@@ -12,8 +12,10 @@ from redis import Redis
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
-from finch_middleware.attempts import AttemptState
+from finch_middleware.attempts import Attempt, AttemptState
 from finch_middleware.errors import StorageUnavailable
+from finch_middleware.records import StoredConnection, connection_hash
+from finch_middleware.storage.events import StoredEvent, event_hash
 from finch_middleware.storage.redis.storage import RedisStorage
 from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 from finch_middleware.testing.sample_records import NOON, a_connection, an_attempt, an_event, key_of
@@ -173,11 +175,11 @@ def test_a_value_in_redis_that_is_no_record_is_left_out_and_named(
 ) -> None:
     storage, client = in_redis
     order = _fill(storage)
-    bad = storage._names.connection(order[1])
+    bad = storage._names.record(StoredConnection, connection_hash(order[1]).hex())
     client.set(bad, damage)
     storage.claim(an_attempt("good"))
     storage.claim(an_attempt("bad"))
-    client.set(storage._names.attempt(key_of("bad")), damage)
+    client.set(storage._names.record(Attempt, key_of("bad").hex()), damage)
 
     seen, named = _surveyed(storage, limit=2)
     with pytest.raises(StorageUnavailable) as refused:
@@ -196,8 +198,10 @@ def test_an_event_that_cannot_be_read_is_forgotten_like_any_other(
     storage, client = in_redis
     for minute in range(2):
         storage.receive(an_event(minute, connection_id=f"{minute}"))
-        client.set(storage._names.event(an_event(minute).event_id), "[")
-    client.set(storage._names.connection("1"), "[")
+        client.set(
+            storage._names.record(StoredEvent, event_hash(an_event(minute).event_id).hex()), "["
+        )
+    client.set(storage._names.record(StoredConnection, connection_hash("1").hex()), "[")
 
     # The second connection is of a later version, perhaps.
     assert storage.forget_events(received_before=LATER) == 3

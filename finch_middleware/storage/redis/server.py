@@ -18,7 +18,6 @@ from finch_middleware.storage.redis.plan import (
     COMPARE_AND_WRITE,
     INDEXES,
     PENDING,
-    SWAP_EACH,
     Names,
     Plan,
 )
@@ -29,6 +28,8 @@ _PATIENCE_SECONDS = 3
 
 #: Records read in one round trip.
 _BATCH = 500
+
+_OPTION = "accept_data_loss"
 
 _SETTINGS = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
 
@@ -72,7 +73,6 @@ class Server:
         self._trusted = trusted
         self._tried = False
         self._script = client.register_script(COMPARE_AND_WRITE)
-        self._swap_each = client.register_script(SWAP_EACH)
 
     def check(self) -> None:
         """
@@ -84,9 +84,8 @@ class Server:
         """
         self._require_durability()
         try:
-            if self._tried:
-                self._require_written(self._rehearsal(INDEXES))
-            else:
+            self._rehearse()
+            if not self._tried:
                 self._try()
                 self._tried = True
         except StorageUnavailable as fault:
@@ -108,20 +107,10 @@ class Server:
         match result:
             case 0 | 1:
                 return bool(result)
-            case [int(place), (bytes() | str()) as error] if 0 < place <= len(plan.rehearsal):
-                command, key = plan.rehearsed(place)
+            case [int(place), (bytes() | str()) as error] if 0 < place <= len(plan.commands):
+                command, key, *_ = plan.commands[place - 1]
                 raise _refusal(_text(error), command=command, key=key, rights=self._rights)
         raise StorageUnavailable("unavailable")
-
-    def swap_each(self, swaps: Sequence[tuple[str, str, str]]) -> list[bool]:
-        """Replace values: a key, its old and its new value each. Which were still the old ones."""
-        self._require_ready()
-        keys = [key for key, _, _ in swaps]
-        values = [value for _, old, new in swaps for value in (old, new)]
-        done = self._ask(lambda: list(self._swap_each(keys=keys, args=values))) if swaps else []
-        if len(done) != len(swaps):
-            raise StorageUnavailable("unavailable")
-        return [each == 1 for each in done]
 
     def get(self, key: str) -> str | None:
         """The value of *key*; None where there is none."""
@@ -132,31 +121,23 @@ class Server:
         for start in range(0, len(keys), _BATCH):
             yield from self._ask(partial(self._get_batch, keys[start : start + _BATCH]))
 
-    def members(self, key: str) -> list[str]:
-        """All members of the index at *key*."""
-        return self._ask(lambda: _texts(self._client.zrangebyscore(key, "-inf", "+inf")))
-
-    def before(self, score: int, *, index: str, limit: int = -1) -> list[str]:
-        """The members of that index with a lower score; all, or the first *limit*."""
-        key, end = self._names.index(index), f"({score}"
+    def members(self, key: str, *, before: int | None = None, limit: int = -1) -> list[str]:
+        """The members of the index at *key*, with a score below *before*; the first *limit*."""
+        end = "+inf" if before is None else f"({before}"
         return self._ask(
             lambda: _texts(self._client.zrangebyscore(key, "-inf", end, start=0, num=limit))
         )
 
-    def behind(self, start: str, *, index: str, limit: int, end: str = "+") -> list[str]:
-        """
-        The next members of that index in their order; all have one score.
-
-        Args:
-            start: ``-``, or ``(`` and a member.
-            end: ``+``, or ``[`` and the last member.
-        """
+    def behind(self, start: str, *, last: str, index: str, limit: int) -> list[str]:
+        """The next members of that index in their order, up to *last*; all have one score."""
         key = self._names.index(index)
         found = self._ask(
-            lambda: _texts(self._client.zrangebylex(key, start, end, start=0, num=limit))
+            lambda: _texts(
+                self._client.zrangebylex(key, f"({start}", f"[{last}", start=0, num=limit)
+            )
         )
         # A server that repeats itself must not make a scan endless.
-        if any(member <= start[1:] for member in found):
+        if any(member <= start for member in found):
             raise StorageUnavailable("unavailable")
         return found
 
@@ -166,30 +147,30 @@ class Server:
             raise ValueError("not the values of these keys")
         return values
 
+    def _rehearse(self) -> None:
+        """Run every command of a plan, on each index, without changing anything."""
+        nothing = self._names.index("nothing")
+        plan = Plan(self._names).do("SET", nothing, "", "XX").do("DEL", nothing)
+        for index in map(self._names.index, INDEXES):
+            plan.do("ZADD", index, "XX", "0", "").do("ZREM", index, "")
+        self._require_written(plan)
+
     def _try(self) -> None:
         """Write, read back and remove, with every command that the storage uses."""
-        for index in INDEXES:
-            # One by one: an index of another application is named.
-            self._require_written(self._rehearsal([index]))
-            self.before(0, index=index, limit=1)
-        name = uuid4().hex
-        key, value = self._names.index(f"trial:{name}"), '{"text":"\\u00e9\\ud83d\\udc69"}'
-        self._require_written(Plan(self._names).put_trial(key, value, member=name))
+        member, value = uuid4().hex, '{"text":"\\u00e9\\ud83d\\udc69"}'
+        key, index = self._names.index(f"trial:{member}"), self._names.index("trial")
+        plan = Plan(self._names).do("SET", key, value, "PX", "60000").do("ZADD", index, "0", member)
+        self._require_written(plan)
         try:
             values = [self.get(key), *self.get_each([key])]
-            members = self.behind("-", index="trial", limit=-1)
+            scored = self.members(index)
+            listed = self.behind("", last=member, index="trial", limit=-1)
         finally:
-            self._require_written(Plan(self._names).drop_trial(key, member=name))
-        if values != [value, value] or name not in members:
+            self._require_written(Plan(self._names).do("DEL", key).do("ZREM", index, member))
+        if values != [value, value] or member not in scored or member not in listed:
             raise StorageUnavailable(
                 "unavailable", fix="this Redis does not return what was written: check its proxy"
             )
-
-    def _rehearsal(self, indexes: Iterable[str]) -> Plan:
-        plan = Plan(self._names)
-        for index in indexes:
-            plan.rehearse_index(self._names.index(index))
-        return plan
 
     def _require_written(self, plan: Plan) -> None:
         if not self.write(plan):
@@ -210,8 +191,8 @@ class Server:
             if self._ask(partial(self._setting, setting)) != wanted:
                 raise SchemaMismatch(
                     f"this Redis may lose a committed token: set {setting} {wanted}, "
-                    f"or accept it with ?accept_data_loss=true in the URL, "
-                    f"or RedisStorage(..., accept_data_loss=True)"
+                    "or accept it with ?accept_data_loss=true in the URL, "
+                    "or RedisStorage(..., accept_data_loss=True)"
                 )
         self._trusted = True
 
@@ -235,21 +216,25 @@ class Server:
         raise fault
 
 
-def open_client(url: str) -> redis.Redis:
+def open_client(url: str) -> tuple[redis.Redis, bool]:
     """
-    A client of our own.
+    A client of our own, and whether ``accept_data_loss`` is on in the URL.
 
     Raises:
-        ConfigurationError: The URL cannot be parsed.
+        ConfigurationError: The URL cannot be parsed, or the option is neither true nor false.
     """
     with suppress(ValueError):
-        return redis.Redis.from_url(
+        client = redis.Redis.from_url(
             url,
             socket_timeout=_PATIENCE_SECONDS,
             socket_connect_timeout=_PATIENCE_SECONDS,
             # Without a retry: a write may have been carried out although its reply was lost.
             retry=Retry(NoBackoff(), 0),
         )
+        accepted = client.connection_pool.connection_kwargs.pop(_OPTION, "false")
+        if accepted not in ("true", "false"):
+            raise ConfigurationError([f"{_OPTION} in the storage URL must be true or false."])
+        return client, accepted == "true"
     # The library's own message contains the URL with its password.
     raise ConfigurationError(
         ["The storage URL cannot be parsed: write redis://user:password@host:6379/0."]

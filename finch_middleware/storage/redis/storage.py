@@ -20,7 +20,7 @@ import redis
 from finch_middleware.attempts import Attempt, AttemptState
 from finch_middleware.errors import ConfigurationError, StorageUnavailable
 from finch_middleware.records import SealedToken, StoredConnection, StoredToken, connection_hash
-from finch_middleware.storage.events import FinchEvent, StoredEvent
+from finch_middleware.storage.events import FinchEvent, StoredEvent, event_hash
 from finch_middleware.storage.history import join
 from finch_middleware.storage.protocol import Scan, Storage
 from finch_middleware.storage.redis.plan import (
@@ -33,13 +33,11 @@ from finch_middleware.storage.redis.plan import (
     QUARANTINED,
     Names,
     Plan,
-    attempt_in,
-    connection_in,
-    event_in,
+    R,
+    hash_of,
     microseconds,
     readable,
-    with_token,
-    without_option,
+    record_in,
 )
 from finch_middleware.storage.redis.server import Server, open_client
 from finch_middleware.storage.shards import WHOLE, Shard
@@ -85,8 +83,7 @@ class RedisStorage(Storage):
         client: Any = url_or_client
         self._shared = not isinstance(url_or_client, str)
         if isinstance(url_or_client, str):
-            url, accepted = without_option(url_or_client)
-            client = open_client(url)
+            client, accepted = open_client(url_or_client)
             # A client of ours ends with this object; the application closes its own.
             weakref.finalize(self, client.close)
             accept_data_loss = accept_data_loss or accepted
@@ -113,10 +110,10 @@ class RedisStorage(Storage):
     def claim(self, attempt: Attempt) -> Attempt | None:
         for _ in range(_TRIES):
             plan = Plan(self._names)
-            plan.expect(self._names.attempt(attempt.code_hash), None)
+            plan.expect(self._names.record(Attempt, attempt.code_hash.hex()), None)
             if attempt.flow_hash is not None:
                 plan.expect(self._names.flow(attempt.flow_hash), None)
-            plan.put_attempt(attempt, over=None)
+            plan.replace(None, attempt)
             if self._server.write(plan):
                 return None
             current = self._current(attempt)
@@ -125,29 +122,33 @@ class RedisStorage(Storage):
         raise StorageUnavailable("busy")
 
     def attempt(self, code_hash: bytes) -> Attempt | None:
-        return attempt_in(self._server.get(self._names.attempt(code_hash)))
+        return self._find(Attempt, code_hash.hex())
 
     def settle(self, attempt: Attempt, connection: StoredConnection | None = None) -> bool:
         return self._until_written(partial(self._settle, attempt, connection=connection))
 
     def release(self, attempt: Attempt) -> None:
-        self._until_written(partial(self._release, attempt))
+        def ours(current: Attempt) -> bool:
+            claimed = current.state is AttemptState.CLAIMED
+            return claimed and current.attempt_id == attempt.attempt_id
+
+        self._until_written(partial(self._remove, Attempt, attempt.code_hash.hex(), where=ours))
 
     def unsettled(self, *, leased_before: datetime) -> Sequence[Attempt]:
-        values = self._attempts(self._server.before(microseconds(leased_before), index=PENDING))
-        return [each for each in readable(values, read=attempt_in) if each.pending]
+        values = self._values(Attempt, self._before(leased_before, index=PENDING))
+        return [each for each in readable(Attempt, values) if each.pending]
 
     def quarantined(self) -> Sequence[Attempt]:
-        values = self._attempts(self._server.members(self._names.index(QUARANTINED)))
-        held = [each for value in values if (each := attempt_in(value))]
+        values = self._values(Attempt, self._server.members(self._names.index(QUARANTINED)))
+        held = [each for value in values if (each := record_in(Attempt, value))]
         return [each for each in held if each.state is AttemptState.QUARANTINED]
 
     def row(self, connection_id: str) -> StoredConnection | None:
-        return connection_in(self._server.get(self._names.connection(connection_id)))
+        return self._find(StoredConnection, connection_hash(connection_id).hex())
 
     def for_customer(self, customer_id: str) -> Sequence[StoredConnection]:
         hashes = self._server.members(self._names.customer(customer_id))
-        found = readable(self._connections(hashes), read=connection_in)
+        found = readable(StoredConnection, self._values(StoredConnection, hashes))
         mine = (each for each in found if each.customer_id == customer_id)
         return sorted(mine, key=lambda each: each.obtained_at, reverse=True)
 
@@ -156,51 +157,51 @@ class RedisStorage(Storage):
 
     def scan_shard(self, shard: Shard, *, after: str | None, limit: int) -> Scan:
         """See `Storage.scan_shard`; reads no other shard's rows."""
-        start = f"({(shard.before if after is None else connection_hash(after)).hex()}"
-        end = f"[{shard.last.hex()}"
+        start = (shard.before if after is None else connection_hash(after)).hex()
         found: list[StoredConnection] = []
         unread: list[str] = []
         while len(found) < limit:
-            wanted = limit - len(found)
-            hashes = self._server.behind(start, end=end, index=CONNECTIONS, limit=wanted)
+            hashes = self._server.behind(
+                start, last=shard.last.hex(), index=CONNECTIONS, limit=limit - len(found)
+            )
             if not hashes:
                 break
-            for hashed, value in zip(hashes, self._connections(hashes), strict=True):
+            for hashed, value in zip(hashes, self._values(StoredConnection, hashes), strict=True):
                 try:
-                    stored = connection_in(value)
+                    stored = record_in(StoredConnection, value)
                     # A row that ended after the index was read is left out.
                     found += [stored] if stored is not None and stored.has_token else []
                 except StorageUnavailable:
-                    unread.append(self._names.connection_of(hashed))
+                    unread.append(self._names.record(StoredConnection, hashed))
             # A row that was just deleted must not make this batch the last one.
-            start = f"({hashes[-1]}"
+            start = hashes[-1]
         return Scan(connections=found, unreadable=unread)
 
     def swap(self, old: StoredConnection | None, new: StoredConnection) -> bool:
         return self._until_written(partial(self._swap, old, new=new))
 
     def swap_tokens(self, changes: Sequence[tuple[StoredToken, SealedToken]]) -> Sequence[bool]:
-        """See `Storage.swap_tokens`; two round trips."""
-        keys = [self._names.connection(old.connection_id) for old, _ in changes]
-        values = list(self._server.get_each(keys))
-        renewed = [
-            with_token(value, old=old.sealed, new=new)
-            for value, (old, new) in zip(values, changes, strict=True)
-        ]
-        swaps = [
-            (key, value, new)
-            for key, value, new in zip(keys, values, renewed, strict=True)
-            if value is not None and new is not None
-        ]
-        done = iter(self._server.swap_each(swaps))
-        return [new is not None and next(done) for new in renewed]
+        """See `Storage.swap_tokens`; two round trips, unless a row changes between them."""
+        plan = Plan(self._names)
+        hashes = [connection_hash(old.connection_id).hex() for old, _ in changes]
+        values = self._read(plan, *(self._names.record(StoredConnection, each) for each in hashes))
+        done = []
+        for (old, sealed), value in zip(changes, values, strict=True):
+            row = record_in(StoredConnection, value)
+            unchanged = row is not None and row.sealed == old.sealed
+            if row is not None and unchanged:
+                plan.replace(row, dataclasses.replace(row, sealed=sealed))
+            done.append(unchanged)
+        if not plan.commands or self._server.write(plan):
+            return done
+        return super().swap_tokens(changes)
 
     def ended(self, *, before: datetime) -> Sequence[StoredConnection]:
-        hashes = self._server.before(microseconds(before), index=HISTORIES, limit=_BATCH)
-        return list(readable(self._connections(hashes), read=connection_in))
+        hashes = self._before(before, index=HISTORIES, limit=_BATCH)
+        return list(readable(StoredConnection, self._values(StoredConnection, hashes)))
 
     def event(self, event_id: str) -> StoredEvent | None:
-        return event_in(self._server.get(self._names.event(event_id)))
+        return self._find(StoredEvent, event_hash(event_id).hex())
 
     def record(self, event: StoredEvent) -> StoredEvent | None:
         return self._until_written(partial(self._record, event))
@@ -210,20 +211,22 @@ class RedisStorage(Storage):
 
     def forget_events(self, *, received_before: datetime) -> int:
         """Remove one batch; see `Storage.forget_events`."""
-        before = microseconds(received_before)
-        return sum(
-            self._until_written(partial(drop, hashed, received_before=received_before))
-            for index, drop in ((EVENTS, self._drop_event), (ANNOUNCED, self._drop_announced))
-            for hashed in self._server.before(before, index=index, limit=_BATCH)
+
+        def old(row: StoredConnection) -> bool:
+            return row.is_announced and row.obtained_at < received_before
+
+        events = sum(
+            self._until_written(partial(self._drop_event, hashed, received_before=received_before))
+            for hashed in self._before(received_before, index=EVENTS, limit=_BATCH)
+        )
+        return events + self._remove_each(
+            StoredConnection, ANNOUNCED, before=received_before, where=old
         )
 
     def forget(self, *, settled_before: datetime) -> int:
         """Remove one batch; see `Storage.forget`."""
-        due = self._server.before(microseconds(settled_before), index=ENDED, limit=_BATCH)
-        return sum(
-            self._until_written(partial(self._forget, code, settled_before=settled_before))
-            for code in due
-        )
+        old = partial(Attempt.forgettable, settled_before=settled_before)
+        return self._remove_each(Attempt, ENDED, before=settled_before, where=old)
 
     # What a writer reads and plans
 
@@ -233,75 +236,72 @@ class RedisStorage(Storage):
         if current is not None or attempt.flow_hash is None:
             return current
         code = self._server.get(self._names.flow(attempt.flow_hash))
-        if code is None:
-            return None
-        return attempt_in(self._server.get(self._names.attempt_of(code)))
+        return None if code is None else self._find(Attempt, code)
 
     def _settle(self, attempt: Attempt, plan: Plan, *, connection: StoredConnection | None) -> bool:
         value, holder, row = self._read(
             plan,
-            self._names.attempt(attempt.code_hash),
+            self._names.record(Attempt, hash_of(attempt)),
             self._names.flow(attempt.flow_hash) if attempt.flow_hash is not None else None,
-            self._names.connection(connection.connection_id) if connection is not None else None,
+            self._names.record(StoredConnection, hash_of(connection)) if connection else None,
         )
         if connection is not None:
-            old = connection_in(row)
+            old = record_in(StoredConnection, row)
             joined = join(connection, old)
             if joined is not None:
-                plan.put_connection(joined, over=old)
-        current = attempt_in(value)
-        if holder not in (None, attempt.code_hash.hex()):
+                plan.replace(old, joined)
+        current = record_in(Attempt, value)
+        if holder not in (None, hash_of(attempt)):
             flow_hash = current.flow_hash if current is not None else None
             attempt = dataclasses.replace(attempt, flow_hash=flow_hash)
         if current is not None and not attempt.replaces(current):
             return current == attempt
-        plan.put_attempt(attempt, over=current)
-        return True
-
-    def _release(self, attempt: Attempt, plan: Plan) -> None:
-        current = attempt_in(*self._read(plan, self._names.attempt(attempt.code_hash)))
-        if current is None or current.attempt_id != attempt.attempt_id:
-            return
-        if current.state is AttemptState.CLAIMED:
-            plan.drop_attempt(current)
-
-    def _forget(self, code: str, plan: Plan, *, settled_before: datetime) -> bool:
-        current = attempt_in(*self._read(plan, self._names.attempt_of(code)))
-        if current is None or not current.forgettable(settled_before=settled_before):
-            return False
-        plan.drop_attempt(current)
+        plan.replace(current, attempt)
         return True
 
     def _swap(self, old: StoredConnection | None, plan: Plan, *, new: StoredConnection) -> bool:
-        if connection_in(*self._read(plan, self._names.connection(new.connection_id))) != old:
+        if self._expect(plan, StoredConnection, hash_of(new)) != old:
             return False
-        plan.put_connection(new, over=old)
+        plan.replace(old, new)
         return True
 
     def _record(self, event: StoredEvent, plan: Plan) -> StoredEvent | None:
-        earlier = event_in(*self._read(plan, self._names.event(event.event_id)))
+        earlier = self._expect(plan, StoredEvent, hash_of(event))
         if earlier is None:
-            plan.put_event(event)
+            plan.replace(None, event)
         return earlier
 
     def _mark_delivered(self, event: FinchEvent, plan: Plan) -> None:
-        stored = event_in(*self._read(plan, self._names.event(event.event_id)))
+        stored = self._expect(plan, StoredEvent, event_hash(event.event_id).hex())
         if stored is not None:
-            plan.put_event(dataclasses.replace(stored, delivered=True))
+            plan.replace(stored, dataclasses.replace(stored, delivered=True))
+
+    def _remove(
+        self, kind: type[R], hashed: str, plan: Plan, *, where: Callable[[R], bool]
+    ) -> bool:
+        """Remove the record if it fits *where*; whether it does. One that is unreadable stays."""
+        for current in readable(kind, self._read(plan, self._names.record(kind, hashed))):
+            if where(current):
+                plan.replace(current, None)
+        return bool(plan.commands)
+
+    def _remove_each(
+        self, kind: type[R], index: str, *, before: datetime, where: Callable[[R], bool]
+    ) -> int:
+        """Remove one batch of the records of that index that still fit *where*; how many."""
+        return sum(
+            self._until_written(partial(self._remove, kind, hashed, where=where))
+            for hashed in self._before(before, index=index, limit=_BATCH)
+        )
 
     def _drop_event(self, hashed: str, plan: Plan, *, received_before: datetime) -> bool:
-        [value] = self._read(plan, self._names.event_of(hashed))
-        if any(each.received_at >= received_before for each in readable([value], read=event_in)):
+        """Remove an event, also one that cannot be read."""
+        [value] = self._read(plan, self._names.record(StoredEvent, hashed))
+        if any(each.received_at >= received_before for each in readable(StoredEvent, [value])):
             return False
-        plan.drop_event(hashed)
+        plan.do("DEL", self._names.record(StoredEvent, hashed))
+        plan.do("ZREM", self._names.index(EVENTS), hashed)
         return value is not None
-
-    def _drop_announced(self, hashed: str, plan: Plan, *, received_before: datetime) -> bool:
-        [value] = self._read(plan, self._names.connection_of(hashed))
-        for each in readable([value], read=connection_in):
-            if each.is_announced and each.obtained_at < received_before:
-                plan.drop_announced(hashed)
-        return bool(plan.commands)
 
     def _until_written(self, decide: Callable[[Plan], T]) -> T:
         """Let *decide* read and plan, until nothing changes between its reads and the write."""
@@ -320,8 +320,17 @@ class RedisStorage(Storage):
             plan.expect(key, value)
         return [values.get(key or "") for key in keys]
 
-    def _attempts(self, codes: Sequence[str]) -> Iterator[str | None]:
-        return self._server.get_each([self._names.attempt_of(code) for code in codes])
+    def _expect(self, plan: Plan, kind: type[R], hashed: str) -> R | None:
+        """The same of one record."""
+        return record_in(kind, *self._read(plan, self._names.record(kind, hashed)))
 
-    def _connections(self, hashes: Sequence[str]) -> Iterator[str | None]:
-        return self._server.get_each([self._names.connection_of(hashed) for hashed in hashes])
+    def _find(self, kind: type[R], hashed: str) -> R | None:
+        return record_in(kind, self._server.get(self._names.record(kind, hashed)))
+
+    def _values(self, kind: type[R], hashes: Sequence[str]) -> Iterator[str | None]:
+        return self._server.get_each([self._names.record(kind, hashed) for hashed in hashes])
+
+    def _before(self, instant: datetime, *, index: str, limit: int = -1) -> list[str]:
+        """The hashes in that index from before that instant: all, or the first *limit*."""
+        key = self._names.index(index)
+        return self._server.members(key, before=microseconds(instant), limit=limit)

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from redis import Redis, RedisCluster
 
-from finch_middleware.attempts import AttemptState
+from finch_middleware.attempts import Attempt, AttemptState
 from finch_middleware.errors import ConfigurationError, SchemaMismatch, StorageUnavailable
-from finch_middleware.records import connection_hash
+from finch_middleware.records import StoredConnection, connection_hash
 from finch_middleware.storage.events import event_hash
 from finch_middleware.storage.protocol import Storage
 from finch_middleware.storage.redis.storage import RedisStorage
@@ -209,7 +209,9 @@ def test_only_the_tombstone_is_left_when_everything_is_removed(
     storage.release(an_attempt("claimed", flow_hash=key_of("flow of claimed")))
     storage.delete(a_connection(), at=NOON)
 
-    assert client.keys() == [storage._names.connection("connection").encode()]
+    assert client.keys() == [
+        storage._names.record(StoredConnection, connection_hash("connection").hex()).encode()
+    ]
 
 
 def test_connection_that_changes_hands_leaves_its_customer(storage: RedisStorage) -> None:
@@ -270,7 +272,7 @@ def test_forget_leaves_an_attempt_that_is_pending_again_meanwhile(
 ) -> None:
     storage.claim(an_attempt())
     codes = [key_of("code").hex(), key_of("gone").hex()]
-    monkeypatch.setattr(storage._server, "before", lambda *_, **__: codes)
+    monkeypatch.setattr(storage._server, "members", lambda *_, **__: codes)
 
     assert storage.forget(settled_before=NOON.replace(year=2030)) == 0
     assert storage.attempt(key_of("code")) == an_attempt()
@@ -284,10 +286,10 @@ def test_events_and_connections_that_changed_meanwhile_are_not_forgotten(
     storage.delete(storage.get("stored") or a_connection(), at=NOON)
     names = ["connection", "stored", "gone"]
     hashes = {
-        "events": [event_hash(an_event().event_id).hex(), event_hash("gone").hex()],
-        "announced": [connection_hash(name).hex() for name in names],
+        "{finch}:events": [event_hash(an_event().event_id).hex(), event_hash("gone").hex()],
+        "{finch}:announced": [connection_hash(name).hex() for name in names],
     }
-    monkeypatch.setattr(storage._server, "before", lambda *_, index, limit: hashes[index])
+    monkeypatch.setattr(storage._server, "members", lambda key, **_: hashes[key])
 
     assert storage.forget_events(received_before=an_event().received_at) == 0
     assert storage.row("connection") is not None
@@ -299,7 +301,7 @@ def test_attempt_that_goes_between_the_looks_at_index_and_record_is_left_out(
 ) -> None:
     storage.claim(an_attempt("gone"))
     storage.claim(an_attempt("stays"))
-    client.delete(storage._names.attempt(key_of("gone")))
+    client.delete(storage._names.record(Attempt, key_of("gone").hex()))
 
     found = storage.unsettled(leased_before=NOON.replace(year=2030))
 
@@ -314,7 +316,7 @@ def test_scan_continues_after_a_batch_that_was_deleted_meanwhile(
     order = [each.connection_id for each in storage.scan(after=None, limit=6).connections]
     for connection_id in order[:3]:
         # Gone between the look at the index and the look at the record.
-        client.delete(storage._names.connection(connection_id))
+        client.delete(storage._names.record(StoredConnection, connection_hash(connection_id).hex()))
 
     found = [each.connection_id for each in storage.scan(after=None, limit=2).connections]
 
