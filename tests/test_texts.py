@@ -91,7 +91,7 @@ class TestTexts:
             "invalid.expired": {"title": "$brand", "body": "costs 5$", "action": "$application"},
         }
 
-        faults = find_faults(own)
+        faults = list(find_faults(own))
 
         assert [fault.split(";")[0] for fault in faults] == [
             "texts: there is no text 'failed.unreacheable'",

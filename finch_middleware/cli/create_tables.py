@@ -8,7 +8,7 @@ import click
 
 from finch_middleware.cli import CommandError
 from finch_middleware.cli.deployment import app_option, load_component, without_password
-from finch_middleware.config.reading import check_option
+from finch_middleware.config.reading import read_some
 from finch_middleware.storage.open import open_storage
 from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 
@@ -45,7 +45,7 @@ def command(
         name = f"the storage of {application}"
         storage = load_component(application).storage
     elif url:
-        check_option("storage", url)
+        read_some({"storage": url}, ["storage"])
         name = without_password(url)
         if names and url.startswith(_NOT_SQL):
             raise CommandError(f"{name} has no tables: --schema and --table-prefix are for SQL")

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from finch_middleware.config.reading import check_option
+from finch_middleware.config.reading import read_some
 from finch_middleware.crypto.keys import new_key
 from finch_middleware.errors import ConfigurationError
 
@@ -24,7 +24,7 @@ The id before the colon is not secret. Each key has its own.
 def _check_id(ctx: click.Context, parameter: click.Parameter, key_id: str | None) -> str | None:
     """*key_id*, if a key may have it."""
     try:
-        check_option("key", new_key(key_id))
+        read_some({"key": new_key(key_id)}, ["key"])
     except ConfigurationError:
         raise click.BadParameter("1 to 32 of the letters A-Z and a-z, digits, - and _") from None
     return key_id

@@ -5,12 +5,23 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-#: As Finch publishes them for ``POST /connect/sessions``; `deduction` is an older `benefits`.
-PRODUCTS = (
-    *("benefits", "company", "deduction", "directory", "documents", "employment", "individual"),
-    *("pay_statement", "payment", "plans", "plans_dependents", "plans_enrollments"),
-    *("recordkeeping", "ssn"),
-)
+#: As Finch publishes them for ``POST /connect/sessions``, and in words for a person.
+PRODUCTS = {
+    "benefits": "benefits and deductions",
+    "company": "company details",
+    "deduction": "benefits and deductions",  # an older name of benefits
+    "directory": "the list of employees",
+    "documents": "tax documents",
+    "employment": "jobs and pay rates",
+    "individual": "personal details of employees",
+    "payment": "payroll totals",
+    "pay_statement": "pay statements of employees",
+    "plans": "retirement plans",
+    "plans_dependents": "dependents in retirement plans",
+    "plans_enrollments": "enrollments in retirement plans",
+    "recordkeeping": "records of retirement plans",
+    "ssn": "social security numbers",
+}
 
 
 def fault_of_products(names: Iterable[str]) -> str | None:

@@ -137,14 +137,13 @@ def redirect_uri(value: Any, given: Given) -> str:
 
 def products(value: Any, given: Given) -> tuple[str, ...]:
     must = 'must be a list of Finch\'s products, such as ["company", "directory"]'
-    names = _several(value, must)
-    if not names or not all(isinstance(name, str) and _PRODUCT.fullmatch(name) for name in names):
+    names = _texts(value, must)
+    if not names or not all(map(_PRODUCT.fullmatch, names)):
         raise Wrong(must)
-    asked = cast("tuple[str, ...]", names)
-    fault = fault_of_products(asked)
+    fault = fault_of_products(names)
     if fault and given.get("unknown_products") is not True:
         raise Wrong(fault)
-    return asked
+    return names
 
 
 def storage(value: Any, given: Given) -> object:
@@ -246,42 +245,41 @@ def callback_path(value: Any, given: Given) -> str | None:
 def begin_path(value: Any, given: Given) -> str | None:
     missing = given.get("customer_of") is None
     faults = ["needs customer_of, which returns the signed-in customer"] * missing
-    return _own_path(value, {"the callback": given.get("callback_path")}, *faults)
+    return _own_path(value, given, others=["callback_path"], faults=faults)
+
+
+def invite_path(value: Any, given: Given) -> str | None:
+    faults = []
+    if given.get("path_rewritten"):
+        faults.append("cannot be used with path_rewritten, which hides the address of the page")
+    if given.get("opened_by") == "application":
+        faults.append('cannot be used with opened_by="application", which asks for a login')
+    return _own_path(value, given, others=["callback_path", "begin_path"], faults=faults)
 
 
 def webhook_path(value: Any, given: Given) -> str | None:
-    taken = {"the callback": given.get("callback_path")}
-    taken |= {name: given.get(name) for name in ("begin_path", "invite_path")}
-    # Wrong ones are left out of *given*, and reported.
+    # Wrong secrets are left out of *given*, and reported.
     missing = given.get("webhook_secrets") == ()
-    return _own_path(value, taken, *["needs webhook_secrets, from Finch's dashboard"] * missing)
+    faults = ["needs webhook_secrets, from Finch's dashboard"] * missing
+    others = ["callback_path", "begin_path", "invite_path"]
+    return _own_path(value, given, others=others, faults=faults)
+
+
+def _own_path(value: object, given: Given, *, others: list[str], faults: list[str]) -> str | None:
+    """The path in WSGI's form; *others* must not have it, and *faults* forbid it."""
+    if value is None:
+        return None
+    path = _wsgi_path(value)
+    same = [f"must differ from {each}" for each in others if given.get(each) == path]
+    if same or faults:
+        raise Wrong(*same, *faults)
+    return path
 
 
 def _wsgi_path(value: object) -> str:
     if not isinstance(value, str) or not PATH.fullmatch(value):
         raise Wrong("must be a path that begins with '/', without query or fragment")
     return wsgi_path(value)
-
-
-def _own_path(value: object, taken: Mapping[str, str | None], *faults: str) -> str | None:
-    """The path in WSGI's form, unless it is *taken* or cannot be used because of *faults*."""
-    if value is None:
-        return None
-    path = _wsgi_path(value)
-    same = [f"must not be the path of {each}" for each in taken if taken[each] == path]
-    if same or faults:
-        raise Wrong(*same, *faults)
-    return path
-
-
-def invite_path(value: Any, given: Given) -> str | None:
-    taken = {"the callback": given.get("callback_path"), "begin_path": given.get("begin_path")}
-    faults = []
-    if given.get("path_rewritten"):
-        faults.append("cannot be used with path_rewritten, which hides the address of the page")
-    if given.get("opened_by") == "application":
-        faults.append('cannot be used with opened_by="application", which asks for a login')
-    return _own_path(value, taken, *faults)
 
 
 def webhook_secrets(value: Any, given: Given) -> tuple[Secret, ...]:
@@ -300,8 +298,7 @@ def _is_base64(text: str) -> bool:
 
 
 def spa_origins(value: Any, given: Given) -> tuple[str, ...]:
-    must = 'must be a list such as ["https://app.example.com"]'
-    origins = tuple(map(str, _several(value, must)))
+    origins = _texts(value, 'must be a list such as ["https://app.example.com"]')
     if faults := [fault for each in origins if (fault := fault_of_address(each))]:
         raise Wrong(*faults)
     if any(origin_of(urlsplit(each)) != each for each in origins):
@@ -313,8 +310,7 @@ def return_to(value: Any, given: Given) -> str:
     try:
         return check_return_to(value, spa_origins=given.get("spa_origins", ()))
     except UsageError as error:
-        fault = str(error).removeprefix("return_to ")
-    raise Wrong(fault)
+        raise Wrong(str(error).removeprefix("return_to ")) from None
 
 
 def proxy(value: Any, given: Given) -> Secret | None:
@@ -329,9 +325,13 @@ def proxy(value: Any, given: Given) -> Secret | None:
 def ca_bundle(value: Any, given: Given) -> str | None:
     if value is None:
         return None
-    if not isinstance(value, (str, Path)) or not _holds_certificates(str(value)):
-        raise Wrong("must be a file of certificates in PEM form, or None to trust those of certifi")
-    return str(value)
+    file = str(value)
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=file)
+    except (OSError, ValueError):
+        must = "must be a file of certificates in PEM form, or None to trust those of certifi"
+        raise Wrong(must) from None
+    return file
 
 
 def api_url(value: Any, given: Given) -> str:
@@ -357,16 +357,24 @@ def connect_origin(value: Any, given: Given) -> str:
 def clock(value: Any, given: Given) -> Callable[[], datetime]:
     if value is None:
         return utc_now
-    if not _is_aware(value):
+    try:
+        now = value()
+        aware = isinstance(now, datetime) and now.utcoffset() is not None
+    except Exception:  # the application's own code may raise anything
+        aware = False
+    if not aware:
         raise Wrong("must be a function that returns an aware datetime, as datetime.now(UTC) is")
     return cast("Callable[[], datetime]", value)
 
 
-def _several(value: object, must: str) -> tuple[object, ...]:
-    # These are iterable as well, but not as a list of what they hold.
+def _texts(value: object, must: str) -> tuple[str, ...]:
+    # A text and a mapping are iterable as well, but not as a list of what they hold.
     if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
         raise Wrong(must)
-    return tuple(value)
+    texts = tuple(value)
+    if not all(isinstance(each, str) for each in texts):
+        raise Wrong(must)
+    return texts
 
 
 def _one_or_several(value: object) -> tuple[object, ...]:
@@ -378,19 +386,3 @@ def _one_or_several(value: object) -> tuple[object, ...]:
 
 def _plain(value: object) -> str:
     return value.reveal() if isinstance(value, Secret) else str(value or "")
-
-
-def _is_aware(clock: Any) -> bool:
-    try:
-        now = clock()
-        return isinstance(now, datetime) and now.utcoffset() is not None
-    except Exception:  # the application's own code may raise anything
-        return False
-
-
-def _holds_certificates(file: str) -> bool:
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=file)
-    except (OSError, ValueError):
-        return False
-    return True

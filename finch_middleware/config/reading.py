@@ -76,7 +76,7 @@ def read_some(
     raise ConfigurationError(faults)
 
 
-def _read(options: Options, names: Collection[str] = OPTIONS) -> tuple[dict[str, Any], list[str]]:
+def _read(options: Options, names: Collection[str]) -> tuple[dict[str, Any], list[str]]:
     """The settings that could be read, and what is wrong with the other options."""
     given = cast("dict[str, Any]", dict(options))
     faults = [_fault_of_unknown(name) for name in sorted(given.keys() - OPTIONS.keys())]
@@ -98,14 +98,6 @@ def _setting(option: Option, value: object, given: Mapping[str, Any]) -> object:
     if os.environ.get(option.variable or ""):
         raise Wrong(f"missing; {option.variable} is set, but only FinchConnect.from_env() reads it")
     raise Wrong(f"missing; {option.required}, or set {option.variable} and call from_env()")
-
-
-def check_option(name: str, value: object) -> None:
-    """Raise ConfigurationError if *value* cannot be used for that option."""
-    _, faults = _read(cast("Options", {name: value}))
-    del value
-    if mine := [fault for fault in faults if fault.startswith(f"{name}:")]:
-        raise ConfigurationError(mine)
 
 
 def _find_misspelt(environ: Mapping[str, str]) -> list[str]:

@@ -1,17 +1,8 @@
 """
 The HTML of a page: its template, links and buttons.
 
-The template is a `string.Template` in UTF-8, called ``page.html``. It may contain these
-placeholders; all values are escaped:
-
-- ``$title``, ``$body``: what happened, and what to do now
-- ``$actions``: links and forms, one or two, of the classes ``primary`` and ``quiet``; put them
-  into an element that may hold a form
-- ``$brand``, ``$lang``: the application's name (may be empty); the language of the texts
-- ``$reference``, ``$reference_label``, ``$help``: what to mention when asking for help; empty on
-  the pages that begin a flow, and where an invited person arrives
-- ``$outcome``: ``begin``, ``connected``, ``finishing``, ``invalid`` or ``failed``
-- ``$nonce``: for ``<style nonce="$nonce">``, the only thing that the page's policy allows
+The template is a `string.Template` in UTF-8, called ``page.html``. docs/pages_and_hooks.md, "Your
+page", states what its placeholders mean.
 """
 
 from __future__ import annotations

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from string import Template
 
+from finch_middleware.config.products import PRODUCTS
 from finch_middleware.config.urls import SENDABLE
 
 Texts = Mapping[str, Mapping[str, str]]
-
-#: What a text may mention: `brand`, or the text `page.application` where there is none.
-_PLACEHOLDERS = frozenset({"application"})
-#: What the texts of an invitation may mention as well.
-_OF_AN_INVITATION = frozenset({"customer", "products"})
 
 
 def _text(title: str, body: str, *, action: str = "") -> dict[str, str]:
@@ -43,58 +39,40 @@ _CANNOT_SAVE = _text(
     f"{_NOT_CONNECTED} Please wait a moment, then try again.",
 )
 
-_PAGE = {
-    "lang": "en",
-    "application": "the application",
-    "reference": "Reference",
-    "help": "Please mention it when you ask for help.",
-    "again": "Try again",
-    "restart": "Start again",
-    "back": "Back to $application",
-    "press": "To do so, go back to $application and press the button again.",
-}
-
-_BEGIN = _text(
-    "Connect your payroll",
-    "You will sign in to your payroll at Finch, the service that connects it, "
-    "and then return to $application.",
-    action="Continue to Finch",
-)
-
-_INVITATION = _text(
-    "Connect the payroll of $customer",
-    "You are invited to connect the payroll of $customer to $application, which asks for this "
-    "information: $products. You will sign in to your payroll at Finch, the service that "
-    "connects it. If you did not expect this invitation, please close this page.",
-    action="Continue to Finch",
-)
-
-#: Where an invited person arrives in the end.
-_INVITED = _text(
-    "The payroll is connected",
-    "Thank you. $application is now connected to the payroll. You can close this page.",
-)
-
-#: Finch's products, in words.
-_PRODUCTS = {
-    "benefits": "benefits and deductions",
-    "company": "company details",
-    "deduction": "benefits and deductions",
-    "directory": "the list of employees",
-    "documents": "tax documents",
-    "employment": "jobs and pay rates",
-    "individual": "personal details of employees",
-    "payment": "payroll totals",
-    "pay_statement": "pay statements of employees",
-    "plans": "retirement plans",
-    "plans_dependents": "dependents in retirement plans",
-    "plans_enrollments": "enrollments in retirement plans",
-    "recordkeeping": "records of retirement plans",
-    "ssn": "social security numbers",
-}
-
-#: Never a page: the browser is sent to the application, and a script shows the message.
-_ELSEWHERE = {
+#: Every text by its name, which is the outcome and its reason.
+TEXTS: dict[str, dict[str, str]] = {
+    # What all pages share.
+    "page": {
+        "lang": "en",
+        "application": "the application",
+        "reference": "Reference",
+        "help": "Please mention it when you ask for help.",
+        "again": "Try again",
+        "restart": "Start again",
+        "back": "Back to $application",
+        "press": "To do so, go back to $application and press the button again.",
+    },
+    "begin": _text(
+        "Connect your payroll",
+        "You will sign in to your payroll at Finch, the service that connects it, "
+        "and then return to $application.",
+        action="Continue to Finch",
+    ),
+    "invitation": _text(
+        "Connect the payroll of $customer",
+        "You are invited to connect the payroll of $customer to $application, which asks for this "
+        "information: $products. You will sign in to your payroll at Finch, the service that "
+        "connects it. If you did not expect this invitation, please close this page.",
+        action="Continue to Finch",
+    ),
+    # Where an invited person arrives in the end.
+    "invitation.connected": _text(
+        "The payroll is connected",
+        "Thank you. $application is now connected to the payroll. You can close this page.",
+    ),
+    "products": PRODUCTS,
+    # The next three are never a page: the browser is sent to the application, and a script shows
+    # the message.
     "connected": {
         "title": "Your payroll is connected",
         "body": "You can continue in $application.",
@@ -109,183 +87,157 @@ _ELSEWHERE = {
         "body": "It was canceled, or something went wrong. "
         f"{_NOT_CONNECTED} You can start again at any time.",
     },
-}
-
-_FINISHING = {
     "finishing": _text(
         "Almost done",
         "Your payroll is being connected. This usually takes a few seconds. "
         "Please keep this page open.",
         action="Check again",
     ),
-}
-
-_INVALID = {
-    "malformed": _text(
+    "invalid.malformed": _text(
         "This link is incomplete",
         "The address that brought you here is incomplete or was changed. "
         f"{_NOT_CONNECTED} Please start again from $application.",
     ),
-    "method": _UNREADABLE,
-    "prefetch": _text(
+    "invalid.method": _UNREADABLE,
+    "invalid.prefetch": _text(
         "Open this page again to continue",
         "Your browser loaded this page in advance. Nothing new was connected yet. "
         "Open the page again to finish connecting your payroll.",
         action="Open this page again",
     ),
-    "length_required": _UNREADABLE,
-    "too_large": _UNREADABLE,
-    "body": _UNREADABLE,
-    "cross_site": _text(
+    "invalid.length_required": _UNREADABLE,
+    "invalid.too_large": _UNREADABLE,
+    "invalid.body": _UNREADABLE,
+    "invalid.cross_site": _text(
         "We stopped this for your safety",
         "A different website sent you here. "
         f"{_NOT_CONNECTED} Please start again from $application.",
     ),
-    "unsolicited": _text(
+    "invalid.unsolicited": _text(
         "There is nothing to finish here",
         f"No payroll connection is in progress in this browser. {_CHECK_FIRST}",
     ),
-    "no_ticket": _text(
+    "invalid.no_ticket": _text(
         "This was not started in this browser",
         "You may have started the connection on another device, in another browser, "
         f"or too long ago. {_CHECK_FIRST} Please stay in the same browser until the end.",
     ),
-    "no_state": _text(
+    "invalid.no_state": _text(
         "We could not verify this connection",
         "We could not confirm that you started this connection. "
         f"{_NOT_CONNECTED} Please start again from $application.",
     ),
-    "state_mismatch": _text(
+    "invalid.state_mismatch": _text(
         "This belongs to a different connection",
         "The response does not match the connection that was started in this browser, "
         f"so we stopped for your safety. {_CHECK_FIRST}",
     ),
-    "expired": _text(
+    "invalid.expired": _text(
         "This took too long",
         "For your safety, the time to finish a connection is limited, and it has run out. "
         f"{_CHECK_FIRST}",
     ),
-    "signed_out": _text(
+    "invalid.signed_out": _text(
         "Please sign in again",
         "You are not signed in to $application, so we do not know which company "
         f"this payroll belongs to. {_NOT_CONNECTED} Please sign in, then start again.",
         action="Sign in",
     ),
-    "other_customer": _text(
+    "invalid.other_customer": _text(
         "You are signed in to a different company",
         f"This connection was started for another company. {_NOT_CONNECTED} "
         "Please switch to the right company in $application, then start again.",
     ),
-    "already_used": _text(
+    "invalid.already_used": _text(
         "This link was already used",
         f"Each link works only once. {_CHECK_FIRST}",
     ),
-    "code_mismatch": _text(
+    "invalid.code_mismatch": _text(
         "We already received a response",
         "We received a different response for this connection earlier, "
         f"so we did not accept this one. {_CHECK_FIRST}",
     ),
-    "invitation_unreadable": _text(
+    "invalid.invitation_unreadable": _text(
         "This invitation cannot be opened",
         f"The link is incomplete, or it is no longer valid. {_NOT_CONNECTED} Please open the link "
         "in your invitation again, or ask the person who sent it for a new one.",
     ),
-    "invitation_expired": _text(
+    "invalid.invitation_expired": _text(
         "This invitation has expired",
         f"For your safety, an invitation is valid for a limited time. {_NOT_CONNECTED} "
         "Please ask the person who sent it for a new one.",
     ),
-    "invitation_used": _text(
+    "invalid.invitation_used": _text(
         "This invitation was already used",
         "The payroll was connected after this invitation was sent, or the connection that it was "
         f"for has ended. {_NOT_CONNECTED} If you still have to connect a payroll, please ask the "
         "person who sent it for a new one.",
     ),
-    "customer_unconfirmed": _text(
+    "invalid.customer_unconfirmed": _text(
         "This may be another company’s payroll",
         "We could not confirm that this payroll belongs to the company "
         f"that started this connection. {_NOT_CONNECTED} "
         "Please start again and sign in to the payroll of that company.",
     ),
-}
-
-_FAILED = {
-    "storage_unavailable": _CANNOT_SAVE,
-    "spool_unavailable": _CANNOT_SAVE,
-    "key_unavailable": _CANNOT_SAVE,
-    "unreachable": _text(
+    "failed.storage_unavailable": _CANNOT_SAVE,
+    "failed.spool_unavailable": _CANNOT_SAVE,
+    "failed.key_unavailable": _CANNOT_SAVE,
+    "failed.unreachable": _text(
         "We could not reach Finch",
         f"{_FINCH} cannot be reached right now. "
         f"{_NOT_CONNECTED} Please wait a moment, then try again.",
     ),
-    "throttled": _text(
+    "failed.throttled": _text(
         "Finch is very busy right now",
         f"{_FINCH} asked us to wait. {_NOT_CONNECTED} Please wait a minute, then try again.",
     ),
-    "payment_required": _text(
+    "failed.payment_required": _text(
         "New connections are paused",
         "You did nothing wrong. The team behind $application has to resolve an issue with Finch, "
         f"the service that connects your payroll. {_NOT_CONNECTED} "
         "Please let them know, and try again later.",
     ),
-    "client_rejected": _text(
+    "failed.client_rejected": _text(
         "Connections are not set up yet",
         "You did nothing wrong. The team behind $application has to correct its setup with Finch, "
         f"the service that connects your payroll. {_NOT_CONNECTED} "
         "Please let them know, and try again later.",
     ),
-    "code_rejected": _text(
+    "failed.code_rejected": _text(
         "This link has expired or was already used",
         f"Each link works only once and for a short time. {_CHECK_FIRST}",
     ),
-    "bad_response": _text(
+    "failed.bad_response": _text(
         "We did not understand the response",
         f"{_FINCH} sent a response that we could not read. "
         "Nothing new was connected in $application. Please start again.",
     ),
-    "ambiguous": _text(
+    "failed.ambiguous": _text(
         "We did not get a complete response",
         f"{_FINCH} did not finish responding. {_SIGN_IN_AGAIN}",
     ),
-    "interrupted": _text(
+    "failed.interrupted": _text(
         "The connection was interrupted",
         f"We had to stop before your connection was finished. {_SIGN_IN_AGAIN}",
     ),
-    "token_lost": _text(
+    "failed.token_lost": _text(
         "The connection could not be saved",
         f"You approved the connection, but the last step failed on our side. {_SIGN_IN_AGAIN}",
     ),
 }
 
-#: Every text by its name, which is the outcome and its reason. All pages share `page`.
-TEXTS: dict[str, dict[str, str]] = {
-    "page": _PAGE,
-    "begin": _BEGIN,
-    "invitation": _INVITATION,
-    "invitation.connected": _INVITED,
-    "products": _PRODUCTS,
-    **_ELSEWHERE,
-    **_FINISHING,
-    **{f"invalid.{reason}": text for reason, text in _INVALID.items()},
-    **{f"failed.{reason}": text for reason, text in _FAILED.items()},
-}
 
-
-def find_faults(own: Texts) -> list[str]:
+def find_faults(own: Texts) -> Iterator[str]:
     """What is wrong with an application's own texts, one sentence each."""
-    faults: list[str] = []
     for name, fields in own.items():
         if name not in TEXTS:
-            faults.append(f"texts: there is no text {name!r}; see finch_middleware.web.texts.TEXTS")
+            yield f"texts: there is no text {name!r}; see finch_middleware.web.texts.TEXTS"
         elif not isinstance(fields, Mapping):
-            faults.append(f"texts: {name!r} must be a mapping such as {{'title': …, 'body': …}}")
+            yield f"texts: {name!r} must be a mapping such as {{'title': …, 'body': …}}"
         else:
-            faults += [
-                f"texts: {name}.{part} {fault}"
-                for part, text in fields.items()
-                if (fault := _find_fault(text, name=name, known=part in TEXTS[name]))
-            ]
-    return faults
+            for part, text in fields.items():
+                if fault := _find_fault(text, name=name, known=part in TEXTS[name]):
+                    yield f"texts: {name}.{part} {fault}"
 
 
 def _find_fault(text: object, *, name: str, known: bool) -> str | None:
@@ -298,7 +250,7 @@ def _find_fault(text: object, *, name: str, known: bool) -> str | None:
     template = Template(text)
     if not template.is_valid():
         return "contains a $ without a placeholder; write $$ for a dollar sign"
-    allowed = _PLACEHOLDERS | (_OF_AN_INVITATION if name == "invitation" else frozenset())
+    allowed = {"application", "customer", "products"} if name == "invitation" else {"application"}
     if unknown := sorted(set(template.get_identifiers()) - allowed):
         return f"mentions ${unknown[0]}; it may mention ${', $'.join(sorted(allowed))}"
     return None
