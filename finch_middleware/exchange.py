@@ -28,7 +28,7 @@ from finch_middleware.errors import (
 from finch_middleware.finch.client import FinchClient
 from finch_middleware.hooks.connected import ConnectedHook
 from finch_middleware.hooks.events import Events
-from finch_middleware.records import Grant, SealedToken, StoredConnection
+from finch_middleware.records import Grant, StoredConnection
 from finch_middleware.secret import Secret
 from finch_middleware.storage.protocol import Storage
 from finch_middleware.storage.spool import Spool
@@ -181,14 +181,13 @@ class Exchange:
         return newest + _TICK
 
     def _quarantine(self, attempt: Attempt, grant: Grant) -> Exchanged:
-        text = self._vault.seal(grant.document, purpose="quarantine", context=(attempt.attempt_id,))
         settled = attempt.settled(
             AttemptState.QUARANTINED,
             at=self._now(),
             reason="other_customer" if grant.connection_id and grant.customer_id else "incomplete",
             connection_id=grant.connection_id,
             request_id=grant.request_id,
-            sealed=SealedToken(text=text),
+            sealed=self._vault.seal_quarantined(grant.document, attempt_id=attempt.attempt_id),
             # Pending until an operator completes it.
             notified=self._settings.on_connected is None,
         )

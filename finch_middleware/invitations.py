@@ -18,7 +18,6 @@ from finch_middleware.begin import Begin, Opening
 from finch_middleware.config.customers import customer_ids, require_text, signed_in_customer
 from finch_middleware.errors import CannotOpen, ReturnFault, UnknownConnection, UsageError
 from finch_middleware.outcomes import Response
-from finch_middleware.secret import Secret
 from finch_middleware.web.begin_page import OpeningPage
 from finch_middleware.web.request import CallbackRequest, parse_query
 
@@ -61,18 +60,18 @@ class Invitation:
     expires_at: datetime
     single_use: bool
 
-    def as_text(self) -> Secret:
+    def as_text(self) -> str:
         """What is sealed: short, because it becomes part of an address."""
         plain = Opening(customer_id="")
         given = {name: getattr(self.opening, name) for name in _FIELDS}
         parts = {name: each for name, each in given.items() if each != getattr(plain, name)}
         times = [(each - _EPOCH) // _MICROSECOND for each in (self.issued_at, self.expires_at)]
-        return Secret(json.dumps([*times, self.single_use, parts], separators=(",", ":")))
+        return json.dumps([*times, self.single_use, parts], separators=(",", ":"))
 
     @classmethod
-    def from_text(cls, text: Secret) -> Invitation:
+    def from_text(cls, text: str) -> Invitation:
         """The invitation that `as_text` wrote."""
-        issued, expires, single_use, parts = json.loads(text.reveal())
+        issued, expires, single_use, parts = json.loads(text)
         return cls(
             opening=Opening(**parts, invited=True),
             issued_at=_EPOCH + issued * _MICROSECOND,

@@ -83,7 +83,7 @@ class Tickets:
         ends = ticket.expires_at if ticket.spent else ticket.expires_at + REPLAY_WINDOW
         return SetCookie(
             name=self._prefix + ticket.flow_id[:8],
-            value=Secret(self._vault.seal_text(_serialised(ticket), purpose="ticket")),
+            value=Secret(self._vault.seal(_serialised(ticket), purpose="ticket")),
             max_age=max(1, int((ends - at).total_seconds())),
             secure=self._secure,
         )
@@ -161,7 +161,7 @@ class Tickets:
         return newest[:TICKETS_IN_A_BROWSER], faults
 
     def _open(self, value: str) -> Ticket | None:
-        parts = self._vault.open_text(value, purpose="ticket").split("\x00")
+        parts = self._vault.open(value, purpose="ticket").split("\x00")
         if len(parts) != 7:
             return None  # of another version of this library
         flow_id, customer_id, return_to, redirect_uri, issued, life, marks = parts

@@ -252,9 +252,7 @@ def test_a_token_of_no_expected_customer_is_quarantined(
 
     standing = desk.standing
     assert standing is not None
-    assert standing.sealed is not None
-    opened = desk.vault.open(standing.sealed.text, purpose="quarantine", context=("attempt-code",))
-    assert opened.reveal() == '{"access_token": "the-token"}'
+    assert desk.vault.open_grant(standing).reveal() == '{"access_token": "the-token"}'
     assert standing == desk.attempt.settled(
         AttemptState.QUARANTINED,
         at=desk.clock(),

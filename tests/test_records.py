@@ -185,7 +185,7 @@ def test_details_of_a_connection_hold_everything_but_the_token() -> None:
 def test_connection_has_the_values_of_its_row() -> None:
     stored, connection = a_connection(status="pending"), _connection([])
 
-    names = {each.name for each in dataclasses.fields(connection)} - {"access_token", "_opened"}
+    names = {each.name for each in dataclasses.fields(connection)} - {"access_token"}
 
     assert {name: getattr(connection, name) for name in names} == {
         name: getattr(stored, name) for name in names

@@ -153,12 +153,12 @@ def test_a_row_that_never_holds_still_is_busy(faulty: FaultyStorage) -> None:
     assert refused.value.reason == "busy"
 
 
-def held(finch: FinchConnect, *, purpose: str = "quarantine") -> Attempt:
+def held(finch: FinchConnect, *, sealed_for: str | None = None) -> Attempt:
     """A quarantined attempt, sealed by *finch*."""
     attempt = an_attempt(client_id="client")
     answer = Secret(json.dumps({"access_token": "held"}))
-    text = finch.vault.seal(answer, purpose=purpose, context=(attempt.attempt_id,))
-    return attempt.settled(AttemptState.QUARANTINED, at=NOON, sealed=SealedToken(text=text))
+    sealed = finch.vault.seal_quarantined(answer, attempt_id=sealed_for or attempt.attempt_id)
+    return attempt.settled(AttemptState.QUARANTINED, at=NOON, sealed=sealed)
 
 
 def test_a_quarantined_token_that_is_completed_meanwhile_stays_completed(
@@ -178,7 +178,7 @@ def test_a_quarantined_token_that_is_completed_meanwhile_stays_completed(
 def test_a_quarantined_token_that_does_not_open_is_left_and_counted(
     storage: MemoryStorage, before: FinchConnect, after: FinchConnect
 ) -> None:
-    attempt = held(before, purpose="connection")
+    attempt = held(before, sealed_for="another")
     storage.settle(attempt)
 
     rotated = ended(after)

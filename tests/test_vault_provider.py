@@ -11,11 +11,10 @@ from finch_middleware.crypto import vault as vault_module
 from finch_middleware.crypto.keys import KEY_BYTES
 from finch_middleware.crypto.vault import Vault
 from finch_middleware.errors import CannotOpen, KeyUnavailable
-from finch_middleware.secret import Secret
 from tests.keys import Reversing, a_key, wrapped
 from tests.test_finch_secrets import shown_by
 
-PLAIN = Secret("the-token-itself")
+PLAIN = "the-token-itself"
 
 
 K0, K1 = a_key("k0"), a_key("k1")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import NoReturn
 
@@ -62,28 +62,13 @@ class Connection:
     obtained_at: datetime
     attempt_id: str
     access_token: AccessToken = field(compare=False)
-    _opened: Callable[[], Secret] = field(repr=False, compare=False)
 
     @classmethod
     def of(cls, stored: StoredConnection, opened: Callable[[], Secret]) -> Connection:
         """The connection of a stored row; *opened* opens its sealed answer, when asked."""
         return cls(
-            connection_id=stored.connection_id,
-            customer_id=stored.customer_id,
-            provider_id=stored.provider_id,
-            products=stored.products,
-            client_type=stored.client_type,
-            connection_type=stored.connection_type,
-            status=stored.status,
-            status_message=stored.status_message,
-            synced_at=stored.synced_at,
-            checked_at=stored.checked_at,
-            entities=stored.entities,
-            connected_at=stored.connected_at,
-            obtained_at=stored.obtained_at,
-            attempt_id=stored.attempt_id,
+            **{name: getattr(stored, name) for name in _OF_ROW},
             access_token=AccessToken(opened),
-            _opened=opened,
         )
 
     @property
@@ -107,6 +92,10 @@ class Connection:
         Raises:
             CannotOpen: As `AccessToken.reveal`.
         """
-        answer: dict[str, object] = json.loads(self._opened().reveal())
+        answer: dict[str, object] = json.loads(self.access_token._opened().reveal())
         answer.pop("access_token", None)
         return answer
+
+
+#: What a connection has of its row, under the same names.
+_OF_ROW = tuple(each.name for each in fields(Connection) if each.name != "access_token")

@@ -100,15 +100,7 @@ class Vault:
             for key_id in self._keys:
                 self._unlock(key_id)
 
-    def seal(self, text: Secret, *, purpose: str, context: Sequence[str] = ()) -> str:
-        """`seal_text` for a text that is as secret as the key."""
-        return self.seal_text(text.reveal(), purpose=purpose, context=context)
-
-    def open(self, sealed: str, *, purpose: str, context: Sequence[str] = ()) -> Secret:
-        """`open_text` for what `seal` has sealed."""
-        return Secret(self.open_text(sealed, purpose=purpose, context=context))
-
-    def seal_text(self, text: str, *, purpose: str, context: Sequence[str] = ()) -> str:
+    def seal(self, text: str, *, purpose: str, context: Sequence[str] = ()) -> str:
         """
         *text*, sealed for one purpose and place.
 
@@ -118,7 +110,7 @@ class Vault:
         plain = text.encode(errors=_ANY_TEXT)
         return self._seal(plain, purpose=purpose, context=pack(*context))
 
-    def open_text(self, sealed: str, *, purpose: str, context: Sequence[str] = ()) -> str:
+    def open(self, sealed: str, *, purpose: str, context: Sequence[str] = ()) -> str:
         """
         What was sealed for exactly this purpose and context.
 
@@ -153,7 +145,12 @@ class Vault:
     def seal_grant(self, answer: Secret, *, connection_id: str, customer_id: str) -> SealedToken:
         """Finch's answer, sealed for the row of that connection and customer."""
         context = (connection_id, customer_id)
-        return SealedToken(text=self.seal(answer, purpose="connection", context=context))
+        return SealedToken(text=self.seal(answer.reveal(), purpose="connection", context=context))
+
+    def seal_quarantined(self, answer: Secret, *, attempt_id: str) -> SealedToken:
+        """Finch's answer, sealed for the attempt that keeps it in quarantine."""
+        text = self.seal(answer.reveal(), purpose="quarantine", context=(attempt_id,))
+        return SealedToken(text=text)
 
     def seal_connection(self, grant: Grant, *, attempt: Attempt, at: datetime) -> StoredConnection:
         """
@@ -198,7 +195,7 @@ class Vault:
             CannotOpen, KeyUnavailable: As `open`.
         """
         text, purpose, context = _place(holder)
-        return self.open(text, purpose=purpose, context=context)
+        return Secret(self.open(text, purpose=purpose, context=context))
 
     def knows(self, key_id: str) -> bool:
         """Whether that key is the present one or an accepted one."""
@@ -239,14 +236,12 @@ class Vault:
 
     def _unlock(self, key_id: str) -> None:
         """Make the ciphers of that key. Raises KeyUnavailable from a frame that holds no key."""
-        reason = self._recent_refusal(key_id) or self._try_unlock(key_id)
-        if reason:
-            raise KeyUnavailable(key_id=key_id, reason=reason)
-
-    def _recent_refusal(self, key_id: str) -> str:
         # Anybody may send a cookie that names a key of ours: the provider is not called for each.
         until, reason = self._refusals.get(key_id, (0.0, ""))
-        return reason if time.monotonic() < until else ""
+        if time.monotonic() >= until:
+            reason = self._try_unlock(key_id)
+        if reason:
+            raise KeyUnavailable(key_id=key_id, reason=reason)
 
     def _try_unlock(self, key_id: str) -> str:
         """Why the key cannot be unlocked; empty once its ciphers are made. Raises nothing."""

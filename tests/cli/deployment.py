@@ -17,7 +17,7 @@ from finch_middleware import FinchConnect
 from finch_middleware.attempts import Attempt, AttemptState
 from finch_middleware.cli import main
 from finch_middleware.crypto.keys import new_key
-from finch_middleware.records import SealedToken, StoredConnection
+from finch_middleware.records import StoredConnection
 from finch_middleware.secret import Secret
 from finch_middleware.testing.rows import add_connection
 from finch_middleware.testing.sample_records import NOON, an_attempt
@@ -67,10 +67,8 @@ class Deployment:
         """Store an attempt whose token nobody could be given."""
         finch, attempt = self.finch, an_attempt(code, client_id=self.client_id)
         answer = Secret(json.dumps({"access_token": f"{CANARY}-{code}"}))
-        text = finch.vault.seal(answer, purpose="quarantine", context=(attempt.attempt_id,))
-        held = attempt.settled(
-            AttemptState.QUARANTINED, at=datetime.now(UTC), sealed=SealedToken(text=text)
-        )
+        sealed = finch.vault.seal_quarantined(answer, attempt_id=attempt.attempt_id)
+        held = attempt.settled(AttemptState.QUARANTINED, at=datetime.now(UTC), sealed=sealed)
         finch.storage.settle(held)
         return held
 

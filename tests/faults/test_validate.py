@@ -44,9 +44,7 @@ def test_validate_other_customer_is_quarantined_and_an_operator_can_open_it(
     assert [attempt.request_id] == [event.request_id] == finch.request_ids
     assert attempt.sealed is not None
     assert fake.ledger.tokens[0] not in attempt.sealed.text
-    opened = site.finch.vault.open(
-        attempt.sealed.text, purpose="quarantine", context=(attempt.attempt_id,)
-    )
+    opened = site.finch.vault.open_grant(attempt)
     assert [json.loads(opened.reveal())["access_token"]] == list(fake.ledger.tokens)
     assert fake.ledger.calls("disconnect") == 0
 

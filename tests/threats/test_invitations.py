@@ -10,7 +10,6 @@ import pytest
 
 from finch_middleware import FinchConnect, FinchMiddleware
 from finch_middleware.crypto.keys import new_key
-from finch_middleware.secret import Secret
 from finch_middleware.testing import Clock
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.fuzz.seeds import seeded
@@ -107,7 +106,7 @@ def test_t47_what_was_sealed_for_another_purpose_or_version_is_no_link(fake: Fak
     finch = inviting(fake)
     ticket = begun(finch, fake).value
     others = [
-        finch.vault.seal(Secret(text), purpose="invitation", context=(ORIGIN,))
+        finch.vault.seal(text, purpose="invitation", context=(ORIGIN,))
         for text in ("[]", "[1,2,true,{}]", '[1,2,true,{"customer_id":"a","new":1}]', "{", "5")
     ]
 
