@@ -17,6 +17,14 @@ from pathlib import Path
 from finch_middleware.config.options import OPTIONS, Options
 
 PAGE = Path(__file__).parent / "configuration.md"
+#: The first option under each heading.
+HEADINGS = {
+    "client_id": "Required",
+    "spool": "Keys and storage",
+    "sandbox": "Paths and flows",
+    "customer_of": "Your application",
+    "exchange_deadline": "The connection to Finch",
+}
 BEGIN, END = "<!-- options -->\n", "<!-- /options -->"
 
 
@@ -38,8 +46,8 @@ def _meanings() -> Iterator[tuple[str, str]]:
 def _lines() -> Iterator[str]:
     meanings = dict(_meanings())
     for name, option in OPTIONS.items():
-        if option.heading:
-            yield from ("", f"### {option.heading}", "")
+        if name in HEADINGS:
+            yield from ("", f"### {HEADINGS[name]}", "")
         names = f"- `{name}`, `{option.variable}`" if option.variable else f"- `{name}`"
         meaning = meanings[name][0].lower() + meanings[name][1:]
         for sentence in re.split(r"(?<=\.) ", f"{names}: {meaning}"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from finch_middleware.errors import UsageError
 
@@ -38,9 +38,7 @@ def require_text(**ids: object) -> None:
 Customers = Customer | str | int | Iterable[Customer | str | int] | None
 
 # These are iterable as well, but not as collections of customers.
-_ONE = (str, int, Customer)
-_NO_COLLECTION = (bytes, bytearray, memoryview, Mapping)
-
+_NO_COLLECTION = (str, bytes, bytearray, memoryview, Mapping)
 
 Request = TypeVar("Request")
 
@@ -64,27 +62,18 @@ def customer_ids(returned: Customers) -> frozenset[str]:
 
     None, an empty text and an empty collection mean that the person is signed out.
     """
-    if returned is None:
-        return frozenset()
-    if isinstance(returned, _ONE):
-        returned = (returned,)
-    if isinstance(returned, _NO_COLLECTION) or not isinstance(returned, Iterable):
-        raise _error_about(returned)
-    ids = frozenset(_id(each) for each in returned if each is not None)
-    return ids - {""}
+    alone = isinstance(returned, _NO_COLLECTION) or not isinstance(returned, Iterable)
+    several: Any = (returned,) if alone else returned
+    return frozenset(_id(each) for each in several if each is not None) - {""}
 
 
 def _id(customer: Customer | str | int) -> str:
     given = customer.id if isinstance(customer, Customer) else customer
     # True is an int in Python, but not a customer's id.
     if isinstance(given, bool) or not isinstance(given, (str, int)):
-        raise _error_about(given)
+        raise UsageError(
+            "a signed-in customer is text, an int, a Customer or a collection of those, "
+            f"not a {type(given).__name__}; pass str(id)"
+        )
     require_text(customer_id=str(given))
     return str(given)
-
-
-def _error_about(given: object) -> UsageError:
-    return UsageError(
-        "a signed-in customer is text, an int, a Customer or a collection of those, "
-        f"not a {type(given).__name__}; pass str(id)"
-    )

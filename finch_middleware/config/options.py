@@ -38,7 +38,6 @@ class Option:
         read: Turns what was given, or the default, into the setting.
         required: Reported where it is missing: how to get it. Empty: it may be missing.
         variable: The environment variable that sets it, if there is one.
-        heading: The manual's heading above this option and those that follow.
     """
 
     read: readers.Reader
@@ -46,7 +45,6 @@ class Option:
     required: str = ""
     variable: str | None = None
     default: object = None
-    heading: str = ""
 
 
 class Options(TypedDict, total=False):
@@ -55,10 +53,7 @@ class Options(TypedDict, total=False):
     client_id: Annotated[
         str,
         Option(
-            readers.text,
-            heading="Required",
-            variable="FINCH_CLIENT_ID",
-            required="pass the one from Finch's dashboard",
+            readers.text, variable="FINCH_CLIENT_ID", required="pass the one from Finch's dashboard"
         ),
     ]
     """From Finch's dashboard."""
@@ -116,12 +111,7 @@ class Options(TypedDict, total=False):
 
     spool: Annotated[
         str | Path | None,
-        Option(
-            readers.spool,
-            heading="Keys and storage",
-            variable="FINCH_SPOOL",
-            default=readers.BESIDE_THE_DATABASE,
-        ),
+        Option(readers.spool, variable="FINCH_SPOOL", default=readers.BESIDE_THE_DATABASE),
     ]
     """
     The folder where an encrypted token waits while the storage is unavailable. The default for
@@ -141,11 +131,7 @@ class Options(TypedDict, total=False):
 
     sandbox: Annotated[
         Sandbox | None,
-        Option(
-            readers.one_of(None, "finch", "provider"),
-            heading="Paths and flows",
-            variable="FINCH_SANDBOX",
-        ),
+        Option(readers.one_of(None, "finch", "provider"), variable="FINCH_SANDBOX"),
     ]
     """`"finch"` or `"provider"`; production if not set."""
     unknown_products: Annotated[bool, Option(readers.flag, default=False)]
@@ -188,7 +174,7 @@ class Options(TypedDict, total=False):
 
     customer_of: Annotated[
         "Callable[[CallbackRequest], Customers] | None",
-        Option(readers.function, heading="Your application"),
+        Option(readers.function),
     ]
     """A function that returns the customer who is [signed in](customer_of.md)."""
     render: Annotated[
@@ -226,11 +212,7 @@ class Options(TypedDict, total=False):
 
     exchange_deadline: Annotated[
         timedelta,
-        Option(
-            readers.exchange_deadline,
-            heading="The connection to Finch",
-            default=timedelta(seconds=12),
-        ),
+        Option(readers.exchange_deadline, default=timedelta(seconds=12)),
     ]
     """The time for the exchange, all attempts included; a `timedelta`, 12 seconds by default."""
     waiting_duplicates: Annotated[int | None, Option(readers.limit)]

@@ -56,6 +56,8 @@ _KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _PRODUCT = re.compile(r"[a-z][a-z_]*(?::[a-z_]+)?")
 _SCHEME = re.compile(r"([a-z][a-z0-9+]*)://")
 
+_DAY = timedelta(days=1)
+
 #: The clock of every component, unless the option `clock` replaces it.
 utc_now = functools.partial(datetime.now, UTC)
 
@@ -90,19 +92,13 @@ def one_of(*choices: object) -> Reader:
     return only(choices.__contains__, f"must be one of {', '.join(map(repr, choices))}")
 
 
-def _duration(must: str, *, longest: timedelta, shortest: timedelta) -> Reader:
-    return only(lambda value: isinstance(value, timedelta) and shortest <= value <= longest, must)
-
-
-history_retention = _duration(
+history_retention = only(
+    lambda value: isinstance(value, timedelta) and _DAY <= value <= 36500 * _DAY,
     "must be a timedelta of a day to a century, such as timedelta(days=365)",
-    longest=timedelta(days=36500),
-    shortest=timedelta(days=1),
 )
-exchange_deadline = _duration(
+exchange_deadline = only(
+    lambda value: isinstance(value, timedelta) and timedelta() < value <= timedelta(seconds=20),
     "must be a timedelta of at most 20 seconds, such as timedelta(seconds=12)",
-    longest=timedelta(seconds=20),
-    shortest=timedelta.resolution,
 )
 brand = only(
     lambda value: isinstance(value, str) and SENDABLE.fullmatch(value) is not None,

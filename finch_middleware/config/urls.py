@@ -39,11 +39,9 @@ def origin_of(parts: SplitResult) -> str:
     """Scheme, host and port as a browser's Origin header has them."""
     default = {"https": 443, "http": 80}.get(parts.scheme)
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-    try:
-        port = parts.port
-    except ValueError:
-        port = None
-    return f"{parts.scheme}://{host}" + (f":{port}" if port not in (None, default) else "")
+    return f"{parts.scheme}://{host}" + (
+        f":{parts.port}" if parts.port not in (None, default) else ""
+    )
 
 
 def _split(address: str) -> SplitResult | None:

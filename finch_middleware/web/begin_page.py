@@ -56,15 +56,9 @@ def open_connect(
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class OpeningPage(ABC):
-    """
-    A page of ours with one button: its GET changes nothing, its POST opens Finch Connect.
-
-    Attributes:
-        at: The page's place, which decides how a person can try again.
-    """
+    """A page of ours with one button: its GET changes nothing, its POST opens Finch Connect."""
 
     at: ClassVar[At]
-
     settings: Settings
     pages: Pages
     events: Events
@@ -73,11 +67,7 @@ class OpeningPage(ABC):
         """
         The page for a GET; for a POST of this very page, the redirect to Finch Connect.
 
-        Whoever may not begin gets a page without the button. Whatever is unavailable, or needs
-        an operator, is a page too.
-
-        Raises:
-            UsageError: As `show` and `open`.
+        Whoever may not begin, or cannot now, gets a page without the button.
         """
         try:
             if request.method in ("GET", "HEAD"):
@@ -146,13 +136,6 @@ class BeginPage(OpeningPage):
         return self.pages.begin(return_to=self.settings.return_to)
 
     def open(self, request: CallbackRequest) -> Response:
-        """
-        As `OpeningPage.open`.
-
-        Raises:
-            UsageError: `customer_of` returned something else than one Customer or None, or a
-                customer that `begin` cannot take.
-        """
         customer = self._customer(request)
         return self.begin(
             customer_id=str(customer.id),
