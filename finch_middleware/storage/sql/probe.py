@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, NoReturn
 
-from sqlalchemy import Connection, CursorResult, Table, delete
+from sqlalchemy import Connection, Table, delete
 
 from finch_middleware.attempts import Attempt, AttemptState
 from finch_middleware.errors import SchemaMismatch, StorageUnavailable
@@ -20,7 +19,6 @@ from finch_middleware.records import (
     connection_hash,
 )
 from finch_middleware.storage.events import StoredEvent
-from finch_middleware.storage.sql.kept import Bound
 from finch_middleware.storage.sql.schema import Tables
 from finch_middleware.storage.sql.statements import Statements
 
@@ -35,16 +33,7 @@ _INSTANT = datetime(2026, 7, 1, 12, 30, 59, 999999, tzinfo=UTC)
 Record = Attempt | StoredConnection | StoredEvent
 
 
-def probe(
-    db: Connection,
-    *,
-    first_of_end: Callable[[Attempt, StoredConnection], list[Bound]],
-    settle: Callable[..., tuple[bool, list[Bound]]],
-    swap: Callable[..., bool],
-    record: Callable[[Connection, StoredEvent], object],
-    sql: Statements,
-    tables: Tables,
-) -> None:
+def probe(db: Connection, *, sql: Statements, tables: Tables) -> None:
     """
     Write and remove in this transaction, so that no other session sees a row of it.
 
@@ -52,44 +41,35 @@ def probe(
         SchemaMismatch: A table does not give back, or does not remove, what was written.
     """
     attempt, connection, event = _samples()
-    sql.claim.count(db, attempt.as_row())
+    settled = attempt.settled(AttemptState.STORED, at=_INSTANT, sealed=_SEALED, notified=True)
+    announced = dataclasses.replace(connection, customer_id="", sealed=ANNOUNCED)
+    undelivered = dataclasses.replace(event, delivered=False)
     of_code = {"of_code": attempt.code_hash}
+    of_claim = {**of_code, "of_attempt": attempt.attempt_id, "of_flow": attempt.flow_hash}
     of_hash = {"of_hash": connection_hash(connection.connection_id)}
     of_event = {"of_event": event.event_hash}
+
+    sql.claim.count(db, attempt.as_row())
     _require_same(tables.attempts, attempt, sql.attempt.rows(db, of_code))
-    swap(db, None, new=dataclasses.replace(connection, customer_id="", sealed=ANNOUNCED))
-    settled = attempt.settled(AttemptState.STORED, at=_INSTANT, sealed=_SEALED, notified=True)
-    first = first_of_end(settled, connection)
-    counts = [each.count(db, values) for each, values in first]
-    _, changes = settle(db, settled, connection, first=first, counts=counts)
-    for each, values in changes:
-        each.count(db, values)
+    sql.end_claim.count(db, {**settled.as_row(), **of_claim})
     _require_same(tables.attempts, settled, sql.attempt.rows(db, of_code))
+    sql.insert_connection.count(db, announced.as_row())
+    sql.put_connection.count(db, connection.as_row())
+    _require_same(tables.connections, announced, sql.connection_locked.rows(db, of_hash))
+    sql.update_connection.count(db, {**connection.as_row(), **of_hash})
     _require_same(tables.connections, connection, sql.connection.rows(db, of_hash))
-    record(db, dataclasses.replace(event, delivered=False))
+    sql.insert_event.count(db, undelivered.as_row())
     sql.mark_event.count(db, of_event)
     _require_same(tables.events, event, sql.event.rows(db, of_event))
-    _remove(db, attempt, connection, event, sql=sql, tables=tables)
 
-
-def _remove(
-    db: Connection,
-    attempt: Attempt,
-    connection: StoredConnection,
-    event: StoredEvent,
-    *,
-    sql: Statements,
-    tables: Tables,
-) -> None:
-    hashed = connection_hash(connection.connection_id)
-    removal = delete(tables.connections).where(tables.connections.c.connection_hash == hashed)
-    _require_removed(tables.connections, db.execute(removal))
-    later = {"of_instant": _INSTANT + timedelta(days=1)}
-    for table, (_, removal), key in (
-        (tables.attempts, sql.old_attempts, attempt.code_hash),
-        (tables.events, sql.old_events, event.event_hash),
+    for table, hashed in (
+        (tables.attempts, attempt.code_hash),
+        (tables.connections, of_hash["of_hash"]),
+        (tables.events, event.event_hash),
     ):
-        _require_removed(table, db.execute(removal, {"of_keys": [key], **later}))
+        [key] = table.primary_key.columns
+        if db.execute(delete(table).where(key == hashed)).rowcount != 1:
+            _refuse(table, "does not remove a row: check row level security and triggers")
 
 
 def _samples() -> tuple[Attempt, StoredConnection, StoredEvent]:
@@ -152,11 +132,6 @@ def _changed(row: Row, *, written: Record) -> list[str]:
     except StorageUnavailable:
         return ["its columns"]
     return [name for name, value in written.as_row().items() if read[name] != value]
-
-
-def _require_removed(table: Table, removed: CursorResult[object]) -> None:
-    if removed.rowcount != 1:
-        _refuse(table, "does not remove a row: check row level security and triggers")
 
 
 def _refuse(table: Table, fault: str) -> NoReturn:

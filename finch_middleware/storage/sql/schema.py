@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NoReturn
@@ -210,18 +209,26 @@ def require_tables(connection: Connection, *, tables: Tables) -> None:
     """
     inspector = inspect(connection)
     for table in tables.metadata.sorted_tables:
-        if not inspector.has_table(table.name, schema=table.schema):
+        where: dict[str, Any] = {"table_name": table.name, "schema": table.schema}
+        if not inspector.has_table(**where):
             raise SchemaMismatch(f"the database has no table {table.name}: {_fix(tables)}")
-        found = {each["name"] for each in inspector.get_columns(table.name, schema=table.schema)}
+        found = {each["name"] for each in inspector.get_columns(**where)}
         for column in table.columns:
             if column.name not in found:
                 _refuse(table, f"column {column.name}")
-        keys = _unique_keys(inspector, table)
-        if _names(table.primary_key.columns) not in keys:
-            _refuse(table, f"primary key ({', '.join(_names(table.primary_key.columns))})")
+        key = table.primary_key.columns.keys()
+        if inspector.get_pk_constraint(**where)["constrained_columns"] != key:
+            _refuse(table, f"primary key ({', '.join(key)})")
+        # An index with a condition covers some rows only.
+        unique = [
+            each["column_names"]
+            for each in inspector.get_indexes(**where)
+            if each["unique"]
+            and not any("_where" in option for option in each.get("dialect_options", ()))
+        ]
         for index in table.indexes:
-            if index.unique and _names(index.columns) not in keys:
-                _refuse(table, f"unique index over {', '.join(_names(index.columns))}")
+            if index.unique and index.columns.keys() not in unique:
+                _refuse(table, f"unique index over {', '.join(index.columns.keys())}")
         _require_transactions(inspector, table)
 
 
@@ -249,26 +256,3 @@ def _require_transactions(inspector: Inspector, table: Table) -> None:
             f"the table {table.name} has no transactions: "
             f"run ALTER TABLE {table.name} ENGINE=InnoDB"
         )
-
-
-def _names(columns: Iterable[Column[Any]]) -> tuple[str, ...]:
-    return tuple(column.name for column in columns)
-
-
-def _unique_keys(inspector: Inspector, table: Table) -> set[tuple[str, ...]]:
-    """The columns that the database keeps unique in *table*."""
-    where = {"schema": table.schema}
-    primary_key = inspector.get_pk_constraint(table.name, **where)
-    constraints = inspector.get_unique_constraints(table.name, **where)
-    # An index with a condition covers some rows only.
-    indexes = [
-        index
-        for index in inspector.get_indexes(table.name, **where)
-        if index["unique"]
-        and not any(option.endswith("_where") for option in index.get("dialect_options", {}))
-    ]
-    return {
-        tuple(primary_key["constrained_columns"]),
-        *(tuple(each["column_names"]) for each in constraints),
-        *(tuple(name or "" for name in each["column_names"]) for each in indexes),
-    }

@@ -337,15 +337,7 @@ class SQLAlchemyStorage(Storage):
             require_tables(db, tables=self._tables)
         if not self._loss_accepted:
             require_durability(db, tables=self._tables, dialect=dialect)
-        probe(
-            db,
-            first_of_end=self._first_of_end,
-            settle=self._settle,
-            swap=self._swap,
-            record=self._record,
-            sql=self._sql,
-            tables=self._tables,
-        )
+        probe(db, sql=self._sql, tables=self._tables)
 
     def _create_tables(self, db: Connection) -> None:
         create_tables(db, tables=self._tables, dialect=self._database.dialect)
