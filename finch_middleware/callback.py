@@ -140,7 +140,7 @@ class Callback:
         if not binding.ends:
             return self._duplicates.recorded(mine, visit=visit)
         existing = self._exchange.prepare(binding.ends)
-        attempt = self._duplicates.race.claim(mine, places=binding.places)
+        attempt = self._duplicates.claim(mine, places=binding.places)
         if attempt.attempt_id != mine.attempt_id:
             return self._duplicates.outcome(attempt, mine=mine, visit=visit)
         claim = Claim(attempt=attempt, redirect_uri=binding.redirect_uri, ends=binding.ends)
@@ -152,7 +152,7 @@ class Callback:
             failed = visit.failed(
                 fault.page_reason, retry_after=fault.retry_after, request_id=fault.request_id
             )
-            self._duplicates.race.release(attempt, failed)
+            self._duplicates.release(attempt, failed)
             return failed
         return self._first_outcome(exchanged, binding)
 

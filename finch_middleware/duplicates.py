@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from finch_middleware.attempts import Attempt, AttemptState, outcome_of
@@ -46,89 +47,6 @@ ABANDONED_LIMIT = 10_000
 RELEASED_LIMIT = 1000
 
 Answer = Repeated | Finishing | Invalid | Failed
-
-
-class ClaimRace:
-    """
-    Claims codes, and releases the claims of codes that Finch did not take.
-
-    Remembers what no storage can hold: this process's claims whose commit was never confirmed,
-    and the outcome of those that it released.
-    """
-
-    def __init__(self, *, storage: Storage, events: Events) -> None:
-        self._storage = storage
-        self._events = events
-        self._abandoned: set[str] = set()
-        self._released: dict[str, Failed] = {}
-
-    def claim(self, attempt: Attempt, *, places: Sequence[bytes] = ()) -> Attempt:
-        """
-        Claim the code for *attempt*, at the first of these *places* that no other code has.
-
-        Returns the recorded attempt: ours at its place, or the one that it lost to. That one has
-        another code if every place was taken; nothing was written then.
-
-        Raises:
-            StorageFault: The claim is not confirmed; the code is unspent.
-        """
-        first, *others = places or (None,)
-        recorded = self._claim_at(dataclasses.replace(attempt, flow_hash=first))
-        for place in others:
-            if recorded.code_hash == attempt.code_hash:
-                break
-            recorded = self._claim_at(dataclasses.replace(attempt, flow_hash=place))
-        return recorded
-
-    def _claim_at(self, attempt: Attempt) -> Attempt:
-        """*attempt* if it won, otherwise the one that it lost to."""
-        recorded = self._claim_once(attempt)
-        if recorded.attempt_id not in self._abandoned or not recorded.repeats(attempt.bound_to):
-            return recorded
-        # Its commit arrived after its request had ended, so its code was never presented.
-        self._storage.release(recorded)
-        return self._claim_once(attempt)
-
-    def release(self, attempt: Attempt, outcome: Failed) -> None:
-        """Release the claim: the code is unspent. Those who wait for it get *outcome* as well."""
-        if len(self._released) >= RELEASED_LIMIT:
-            self._released.clear()
-        # Before the release: a waiting request looks here once the claim is gone.
-        self._released[attempt.attempt_id] = outcome
-        try:
-            self._storage.release(attempt)
-        except StorageFault:
-            self._events.of_attempt("finch.claim.not_released", logging.ERROR, attempt)
-
-    def released(self, attempt: Attempt) -> Failed | None:
-        """The outcome of a claim that this process released."""
-        return self._released.get(attempt.attempt_id)
-
-    def _claim_once(self, attempt: Attempt) -> Attempt:
-        try:
-            return self._storage.claim(attempt) or attempt
-        except StorageUnavailable:
-            # The connection may have broken during the commit: the claim may be recorded.
-            if self._recorded(attempt):
-                return attempt
-            raise
-
-    def _recorded(self, attempt: Attempt) -> bool:
-        """Whether this attempt's claim is the recorded one; if not, it is abandoned."""
-        recorded = False
-        try:
-            current = self._storage.attempt(attempt.code_hash)
-            recorded = current is not None and current.attempt_id == attempt.attempt_id
-        finally:
-            # Not earlier: until then another request could release the claim that we use.
-            if not recorded:
-                self._abandon(attempt)
-        return recorded
-
-    def _abandon(self, attempt: Attempt) -> None:
-        if len(self._abandoned) >= ABANDONED_LIMIT:
-            self._abandoned.clear()
-        self._abandoned.add(attempt.attempt_id)
 
 
 class _Waiting:
@@ -167,40 +85,61 @@ def waiting_limit(thread_name: str) -> int:
     return sum(each.name.startswith(pool[1]) for each in threading.enumerate()) // 4
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class Duplicates:
     """
-    Gives the losers of a claim, and every reload, the outcome of the first request.
+    Decides which request may present a code, and gives all others the outcome of that one.
 
-    Attributes:
-        race: Decides which request wins.
+    Remembers what no storage can hold: this process's claims whose commit was never confirmed,
+    and the outcome of those that it released.
     """
 
-    def __init__(
-        self,
-        *,
-        settings: Settings,
-        storage: Storage,
-        spool: Spool,
-        recovery: Recovery,
-        connected: ConnectedHook,
-        events: Events,
-    ) -> None:
-        self.race = ClaimRace(storage=storage, events=events)
-        self._settings = settings
-        self._storage = storage
-        self._spool = spool
-        self._recovery = recovery
-        self._connected = connected
-        self._events = events
+    settings: Settings
+    storage: Storage
+    spool: Spool
+    recovery: Recovery
+    connected: ConnectedHook
+    events: Events
+
+    def __post_init__(self) -> None:
         self._waiting = PerProcess(_Waiting)
+        self._abandoned: set[str] = set()
+        self._released: dict[str, Failed] = {}
+
+    def claim(self, attempt: Attempt, *, places: Sequence[bytes] = ()) -> Attempt:
+        """
+        Claim the code for *attempt*, at the first of these *places* that no other code has.
+
+        Returns the recorded attempt: ours at its place, or the one that it lost to. That one has
+        another code if every place was taken; nothing was written then.
+
+        Raises:
+            StorageFault: The claim is not confirmed; the code is unspent.
+        """
+        for place in places or (None,):
+            recorded = self._claim_at(dataclasses.replace(attempt, flow_hash=place))
+            if recorded.code_hash == attempt.code_hash:
+                break
+        return recorded
+
+    def release(self, attempt: Attempt, outcome: Failed) -> None:
+        """Release the claim: the code is unspent. Those who wait for it get *outcome* as well."""
+        if len(self._released) >= RELEASED_LIMIT:
+            self._released.clear()
+        # Before the release: a waiting request looks here once the claim is gone.
+        self._released[attempt.attempt_id] = outcome
+        try:
+            self.storage.release(attempt)
+        except StorageFault:
+            self.events.of_attempt("finch.claim.not_released", logging.ERROR, attempt)
 
     def spooled(self, mine: Attempt) -> Answer | None:
         """The outcome of the code's token if that still waits in the spool; None if not."""
-        entry = self._spool.entry(mine.code_hash)
+        entry = self.spool.entry(mine.code_hash)
         if entry is None or not entry.attempt.repeats(mine.bound_to):
             return None
         try:
-            if self._recovery.drain_entry(entry):
+            if self.recovery.drain_entry(entry):
                 return None
         except StorageFault:
             pass
@@ -215,7 +154,7 @@ class Duplicates:
             ReturnFault: There was no such request.
             StorageFault: Its attempt cannot be read.
         """
-        current = self._storage.attempt(mine.code_hash)
+        current = self.storage.attempt(mine.code_hash)
         if current is None:
             raise ReturnFault("already_used")
         return self.outcome(current, mine=mine, visit=visit)
@@ -232,7 +171,7 @@ class Duplicates:
         if not current.repeats(mine.bound_to):
             return self._reject(visit, current, "already_used")
         if self._in_progress(current):
-            self._events.report(
+            self.events.report(
                 "finch.callback.joined",
                 logging.INFO,
                 reference=visit.reference,
@@ -241,13 +180,13 @@ class Duplicates:
             latest = self._wait(current)
             if latest is None:
                 # The winner released its claim: Finch did nothing, and a reload tries again.
-                released = self.race.released(current)
+                released = self._released.get(current.attempt_id)
                 return Repeated(first=released) if released else visit.failed("unreachable")
             current = latest
         if current.state is AttemptState.CLAIMED and not self._in_progress(current):
-            ended = self._recovery.interrupt(current)
+            ended = self.recovery.interrupt(current)
             # Its owner may have settled it at this very moment.
-            current = self._storage.attempt(mine.code_hash) or ended
+            current = self.storage.attempt(mine.code_hash) or ended
         # Settling may have narrowed down whose code it was.
         if not current.repeats(mine.bound_to):
             return self._reject(visit, current, "already_used")
@@ -256,16 +195,16 @@ class Duplicates:
     def _repeat(self, current: Attempt, visit: Visit) -> Answer:
         if current.state is AttemptState.STORED:
             settled_at = current.settled_at or current.claimed_at
-            if self._settings.clock() > settled_at + REPLAY_WINDOW:
+            if self.settings.clock() > settled_at + REPLAY_WINDOW:
                 return self._reject(visit, current, "already_used")
             if self._lease_over(current):
-                self._connected.run(current)
+                self.connected.run(current)
         outcome = outcome_of(current)
         return outcome if isinstance(outcome, Finishing) else Repeated(first=outcome)
 
     def _wait(self, current: Attempt) -> Attempt | None:
         """The attempt once it is settled or its lease is over; None if it was released."""
-        with self._waiting[os.getpid()].place(self._settings.waiting_duplicates) as mine:
+        with self._waiting[os.getpid()].place(self.settings.waiting_duplicates) as mine:
             return self._poll(current) if mine else current
 
     def _poll(self, current: Attempt) -> Attempt | None:
@@ -275,17 +214,17 @@ class Duplicates:
         while latest is not None and self._in_progress(latest) and time.monotonic() < until:
             time.sleep(pause)
             pause = min(pause * 1.5, _LONGEST_PAUSE_SECONDS)
-            latest = self._storage.attempt(current.code_hash)
+            latest = self.storage.attempt(current.code_hash)
         return latest
 
     def _in_progress(self, attempt: Attempt) -> bool:
         return attempt.state is AttemptState.CLAIMED and not self._lease_over(attempt)
 
     def _lease_over(self, attempt: Attempt) -> bool:
-        return self._settings.clock() > attempt.leased_until
+        return self.settings.clock() > attempt.leased_until
 
     def _reject(self, visit: Visit, current: Attempt, reason: str) -> Invalid:
-        self._events.report(
+        self.events.report(
             "finch.callback.rejected",
             logging.WARNING,
             reference=visit.reference,
@@ -293,3 +232,38 @@ class Duplicates:
             attempt_id=current.attempt_id,
         )
         return visit.invalid(reason)
+
+    def _claim_at(self, attempt: Attempt) -> Attempt:
+        """*attempt* if it won, otherwise the one that it lost to."""
+        recorded = self._claim_once(attempt)
+        if recorded.attempt_id not in self._abandoned or not recorded.repeats(attempt.bound_to):
+            return recorded
+        # Its commit arrived after its request had ended, so its code was never presented.
+        self.storage.release(recorded)
+        return self._claim_once(attempt)
+
+    def _claim_once(self, attempt: Attempt) -> Attempt:
+        try:
+            return self.storage.claim(attempt) or attempt
+        except StorageUnavailable:
+            # The connection may have broken during the commit: the claim may be recorded.
+            if self._recorded(attempt):
+                return attempt
+            raise
+
+    def _recorded(self, attempt: Attempt) -> bool:
+        """Whether this attempt's claim is the recorded one; if not, it is abandoned."""
+        recorded = False
+        try:
+            current = self.storage.attempt(attempt.code_hash)
+            recorded = current is not None and current.attempt_id == attempt.attempt_id
+        finally:
+            # Not earlier: until then another request could release the claim that we use.
+            if not recorded:
+                self._abandon(attempt)
+        return recorded
+
+    def _abandon(self, attempt: Attempt) -> None:
+        if len(self._abandoned) >= ABANDONED_LIMIT:
+            self._abandoned.clear()
+        self._abandoned.add(attempt.attempt_id)

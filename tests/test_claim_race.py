@@ -3,33 +3,35 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import pytest
 
-from finch_middleware import (
-    Failed,
-    duplicates,
-)
-from finch_middleware.duplicates import (
-    ClaimRace,
-)
+from finch_middleware import Failed, duplicates
+from finch_middleware.attempts import Attempt
+from finch_middleware.duplicates import Duplicates
 from tests.faulty_storage import FaultyStorage
 from tests.test_duplicates import VISIT, Desk, desk
 
 __all__ = ["desk"]
 
 
+def released(race: Duplicates, attempt: Attempt) -> Failed | None:
+    """The outcome that this process remembers of a claim that it released."""
+    return race._released.get(attempt.attempt_id)
+
+
 def test_the_outcome_is_remembered_before_the_claim_is_released(desk: Desk) -> None:
     failed = VISIT.failed("throttled", retry_after=4)
     seen: list[Failed | None] = []
     storage = FaultyStorage(desk.storage)
-    race = ClaimRace(storage=storage, events=desk.log)
-    storage.before("release", lambda: seen.append(race.released(desk.claimed)))
+    race = replace(desk.duplicates, storage=storage)
+    storage.before("release", lambda: seen.append(released(race, desk.claimed)))
 
     race.release(desk.claimed, failed)
 
     assert seen == [failed]
-    assert race.released(desk.an_attempt(attempt_id="other")) is None
+    assert released(race, desk.an_attempt(attempt_id="other")) is None
     assert desk.storage.attempt(desk.claimed.code_hash) is None
     assert desk.reported == []
 
@@ -38,7 +40,8 @@ def test_a_claim_that_cannot_be_released_is_reported(desk: Desk) -> None:
     storage = FaultyStorage(desk.storage)
     storage.down("release")
 
-    ClaimRace(storage=storage, events=desk.log).release(desk.claimed, VISIT.failed("throttled"))
+    race = replace(desk.duplicates, storage=storage)
+    race.release(desk.claimed, VISIT.failed("throttled"))
 
     assert [each[:2] for each in desk.reported] == [("finch.claim.not_released", logging.ERROR)]
 
@@ -47,12 +50,12 @@ def test_a_bounded_number_of_released_claims_is_remembered(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(duplicates, "RELEASED_LIMIT", 2)
-    race = desk.duplicates.race
+    race = desk.duplicates
     attempts = [desk.an_attempt(attempt_id=f"attempt-{number}") for number in range(3)]
 
     found = []
     for each in attempts:
         race.release(each, VISIT.failed("unreachable"))
-        found.append([race.released(attempt) is not None for attempt in attempts])
+        found.append([released(race, attempt) is not None for attempt in attempts])
 
     assert found == [[True, False, False], [True, True, False], [False, False, True]]

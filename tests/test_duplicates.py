@@ -131,12 +131,9 @@ def test_a_code_is_claimed_at_the_first_place_that_is_free(desk: Desk) -> None:
     places = tuple(key_of(f"place {n}") for n in range(3))
 
     claimed = [
-        desk.duplicates.race.claim(desk.an_attempt(code=f"code {n}"), places=places)
-        for n in range(4)
+        desk.duplicates.claim(desk.an_attempt(code=f"code {n}"), places=places) for n in range(4)
     ]
-    again = desk.duplicates.race.claim(
-        desk.an_attempt(code="code 1", attempt_id="again"), places=places
-    )
+    again = desk.duplicates.claim(desk.an_attempt(code="code 1", attempt_id="again"), places=places)
 
     assert [each.flow_hash for each in claimed] == [*places, places[2]]
     assert claimed[3] == claimed[2]
@@ -288,7 +285,7 @@ def test_a_duplicate_that_waited_gets_the_outcome_of_the_first(
 
 def test_what_was_released_is_repeated(desk: Desk) -> None:
     first = Failed(reference="FIRST", return_to="/", reason="throttled", retry_after=4)
-    desk.awake = lambda: desk.duplicates.race.release(desk.claimed, first)
+    desk.awake = lambda: desk.duplicates.release(desk.claimed, first)
 
     assert desk.answer() == Repeated(first=first)
 
