@@ -87,29 +87,22 @@ class Binder:
         if signed_in is None and self._settings.customer_of is not None:
             signed_in = customer_ids(signed_in_customer(self._settings.customer_of, request))
         self._refuse_cross_site(request)
-        if self._settings.opened_by == "application" and not self._names_one(returned, tickets):
+        flow_id = returned.flow_id
+        named = of_flow(tickets, flow_id) if flow_id is not None else None
+        if named is None and self._settings.opened_by == "application":
             return self._by_login(request, tickets=tickets, signed_in=signed_in)
         if returned.foreign_state:
             raise ReturnFault("state_mismatch")
-        if returned.flow_id is not None:
-            return self._by_state(request, returned, tickets=tickets, signed_in=signed_in)
-        return self._by_browser(returned, tickets=tickets, signed_in=signed_in)
-
-    def _names_one(self, returned: CallbackParams, tickets: Sequence[Ticket]) -> bool:
-        return returned.flow_id is not None and of_flow(tickets, returned.flow_id) is not None
+        if flow_id is None:
+            return self._by_browser(returned, tickets=tickets, signed_in=signed_in)
+        if named is None:
+            raise ReturnFault("state_mismatch" if tickets else _missing(returned))
+        return self._by_state(request, named, signed_in=signed_in)
 
     def _by_state(
-        self,
-        request: CallbackRequest,
-        returned: CallbackParams,
-        *,
-        tickets: Sequence[Ticket],
-        signed_in: SignedIn,
+        self, request: CallbackRequest, ticket: Ticket, *, signed_in: SignedIn
     ) -> Binding:
-        assert returned.flow_id is not None
-        ticket = of_flow(tickets, returned.flow_id)
-        if ticket is None:
-            raise ReturnFault("state_mismatch" if tickets else _missing(returned))
+        """*ticket*: of the flow that the state names."""
         if expired(ticket, at=self._settings.clock()):
             raise ReturnFault("expired")
         self._refuse_cross_site(request, embedded=ticket.redirect_uri is None)
