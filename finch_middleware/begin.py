@@ -197,7 +197,7 @@ class Begin:
     ) -> None:
         """Log the failure; the person's page has the same reference."""
         visit = Visit.now(return_to=opening.return_to)
-        failed = visit.failed(fault.page_reason, retry_after=getattr(fault, "retry_after", None))
+        failed = visit.failed(fault.page_reason, retry_after=fault.retry_after)
         self.events.report(
             "finch.begin.failed",
             logging.ERROR,

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from finch_middleware.finch.responses import ConnectSession
     from finch_middleware.operations.rotation import Rotation
 
-_HOUR = timedelta(hours=1)
-
 
 def _faults_of_storage(storage: object) -> list[str]:
     from finch_middleware.storage.protocol import missing_methods
@@ -155,7 +153,7 @@ class FinchConnect:
         customer_email: str | None = None,
         provider: str | None = None,
         manual: bool | None = None,
-        expires_in: timedelta = _HOUR,
+        expires_in: timedelta = timedelta(hours=1),
         when_connected: Literal["reauthenticate", "raise"] = "reauthenticate",
         session: ConnectSession | None = None,
     ) -> Response:
@@ -201,12 +199,7 @@ class FinchConnect:
         understood = CallbackRequest.of(request) if request is not None else None
         return self._begin.open(opening, request=understood)
 
-    def finish(
-        self,
-        request: object,
-        *,
-        customer_id: Customers | _NotGiven = NOT_GIVEN,
-    ) -> Outcome:
+    def finish(self, request: object, *, customer_id: Customers | _NotGiven = NOT_GIVEN) -> Outcome:
         """
         How the callback *request* ended. A code that Finch may have accepted is never sent again.
 
@@ -221,10 +214,7 @@ class FinchConnect:
         return self._callback.respond(outcome, CallbackRequest.of(request))
 
     def callback(
-        self,
-        request: object,
-        *,
-        customer_id: Customers | _NotGiven = NOT_GIVEN,
+        self, request: object, *, customer_id: Customers | _NotGiven = NOT_GIVEN
     ) -> Response:
         """The whole callback: `finish`, then `respond`. For a view, or for the middleware."""
         return self._callback.receive(request, signed_in=_signed_in(customer_id))

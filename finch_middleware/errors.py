@@ -156,6 +156,10 @@ class Unavailable(FinchError):
         return Response(sentence, status=503, headers=headers, mimetype="text/plain")
 
 
+#: Reasons of a FinchFault that have a page of their own.
+_OWN_PAGES = frozenset({"throttled", "payment_required", "client_rejected", "bad_response"})
+
+
 class FinchFault(FinchError):
     """
     Finch's response, or the lack of one.
@@ -163,32 +167,10 @@ class FinchFault(FinchError):
     Attributes:
         reason: What happened, one stable word.
         status: The HTTP status, or None where no response came.
-    """
-
-    code = "finch_fault"
-
-    def __init__(
-        self, reason: str, *, status: int | None = None, request_id: str | None = None
-    ) -> None:
-        self.reason = reason
-        self.status = status
-        self.request_id = request_id
-        http = "no response" if status is None else f"HTTP {status}"
-        super().__init__(f"Finch: {reason} ({http}, request id {request_id or 'none'})")
-
-
-_FINCH_PAGES = frozenset({"throttled", "payment_required", "client_rejected", "bad_response"})
-
-
-class FinchUnavailable(FinchFault, Unavailable):
-    """
-    Finch provably did nothing: no byte was sent, or Finch reported it. Trying again is safe.
-
-    Attributes:
         retry_after: Seconds after which Finch asks us to try again, where it names them.
     """
 
-    code = "finch_unavailable"
+    code = "finch_fault"
 
     def __init__(
         self,
@@ -198,10 +180,21 @@ class FinchUnavailable(FinchFault, Unavailable):
         request_id: str | None = None,
         retry_after: int | None = None,
     ) -> None:
-        super().__init__(reason, status=status, request_id=request_id)
+        self.reason = reason
+        self.status = status
+        self.request_id = request_id
         self.retry_after = retry_after
-        # These have a page of their own; for any other reason Finch was not reached.
-        self.page_reason = reason if reason in _FINCH_PAGES else "unreachable"
+        if reason in _OWN_PAGES:
+            self.page_reason = reason
+        http = "no response" if status is None else f"HTTP {status}"
+        super().__init__(f"Finch: {reason} ({http}, request id {request_id or 'none'})")
+
+
+class FinchUnavailable(FinchFault, Unavailable):
+    """Finch provably did nothing: no byte was sent, or Finch reported it. Trying again is safe."""
+
+    code = "finch_unavailable"
+    page_reason = "unreachable"
 
 
 class FinchRefused(FinchFault):
@@ -232,15 +225,12 @@ class FinchRefused(FinchFault):
         status: int | None = None,
         request_id: str | None = None,
     ) -> None:
-        """
-        Args:
-            advice: What the developer should look at, in our own words.
-        """
         super().__init__(reason, status=status, request_id=request_id)
         self.name = name
         self.finch_code = finch_code
         if message is not None:
             self.message = message
+        # The advice is in our own words: what the developer should look at.
         words = f"{self} as {name}" + (f", {finch_code}" if finch_code else "")
         self.args = (f"{words}: {advice}" if advice else words,)
 

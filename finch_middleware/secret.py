@@ -38,7 +38,9 @@ class Secret:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Secret):
             return NotImplemented
-        return hmac.compare_digest(_bytes(self), _bytes(other))
+        # An encoding error would carry the text, so no text may cause one.
+        ours, theirs = (each._text.encode(errors="surrogatepass") for each in (self, other))
+        return hmac.compare_digest(ours, theirs)
 
     __hash__ = None  # type: ignore[assignment]  # a set or dict would compare by hash first
 
@@ -50,8 +52,3 @@ class Secret:
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError("a Secret cannot be pickled")
-
-
-def _bytes(secret: Secret) -> bytes:
-    # An encoding error would carry the text, so no text may cause one.
-    return secret.reveal().encode(errors="surrogatepass")
