@@ -93,8 +93,23 @@ class Assembly:
                 client_id=settings.client_id, client_secret=settings.client_secret
             ),
             tickets=self.tickets,
-            duplicates=self._duplicates(),
-            exchange=self._exchange(),
+            duplicates=Duplicates(
+                settings=settings,
+                storage=self.storage,
+                spool=self.spool,
+                recovery=self.recovery,
+                connected=self._connected,
+                events=self.events,
+            ),
+            exchange=Exchange(
+                settings=settings,
+                client=self._client,
+                vault=self.vault,
+                storage=self.storage,
+                spool=self.spool,
+                connected=self._connected,
+                events=self.events,
+            ),
             pages=pages,
             events=self.events,
         )
@@ -109,27 +124,6 @@ class Assembly:
             storage=self.storage,
             connections=self.connections,
             recovery=self.recovery,
-            events=self.events,
-        )
-
-    def _duplicates(self) -> Duplicates:
-        return Duplicates(
-            settings=self._settings,
-            storage=self.storage,
-            spool=self.spool,
-            recovery=self.recovery,
-            connected=self._connected,
-            events=self.events,
-        )
-
-    def _exchange(self) -> Exchange:
-        return Exchange(
-            settings=self._settings,
-            client=self._client,
-            vault=self.vault,
-            storage=self.storage,
-            spool=self.spool,
-            connected=self._connected,
             events=self.events,
         )
 

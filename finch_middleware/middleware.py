@@ -14,14 +14,9 @@ if TYPE_CHECKING:
 
 class FinchMiddleware:
     """
-    Responds at the component's own paths; forwards everything else unchanged.
+    Responds where PATH_INFO is one of `finch.paths`; forwards everything else unchanged.
 
-    Only requests whose PATH_INFO equals one of `finch.paths`, under any SCRIPT_NAME, are handled
-    here: the callback, and `begin_path`, `invite_path` and `webhook_path` where they are set.
-    Construction does no I/O.
-
-    Attributes:
-        finch: The component that responds.
+    Construction does no I/O. `finch` is the component that responds.
 
     Raises:
         UsageError: The arguments are in the wrong order, or *finch* is no component.

@@ -34,9 +34,8 @@ THREADS = 16
 
 class FinchASGIMiddleware:
     """
-    Responds at the component's own paths; forwards everything else unchanged.
+    Responds at the component's own paths, below any root_path; forwards everything else unchanged.
 
-    Only HTTP requests whose path, below any root_path, is one of `finch.paths` are handled here.
     The blocking work runs in a thread pool of this middleware, so the event loop and its default
     executor stay free. It is finished even if the client disconnects or the process begins to
     exit; the deadlines of Finch and of the storage bound the wait.
@@ -55,9 +54,7 @@ class FinchASGIMiddleware:
             require_order(app, finch, middleware="FinchASGIMiddleware")
         self._app = app
         self._component = finch
-        self._pool = PerProcess(
-            lambda: ThreadPoolExecutor(THREADS, thread_name_prefix="finch-asgi")
-        )
+        self._pool = PerProcess(lambda: ThreadPoolExecutor(THREADS, "finch-asgi"))
 
     @property
     def finch(self) -> FinchConnect:
@@ -83,8 +80,7 @@ class FinchASGIMiddleware:
         # code, and the token is stored.
         status, headers, body = await asyncio.shield(work)
         await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
-        return None
+        return await send({"type": "http.response.body", "body": body})
 
 
 def to_starlette(response: Response) -> StarletteResponse:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import os
 import threading
-from collections.abc import Callable, Collection, Container, Iterator, Sequence
+from collections.abc import Callable, Collection, Container, Iterator
 from http.cookies import Morsel
 from typing import Any, cast
 
@@ -37,12 +37,7 @@ _lock = PerProcess(threading.Lock)
 
 
 def finch() -> FinchConnect:
-    """
-    The one component that ``settings.FINCH`` describes, made when first asked for.
-
-    Raises:
-        ConfigurationError: Lists everything that is wrong with ``settings.FINCH``.
-    """
+    """The one component that ``settings.FINCH`` describes, made when first asked for."""
     with _lock[os.getpid()]:  # two components would have two memory storages
         return _component()
 
@@ -93,9 +88,8 @@ def begin(component: Component = finch) -> View:
     """
     The view of the begin path: a GET shows a button, its POST redirects to Finch Connect.
 
-    *component* is as for `callback`. It needs two options: `customer_of`, which gets a
-    `CallbackRequest` with ``request.META`` as its ``environ`` and returns the `Customer`; and
-    `begin_path`, so that ``manage.py check`` can report a missing view.
+    Its `customer_of` gets a `CallbackRequest` with ``request.META`` as its ``environ``. With
+    `begin_path`, ``manage.py check`` can report a missing view.
     """
     # The form may come without a Django token: the component refuses a POST that does not come
     # from a page of the application's own origin.
@@ -103,22 +97,13 @@ def begin(component: Component = finch) -> View:
 
 
 def invite(component: Component = finch) -> View:
-    """
-    The view of the invite path, for people with an invitation; they need not be signed in.
-
-    *component* is as for `callback`. It needs the option `invite_path`.
-    """
+    """The view of `invite_path`, for people with an invitation; they need not be signed in."""
     # As for `begin`; and an invited person has no login.
     return _view(component, FinchConnect.invite_page)
 
 
 def webhook(component: Component = finch) -> View:
-    """
-    The view where Finch delivers webhooks; *component* is as for `callback`.
-
-    It needs the option `webhook_secrets`, and `webhook_path` so that ``manage.py check`` can
-    report a missing view.
-    """
+    """The view where Finch delivers webhooks; with `webhook_path`, it is checked as `begin`."""
     # Finch has no Django token and no session. The component checks Finch's signature.
     return _view(component, FinchConnect.webhook)
 
@@ -206,39 +191,28 @@ class FinchConfig(AppConfig):
         register(check_settings)
 
 
-def check_settings(*, app_configs: object = None, **kwargs: object) -> Sequence[CheckMessage]:
-    """
-    Faults of ``settings.FINCH``, and whatever would keep a person from reaching a view.
+#: By the component's method that responds at a path: what the path is, its view and the check's id.
+_VIEWS = {
+    "receive": ("the path of redirect_uri", "callback", "W001"),
+    "begin_page": ("the begin_path", "begin", "W003"),
+    "invite_page": ("the invite_path", "invite", "W004"),
+    "webhook": ("the webhook_path", "webhook", "W005"),
+}
 
-    E001: an option is missing or wrong. W001: the path of redirect_uri has no view. W002: browsers
-    send no session cookie when they return from Finch. W003: the begin_path has no view. W004:
-    the invite_path has no view. W005: the webhook_path has no view.
+
+def check_settings(*, app_configs: object = None, **kwargs: object) -> Iterator[CheckMessage]:
+    """
+    Faults of ``settings.FINCH`` (E001), and whatever would keep a person from reaching a view.
+
+    W002: browsers send no session cookie when they return from Finch. The others: a path has no
+    view.
     """
     try:
         component = finch()
     except ConfigurationError as error:
-        return [Error(f"FINCH: {fault}", id="finch_middleware.E001") for fault in error.faults]
-    strict = settings.SESSION_COOKIE_SAMESITE == "Strict"
-    return [*_missing_views(component), *[_STRICT_SESSION] * strict]
-
-
-_STRICT_SESSION = Warning(
-    "SESSION_COOKIE_SAMESITE is 'Strict': people who return from Finch appear signed out",
-    hint="set it to 'Lax', Django's default",
-    id="finch_middleware.W002",
-)
-
-
-#: By the component's method that responds at a path: what the path is, its view and the check's id.
-_VIEWS = {
-    "receive": ("the path of redirect_uri", "callback(finch)", "W001"),
-    "begin_page": ("the begin_path", "begin(finch)", "W003"),
-    "invite_page": ("the invite_path", "invite(finch)", "W004"),
-    "webhook": ("the webhook_path", "webhook(finch)", "W005"),
-}
-
-
-def _missing_views(component: FinchConnect) -> Iterator[CheckMessage]:
+        for fault in error.faults:
+            yield Error(f"FINCH: {fault}", id="finch_middleware.E001")
+        return
     for wsgi_path, respond in component.paths.items():
         path = wsgi_path.encode("latin-1").decode(errors="replace")
         try:
@@ -247,6 +221,12 @@ def _missing_views(component: FinchConnect) -> Iterator[CheckMessage]:
             what, view, number = _VIEWS[cast("Any", respond).__name__]
             yield Warning(
                 f"{path!r}, {what}, has no view",
-                hint=f"urlpatterns: path({path[1:]!r}, {view})",
+                hint=f"urlpatterns: path({path[1:]!r}, {view}(finch))",
                 id=f"finch_middleware.{number}",
             )
+    if settings.SESSION_COOKIE_SAMESITE == "Strict":
+        yield Warning(
+            "SESSION_COOKIE_SAMESITE is 'Strict': people who return from Finch appear signed out",
+            hint="set it to 'Lax', Django's default",
+            id="finch_middleware.W002",
+        )

@@ -12,35 +12,27 @@ from importlib import resources
 from pathlib import Path
 from string import Template
 
-PLACEHOLDERS = frozenset(
-    {"actions", "body", "brand", "help", "lang", "nonce", "outcome", "reference"}
-    | {"reference_label", "title"}
-)
+
+def load_template(folder: Path | None) -> Template:
+    """The template in *folder*, or else ours. Raises OSError or UnicodeDecodeError."""
+    source = folder or resources.files("finch_middleware.web")
+    return Template((source / "page.html").read_text(encoding="utf-8"))
 
 
-def template_faults(folder: str | Path | None) -> list[str]:
+def template_faults(folder: Path | None) -> list[str]:
     """What is wrong with the template in *folder*, one sentence each."""
-    return load_template(folder)[1]
-
-
-def load_template(folder: str | Path | None) -> tuple[Template, list[str]]:
-    ours = resources.files("finch_middleware.web")
-    source = (ours if folder is None else Path(folder)) / "page.html"
+    source = f"templates: {folder}/page.html"
     try:
-        page = Template(source.read_text(encoding="utf-8"))
+        page = load_template(folder)
     except OSError:
-        return Template(""), [f"templates: {source} cannot be read; pass a folder with a page.html"]
+        return [f"{source} cannot be read; pass a folder with a page.html"]
     except UnicodeDecodeError:
-        return Template(""), [f"templates: {source} is not UTF-8; save it as UTF-8"]
+        return [f"{source} is not UTF-8; save it as UTF-8"]
     if not page.is_valid():
-        return page, [
-            f"templates: {source} contains a $ without a placeholder; write $$ for a dollar sign"
-        ]
-    known = ", ".join(f"${name}" for name in sorted(PLACEHOLDERS))
-    unknown = sorted(set(page.get_identifiers()) - PLACEHOLDERS)
-    return page, [
-        f"templates: {source} mentions ${name}; it may mention {known}" for name in unknown
-    ]
+        return [f"{source} contains a $ without a placeholder; write $$ for a dollar sign"]
+    names = sorted(load_template(None).get_identifiers())
+    known, unknown = ", $".join(names), sorted(set(page.get_identifiers()) - set(names))
+    return [f"{source} mentions ${name}; it may mention ${known}" for name in unknown]
 
 
 def begin_form(label: str, *, action: str = "") -> str:

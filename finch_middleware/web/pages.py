@@ -69,7 +69,7 @@ class Pages:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._page, _ = load_template(settings.templates)
+        self._page = load_template(settings.templates)
         self._texts = resolve_texts(settings.texts, brand=settings.brand)
         self._begin_href = settings.href(settings.begin_path)
         self._invite_href = settings.href(settings.invite_path)
