@@ -17,7 +17,7 @@ from finch_middleware.crypto import vault as vault_module
 from finch_middleware.crypto.keys import Key
 from finch_middleware.crypto.vault import KeyedHash, Vault, pack
 from finch_middleware.errors import CannotOpen, KeyUnavailable
-from finch_middleware.records import SealedToken, StoredConnection
+from finch_middleware.records import SealedToken, StoredConnection, StoredToken
 from finch_middleware.secret import Secret
 from finch_middleware.testing.sample_records import NOON, an_attempt
 from tests.exchanging import a_grant
@@ -214,20 +214,26 @@ def test_a_key_that_is_not_accepted_any_more_opens_nothing() -> None:
     assert refused(before, vault=Vault(client_id="client", key=K1))
 
 
-def test_what_an_older_key_sealed_is_resealed_and_nothing_else_is() -> None:
-    place = {"purpose": "connection", "context": ("c", "acme")}
-    before = Vault(client_id="client", key=K0).seal(PLAIN, **place)
+def row_of(sealed: SealedToken, *, customer_id: str = "acme") -> StoredToken:
+    return StoredToken(
+        connection_id="c", customer_id=customer_id, client_id="client", sealed=sealed
+    )
 
-    resealed = VAULT.reseal(before, **place)
+
+def test_what_an_older_key_sealed_is_resealed_and_nothing_else_is() -> None:
+    place = {"connection_id": "c", "customer_id": "acme"}
+    before = Vault(client_id="client", key=K0).seal_grant(Secret(PLAIN), **place)
+
+    resealed = VAULT.reseal_grant(row_of(before))
 
     assert resealed is not None
-    assert Vault(client_id="client", key=K1).open(resealed, **place) == PLAIN
-    assert VAULT.reseal(resealed, **place) is None
-    for elsewhere in ("rubbish", VAULT.seal(PLAIN, purpose="ticket") + "!"):
+    after = row_of(resealed)
+    assert Vault(client_id="client", key=K1).open_grant(after) == Secret(PLAIN)
+    assert VAULT.reseal_grant(after) is None
+    altered = [SealedToken(text=text) for text in ("rubbish", resealed.text + "!")]
+    for each in (*map(row_of, altered), row_of(before, customer_id="another")):
         with pytest.raises(CannotOpen):
-            VAULT.reseal(elsewhere, **place)
-    with pytest.raises(CannotOpen):
-        VAULT.reseal(before, purpose="connection", context=("c", "another"))
+            VAULT.reseal_grant(each)
 
 
 def test_it_knows_its_present_key_and_the_accepted_ones() -> None:

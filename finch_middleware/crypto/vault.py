@@ -98,7 +98,7 @@ class Vault:
         self._refusals: dict[str, tuple[float, str]] = {}
         if key_provider is None:
             for key_id in self._keys:
-                self._unlock(key_id)
+                self._ciphers_of(key_id)
 
     def seal(self, text: str, *, purpose: str, context: Sequence[str] = ()) -> str:
         """
@@ -107,8 +107,10 @@ class Vault:
         Raises:
             KeyUnavailable: The provider does not unwrap the key, and never did.
         """
-        plain = text.encode(errors=_ANY_TEXT)
-        return self._seal(plain, purpose=purpose, context=pack(*context))
+        cipher, bound = self._ciphers_of(self.key_id)[purpose]
+        nonce, plain = os.urandom(_NONCE_BYTES), text.encode(errors=_ANY_TEXT)
+        sealed = nonce + cipher.encrypt(nonce, plain, bound + pack(*context))
+        return f"{FORMAT}.{self.key_id}.{_encoded(sealed).decode()}"
 
     def open(self, sealed: str, *, purpose: str, context: Sequence[str] = ()) -> str:
         """
@@ -119,28 +121,31 @@ class Vault:
             KeyUnavailable: The provider does not unwrap that key now.
         """
         key_id, payload = _parts(sealed)
-        opened = self._open(key_id, payload, purpose=purpose, context=pack(*context))
-        return opened.decode(errors=_ANY_TEXT)
+        found = self._ciphers_of(key_id).get(purpose) if key_id in self._keys else None
+        if found is None or len(payload) < _NONCE_BYTES:
+            raise CannotOpen(key_id=key_id or None)
+        cipher, bound = found
+        nonce, ciphertext = payload[:_NONCE_BYTES], payload[_NONCE_BYTES:]
+        try:
+            opened = cipher.decrypt(nonce, ciphertext, bound + pack(*context))
+        except InvalidTag:
+            refusal = CannotOpen(key_id=key_id)
+        else:
+            return opened.decode(errors=_ANY_TEXT)
+        raise refusal
 
-    def reseal(self, sealed: str, *, purpose: str, context: Sequence[str] = ()) -> str | None:
+    def reseal_grant(self, holder: Holder) -> SealedToken | None:
         """
-        The same, sealed with the current key; None if that key has sealed it.
+        The grant of a row or an attempt, sealed with the current key; None if that key sealed it.
 
         Raises:
             CannotOpen, KeyUnavailable: As `open`.
         """
-        key_id, payload = _parts(sealed)
-        if key_id == self.key_id:
-            return None
-        packed = pack(*context)
-        opened = self._open(key_id, payload, purpose=purpose, context=packed)
-        return self._seal(opened, purpose=purpose, context=packed)
-
-    def reseal_grant(self, holder: Holder) -> SealedToken | None:
-        """`reseal` for the grant of a row or an attempt."""
         text, purpose, context = _place(holder)
-        resealed = self.reseal(text, purpose=purpose, context=context)
-        return SealedToken(text=resealed) if resealed is not None else None
+        opened = self.open(text, purpose=purpose, context=context)
+        if text.startswith(f"{FORMAT}.{self.key_id}."):
+            return None
+        return SealedToken(text=self.seal(opened, purpose=purpose, context=context))
 
     def seal_grant(self, answer: Secret, *, connection_id: str, customer_id: str) -> SealedToken:
         """Finch's answer, sealed for the row of that connection and customer."""
@@ -210,38 +215,21 @@ class Vault:
         """
         self._ciphers_of(self.key_id)
 
-    def _seal(self, plain: bytes, *, purpose: str, context: bytes) -> str:
-        cipher, bound = self._ciphers_of(self.key_id)[purpose]
-        nonce = os.urandom(_NONCE_BYTES)
-        sealed = nonce + cipher.encrypt(nonce, plain, bound + context)
-        return f"{FORMAT}.{self.key_id}.{_encoded(sealed).decode()}"
-
-    def _open(self, key_id: str, payload: bytes, *, purpose: str, context: bytes) -> bytes:
-        found = self._ciphers_of(key_id).get(purpose) if key_id in self._keys else None
-        if found is None or len(payload) < _NONCE_BYTES:
-            raise CannotOpen(key_id=key_id or None)
-        cipher, bound = found
-        try:
-            return cipher.decrypt(payload[:_NONCE_BYTES], payload[_NONCE_BYTES:], bound + context)
-        except InvalidTag:
-            refusal = CannotOpen(key_id=key_id)
-        raise refusal
-
     def _ciphers_of(self, key_id: str) -> _Ciphers:
-        """The ciphers of a key of ours, by purpose."""
-        if key_id not in self._ciphers:
-            # Two threads may both ask the provider: a lock would cost more than a second call.
-            self._unlock(key_id)
-        return self._ciphers[key_id]
+        """
+        The ciphers of a key of ours, by purpose.
 
-    def _unlock(self, key_id: str) -> None:
-        """Make the ciphers of that key. Raises KeyUnavailable from a frame that holds no key."""
-        # Anybody may send a cookie that names a key of ours: the provider is not called for each.
-        until, reason = self._refusals.get(key_id, (0.0, ""))
-        if time.monotonic() >= until:
-            reason = self._try_unlock(key_id)
-        if reason:
-            raise KeyUnavailable(key_id=key_id, reason=reason)
+        Raises KeyUnavailable, from a frame that holds no key.
+        """
+        if key_id not in self._ciphers:
+            # Anybody may send a cookie that names a key of ours: the provider is not called for
+            # each. Two threads may both call it: a lock would cost more than a second call.
+            until, reason = self._refusals.get(key_id, (0.0, ""))
+            if time.monotonic() >= until:
+                reason = self._try_unlock(key_id)
+            if reason:
+                raise KeyUnavailable(key_id=key_id, reason=reason)
+        return self._ciphers[key_id]
 
     def _try_unlock(self, key_id: str) -> str:
         """Why the key cannot be unlocked; empty once its ciphers are made. Raises nothing."""
