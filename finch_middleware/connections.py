@@ -263,12 +263,13 @@ class Connections:
         """The row with what Finch reports of its token now."""
         now = self.statuses.clock()
         try:
-            introspection = self.api.introspect(self._token(row), within=DEADLINE)
+            state = read_state(self.api.introspect(self._token(row), within=DEADLINE))
         except FinchRefused as fault:
             if fault.finch_code != "reauthenticate_user":
                 raise
-            return _asked_at(row, now, status="reauth")
-        return _asked_at(row, now, **read_state(introspection))
+            state = {"status": "reauth"}
+        # Finch's response decides every event before it.
+        return dataclasses.replace(row, **state, checked_at=now, undecided_at=None)
 
     def disconnect(self, connection_id: str, *, customer_id: str) -> Disconnection | None:
         """
@@ -371,8 +372,3 @@ class Connections:
 
     def _connection(self, row: StoredConnection) -> Connection:
         return Connection.of(row, lambda: self.vault.open_grant(row))
-
-
-def _asked_at(row: StoredConnection, at: datetime, **state: Any) -> StoredConnection:
-    """The row with what Finch reported at that time, which decides every event before."""
-    return dataclasses.replace(row, **state, checked_at=at, undecided_at=None)

@@ -186,7 +186,7 @@ class Duplicates:
         if current.state is AttemptState.CLAIMED and not self._in_progress(current):
             ended = self.recovery.interrupt(current)
             # Its owner may have settled it at this very moment.
-            current = self.storage.attempt(mine.code_hash) or ended
+            current = self.storage.attempt(mine.code_hash) or ended or current
         # Settling may have narrowed down whose code it was.
         if not current.repeats(mine.bound_to):
             return self._reject(visit, current, "already_used")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING
 from finch_middleware.config.settings import Settings
 from finch_middleware.errors import FinchError, ReturnFault, StorageFault, UsageError
 from finch_middleware.finch.webhook import NotVerified, Signature, WebhookEvent, read_event
-from finch_middleware.hooks.events import Events
+from finch_middleware.hooks.events import Events, called
 from finch_middleware.operations.asking import Asking
 from finch_middleware.operations.recovery import Recovery
 from finch_middleware.outcomes import INVALID_REASONS, Response
@@ -125,7 +124,9 @@ class Webhooks:
         # A repeat that is not delivered: the hook raised, or its process was killed.
         if received.delivered or hook is None:
             return _response(200)
-        if not self._hand_over(event, hook):
+        if not called(hook, event):
+            # Finch delivers the event again.
+            self._report("finch.hook.failed", logging.ERROR, event, reason="on_webhook")
             return _response(500)
         try:
             self.storage.mark_delivered(stored)
@@ -140,14 +141,6 @@ class Webhooks:
             return False
         row = self.storage.get(event.connection_id)
         return row is not None and row.status != "connected"
-
-    def _hand_over(self, event: WebhookEvent, hook: Callable[[WebhookEvent], object]) -> bool:
-        try:
-            hook(event)
-        except Exception:  # the application's own code; Finch delivers the event again
-            self._report("finch.hook.failed", logging.ERROR, event, reason="on_webhook")
-            return False
-        return True
 
     def _ask(self, connection_id: str) -> bool:
         """Ask Finch, unless another process has. False: Finch asks everybody to wait."""

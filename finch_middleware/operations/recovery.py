@@ -24,7 +24,6 @@ from finch_middleware.finch.client import FinchClient
 from finch_middleware.finch.responses import completed_grant
 from finch_middleware.hooks.connected import ConnectedHook
 from finch_middleware.hooks.events import Events
-from finch_middleware.records import Grant
 from finch_middleware.secret import Secret
 from finch_middleware.storage.protocol import Storage
 from finch_middleware.storage.spool import Entry, Spool
@@ -119,7 +118,12 @@ class Recovery:
             if attempt.client_id == self.settings.client_id
         ]
         stored = [each for each in pending if each.state is AttemptState.STORED]
-        ended = [self._end(each) for each in pending if each.state is not AttemptState.STORED]
+        # What is neither stored nor claimed was ended by a process that stopped before its report.
+        ended = [
+            self.interrupt(each) if each.state is AttemptState.CLAIMED else self._report_end(each)
+            for each in pending
+            if each.state is not AttemptState.STORED
+        ]
         return Swept(
             drained=drained,
             interrupted=tuple(each for each in ended if each and each.reason == "interrupted"),
@@ -127,9 +131,18 @@ class Recovery:
             forgotten=sum(iter(self._forget, 0)),
         )
 
-    def interrupt(self, claimed: Attempt) -> Attempt:
-        """The end of an attempt whose lease is over; reported once, by whoever comes first."""
-        return self._end(claimed) or self._interrupted(claimed)
+    def interrupt(self, claimed: Attempt) -> Attempt | None:
+        """The end, reported, of an attempt whose lease is over; None: it was ended already."""
+        now = self.settings.clock()
+        # The report is ours for one lease, after that any sweep's.
+        ended = claimed.settled(
+            AttemptState.AMBIGUOUS,
+            at=now,
+            reason="interrupted",
+            notified=False,
+            leased_until=now + LEASE,
+        )
+        return self._report_end(ended) if self.storage.settle(ended) else None
 
     def quarantined(self) -> list[Attempt]:
         """The attempts that hold a token which no customer was given, the oldest first."""
@@ -147,9 +160,10 @@ class Recovery:
             CannotOpen: Its key is not among the accepted ones.
             FinchFault: Finch did not respond; the token stays in quarantine.
         """
-        if attempt.sealed is None:
-            return False
-        grant = self._explain(self.vault.open_grant(attempt))
+        document = self.vault.open_grant(attempt)
+        token = Secret(json.loads(document.reveal())["access_token"])
+        introspection = self.client.introspect(token, within=_INTROSPECT_DEADLINE)
+        grant = completed_grant(document, introspection)
         if grant is None or grant.connection_id is None:
             return False
         if grant.customer_id not in attempt.customer_ids:
@@ -183,12 +197,6 @@ class Recovery:
             self.events.of_attempt("finch.spool.drained", logging.INFO, entry.attempt)
         self.connected.run(entry.attempt)
 
-    def _explain(self, document: Secret) -> Grant | None:
-        """The quarantined grant, completed by what Finch knows of its token now."""
-        token = Secret(json.loads(document.reveal())["access_token"])
-        introspection = self.client.introspect(token, within=_INTROSPECT_DEADLINE)
-        return completed_grant(document, introspection)
-
     def _forget(self) -> int:
         """Remove some hundreds of old rows; how many, 0 once none is left."""
         now = self.settings.clock()
@@ -196,34 +204,14 @@ class Recovery:
         ended = self.storage.forget_history(ended_before=now - self.settings.history_retention)
         return events + ended + self.storage.forget(settled_before=now - RETENTION)
 
-    def _interrupted(self, claimed: Attempt) -> Attempt:
-        """That end, its report pending: ours for one lease, after that any sweep's."""
-        now = self.settings.clock()
-        return claimed.settled(
-            AttemptState.AMBIGUOUS,
-            at=now,
-            reason="interrupted",
-            notified=False,
-            leased_until=now + LEASE,
-        )
-
-    def _end(self, attempt: Attempt) -> Attempt | None:
-        """The attempt, ended and reported; None where its owner, or another sweep, was first."""
-        if attempt.state is not AttemptState.CLAIMED:
-            return self._report_end(attempt)  # a process ended it and stopped before reporting it
-        ended = self._interrupted(attempt)
-        return self._report_end(ended) if self.storage.settle(ended) else None
-
     def _report_end(self, ended: Attempt) -> Attempt:
         """Report that end, then record the report: twice is better than never."""
-        since = self.settings.clock() - ended.claimed_at
         # Ambiguous: the application's on_problem raised when its exchange ended.
         ambiguous = ended.reason == "ambiguous"
         reported = self.events.of_attempt(
             "finch.exchange.ambiguous" if ambiguous else "finch.attempt.interrupted",
             logging.ERROR,
             ended,
-            elapsed_ms=int(since.total_seconds() * 1000),
         )
         if not reported:
             return ended
