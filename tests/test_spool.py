@@ -107,13 +107,43 @@ def test_a_spooled_file_holds_ciphertext_and_hashes_only(spool: Spool, folder: P
     assert text.isascii()
 
 
-def test_a_proof_leaves_nothing_behind_but_the_folder(spool: Spool, folder: Path) -> None:
+@pytest.fixture
+def named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file system has no files without a name."""
+    monkeypatch.delattr(os, "O_TMPFILE", raising=False)
+
+
+def test_a_proof_leaves_nothing_behind_but_the_folder(
+    spool: Spool, folder: Path, request: pytest.FixtureRequest
+) -> None:
     for _ in range(3):
         spool.prove()
+    request.getfixturevalue("named")
+    spool.prove()
 
     assert names(folder) == []
 
 
+@pytest.mark.skipif(not hasattr(os, "O_TMPFILE"), reason="Linux has files without a name")
+def test_a_proof_needs_no_name_where_files_can_be_without(
+    spool: Spool, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    close = os.close
+
+    def closed(descriptor: int) -> None:
+        sizes.append(os.fstat(descriptor).st_size)
+        close(descriptor)
+
+    spool.prove()
+    monkeypatch.setattr(os, "close", closed)
+    monkeypatch.setattr(os, "unlink", pytest.fail)
+    spool.prove()
+
+    assert sizes == [4096]
+
+
+@pytest.mark.usefixtures("named")
 def test_a_proof_needs_the_room_of_an_entry(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     unlink = os.unlink
@@ -129,6 +159,7 @@ def test_a_proof_needs_the_room_of_an_entry(spool: Spool, monkeypatch: pytest.Mo
     assert sizes == [4096]
 
 
+@pytest.mark.usefixtures("named")
 def test_no_two_proofs_write_to_the_same_file(
     spool: Spool, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -67,9 +67,9 @@ class Spool:
         if self._folder is None or not (make or os.path.isdir(self._folder)):
             return
         self._refuse_open_folder(self._folder)
-        self._write(
-            f"{_PROBE}{os.getpid()}-{os.urandom(6).hex()}", "0" * _PROBE_BYTES, durable=False
-        )
+        if not _takes_unnamed_file(self._folder):
+            name = f"{_PROBE}{os.getpid()}-{os.urandom(6).hex()}"
+            self._write(name, "0" * _PROBE_BYTES, durable=False)
 
     def put(self, attempt: Attempt, connection: StoredConnection | None) -> None:
         """
@@ -252,6 +252,22 @@ class Spool:
         with contextlib.suppress(OSError):
             os.unlink(part)
         raise failure
+
+
+def _takes_unnamed_file(folder: str) -> bool:
+    """
+    Whether a file without a name could be written there; Linux removes it when it is closed.
+
+    False proves nothing, because not all file systems have such files. A name would be written to
+    the journal of the file system, and the next commit would wait for that.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        descriptor = os.open(folder, os.O_WRONLY | os.O_TMPFILE, 0o600)
+        try:
+            return os.write(descriptor, b"0" * _PROBE_BYTES) == _PROBE_BYTES
+        finally:
+            os.close(descriptor)
+    return False
 
 
 def _sync_folder(folder: str) -> None:
