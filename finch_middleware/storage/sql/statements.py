@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
+    BindParameter,
     Column,
     ColumnElement,
     Delete,
+    Table,
     and_,
     bindparam,
     delete,
@@ -49,7 +53,8 @@ class Statements:
         self.put_connection = Kept(dialect.locking_insertion(connections))
         self.connection = Kept(of_id)
         self.connection_locked = Kept(of_id.with_for_update())
-        self.update_connection = Kept(update(connections).where(of_hash))
+        columns = _all_but(connections, "connection_hash")
+        self.update_connection = Kept(update(connections).where(of_hash).values(columns))
         self.of_customer = Kept(
             select(connections)
             .where(connections.c.customer_hash == bindparam("of_customer"))
@@ -94,7 +99,8 @@ class Statements:
         self.attempt_of_flow = Kept(
             select(attempts).where(attempts.c.flow_hash == bindparam("of_flow"))
         )
-        self.update_attempt = Kept(update(attempts).where(of_code))
+        columns = _all_but(attempts, "code_hash")
+        self.update_attempt = Kept(update(attempts).where(of_code).values(columns))
         claimed = and_(
             of_code,
             attempts.c.attempt_id == bindparam("of_attempt"),
@@ -104,7 +110,8 @@ class Statements:
         )
         self.release = Kept(delete(attempts).where(claimed))
         same_flow = attempts.c.flow_hash.is_not_distinct_from(bindparam("of_flow"))
-        self.end_claim = Kept(update(attempts).where(claimed, same_flow))
+        columns = _all_but(attempts, "code_hash", "attempt_id", "flow_hash")
+        self.end_claim = Kept(update(attempts).where(claimed, same_flow).values(columns))
 
     def _sweeps(self, tables: Tables) -> None:
         attempts = tables.attempts
@@ -140,6 +147,15 @@ class Statements:
                 connections.c.obtained_at < bindparam("of_instant"),
             ),
         )
+
+
+def _all_but(table: Table, *found: str) -> dict[str, BindParameter[Any]]:
+    """
+    The columns that an UPDATE writes.
+
+    Those by which it *found* the row have their value: SQLite would write their indexes anew.
+    """
+    return {c.name: bindparam(c.name) for c in table.columns if c.name not in found}
 
 
 def _removal(key: Column[bytes], old: ColumnElement[bool]) -> Removal:
