@@ -29,15 +29,16 @@ def around_commits(
 ) -> Iterator[None]:
     """Call these around each commit of a claim or of an end."""
     dialect = storage._database.dialect
-    commit = dialect.commit
 
-    def observed(*given: Any) -> None:
+    def observed(commit: Callable[..., Any], *given: Any) -> Any:
         before()
-        commit(*given)
+        result = commit(*given)
         after()
+        return result
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dialect, "commit", observed)
+        for name in ("change", "commit"):
+            patch.setattr(dialect, name, partial(observed, getattr(dialect, name)))
         yield
 
 

@@ -30,9 +30,9 @@ SENDS: dict[str, tuple[Any, str]] = {
 #: Of a token read, a check at begin, a claim, an end with a new token, one that renews it, and a
 #: hundred tokens replaced, which MySQL does one by one.
 LIMITS = {
-    ("postgresql", "url"): (1, 1, 2, 2, 3, 4),
-    ("postgresql", "engine"): (2, 1, 3, 4, 5, 4),
-    ("mysql", "url"): (1, 3, 3, 5, 6, 104),
+    ("postgresql", "url"): (1, 1, 1, 2, 3, 4),
+    ("postgresql", "engine"): (2, 2, 2, 4, 5, 4),
+    ("mysql", "url"): (1, 1, 1, 5, 6, 104),
     ("redis", "url"): (1, 1, 1, 2, 2, 2),
 }
 

@@ -123,7 +123,7 @@ def test_lost_race_that_ends_in_nothing_is_busy(
     storage: SQLAlchemyStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     storage.claim(an_attempt(attempt_id="other"))
-    monkeypatch.setattr(storage, "_lost", lambda *_: (False, None))
+    monkeypatch.setattr(storage, "_holder", lambda _: None)
 
     with pytest.raises(StorageUnavailable) as refused:
         storage.claim(an_attempt())
@@ -218,27 +218,14 @@ def test_claim_that_meets_a_release_is_tried_again(
     storage.claim(an_attempt(attempt_id="other"))
     taken_by_others = iter(range(taken - 1))
 
-    def meet(db: Connection, attempt: Attempt) -> object:
+    def meet(attempt: Attempt) -> None:
         if next(taken_by_others, None) is None:
-            released = {"of_code": attempt.code_hash, "of_attempt": "other"}
-            assert storage._sql.release.count(db, released) == 1
-        return False, None
+            storage.release(an_attempt(attempt_id="other"))
 
-    monkeypatch.setattr(storage, "_lost", meet)
+    monkeypatch.setattr(storage, "_holder", meet)
 
     assert storage.claim(an_attempt()) is None
     assert storage.attempt(key_of("code")) == an_attempt()
-
-
-def test_claim_that_sees_no_winner_has_not_won(
-    storage: SQLAlchemyStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    storage.claim(an_attempt(attempt_id="winner"))
-    # The winner's row is gone again whenever the loser looks at what stood in its way.
-    monkeypatch.setattr(storage, "_current", lambda *_, **__: None)
-
-    with pytest.raises(StorageUnavailable):
-        storage.claim(an_attempt(attempt_id="loser"))
 
 
 def test_a_read_is_few_calls_of_python(storage: SQLAlchemyStorage) -> None:

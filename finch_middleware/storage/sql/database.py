@@ -127,14 +127,14 @@ class Database:
 
         return self._run(use, writes=True, begun=begun, prepared=prepared)
 
-    def change(self, statement: Kept, values: Mapping[str, Any]) -> None:
+    def change(self, statement: Kept, values: Mapping[str, Any]) -> int:
         """
-        Run one statement in a durable transaction of its own; it has no effect a second time.
+        How many rows one statement changes, durably; it may be run again after an error.
 
         Raises:
             StorageUnavailable: The commit was not confirmed.
         """
-        self._run(lambda db: self.dialect.change(db, (statement, values)), writes=True)
+        return self._run(lambda db: self.dialect.change(db, (statement, values)), writes=True)
 
     def read(self, statement: Kept, **values: Any) -> list[dict[str, Any]]:
         """

@@ -45,9 +45,6 @@ _TRIES = 4
 #: Attempts removed in one transaction, so that no claim waits long for them.
 _BATCH = 500
 
-#: That the claim was inserted, and the attempt that prevented it.
-_WON = (True, None)
-
 #: A hash that no code has: shows whether a row could be written without writing one.
 _NO_CODE = bytes(32)
 
@@ -125,13 +122,13 @@ class SQLAlchemyStorage(Storage):
         return [*described, *sorted(self._tables.metadata.tables)]
 
     def claim(self, attempt: Attempt) -> Attempt | None:
-        claim = (self._sql.claim, attempt.as_row())
+        row = attempt.as_row()
         for _ in range(_TRIES):
-            won, current = self._database.finish(
-                [claim], lambda db, won: (_WON if won == [1] else self._lost(db, attempt), ())
-            )
-            if won or current is not None:
-                return current
+            if self._database.change(self._sql.claim, row) == 1:
+                return None
+            holder = self._holder(attempt)
+            if holder is not None:
+                return holder
         raise StorageUnavailable("busy")
 
     def attempt(self, code_hash: bytes) -> Attempt | None:
@@ -217,12 +214,13 @@ class SQLAlchemyStorage(Storage):
             for old in (self._sql.old_events, self._sql.old_announcements)
         )
 
-    def _lost(self, db: Connection, attempt: Attempt) -> tuple[bool, Attempt | None]:
-        """The opposite of `_WON`."""
-        current = self._current(db, self._sql.attempt, of_code=attempt.code_hash)
-        if current is None and attempt.flow_hash is not None:
-            current = self._current(db, self._sql.attempt_of_flow, of_flow=attempt.flow_hash)
-        return False, current
+    def _holder(self, attempt: Attempt) -> Attempt | None:
+        """The attempt that has the code, or else the place, of this one."""
+        holder = self.attempt(attempt.code_hash)
+        if holder is None and attempt.flow_hash is not None:
+            found = self._read_attempts(self._sql.attempt_of_flow, of_flow=attempt.flow_hash)
+            holder = _only(found)
+        return holder
 
     def _first_of_end(self, attempt: Attempt, connection: StoredConnection | None) -> list[Bound]:
         """The statements that suffice for the end of a claim, with a connection that is new."""

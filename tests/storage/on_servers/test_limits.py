@@ -46,7 +46,10 @@ def test_two_durable_commits_a_callback(url: str) -> None:
         an_attempt(flow_hash=key_of("flow")).settled(AttemptState.STORED, at=NOON), a_connection()
     )
 
-    assert sum(each.endswith("COMMIT") for each in statements) == 2
+    # MySQL commits the one statement of a claim without being asked to.
+    commits = [each.endswith("COMMIT") for each in statements]
+    assert sum(commits) == on(url, {"postgresql": 2, "mysql": 1})
+    assert sum(each.startswith(("INSERT", "UPDATE")) for each in statements) == 3
     engine.dispose()
 
 

@@ -152,10 +152,14 @@ class Dialect(ABC):
         kept, values = statement
         return kept.rows(connection, values)
 
-    def change(self, connection: Connection, statement: Bound) -> None:
-        """Run *statement* in a transaction of its own."""
-        self.begin(connection)
-        self.commit(connection, [statement])
+    def change(self, connection: Connection, statement: Bound) -> int:
+        """
+        How many rows *statement* changes, run alone on a connection in autocommit.
+
+        Raises:
+            Replaced: See there.
+        """
+        return self.count(connection, statement)
 
     def commit(self, connection: Connection, changes: Iterable[Bound]) -> None:
         """

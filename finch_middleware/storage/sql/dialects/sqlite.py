@@ -6,7 +6,7 @@ import math
 import os
 import stat
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, ClassVar
 from urllib.parse import unquote, urlsplit
@@ -121,9 +121,20 @@ class SQLite(Dialect):
         return _WRITERS[os.getpid()].setdefault(self._writers_key, threading.Lock())
 
     def begin(self, connection: Connection, first: Sequence[Bound] = ()) -> list[int]:
+        self._as_writer(connection, lambda: run(connection, "BEGIN IMMEDIATE"))
+        return [kept.count(connection, values) for kept, values in first]
+
+    def change(self, connection: Connection, statement: Bound) -> int:
+        kept, values = statement
+        count = self._as_writer(connection, lambda: kept.count(connection, values))
+        self._require_current(connection)
+        return count
+
+    def _as_writer(self, connection: Connection, step: Callable[[], int]) -> int:
+        """What *step* returns, which waits until no other process writes."""
         notes = self._require_current(connection)
         try:
-            run(connection, "BEGIN IMMEDIATE")
+            result = step()
         except OperationalError:
             # No writer of ours has the file: our caller holds the lock of `writer_lock`.
             if not self._locked_by_this_process():
@@ -133,7 +144,7 @@ class SQLite(Dialect):
                 notes[_LOG] = _log_of(os.path.realpath(self._path) + "-wal")
                 # The preparation writes first, so there are tables when it has ended.
                 notes[PLACE] = notes[_FILE]
-            return [kept.count(connection, values) for kept, values in first]
+            return result
         # Not inside the except block, as everywhere.
         raise StorageUnavailable("own_transaction")
 
