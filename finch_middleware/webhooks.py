@@ -12,7 +12,6 @@ import os
 import re
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from finch_middleware.config.settings import Settings
@@ -60,13 +59,12 @@ class Webhooks:
             return self._reject(401, fault.reason)
         except ReturnFault as fault:
             return self._reject(INVALID_REASONS[fault.reason][0], fault.reason)
-        now = self.settings.clock()
-        event = read_event(event_id, body, received_at=now)
+        event = read_event(event_id, body, received_at=self.settings.clock())
         if event is None:
             self.events.report("finch.webhook.malformed", logging.ERROR)
             return _response(400)
         try:
-            return self._receive(event, received_at=now)
+            return self._receive(event)
         except StorageFault as fault:
             self._report_unavailable(event, fault)
             return _response(503, **{"Retry-After": str(_RETRY_AFTER_SECONDS)})
@@ -102,11 +100,10 @@ class Webhooks:
         signature.verify(body, secrets=secrets)
         return signature.event_id, body
 
-    def _receive(self, event: WebhookEvent, *, received_at: datetime) -> Response:
+    def _receive(self, event: WebhookEvent) -> Response:
         hook = self.settings.on_webhook
-        stored = event.stored(received_at=received_at)
         statuses = self.connections.statuses
-        received = self.storage.receive(stored, delivered=hook is None, waits=statuses.awaited)
+        received = self.storage.receive(event, delivered=hook is None, waits=statuses.awaited)
         if received.before is not None and received.after is not None:
             statuses.changed(received.before, received.after)
         level = logging.INFO if received.first else logging.DEBUG
@@ -129,7 +126,7 @@ class Webhooks:
             self._report("finch.hook.failed", logging.ERROR, event, reason="on_webhook")
             return _response(500)
         try:
-            self.storage.mark_delivered(stored)
+            self.storage.mark_delivered(event)
         except StorageFault as fault:
             # The hook has the event, so Finch must not deliver it again.
             self._report_unavailable(event, fault)

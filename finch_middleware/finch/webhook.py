@@ -45,7 +45,7 @@ class NotVerified(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WebhookEvent:
+class WebhookEvent(FinchEvent):
     """
     An event that Finch has signed: what `on_webhook` gets.
 
@@ -56,33 +56,17 @@ class WebhookEvent:
         connection_id: None where the event names none, as ``test`` may.
         entity_id: The entity that the event is about; None if it is about the connection.
         company_id, account_id: Finch's older ids; None where the event has none.
-        occurred_at: The second in the event id, a hint only; None if the id has another form.
-            The body holds no time, and Finch-Timestamp may be that of the attempt.
         status: What ``account.updated`` reports; None in other events.
+        received_at: By our clock.
         data: The member ``data``, read only; empty where there is none.
         body: The whole event as JSON text, for a queue.
     """
 
-    event_id: str
     event_type: str
-    connection_id: str | None
-    entity_id: str | None
     company_id: str | None
     account_id: str | None
-    occurred_at: datetime | None
-    status: str | None
     data: Mapping[str, Any] = field(repr=False, compare=False)
     body: str = field(repr=False)
-
-    def stored(self, *, received_at: datetime) -> FinchEvent:
-        """What a storage needs of it."""
-        return FinchEvent(
-            event_id=self.event_id,
-            connection_id=self.connection_id,
-            entity_id=self.entity_id,
-            status=self.status,
-            received_at=received_at,
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,13 +138,12 @@ def read_event(event_id: str, body: bytes, *, received_at: datetime) -> WebhookE
     fields = data if isinstance(data, dict) else {}
     event_type = storable(document.get("event_type")) or ""
     ids = ("connection_id", "entity_id", "company_id", "account_id")
-    stored = FinchEvent(event_id=event_id, connection_id=None, received_at=received_at)
     return WebhookEvent(
         event_id=event_id,
         event_type=event_type,
         **{name: storable(document.get(name)) for name in ids},
-        occurred_at=stored.happened_at,
         status=read_status(fields.get("status")) if event_type == "account.updated" else None,
+        received_at=received_at,
         data=_read_only(fields),
         body=text,
     )

@@ -46,8 +46,12 @@ class FinchEvent:
     received_at: datetime
 
     @property
-    def happened_at(self) -> datetime | None:
-        """The second in the event's id; None where there is none, or one in the future."""
+    def occurred_at(self) -> datetime | None:
+        """
+        The second in the event's id, a hint only; None where there is none, or one in the future.
+
+        The body holds no time, and Finch-Timestamp may be that of the attempt.
+        """
         second = _second_of(self.event_id.removeprefix("msg_"))
         if second is None or second > self.received_at + SKEW:
             return None
@@ -154,7 +158,7 @@ def apply_event(row: StoredConnection | None, event: FinchEvent) -> StoredConnec
 
 def _hear(subject: Subject, event: FinchEvent, *, floor: datetime | None) -> tuple[Subject, bool]:
     """The row or entity with the event's word, or as it was; whether Finch has to decide."""
-    at, heard_at = event.happened_at, subject.heard_at
+    at, heard_at = event.occurred_at, subject.heard_at
     latest = at is not None and (heard_at is None or at > heard_at)
     # A word that takes nothing away is better than none, although a token is newer.
     welcome = (

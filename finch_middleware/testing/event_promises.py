@@ -168,7 +168,7 @@ class EventPromises:
 
         stored = storage.get("connection")
         assert stored is not None
-        assert (stored.status, stored.heard_at) == ("reauth", event.happened_at)
+        assert (stored.status, stored.heard_at) == ("reauth", event.occurred_at)
         assert (first.first, first.delivered, first.before, first.after) == (
             *(True, False, _TOKEN, stored),
         )
@@ -245,7 +245,7 @@ class EventPromises:
 
         row = handles[0].get(name)
         assert row is not None
-        assert (row.status, row.heard_at) == ("odd", events[5].happened_at)
-        one = Entity(id="e1", status="odd", heard_at=events[-1].happened_at)
+        assert (row.status, row.heard_at) == ("odd", events[5].occurred_at)
+        one = Entity(id="e1", status="odd", heard_at=events[-1].occurred_at)
         assert row.entities == (one, Entity(id="e2"))
         assert row.sealed == sealed()

@@ -79,13 +79,13 @@ def an_event(minute: float | None = 0, **changes: Any) -> FinchEvent:
 
     It happened *minute* minutes after noon, as its id says; None: with an id without a time.
     """
-    happened_at = NOON + timedelta(minutes=minute or 0)
-    event_id = new_event_id(int(happened_at.timestamp()), payload=0)
+    occurred_at = NOON + timedelta(minutes=minute or 0)
+    event_id = new_event_id(int(occurred_at.timestamp()), payload=0)
     values: dict[str, Any] = {
         "event_id": event_id if minute is not None else "msg_without_a_time",
         "connection_id": "connection",
         "status": "connected",
-        "received_at": happened_at + timedelta(seconds=1),
+        "received_at": occurred_at + timedelta(seconds=1),
     }
     return FinchEvent(**values | changes)
 

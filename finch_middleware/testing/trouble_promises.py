@@ -68,7 +68,7 @@ class TroublePromises:
         assert once == [1] * (_CODES + len(_EVENTS))
         row = storage.get("connection")
         assert row is not None
-        assert (row.status, row.heard_at) == (_EVENTS[-1].status, _EVENTS[-1].happened_at)
+        assert (row.status, row.heard_at) == (_EVENTS[-1].status, _EVENTS[-1].occurred_at)
 
     # Lost confirmations and connections
 

@@ -36,8 +36,8 @@ def test_the_second_of_an_event_is_in_its_id() -> None:
         received_at=datetime(2026, 1, 1, tzinfo=UTC),
     )
 
-    assert published.happened_at == datetime.fromtimestamp(1676312382, UTC)
-    assert an_event(3).happened_at == (NOON + timedelta(minutes=3)).replace(microsecond=0)
+    assert published.occurred_at == datetime.fromtimestamp(1676312382, UTC)
+    assert an_event(3).occurred_at == (NOON + timedelta(minutes=3)).replace(microsecond=0)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_the_second_of_an_event_is_in_its_id() -> None:
     ids=["no KSUID", "other letters", "a far future", "a future", "empty"],
 )
 def test_an_id_without_a_credible_second_has_none(event: FinchEvent) -> None:
-    assert event.happened_at is None
+    assert event.occurred_at is None
 
 
 #: The status of the row, when it was heard and asked about (minutes after the token), the event's
