@@ -196,7 +196,7 @@ class Begin:
         self, fault: Unavailable | FinchRefused, opening: Opening, request: CallbackRequest
     ) -> None:
         """Log the failure; the person's page has the same reference."""
-        visit = Visit.now(return_to=opening.return_to)
+        visit = Visit(return_to=opening.return_to)
         failed = visit.failed(fault.page_reason, retry_after=fault.retry_after)
         self.events.report(
             "finch.begin.failed",

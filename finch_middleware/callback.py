@@ -76,7 +76,7 @@ class Callback:
 
         *signed_in*: the customers that the request's login may act for; None asks `customer_of`.
         """
-        visit = Visit.now(return_to=self._settings.return_to)
+        visit = Visit(return_to=self._settings.return_to)
         try:
             # With a login, a ticket that another host planted is of no use to anybody.
             login = signed_in is not None or self._settings.customer_of is not None

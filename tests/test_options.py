@@ -364,7 +364,7 @@ def test_each_of_nine_values_is_refused_with_the_options_name_or_is_usable(name:
             refused.update(fault.partition(":")[0] for fault in error.faults)
             continue
         accepted.append(value)
-        failed = Visit.now(return_to="/").failed("unreachable")
+        failed = Visit(return_to="/").failed("unreachable")
         assert finch.respond(failed, CallbackRequest()).status_code == 502
 
     assert (tuple(accepted), refused) == (ACCEPTED.get(name, ()), {name})

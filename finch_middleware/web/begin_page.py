@@ -99,7 +99,7 @@ class OpeningPage(ABC):
             raise ReturnFault("cross_site")
 
     def _reject(self, request: CallbackRequest, *, reason: str) -> Response:
-        invalid = Visit.now(return_to=self.settings.return_to).invalid(reason)
+        invalid = Visit(return_to=self.settings.return_to).invalid(reason)
         # Opening the page signed out is everyday traffic.
         everyday = reason == "method" or request.method in ("GET", "HEAD")
         level = logging.DEBUG if everyday else logging.WARNING
@@ -110,7 +110,7 @@ class OpeningPage(ABC):
 
     def _fail(self, request: CallbackRequest, fault: FinchError) -> Response:
         """The log has the code of the error: only an operator can fix most of these."""
-        failed = Visit.now(return_to=self.settings.return_to).failed(fault.page_reason)
+        failed = Visit(return_to=self.settings.return_to).failed(fault.page_reason)
         if isinstance(fault, FinchRefused):  # `begin` has logged it
             failed = dataclasses.replace(failed, reference=fault.reference)
         else:

@@ -288,21 +288,16 @@ def _parse_form(text: str) -> list[tuple[str, str]]:
 def _parse_json(body: bytes) -> list[tuple[str, str]]:
     """The members of a JSON object. A null counts as absent: the SDK's ``state`` may be null."""
     try:
-        members = json.loads(body.decode(), object_pairs_hook=_Members)
+        # An array is a list, and a dict would hide a repeated member.
+        members = json.loads(body.decode(), object_pairs_hook=tuple)
     except (ValueError, RecursionError):
         members = None
-    if not isinstance(members, _Members):
+    if not isinstance(members, tuple):
         raise ReturnFault("body")
     names = [name for name, _ in members]
     if any(names.count(name) > 1 for name in _ONCE):
         raise ReturnFault("malformed")
     return [(name, _check_text(name, value)) for name, value in members if value is not None]
-
-
-class _Members(tuple[tuple[str, object], ...]):
-    """All members of a JSON object; a dict would hide a repeated one."""
-
-    __slots__ = ()
 
 
 def _check_text(name: str, value: object) -> str:
@@ -312,6 +307,11 @@ def _check_text(name: str, value: object) -> str:
     if _CONTROL.search(text):
         raise ReturnFault("malformed")
     return text
+
+
+def _new_reference() -> str:
+    """Eight letters and digits that can be read out on the telephone: no 0, 1, 8, 9."""
+    return base64.b32encode(os.urandom(5)).decode()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -325,14 +325,9 @@ class Visit:
         began: On the monotonic clock.
     """
 
-    reference: str
+    reference: str = field(default_factory=_new_reference)
     return_to: str
-    began: float
-
-    @classmethod
-    def now(cls, *, return_to: str) -> Visit:
-        """A visit that begins now."""
-        return cls(reference=new_reference(), return_to=return_to, began=time.monotonic())
+    began: float = field(default_factory=time.monotonic)
 
     def invalid(self, reason: str) -> Invalid:
         return Invalid(reference=self.reference, return_to=self.return_to, reason=reason)
@@ -347,8 +342,3 @@ class Visit:
             reason=reason,
             retry_after=retry_after,
         )
-
-
-def new_reference() -> str:
-    """Eight letters and digits that can be read out on the telephone: no 0, 1, 8, 9."""
-    return base64.b32encode(os.urandom(5)).decode()
