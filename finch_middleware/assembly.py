@@ -26,12 +26,7 @@ if TYPE_CHECKING:
 
 
 class Assembly:
-    """
-    What `FinchConnect` holds, made from the bottom up. Does no I/O.
-
-    Raises:
-        ConfigurationError: The driver of the storage does not take its URL.
-    """
+    """What `FinchConnect` holds, made from the bottom up. Does no I/O."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings

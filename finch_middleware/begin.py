@@ -27,7 +27,6 @@ from finch_middleware.hooks.events import Events
 from finch_middleware.outcomes import Response
 from finch_middleware.secret import Secret
 from finch_middleware.tickets import Ticket, Tickets, check_customer_id, flow_id_of, new_state
-from finch_middleware.web.begin_page import open_connect
 from finch_middleware.web.request import CallbackRequest, Visit
 
 if TYPE_CHECKING:
@@ -184,11 +183,10 @@ class Begin:
         )
         cookie = self.tickets.cookie(ticket, at=now)
         surplus = self.tickets.surplus(request.cookies(joined=True), new=cookie)
-        return open_connect(
+        return self.pages.open_connect(
             session,
             location=location if opening.flow == "redirect" else None,
             state=state.reveal(),
-            connect_origin=settings.connect_origin,
             cookies=(*surplus, cookie),
         )
 

@@ -18,7 +18,6 @@ from finch_middleware.outcomes import (
     SetCookie,
 )
 from finch_middleware.secret import Secret
-from finch_middleware.web.begin_page import open_connect
 from finch_middleware.web.pages import with_cookies
 from finch_middleware.web.request import CallbackRequest
 from tests.sample_outcomes import (
@@ -75,12 +74,8 @@ def guarded(response: Response, *, method: str = "GET") -> dict[str, str]:
 
 class TestOpened:
     def opened(self, *, location: str | None) -> Response:
-        return open_connect(
-            SESSION,
-            location=location,
-            state="5tate",
-            connect_origin="https://connect.example.com",
-            cookies=[COOKIE],
+        return make_pages().open_connect(
+            SESSION, location=location, state="5tate", cookies=[COOKIE]
         )
 
     def test_redirect_flow_goes_to_finch_connect(self) -> None:
@@ -188,8 +183,6 @@ class TestEveryAnswer:
 
     @pytest.mark.parametrize("location", [None, SESSION.connect_url], ids=["embedded", "redirect"])
     def test_that_opens_connect_is_as_guarded(self, location: str | None) -> None:
-        response = open_connect(
-            SESSION, location=location, state=None, connect_origin="https://c.test", cookies=[]
-        )
+        response = make_pages().open_connect(SESSION, location=location, state="5tate", cookies=[])
 
         assert guarded(response)["Vary"] == "Cookie"

@@ -107,11 +107,7 @@ def _raw_headers(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]
 
 
 async def _body(environ: dict[str, Any], receive: Receive, *, limit_bytes: int) -> bytes:
-    """
-    What the component reads of the body; shorter if the client disconnects or is slow.
-
-    Not a byte is awaited of a body that the component refuses by its length, or does not read.
-    """
+    """What the component reads of the body; shorter if the client disconnects or is slow."""
     body = b""
     with contextlib.suppress(ReturnFault, TimeoutError):
         length = declared_length(environ, limit_bytes=limit_bytes) if limit_bytes else 0

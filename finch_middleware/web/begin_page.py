@@ -1,17 +1,16 @@
-"""Opens Finch Connect in the browser: the response, and the pages with a button for it."""
+"""The pages with a button that opens Finch Connect."""
 
 from __future__ import annotations
 
 import dataclasses
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from finch_middleware.config.customers import Customer, customer_ids, signed_in_customer
 from finch_middleware.config.settings import Settings
-from finch_middleware.config.urls import PLAIN
 from finch_middleware.errors import (
     AlreadyConnected,
     FinchError,
@@ -21,37 +20,12 @@ from finch_middleware.errors import (
     Unavailable,
     UsageError,
 )
-from finch_middleware.outcomes import Response, SetCookie
-from finch_middleware.web.pages import At, Pages, add_cookies, json_response, redirect
+from finch_middleware.outcomes import Response
+from finch_middleware.web.pages import At, Pages
 from finch_middleware.web.request import CallbackRequest, Visit
 
 if TYPE_CHECKING:
-    from finch_middleware.finch.responses import ConnectSession
     from finch_middleware.hooks.events import Events
-
-
-def open_connect(
-    session: ConnectSession,
-    *,
-    location: str | None,
-    state: str | None,
-    connect_origin: str,
-    cookies: Sequence[SetCookie],
-) -> Response:
-    """The response that opens Finch Connect: a redirect to *location*, or JSON for the SDK."""
-    if location is not None:
-        response = redirect(location if PLAIN.fullmatch(location) else "/")
-    else:
-        response = json_response(
-            {
-                "session_id": session.session_id,
-                "state": state,
-                "connect_url": session.connect_url,
-                "connect_origin": connect_origin,
-            }
-        )
-    response.headers.add("Vary", "Cookie")
-    return add_cookies(response, cookies)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -133,7 +107,7 @@ class BeginPage(OpeningPage):
 
     def show(self, request: CallbackRequest) -> Response:
         self._customer(request)
-        return self.pages.begin(return_to=self.settings.return_to)
+        return self.pages.begin()
 
     def open(self, request: CallbackRequest) -> Response:
         customer = self._customer(request)

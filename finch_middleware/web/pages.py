@@ -18,7 +18,7 @@ from werkzeug.datastructures import Headers
 from werkzeug.http import dump_cookie
 
 from finch_middleware.config.settings import Settings
-from finch_middleware.config.urls import around_parameters, safe_return_to
+from finch_middleware.config.urls import PLAIN, around_parameters, safe_return_to
 from finch_middleware.outcomes import (
     Connected,
     Declined,
@@ -37,6 +37,8 @@ from finch_middleware.web.texts import filled, resolve_texts
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
+
+    from finch_middleware.finch.responses import ConnectSession
 
 Ended = Connected | Finishing | Declined | Invalid | Failed
 #: How scripts, addresses and texts name each end.
@@ -88,16 +90,35 @@ class Pages:
         response.headers.add("Vary", "Cookie, Accept, Content-Type, Sec-Fetch-Mode")
         return add_cookies(response, outcome.cookies)
 
-    def begin(self, *, return_to: str) -> Response:
-        """
-        The page with the button that begins a flow by a POST to the page's own address.
+    def open_connect(
+        self,
+        session: ConnectSession,
+        *,
+        location: str | None,
+        state: str,
+        cookies: Sequence[SetCookie],
+    ) -> Response:
+        """The response that opens Finch Connect: a redirect to *location*, or JSON for the SDK."""
+        if location is not None:
+            response = redirect(location if PLAIN.fullmatch(location) else "/")
+        else:
+            response = json_response(
+                {
+                    "session_id": session.session_id,
+                    "state": state,
+                    "connect_url": session.connect_url,
+                    "connect_origin": self._settings.connect_origin,
+                }
+            )
+        response.headers.add("Vary", "Cookie")
+        return add_cookies(response, cookies)
 
-        A link leads back to *return_to*.
-        """
+    def begin(self) -> Response:
+        """The page with the button that begins a flow by a POST to the page's own address."""
         text = self._texts["begin"]
         actions = [
             begin_form(text["action"]),
-            link("quiet", self._texts["page"]["back"], return_to),
+            link("quiet", self._texts["page"]["back"], self._settings.return_to),
         ]
         # Without Sec-Fetch-Site, only the Origin shows that the form was ours.
         return self._html(text, "begin", actions, begins=True, referrer="same-origin")

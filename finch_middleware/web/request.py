@@ -128,11 +128,7 @@ class CallbackRequest:
         return self._body
 
     def abandon_body(self) -> None:
-        """
-        Let gunicorn not wait for the rest of a body that was refused.
-
-        On a connection that stays open it would, for five seconds in one of its threads.
-        """
+        """Let no thread of gunicorn wait five seconds for the rest of a body that was refused."""
         line = self.environ.get("gunicorn.socket")
         expected = self.environ.get("CONTENT_LENGTH") or "HTTP_TRANSFER_ENCODING" in self.environ
         if line is not None and expected and self._body is None:
@@ -151,10 +147,7 @@ class CallbackRequest:
 
     def cookies(self, *, joined: bool = False) -> list[tuple[str, str]]:
         """
-        Every cookie, including duplicates, in the order received.
-
-        Cookies of the application may be quoted or contain 8-bit characters. They do not
-        affect the tickets, which use a plain alphabet.
+        Every cookie as received, including duplicates; tickets use a plain alphabet.
 
         *joined*: also those behind a comma, by which servers join two Cookie fields. Another host
         of the domain can set a cookie whose value looks so, in spite of the `__Host-` prefix.
@@ -248,12 +241,7 @@ def _read_parameters(request: CallbackRequest) -> CallbackParams:
 
 
 def parse_query(request: CallbackRequest, *, once: str) -> dict[str, str]:
-    """
-    The parameters of the query, in which *once* is not repeated.
-
-    Raises:
-        ReturnFault: It is repeated, or the query is damaged.
-    """
+    """The parameters of the query; a ReturnFault if it is damaged, or repeats *once*."""
     return _unrepeated(_parse_form(request.query_string), once=(once,))
 
 
@@ -327,7 +315,7 @@ class Visit:
 
     reference: str = field(default_factory=_new_reference)
     return_to: str
-    began: float = field(default_factory=time.monotonic)
+    began: float = field(default_factory=lambda: time.monotonic())
 
     def invalid(self, reason: str) -> Invalid:
         return Invalid(reference=self.reference, return_to=self.return_to, reason=reason)

@@ -133,7 +133,7 @@ class Gallery:
         name = parse_qs(environ["QUERY_STRING"]).get("page", ["begin"])[0]
         pages = self._with_button if name.endswith(BUTTON) else self._pages
         if name == "begin":
-            response = pages.begin(return_to="/settings")
+            response = pages.begin()
         elif name == "invitation":
             response = pages.invitation(
                 customer_name="Söhne & Töchter GmbH", products=["company", "directory", "payment"]
