@@ -198,15 +198,19 @@ class Callback:
     def _reject(self, visit: Visit, fault: ReturnFault) -> Invalid:
         # HEAD, prefetches and the like are everyday traffic; the rest may be an attack.
         level = logging.DEBUG if fault.reason in ("method", "prefetch") else logging.WARNING
-        self._report("finch.callback.rejected", level, visit, reason=fault.reason)
+        self._report(
+            "finch.callback.rejected",
+            level,
+            visit,
+            reason=fault.reason,
+            attempt_id=fault.attempt_id,
+        )
         return visit.invalid(fault.reason)
 
     def _fail(self, visit: Visit, fault: FinchError, name: str) -> Failed:
         self._report(name, logging.ERROR, visit, reason=getattr(fault, "reason", fault.code))
         return visit.failed(fault.page_reason, retry_after=RETRY_AFTER_SECONDS)
 
-    def _report(self, name: str, level: int, visit: Visit, *, reason: str | None = None) -> None:
+    def _report(self, name: str, level: int, visit: Visit, **facts: str | None) -> None:
         elapsed_ms = int((time.monotonic() - visit.began) * 1000)
-        self._events.report(
-            name, level, reference=visit.reference, reason=reason, elapsed_ms=elapsed_ms
-        )
+        self._events.report(name, level, reference=visit.reference, elapsed_ms=elapsed_ms, **facts)

@@ -22,7 +22,7 @@ from finch_middleware.config.settings import Settings
 from finch_middleware.errors import ReturnFault, StorageFault, StorageUnavailable
 from finch_middleware.hooks.connected import ConnectedHook
 from finch_middleware.hooks.events import Events
-from finch_middleware.outcomes import Failed, Finishing, Invalid, Repeated
+from finch_middleware.outcomes import Failed, Finishing, Repeated
 from finch_middleware.storage.forks import PerProcess
 from finch_middleware.storage.protocol import Storage
 from finch_middleware.storage.spool import Spool
@@ -46,7 +46,7 @@ ABANDONED_LIMIT = 10_000
 #: Released attempts whose outcome a process remembers, for those that wait for it.
 RELEASED_LIMIT = 1000
 
-Answer = Repeated | Finishing | Invalid | Failed
+Answer = Repeated | Finishing | Failed
 
 
 class _Waiting:
@@ -164,12 +164,13 @@ class Duplicates:
         What a request gets whose claim, *mine*, lost to *current*.
 
         Raises:
+            ReturnFault: *current* is that of another code or flow, or it ended too long ago.
             StorageFault: That attempt cannot be read any more.
         """
         if current.code_hash != mine.code_hash:
-            return self._reject(visit, current, "code_mismatch")
+            raise ReturnFault("code_mismatch", attempt_id=current.attempt_id)
         if not current.repeats(mine.bound_to):
-            return self._reject(visit, current, "already_used")
+            raise ReturnFault("already_used", attempt_id=current.attempt_id)
         if self._in_progress(current):
             self.events.report(
                 "finch.callback.joined",
@@ -189,14 +190,14 @@ class Duplicates:
             current = self.storage.attempt(mine.code_hash) or ended or current
         # Settling may have narrowed down whose code it was.
         if not current.repeats(mine.bound_to):
-            return self._reject(visit, current, "already_used")
-        return self._repeat(current, visit)
+            raise ReturnFault("already_used", attempt_id=current.attempt_id)
+        return self._repeat(current)
 
-    def _repeat(self, current: Attempt, visit: Visit) -> Answer:
+    def _repeat(self, current: Attempt) -> Answer:
         if current.state is AttemptState.STORED:
             settled_at = current.settled_at or current.claimed_at
             if self.settings.clock() > settled_at + REPLAY_WINDOW:
-                return self._reject(visit, current, "already_used")
+                raise ReturnFault("already_used", attempt_id=current.attempt_id)
             if self._lease_over(current):
                 self.connected.run(current)
         outcome = outcome_of(current)
@@ -222,16 +223,6 @@ class Duplicates:
 
     def _lease_over(self, attempt: Attempt) -> bool:
         return self.settings.clock() > attempt.leased_until
-
-    def _reject(self, visit: Visit, current: Attempt, reason: str) -> Invalid:
-        self.events.report(
-            "finch.callback.rejected",
-            logging.WARNING,
-            reference=visit.reference,
-            reason=reason,
-            attempt_id=current.attempt_id,
-        )
-        return visit.invalid(reason)
 
     def _claim_at(self, attempt: Attempt) -> Attempt:
         """*attempt* if it won, otherwise the one that it lost to."""

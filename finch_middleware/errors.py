@@ -118,12 +118,14 @@ class ReturnFault(FinchError):
 
     Attributes:
         reason: One of the reasons of `Invalid`.
+        attempt_id: The earlier attempt with the same code or flow, if that is why.
     """
 
     code = "return_fault"
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, *, attempt_id: str | None = None) -> None:
         self.reason = self.page_reason = reason
+        self.attempt_id = attempt_id
         super().__init__(f"this callback from Finch Connect cannot be trusted: {reason}")
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +22,7 @@ from finch_middleware.duplicates import (
     Duplicates,
     waiting_limit,
 )
+from finch_middleware.errors import ReturnFault
 from finch_middleware.hooks.events import Events
 from finch_middleware.storage.memory import MemoryStorage
 from finch_middleware.storage.spool import Spool
@@ -110,20 +111,21 @@ def desk(monkeypatch: pytest.MonkeyPatch) -> Desk:
     return Desk(monkeypatch)
 
 
-def rejected(reason: str) -> tuple[str, int, str, str, str]:
-    """What is reported of a request that is refused."""
-    return ("finch.callback.rejected", logging.WARNING, reason, "VISIT", "attempt-code")
-
-
 JOINED = ("finch.callback.joined", logging.INFO, None, "VISIT", "attempt-code")
-REFUSED = Invalid(reference="VISIT", return_to="/of-the-visit", reason="already_used")
+
+
+@contextmanager
+def refused(reason: str) -> Iterator[None]:
+    """The request is refused for that reason, which names the attempt that it lost to."""
+    with pytest.raises(ReturnFault) as fault:
+        yield
+    assert (fault.value.reason, fault.value.attempt_id) == (reason, "attempt-code")
 
 
 def test_a_second_code_of_a_flow_is_refused(desk: Desk) -> None:
-    answer = desk.answer(code_hash=key_of("second"))
+    with refused("code_mismatch"):
+        desk.answer(code_hash=key_of("second"))
 
-    assert answer == Invalid(reference="VISIT", return_to="/of-the-visit", reason="code_mismatch")
-    assert desk.reported == [rejected("code_mismatch")]
     assert desk.slept == []
 
 
@@ -142,9 +144,9 @@ def test_a_code_is_claimed_at_the_first_place_that_is_free(desk: Desk) -> None:
 
 
 def test_the_code_of_another_flow_is_refused(desk: Desk) -> None:
-    assert desk.answer(bound_to=(key_of("other"),)) == REFUSED
+    with refused("already_used"):
+        desk.answer(bound_to=(key_of("other"),))
 
-    assert desk.reported == [rejected("already_used")]
     assert desk.slept == []
 
 
@@ -330,9 +332,10 @@ def test_an_owner_that_settles_at_that_moment_decides_the_outcome(desk: Desk) ->
 def test_what_settling_gave_to_another_customer_is_refused(desk: Desk) -> None:
     desk.awake = lambda: desk.settle(AttemptState.STORED, bound_to=(key_of("other"),))
 
-    assert desk.answer() == REFUSED
+    with refused("already_used"):
+        desk.answer()
 
-    assert desk.reported == [JOINED, rejected("already_used")]
+    assert desk.reported == [JOINED]
 
 
 @pytest.mark.parametrize(
@@ -369,17 +372,14 @@ def test_a_connection_is_repeated_until_its_window_ends(
         standing = standing.settled(AttemptState.STORED, at=None)
     desk.clock.move(REPLAY_WINDOW + late)
 
-    answer = desk.answer(standing)
-
+    connected = Connected(
+        reference="REF-1", return_to="/of-the-attempt", connection_id="", customer_id=""
+    )
     if late:
-        assert answer == REFUSED
-        assert desk.reported == [rejected("already_used")]
+        with refused("already_used"):
+            desk.answer(standing)
     else:
-        assert answer == Repeated(
-            first=Connected(
-                reference="REF-1", return_to="/of-the-attempt", connection_id="", customer_id=""
-            )
-        )
+        assert desk.answer(standing) == Repeated(first=connected)
 
 
 @pytest.mark.parametrize(("seconds", "hooks"), [(60, 0), (61, 1)])

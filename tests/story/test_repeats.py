@@ -52,7 +52,10 @@ def test_a_second_code_cannot_take_a_flow_that_another_holds(
     assert answer.status == 400
     assert "We already received a response" in answer.text
     assert fake.ledger.presented(code_of(second)) == 0
-    assert [e.reason for e in site.named("finch.callback.rejected")] == ["code_mismatch"]
+    [first_end] = site.named("finch.exchange.code_rejected")
+    [rejected] = site.named("finch.callback.rejected")
+    assert (rejected.reason, rejected.attempt_id) == ("code_mismatch", first_end.attempt_id)
+    assert rejected.elapsed_ms is not None
 
 
 @pytest.mark.parametrize("echo_state", [False], ids=["no-state"])
