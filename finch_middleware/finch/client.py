@@ -140,9 +140,10 @@ class FinchClient:
 
     def introspect(self, token: Secret, *, within: timedelta) -> Mapping[str, object]:
         """Finch's description of the token's connection, ``GET /introspect``, unchecked."""
-        response = self._call("GET", "/introspect", token, within=within)
+        request = self._request("GET", "/introspect", authorization=_bearer(token))
+        response = _accepted(self._send(request, within=within))
         fields = read_fields(response)
-        if fields is None:
+        if not fields:
             raise FinchUnavailable("bad_response", **_evidence(response))
         return fields
 
@@ -166,29 +167,15 @@ class FinchClient:
         self, token: Secret, entity_ids: Sequence[str], *, within: timedelta
     ) -> None:
         """End these entities of the token's connection, ``POST /disconnect-entity``."""
-        fields = {"entity_ids": list(entity_ids)}
-        self._end("/disconnect-entity", token, within=within, fields=fields)
+        self._end("/disconnect-entity", token, within=within, entity_ids=list(entity_ids))
 
-    def _end(self, path: str, token: Secret, **call: Any) -> None:
+    def _end(self, path: str, token: Secret, *, within: timedelta, **fields: object) -> None:
         """Return if Finch states that it ended what it was asked to end."""
-        response = self._call("POST", path, token, **call)
+        request = self._request("POST", path, authorization=_bearer(token), fields=fields or None)
+        response = _accepted(self._send(request, within=within))
         # Another server's page with status 200 ends nothing.
-        if (read_fields(response) or {}).get("status") != "success":
+        if read_fields(response).get("status") != "success":
             raise FinchUnavailable("bad_response", **_evidence(response))
-
-    def _call(
-        self,
-        method: str,
-        path: str,
-        token: Secret,
-        *,
-        within: timedelta,
-        fields: Mapping[str, object] | None = None,
-    ) -> FinchResponse:
-        """The successful response to a call about the token's connection."""
-        bearer = Secret(f"Bearer {token.reveal()}")
-        request = self._request(method, path, authorization=bearer, fields=fields)
-        return _accepted(self._send(request, within=within))
 
     def _send(
         self, request: Request, *, within: timedelta, again: Collection[int] = (429, 503)
@@ -250,6 +237,10 @@ def _user_agent() -> str:
     except metadata.PackageNotFoundError:
         version = "uninstalled"
     return f"finch-middleware/{version}"
+
+
+def _bearer(token: Secret) -> Secret:
+    return Secret(f"Bearer {token.reveal()}")
 
 
 # -- what a response means -------------------------------------------------------------------
@@ -345,7 +336,7 @@ def _refused(response: FinchResponse, *, name: str) -> FinchRefused:
 
 
 def _already_connected(response: FinchResponse) -> AlreadyConnected | None:
-    fields = (read_fields(response) or {}) if response.status == 400 else {}
+    fields = read_fields(response) if response.status == 400 else {}
     context = fields.get("context")
     connection_id = storable(context.get("connection_id")) if isinstance(context, dict) else None
     if connection_id or fields.get("finch_code") == "connection_already_exists":

@@ -121,13 +121,13 @@ def request_id(response: FinchResponse) -> str | None:
 
 def error_name(response: FinchResponse, field: str = "name") -> str:
     """Finch's name for the error, such as ``invalid_grant_error``; empty if there is none."""
-    name = (read_fields(response) or {}).get(field)
+    name = read_fields(response).get(field)
     return name if isinstance(name, str) and _NAME.fullmatch(name) else ""
 
 
 def error_message(response: FinchResponse) -> Secret:
     """Finch's sentence about the error, in printable characters; it may quote the request."""
-    return Secret(_sentence((read_fields(response) or {}).get("message")))
+    return Secret(_sentence(read_fields(response).get("message")))
 
 
 def _sentence(value: object) -> str:
@@ -138,7 +138,7 @@ def _sentence(value: object) -> str:
 
 def read_session(response: FinchResponse) -> ConnectSession | None:
     """The Connect session, or None if the response has no usable one."""
-    fields = read_fields(response) or {}
+    fields = read_fields(response)
     session_id, connect_url = fields.get("session_id"), fields.get("connect_url")
     if not isinstance(session_id, str) or not _SESSION_ID.fullmatch(session_id):
         return None
@@ -290,15 +290,13 @@ def _products(value: object) -> tuple[str, ...] | None:
     return tuple(value) if all(map(_text, value)) else None
 
 
-def read_fields(response: FinchResponse) -> dict[str, Any] | None:
-    """The JSON object of the body; None if the body is absent or anything else."""
-    if response.body is None:
-        return None
+def read_fields(response: FinchResponse) -> dict[str, Any]:
+    """The JSON object of the body; empty if the body is absent or anything else."""
     try:
-        document = strict_json(response.body.decode())
+        document = strict_json((response.body or b"").decode())
     except ValueError:
-        return None
-    return document if isinstance(document, dict) else None
+        return {}
+    return document if isinstance(document, dict) else {}
 
 
 def strict_json(text: str) -> object:
