@@ -59,11 +59,7 @@ class FinchConnect:
         connections: The stored connections: `for_customer`, `get`, `refresh`, `disconnect`.
         recovery: For a timer or an operator: `sweep()`, `drain()`, `complete()`.
         storage, spool, vault: The pieces that operators' commands inspect.
-        client_id: Finch's id of this application.
-        brand: The application's name on the pages; may be empty.
-        callback_path: The callback's path, as WSGI's PATH_INFO has it.
-        webhook_path: Where the middleware receives Finch's webhooks; None: nowhere.
-        receives_webhooks: Whether there are secrets to verify them.
+        settings: The options as they were read, such as `client_id` and `callback_path`.
         paths: The handler of the callback, `begin_path`, `invite_path` and `webhook_path`.
 
     Raises:
@@ -77,17 +73,12 @@ class FinchConnect:
 
         settings = _read_options(options)
         pieces = Assembly(settings)
-        self.client_id = settings.client_id
-        self.brand = settings.brand
+        self.settings = settings
         self.vault = pieces.vault
         self.storage = pieces.storage
         self.spool = pieces.spool
         self.connections = pieces.connections
         self.recovery = pieces.recovery
-        self.callback_path = settings.callback_path
-        self.webhook_path = settings.webhook_path
-        self.receives_webhooks = bool(settings.webhook_secrets)
-        self._settings = settings
         pages = Pages(settings)
         self._begin = pieces.begin(pages)
         self._callback = pieces.callback(pages)
@@ -104,7 +95,7 @@ class FinchConnect:
             begin=self._begin,
         )
         self._webhooks = pieces.webhooks()
-        self.paths = self._handlers(settings)
+        self.paths = self._handlers()
 
     @property
     def rotation(self) -> Rotation:
@@ -113,15 +104,18 @@ class FinchConnect:
         from finch_middleware.operations.rotation import Rotation
 
         return Rotation(
-            client_id=self.client_id, vault=self.vault, storage=self.storage, spool=self.spool
+            client_id=self.settings.client_id,
+            vault=self.vault,
+            storage=self.storage,
+            spool=self.spool,
         )
 
-    def _handlers(self, settings: Settings) -> Mapping[str, Callable[[object], Response]]:
+    def _handlers(self) -> Mapping[str, Callable[[object], Response]]:
         handlers = {
-            settings.callback_path: self._callback.receive,
-            settings.begin_path: self.begin_page,
-            settings.invite_path: self.invite_page,
-            settings.webhook_path: self.webhook,
+            self.settings.callback_path: self._callback.receive,
+            self.settings.begin_path: self.begin_page,
+            self.settings.invite_path: self.invite_page,
+            self.settings.webhook_path: self.webhook,
         }
         return {path: handler for path, handler in handlers.items() if path is not None}
 
@@ -230,7 +224,7 @@ class FinchConnect:
         """
         understood = CallbackRequest.of(request)
         response = self._begin_page.respond(understood)
-        origins = self._settings.spa_origins
+        origins = self.settings.spa_origins
         return allow_origins(response, understood, spa_origins=origins) if origins else response
 
     def invitation_url(
@@ -271,7 +265,7 @@ class FinchConnect:
             customer_id=customer_id,
             customer_name=customer_name,
             connection_id=connection_id,
-            return_to=return_to or self._settings.href(self._settings.invite_path) or "/",
+            return_to=return_to or self.settings.href(self.settings.invite_path) or "/",
             products=tuple(products) if products is not None else None,
             customer_email=customer_email,
             provider=provider,
@@ -304,7 +298,7 @@ class FinchConnect:
     def body_limit_bytes(self, environ: Mapping[str, object]) -> int:
         """How much of this request's body an adapter may have to read first; 0: none of it."""
         request = CallbackRequest.of(environ)
-        if environ["PATH_INFO"] == self._settings.webhook_path:
+        if environ["PATH_INFO"] == self.settings.webhook_path:
             return self._webhooks.body_limit_bytes(request)
         return BODY_LIMIT_BYTES if request.method == "POST" else 0
 

@@ -45,7 +45,7 @@ def listing(customer: str | None, as_json: bool, application: str | None) -> Non
     rows: Iterable[StoredConnection] = finch.storage.connections(unreadable=unreadable)
     if customer is not None:
         rows = finch.storage.for_customer(customer)
-    found = (each for each in rows if each.client_id == finch.client_id)
+    found = (each for each in rows if each.client_id == finch.settings.client_id)
     if sys.stdout.isatty() and not as_json:
         _echo_table(found)
     for each in found:
@@ -165,7 +165,7 @@ def metadata(stored: StoredConnection) -> dict[str, Any]:
 
 def _one(finch: FinchConnect, connection_id: str) -> StoredConnection:
     stored = finch.storage.get(connection_id)
-    if stored is None or stored.client_id != finch.client_id:
+    if stored is None or stored.client_id != finch.settings.client_id:
         raise CommandError(f"there is no connection {connection_id!r}")
     return stored
 

@@ -62,7 +62,7 @@ def command(as_json: bool, everything: bool, application: str | None) -> None:
     url = None if application else os.environ.get("FINCH_STORAGE_URL")
     found = list(findings(finch, url=url, limit=None if everything else _COUNT_LIMIT))
     # The environment has no variable for it, so only the application's own component knows.
-    if application and not finch.brand:
+    if application and not finch.settings.brand:
         text = 'the pages show "the application" as its name; pass the option brand'
         found.append(Finding("warn", "brand", text))
     if as_json:
@@ -107,8 +107,9 @@ def _of_spool(finch: FinchConnect) -> Iterator[Finding]:
 
 
 def _of_webhooks(finch: FinchConnect) -> Finding:
-    if finch.receives_webhooks:
-        text = f"received at {finch.webhook_path or 'a view of the application, if it has one'}"
+    if finch.settings.webhook_secrets:
+        path = finch.settings.webhook_path
+        text = f"received at {path or 'a view of the application, if it has one'}"
     else:
         text = "not received; only `finch-middleware refresh` keeps the status current"
     return Finding("ok", "webhooks", text)
@@ -126,7 +127,7 @@ def _of_storage(finch: FinchConnect, *, url: str | None) -> Finding:
 
 def _of_census(finch: FinchConnect, census: Census) -> Iterator[Finding]:
     count, at_least = sum(census.connections.values()), "" if census.complete else "at least "
-    yield Finding("ok", "connections", f"{at_least}{count} of client_id {finch.client_id}")
+    yield Finding("ok", "connections", f"{at_least}{count} of client_id {finch.settings.client_id}")
     if census.others:
         text = f"{at_least}{census.others} of another client_id, which needs its own key"
         yield Finding("warn", "connections", text)
@@ -165,7 +166,7 @@ def _of_attempts(finch: FinchConnect) -> Iterator[Finding]:
     pending = [
         each
         for each in finch.storage.unsettled(leased_before=datetime.now(UTC))
-        if each.client_id == finch.client_id
+        if each.client_id == finch.settings.client_id
     ]
     interrupted = sum(each.state is AttemptState.CLAIMED for each in pending)
     quarantined = len(finch.recovery.quarantined())

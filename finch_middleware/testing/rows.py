@@ -50,7 +50,7 @@ def add_connection(
     )
     attempt = an_attempt(
         uuid.uuid4().hex,
-        client_id=finch.client_id,
+        client_id=finch.settings.client_id,
         customer_ids=(customer_id,),
         reference="TESTTEST",
         claimed_at=now,

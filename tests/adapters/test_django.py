@@ -172,7 +172,8 @@ def test_overridden_settings_get_a_component_of_their_own(options: dict[str, Any
     with override_settings(FINCH={**options, "redirect_uri": f"{ORIGIN}/elsewhere"}):
         second = finch()
 
-    assert (first.callback_path, second.callback_path) == ("/finch/callback", "/elsewhere")
+    paths = [each.settings.callback_path for each in (first, second)]
+    assert paths == ["/finch/callback", "/elsewhere"]
 
 
 def test_a_missing_setting_is_named() -> None:
@@ -201,7 +202,7 @@ def test_a_subclass_of_the_app_config_computes_options_below_the_settings(
         component = finch()
         page = component.callback({"REQUEST_METHOD": "GET"}).get_data(as_text=True)
 
-    assert component.brand == "of the settings"
+    assert component.settings.brand == "of the settings"
     assert 'href="/of-the-subclass"' in page
 
 
@@ -218,7 +219,7 @@ def test_a_project_under_test_keeps_its_options_and_uses_the_fake(
         response = client.get(f"/finch/callback?{query}")
         found = finch().connections.for_customer("acme")
 
-    assert component.brand == "Acme Payroll"
+    assert component.settings.brand == "Acme Payroll"
     assert response.headers["Location"].startswith("/?finch=connected&")
     assert [each.connection_id for each in component.connections.for_customer("acme")] == [
         each.connection_id for each in found

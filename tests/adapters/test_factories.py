@@ -55,10 +55,10 @@ def test_each_of_two_flask_applications_has_its_own_component(
     assert returned.location.startswith("/?finch=connected")
     with first.app_context():
         assert len(finch().connections.for_customer("acme")) == 1
-        assert finch().brand == ""
+        assert finch().settings.brand == ""
     with second.app_context():
         assert finch().connections.for_customer("acme") == []
-        assert finch().brand == "Second"
+        assert finch().settings.brand == "Second"
 
 
 def test_customer_of_sees_the_session_of_flask(options: dict[str, Any], fake: FakeFinch) -> None:

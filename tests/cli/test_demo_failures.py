@@ -71,7 +71,7 @@ class Stage:
             middleware = FinchMiddleware(inner, finch)
 
             def respond(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-                if environ["PATH_INFO"] != finch.callback_path:
+                if environ["PATH_INFO"] != finch.settings.callback_path:
                     return middleware(environ, start_response)
                 seen.append(environ["QUERY_STRING"])
                 response = Response.from_app(middleware, environ)

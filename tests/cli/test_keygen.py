@@ -25,7 +25,7 @@ def test_the_key_is_one_that_finch_connect_takes() -> None:
         key=result.stdout.strip(),
     )
     assert result.returncode == 0
-    assert finch.callback_path == "/finch/callback"
+    assert finch.settings.callback_path == "/finch/callback"
 
 
 def test_a_pipe_gets_the_key_alone() -> None:

@@ -257,7 +257,8 @@ class Tour:
     def _rows(self) -> list[dict[str, Any]]:
         """The connections of this run, column by column."""
         found = (each for name in EMPLOYERS for each in self.finch.storage.for_customer(name))
-        return [dict(each.as_row()) for each in found if each.client_id == self.finch.client_id]
+        ours = self.finch.settings.client_id
+        return [dict(each.as_row()) for each in found if each.client_id == ours]
 
     def _search(self) -> dict[str, bytes]:
         """By name, what is searched for secrets."""
