@@ -7,15 +7,11 @@ from typing import TYPE_CHECKING
 from finch_middleware.begin import Begin
 from finch_middleware.callback import Callback
 from finch_middleware.connections import Connections
-from finch_middleware.crypto.vault import KeyedHash, Vault
+from finch_middleware.crypto.vault import KeyedHash
 from finch_middleware.duplicates import Duplicates
 from finch_middleware.exchange import Exchange
-from finch_middleware.finch.client import FinchClient
 from finch_middleware.hooks.connected import ConnectedHook
-from finch_middleware.hooks.events import Events
-from finch_middleware.hooks.status import StatusHooks
 from finch_middleware.operations.recovery import Recovery
-from finch_middleware.storage.open import open_storage
 from finch_middleware.storage.spool import Spool
 from finch_middleware.tickets import Tickets
 
@@ -30,32 +26,15 @@ class Assembly:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self.events = Events(
-            client_id=settings.client_id,
-            on_event=settings.on_event,
-            on_problem=settings.on_problem,
-        )
-        self.vault = _vault(settings)
-        self.storage = open_storage(settings.storage)
+        self.connections = Connections.of(settings)
+        self.vault = self.connections.vault
+        self.storage = self.connections.storage
+        self.events = self.connections.statuses.events
         self.spool = Spool(settings.spool)
-        self._client = _client(settings)
         self.tickets = Tickets(vault=self.vault, secure=settings.secure)
+        self._client = self.connections.api
         self._connected = ConnectedHook(
             hook=settings.on_connected, vault=self.vault, storage=self.storage, events=self.events
-        )
-        self.connections = Connections(
-            client_id=settings.client_id,
-            storage=self.storage,
-            vault=self.vault,
-            api=self._client,
-            statuses=StatusHooks(
-                on_status=settings.on_status,
-                on_disconnected=settings.on_disconnected,
-                storage=self.storage,
-                events=self.events,
-                clock=settings.clock,
-                history_retention=settings.history_retention,
-            ),
         )
         self.recovery = Recovery(
             settings=settings,
@@ -121,22 +100,3 @@ class Assembly:
             recovery=self.recovery,
             events=self.events,
         )
-
-
-def _vault(settings: Settings) -> Vault:
-    return Vault(
-        client_id=settings.client_id,
-        key=settings.key,
-        accepted_keys=settings.accepted_keys,
-        key_provider=settings.key_provider,
-    )
-
-
-def _client(settings: Settings) -> FinchClient:
-    return FinchClient(
-        client_id=settings.client_id,
-        client_secret=settings.client_secret,
-        api_url=settings.api_url,
-        proxy=settings.proxy,
-        ca_bundle=settings.ca_bundle,
-    )

@@ -8,13 +8,13 @@ import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from finch_middleware.config.customers import require_text
-from finch_middleware.config.options import Options
 from finch_middleware.config.reading import read_some, take_options
+from finch_middleware.config.settings import ConnectionSettings
 from finch_middleware.crypto.opened import Connection
 from finch_middleware.crypto.vault import Vault
 from finch_middleware.errors import (
@@ -36,17 +36,14 @@ from finch_middleware.storage.shards import WHOLE, Shard
 if TYPE_CHECKING:
     import finch
 
+    from finch_middleware.config.options import Options
     from finch_middleware.records import StoredConnection
     from finch_middleware.storage.history import HistoryEntry
     from finch_middleware.storage.protocol import Storage
 
 DEADLINE = timedelta(seconds=10)
-# The options of each part, under its own names, and all those of `Connections.from_env`.
-_OF_VAULT = ("key", "accepted_keys", "key_provider")
-_OF_API = ("api_url", "proxy", "ca_bundle")
-_OF_EVENTS = ("on_event", "on_problem")
-_OF_STATUSES = ("on_status", "on_disconnected", "history_retention", "clock")
-_OF_A_WORKER = ("client_id", "storage", *_OF_VAULT, *_OF_API, *_OF_EVENTS, *_OF_STATUSES)
+# What `Connections.from_env` reads.
+_OPTIONS = {each.name for each in fields(ConnectionSettings)} - {"client_secret"}
 # Finch's limit is 1,000 requests in 300 seconds.
 _MOST_PER_SECOND = 3.0
 
@@ -97,21 +94,47 @@ class Connections:
         """
         given = [environ]
         del environ
-        settings = read_some(take_options(given, overrides), _OF_A_WORKER)
-        client_id = settings["client_id"]
-        keys, http, of_events, of_statuses = (
-            {name: settings[name] for name in names}
-            for names in (_OF_VAULT, _OF_API, _OF_EVENTS, _OF_STATUSES)
-        )
-        storage = open_storage(settings["storage"])
-        events = Events(client_id=client_id, **of_events)
+        settings = read_some(take_options(given, overrides), _OPTIONS)
+        # Only sessions and exchanges need it.
+        return cls.of(ConnectionSettings(client_secret=Secret(""), **settings))
+
+    @classmethod
+    def of(cls, settings: ConnectionSettings) -> Connections:
+        """
+        The connections that these settings describe. Does no I/O.
+
+        Raises:
+            ConfigurationError: The driver of the storage does not take its URL.
+        """
+        client_id, storage = settings.client_id, open_storage(settings.storage)
         return cls(
             client_id=client_id,
             storage=storage,
-            vault=Vault(client_id=client_id, **keys),
-            # Only sessions and exchanges need the client secret.
-            api=FinchClient(client_id=client_id, client_secret=Secret(""), **http),
-            statuses=StatusHooks(storage=storage, events=events, **of_statuses),
+            vault=Vault(
+                client_id=client_id,
+                key=settings.key,
+                accepted_keys=settings.accepted_keys,
+                key_provider=settings.key_provider,
+            ),
+            api=FinchClient(
+                client_id=client_id,
+                client_secret=settings.client_secret,
+                api_url=settings.api_url,
+                proxy=settings.proxy,
+                ca_bundle=settings.ca_bundle,
+            ),
+            statuses=StatusHooks(
+                on_status=settings.on_status,
+                on_disconnected=settings.on_disconnected,
+                storage=storage,
+                events=Events(
+                    client_id=client_id,
+                    on_event=settings.on_event,
+                    on_problem=settings.on_problem,
+                ),
+                clock=settings.clock,
+                history_retention=settings.history_retention,
+            ),
         )
 
     def for_customer(self, customer_id: str) -> list[Connection]:

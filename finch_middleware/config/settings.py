@@ -28,19 +28,33 @@ Sandbox = Literal["finch", "provider"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """What is configured; `Options` states the meaning of each."""
+class ConnectionSettings:
+    """What the stored connections need: in a worker as well, there without a client secret."""
 
     client_id: str
     client_secret: Secret
-    redirect_uri: str
-    products: tuple[str, ...]
     storage: object = field(repr=False)
-    spool: Path | None
     key: Key
     accepted_keys: tuple[Key, ...]
     key_provider: KeyProvider | None = field(repr=False)
     history_retention: timedelta
+    on_status: Callable[[StatusChange], object] | None
+    on_disconnected: Callable[[EndedConnection], object] | None
+    on_event: Callable[[Event], object] | None
+    on_problem: Callable[[Problem], object] | None
+    proxy: Secret | None
+    ca_bundle: str | None
+    api_url: str
+    clock: Callable[[], datetime]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings(ConnectionSettings):
+    """What is configured; `Options` states the meaning of each."""
+
+    redirect_uri: str
+    products: tuple[str, ...]
+    spool: Path | None
     sandbox: Sandbox | None
     unknown_products: bool
     callback_path: str
@@ -58,20 +72,12 @@ class Settings:
     render: Callable[[Outcome, CallbackRequest], Response | None] | None
     on_connected: Callable[[Connection], object] | None
     on_webhook: Callable[[WebhookEvent], object] | None
-    on_status: Callable[[StatusChange], object] | None
-    on_disconnected: Callable[[EndedConnection], object] | None
-    on_event: Callable[[Event], object] | None
-    on_problem: Callable[[Problem], object] | None
     brand: str
     texts: Mapping[str, Mapping[str, str]]
     templates: Path | None
     exchange_deadline: timedelta
     waiting_duplicates: int | None
-    proxy: Secret | None
-    ca_bundle: str | None
-    api_url: str
     connect_origin: str
-    clock: Callable[[], datetime]
 
     @property
     def origin(self) -> str:
