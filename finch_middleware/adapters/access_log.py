@@ -15,7 +15,6 @@ from collections.abc import Mapping
 
 HIDDEN = "…"
 
-
 _PERCENT = "%(?:25){0,5}"  # encoded once, or again and again
 
 
@@ -88,16 +87,9 @@ def _redact_argument(argument: object) -> object:
 
 def _redact_atoms(atoms: Mapping[str, object]) -> Mapping[str, object]:
     """A copy, because the mapping may belong to the application."""
-    texts = {name: value for name, value in atoms.items() if isinstance(value, str)}
-    changed = {
-        name: HIDDEN if _OWN_NAME.fullmatch(name) else redacted(value)
-        for name, value in texts.items()
-    }
-    if changed == texts:
-        return atoms
     # Of the same class, because gunicorn's atoms have their own way to look up a name.
-    hidden = copy.copy(atoms)
-    if not isinstance(hidden, dict):
-        return {**atoms, **changed}
-    hidden.update(changed)
+    hidden = copy.copy(atoms) if isinstance(atoms, dict) else dict(atoms)
+    for name, value in atoms.items():
+        if isinstance(value, str):
+            hidden[name] = HIDDEN if _OWN_NAME.fullmatch(name) else redacted(value)
     return hidden

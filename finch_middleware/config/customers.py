@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from finch_middleware.errors import UsageError
 
@@ -40,10 +40,8 @@ Customers = Customer | str | int | Iterable[Customer | str | int] | None
 # These are iterable as well, but not as collections of customers.
 _NO_COLLECTION = (str, bytes, bytearray, memoryview, Mapping)
 
-Request = TypeVar("Request")
 
-
-def signed_in_customer(customer_of: Callable[[Request], Customers], request: Request) -> Customers:
+def signed_in_customer(customer_of: Callable[[Any], Customers], request: object) -> Customers:
     """What the option `customer_of` returns; a session that it did not find is explained."""
     try:
         return customer_of(request)

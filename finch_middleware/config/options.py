@@ -152,10 +152,7 @@ class Options(TypedDict, total=False):
         str | Secret | Sequence[str | Secret] | None,
         Option(readers.webhook_secrets, variable="FINCH_WEBHOOK_SECRETS", default=()),
     ]
-    """
-    The secrets that sign [webhooks](webhooks.md), from Finch's dashboard. While you replace one,
-    pass both.
-    """
+    """The secrets that sign [webhooks](webhooks.md), from Finch's dashboard."""
     webhook_path: Annotated[str | None, Option(readers.webhook_path)]
     """The path where Finch delivers [webhooks](webhooks.md). It needs `webhook_secrets`."""
     spa_origins: Annotated[Sequence[str], Option(readers.spa_origins, default=())]
@@ -182,23 +179,15 @@ class Options(TypedDict, total=False):
     ]
     """Returns [your own response](pages_and_hooks.md#your-own-response) for an outcome."""
     on_connected: Annotated["Callable[[Connection], object] | None", Option(readers.function)]
-    """
-    Called at least once with each stored
-    [connection](pages_and_hooks.md#when-something-is-connected).
-    """
+    """Called at least once per [connection](pages_and_hooks.md#when-something-is-connected)."""
     on_webhook: Annotated["Callable[[WebhookEvent], object] | None", Option(readers.function)]
     """Called with each [webhook](webhooks.md#on_webhook) that Finch has signed."""
     on_status: Annotated["Callable[[StatusChange], object] | None", Option(readers.function)]
-    """
-    Called at least once with each [change of a status](pages_and_hooks.md#when-a-status-changes).
-    """
+    """Called at least once per [change of status](pages_and_hooks.md#when-a-status-changes)."""
     on_disconnected: Annotated[
         "Callable[[EndedConnection], object] | None", Option(readers.function)
     ]
-    """
-    Called at least once with each connection that [has
-    ended](pages_and_hooks.md#when-a-status-changes).
-    """
+    """Called at least once per [ended connection](pages_and_hooks.md#when-a-status-changes)."""
     on_event: Annotated["Callable[[Event], object] | None", Option(readers.function)]
     """Called with each [event](pages_and_hooks.md#events)."""
     on_problem: Annotated["Callable[[Problem], object] | None", Option(readers.function)]
