@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
@@ -51,27 +51,14 @@ _MOST_PER_SECOND = 3.0
 Disconnection = Literal["ended", "ended_before", "renewed"]
 
 
-@dataclass(frozen=True, slots=True)
-class RefreshedSoFar:
-    """
-    How far `Connections.refresh_stale` has come.
-
-    Attributes:
-        asked: How many connections it has asked about.
-        results: How many of them have each status, or ended with each error's `code`.
-    """
-
-    asked: int = 0
-    results: Mapping[str, int] = field(default_factory=dict)
-
-
 @dataclass(kw_only=True, eq=False, repr=False)
 class Connections:
     """
     The stored connections of one client_id. Listing decrypts nothing and makes no call.
 
     Each method raises UsageError for an id that is not text, and StorageUnavailable where the
-    storage does not confirm: call again.
+    storage does not confirm: call again. Those that need the token raise, before Finch is
+    asked, what `AccessToken.reveal` raises.
     """
 
     client_id: str
@@ -174,7 +161,6 @@ class Connections:
 
         Raises:
             UsageError: The connection has no such entity.
-            CannotOpen, KeyUnavailable: As `AccessToken.reveal`.
             ImportError: The SDK is not installed.
         """
         return sdk_client(**self._of_sdk(connection, entity))
@@ -205,7 +191,6 @@ class Connections:
             FinchRefused: Finch does not accept the token (any longer). A token that needs a new
                 login is no error: the status is then ``reauth``.
             FinchUnavailable: Finch did not answer; nothing was changed.
-            CannotOpen: The row was altered, or its key is not available.
         """
         for _ in range(TRIES):
             row = self._row(connection_id, customer_id)
@@ -218,14 +203,14 @@ class Connections:
 
     def refresh_stale(
         self, *, older_than: timedelta, per_second: float = 1.0, shard: Shard | None = None
-    ) -> Iterator[RefreshedSoFar]:
+    ) -> Iterator[Counter[str]]:
         """
         `refresh` every connection of *shard* that was not asked about for so long; for a timer.
 
-        Webhooks get lost, so a timer finds what they should have reported. Yields after each
-        connection that it asks about. Finch allows 1,000 requests in five minutes from one
-        address, and blocks the address for an hour after that: *per_second* is the share that
-        this takes. Connections that cannot be asked about are counted, and the next follows.
+        Webhooks get lost, so a timer finds what they should have reported. Yields, after each
+        connection that it asks about, how many have which status so far, or ended with which
+        error's `code`. Finch allows 1,000 requests in five minutes from one address, and blocks
+        the address for an hour after that: *per_second* is the share that this takes.
 
         Raises:
             UsageError: An argument is out of bounds.
@@ -240,7 +225,7 @@ class Connections:
 
     def _refresh_stale(
         self, before: datetime, *, pause_seconds: float, shard: Shard
-    ) -> Iterator[RefreshedSoFar]:
+    ) -> Iterator[Counter[str]]:
         began = self.statuses.clock()
         results: Counter[str] = Counter()
         for row in self.storage.connections(shard):
@@ -250,7 +235,7 @@ class Connections:
                 if results:
                     time.sleep(pause_seconds)
                 results[self._refreshed(row)] += 1
-                yield RefreshedSoFar(asked=results.total(), results=dict(results))
+                yield Counter(results)
             elif asked is not None and asked > began:
                 time.sleep(pause_seconds)  # another process has asked, and that takes a turn too
 
@@ -312,7 +297,6 @@ class Connections:
             FinchRefused: Finch does not accept the token and does not state that it has ended,
                 for example ``reauthenticate_user``. The row stays: Finch still bills it.
             FinchUnavailable: Finch may or may not have acted; the row stays, call again.
-            CannotOpen: The row was altered, or its key is not available; nothing was asked.
         """
         row = self._row(connection_id, customer_id)
         if row is None:
@@ -337,7 +321,6 @@ class Connections:
             UsageError: There is no entity id, or one is of another connection; nothing was asked.
             FinchRefused: Finch does not accept the token or these entities; nothing was changed.
             FinchUnavailable: Finch may or may not have acted; call again.
-            CannotOpen: The row was altered, or its key is not available; nothing was asked.
         """
         row = self._row(connection_id, customer_id)
         if row is None:

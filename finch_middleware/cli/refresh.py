@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import sys
+from collections import Counter
 from datetime import timedelta
 
 import click
 
 from finch_middleware.cli.deployment import app_option, load_component, shard_option
-from finch_middleware.connections import RefreshedSoFar
 from finch_middleware.storage.shards import Shard
 
 _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
@@ -50,14 +50,14 @@ def command(
     login. Exit status 1 if Finch did not report the status of some.
     """
     finch = load_component(application)
-    so_far = RefreshedSoFar()
+    so_far = Counter[str]()
     stale = finch.connections.refresh_stale(
         older_than=older_than, per_second=per_second, shard=shard
     )
     for so_far in stale:
-        if so_far.asked % _ROWS_PER_LINE == 0:
-            click.echo(f"Connections checked so far: {so_far.asked}", err=True)
-    counts = ", ".join(f"{count} {name}" for name, count in sorted(so_far.results.items()))
-    click.echo(f"Connections checked: {so_far.asked}." + (f" {counts}." if counts else ""))
-    if set(so_far.results) & {"finch_refused", "finch_unavailable", "cannot_open"}:
+        if so_far.total() % _ROWS_PER_LINE == 0:
+            click.echo(f"Connections checked so far: {so_far.total()}", err=True)
+    counts = ", ".join(f"{count} {name}" for name, count in sorted(so_far.items()))
+    click.echo(f"Connections checked: {so_far.total()}." + (f" {counts}." if counts else ""))
+    if so_far.keys() & {"finch_refused", "finch_unavailable", "cannot_open"}:
         sys.exit(1)

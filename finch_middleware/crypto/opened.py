@@ -24,6 +24,7 @@ class AccessToken:
 
         Raises:
             CannotOpen: The row was altered or moved, or its key is not accepted.
+            KeyUnavailable: The provider does not unwrap its key now.
         """
         return str(json.loads(self._opened().reveal())["access_token"])
 
