@@ -88,8 +88,8 @@ def begin(component: Component = finch) -> View:
     """
     The view of the begin path: a GET shows a button, its POST redirects to Finch Connect.
 
-    Its `customer_of` gets a `CallbackRequest` with ``request.META`` as its ``environ``. With
-    `begin_path`, ``manage.py check`` can report a missing view.
+    It needs `customer_of`, which gets a `CallbackRequest` with ``request.META`` as its
+    ``environ``, and `begin_path`, so that ``manage.py check`` can report a missing view.
     """
     # The form may come without a Django token: the component refuses a POST that does not come
     # from a page of the application's own origin.
@@ -103,7 +103,7 @@ def invite(component: Component = finch) -> View:
 
 
 def webhook(component: Component = finch) -> View:
-    """The view where Finch delivers webhooks; with `webhook_path`, it is checked as `begin`."""
+    """The view of `webhook_path`, where Finch delivers webhooks."""
     # Finch has no Django token and no session. The component checks Finch's signature.
     return _view(component, FinchConnect.webhook)
 

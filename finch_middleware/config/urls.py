@@ -39,9 +39,8 @@ def origin_of(parts: SplitResult) -> str:
     """Scheme, host and port as a browser's Origin header has them."""
     default = {"https": 443, "http": 80}.get(parts.scheme)
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-    return f"{parts.scheme}://{host}" + (
-        f":{parts.port}" if parts.port not in (None, default) else ""
-    )
+    port = "" if parts.port in (None, default) else f":{parts.port}"
+    return f"{parts.scheme}://{host}{port}"
 
 
 def _split(address: str) -> SplitResult | None:
