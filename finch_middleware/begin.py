@@ -46,13 +46,9 @@ _MINUTE = timedelta(minutes=1)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opening:
     """
-    The arguments of `begin`.
+    The arguments of `FinchConnect.begin`.
 
     Attributes:
-        connection_id: The stored connection to renew; None for the customer's only one, if any.
-        expires_in: Life of the Connect session and of the ticket.
-        when_connected: What to do with a customer who has a connection.
-        session: A session that the application created itself.
         invited: An invitation opens it, for a person who need not be signed in.
     """
 

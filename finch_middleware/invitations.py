@@ -11,7 +11,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from finch_middleware.begin import Begin, Opening
@@ -31,8 +31,6 @@ LONGEST = timedelta(days=90)
 #: A server such as gunicorn or uWSGI reads 4 KiB of a request's address, and mail programs less.
 LINK_LIMIT_CHARACTERS = 2000
 _SHORTEST = timedelta(minutes=1)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 #: What the end of a flow adds to the address of the page, and its text.
 _ENDS = {
@@ -41,43 +39,8 @@ _ENDS = {
     "declined": "declined",
 }
 
-
+_PLAIN = Opening(customer_id="")
 _FIELDS = tuple(each.name for each in dataclasses.fields(Opening))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Invitation:
-    """
-    What a link holds.
-
-    Attributes:
-        opening: The arguments of `begin`, without those that depend on the time of the click.
-        single_use: It ends with the first connection that is obtained after *issued_at*.
-    """
-
-    opening: Opening
-    issued_at: datetime
-    expires_at: datetime
-    single_use: bool
-
-    def as_text(self) -> str:
-        """What is sealed: short, because it becomes part of an address."""
-        plain = Opening(customer_id="")
-        given = {name: getattr(self.opening, name) for name in _FIELDS}
-        parts = {name: each for name, each in given.items() if each != getattr(plain, name)}
-        times = [(each - _EPOCH) // _MICROSECOND for each in (self.issued_at, self.expires_at)]
-        return json.dumps([*times, self.single_use, parts], separators=(",", ":"))
-
-    @classmethod
-    def from_text(cls, text: str) -> Invitation:
-        """The invitation that `as_text` wrote."""
-        issued, expires, single_use, parts = json.loads(text)
-        return cls(
-            opening=Opening(**parts, invited=True),
-            issued_at=_EPOCH + issued * _MICROSECOND,
-            expires_at=_EPOCH + expires * _MICROSECOND,
-            single_use=single_use,
-        )
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -92,13 +55,9 @@ class Invitations(OpeningPage):
 
     def url(self, opening: Opening, *, valid_for: timedelta, single_use: bool) -> str:
         """
-        The address of a new invitation. Does not call Finch.
+        The address of a new invitation, as `FinchConnect.invitation_url` states.
 
-        Raises:
-            UsageError: There is no `invite_path`, an argument is out of bounds, or the link would
-                have over 2,000 characters.
-            UnknownConnection, StorageUnavailable: As `Begin.products_asked`, for a connection_id.
-            KeyUnavailable: The key that seals is unavailable.
+        What is sealed in it is short: the times, and the arguments that differ from the defaults.
         """
         page = self.settings.href(self.settings.invite_path)
         if page is None:
@@ -112,33 +71,15 @@ class Invitations(OpeningPage):
         if opening.connection_id is not None:
             self.begin.products_asked(opening)
         now = self.settings.clock()
-        invitation = Invitation(
-            opening=opening, issued_at=now, expires_at=now + valid_for, single_use=bool(single_use)
-        )
-        sealed = self.vault.seal(invitation.as_text(), purpose="invitation", context=self._place)
+        times = [each.timestamp() for each in (now, now + valid_for)]
+        given = {name: getattr(opening, name) for name in _FIELDS}
+        parts = {name: each for name, each in given.items() if each != getattr(_PLAIN, name)}
+        text = json.dumps([*times, bool(single_use), parts], separators=(",", ":"))
+        sealed = self.vault.seal(text, purpose="invitation", context=self._place)
         address = f"{self.settings.origin}{page}?{PARAMETER}={sealed}"
         if len(address) > LINK_LIMIT_CHARACTERS:
             raise UsageError("the invitation is too long for a link: shorten customer_name")
         return address
-
-    def _read(self, sealed: str) -> Invitation:
-        """
-        The invitation of a link.
-
-        Raises:
-            ReturnFault: It was altered, belongs to another client_id or origin, its key is no
-                longer accepted, the options do not allow it any longer, or it has expired.
-            KeyUnavailable: The provider does not unwrap its key now.
-        """
-        try:
-            text = self.vault.open(sealed, purpose="invitation", context=self._place)
-            invitation = Invitation.from_text(text)
-            invitation.opening.checked(self.settings)
-        except (CannotOpen, TypeError, ValueError):  # the latter two: made with other options
-            raise ReturnFault("invitation_unreadable") from None
-        if self.settings.clock() > invitation.expires_at:
-            raise ReturnFault("invitation_expired")
-        return invitation
 
     @property
     def _place(self) -> tuple[str]:
@@ -168,21 +109,33 @@ class Invitations(OpeningPage):
         return self.begin.open(self._opening(self._query(request), request), request=request)
 
     def _opening(self, query: Mapping[str, str], request: CallbackRequest) -> Opening:
-        """What the link of this request opens, if this person may use it."""
-        invitation = self._read(query.get(PARAMETER, ""))
+        """
+        What the link of this request opens, if this person may use it.
+
+        It is unreadable if it was altered, belongs to another client_id or origin, has a key that
+        is no longer accepted, or if the options do not allow it any longer.
+        """
+        sealed = query.get(PARAMETER, "")
+        try:
+            text = self.vault.open(sealed, purpose="invitation", context=self._place)
+            issued, expires, single_use, parts = json.loads(text)
+            opening = Opening(**parts, invited=True).checked(self.settings)
+        except (CannotOpen, TypeError, ValueError):  # the latter two: made with other options
+            raise ReturnFault("invitation_unreadable") from None
+        if self.settings.clock().timestamp() > expires:
+            raise ReturnFault("invitation_expired")
         customer_of = self.settings.customer_of
         login = customer_ids(signed_in_customer(customer_of, request)) if customer_of else ()
-        if login and invitation.opening.customer_id not in login:
+        if login and opening.customer_id not in login:
             raise ReturnFault("other_customer")
-        if invitation.single_use and self._used(invitation):
+        if single_use and self._connected_since(issued, opening):
             raise ReturnFault("invitation_used")
-        return invitation.opening
+        return opening
 
-    def _used(self, invitation: Invitation) -> bool:
-        """Whether what it asks for was connected since."""
-        opening = invitation.opening
+    def _connected_since(self, instant: float, opening: Opening) -> bool:
+        """Whether what *opening* asks for was connected after that Unix time."""
         return any(
-            each.obtained_at > invitation.issued_at
+            each.obtained_at.timestamp() > instant
             and opening.provider in (None, each.provider_id)
             and opening.connection_id in (None, each.connection_id)
             for each in self.connections.for_customer(opening.customer_id)
