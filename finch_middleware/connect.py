@@ -27,17 +27,7 @@ if TYPE_CHECKING:
     from finch_middleware.operations.rotation import Rotation
 
 
-def _faults_of_storage(storage: object) -> list[str]:
-    from finch_middleware.storage.protocol import missing_methods
-
-    return missing_methods(storage)
-
-
-CHECKS: Checks = {
-    "storage": _faults_of_storage,
-    "texts": find_faults,
-    "templates": template_faults,
-}
+CHECKS: Checks = {"texts": find_faults, "templates": template_faults}
 
 
 class _NotGiven:

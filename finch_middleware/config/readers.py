@@ -144,6 +144,11 @@ def products(value: Any, given: Given) -> tuple[str, ...]:
 
 def storage(value: Any, given: Given) -> object:
     if not isinstance(value, str):
+        # Not at the top: a URL needs no storage to be loaded yet.
+        from finch_middleware.storage.protocol import fault_of_storage
+
+        if fault := fault_of_storage(value):
+            raise Wrong(fault)
         return value
     found = _SCHEME.match(value)
     # Before a forgotten "://" there may be a password, so only a scheme is repeated.

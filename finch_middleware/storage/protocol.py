@@ -359,16 +359,16 @@ class Storage(ABC):
         """Close the connections that the storage opened; the next call opens new ones."""
 
 
-def missing_methods(storage: object) -> list[str]:
-    """What an object lacks to be a storage; nothing is wrong with a URL."""
-    if isinstance(storage, (str, Storage)):
-        return []
+def fault_of_storage(storage: object) -> str:
+    """What an object lacks to be a storage; empty where that is nothing."""
+    if isinstance(storage, Storage):
+        return ""
     if isinstance(storage, type):
-        return [f"storage: {storage.__name__} is a class; pass an object of it"]
+        return f"{storage.__name__} is a class; pass an object of it"
     needed = [name for name in vars(Storage) if name in Storage.__abstractmethods__]
     missing = [name for name in needed if not hasattr(storage, name)]
     fault = f"lacks the methods {', '.join(missing)}" if missing else "has another base class"
-    return [
-        f"storage: a {type(storage).__name__} {fault}; "
+    return (
+        f"a {type(storage).__name__} {fault}; "
         "pass a URL or an object whose class inherits from finch_middleware.Storage"
-    ]
+    )
