@@ -70,14 +70,13 @@ class Opening:
         """This opening, if it is valid; a UsageError names what is not."""
         check_customer_id(self.customer_id)
         name = self.customer_name
-        if self.connection_id is not None:
+        if self.connection_id is None:
+            if not isinstance(name, str) or not 1 <= len(name) <= NAME_LIMIT:
+                raise UsageError(f"customer_name must have 1 to {NAME_LIMIT} characters")
+        else:
             require_text(connection_id=self.connection_id)
-        if self.connection_id is not None and (self.session or self.provider):
-            raise UsageError("connection_id cannot be combined with session or provider")
-        if self.connection_id is None and not (
-            isinstance(name, str) and 1 <= len(name) <= NAME_LIMIT
-        ):
-            raise UsageError(f"customer_name must have 1 to {NAME_LIMIT} characters")
+            if self.session or self.provider:
+                raise UsageError("connection_id cannot be combined with session or provider")
         if self.flow not in ("redirect", "embedded"):
             raise UsageError("flow must be 'redirect' or 'embedded'")
         asked = None if settings.unknown_products else fault_of_products(self.products or ())
