@@ -41,10 +41,8 @@ _NUMBERED = re.compile(
 WAIT_SECONDS = 15.0
 _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 0.25
-#: Claims of unknown outcome that a process remembers; a forgotten one ends with its lease.
-ABANDONED_LIMIT = 10_000
-#: Released attempts whose outcome a process remembers, for those that wait for it.
-RELEASED_LIMIT = 1000
+#: Claims that a process remembers: those of unknown outcome, and those that it released.
+REMEMBERED_LIMIT = 10_000
 
 Answer = Repeated | Finishing | Failed
 
@@ -124,7 +122,7 @@ class Duplicates:
 
     def release(self, attempt: Attempt, outcome: Failed) -> None:
         """Release the claim: the code is unspent. Those who wait for it get *outcome* as well."""
-        if len(self._released) >= RELEASED_LIMIT:
+        if len(self._released) >= REMEMBERED_LIMIT:
             self._released.clear()
         # Before the release: a waiting request looks here once the claim is gone.
         self._released[attempt.attempt_id] = outcome
@@ -255,6 +253,6 @@ class Duplicates:
         return recorded
 
     def _abandon(self, attempt: Attempt) -> None:
-        if len(self._abandoned) >= ABANDONED_LIMIT:
+        if len(self._abandoned) >= REMEMBERED_LIMIT:
             self._abandoned.clear()
         self._abandoned.add(attempt.attempt_id)

@@ -60,8 +60,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def remembers_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process remembers one claim that it gave up, and one that it released."""
-    monkeypatch.setattr(duplicates, "ABANDONED_LIMIT", 1)
-    monkeypatch.setattr(duplicates, "RELEASED_LIMIT", 1)
+    monkeypatch.setattr(duplicates, "REMEMBERED_LIMIT", 1)
 
 
 @pytest.fixture

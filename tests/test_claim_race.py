@@ -49,7 +49,7 @@ def test_a_claim_that_cannot_be_released_is_reported(desk: Desk) -> None:
 def test_a_bounded_number_of_released_claims_is_remembered(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(duplicates, "RELEASED_LIMIT", 2)
+    monkeypatch.setattr(duplicates, "REMEMBERED_LIMIT", 2)
     race = desk.duplicates
     attempts = [desk.an_attempt(attempt_id=f"attempt-{number}") for number in range(3)]
 

@@ -87,15 +87,7 @@ class FinchClient:
         proxy: Secret | None = None,
         ca_bundle: str | None = None,
     ) -> None:
-        """
-        Args:
-            proxy: An ``http://`` proxy. The environment's proxies are not used.
-            ca_bundle: A file of trusted certificates instead of certifi's. The environment's
-                are not used, and certificates are always verified.
-
-        Raises:
-            ConfigurationError: The proxy is not such a URL.
-        """
+        """*proxy* and *ca_bundle*: as `Transport` has them; it may raise ConfigurationError."""
         self._client_id = client_id
         self._client_secret = client_secret
         self.api_url = api_url.rstrip("/")

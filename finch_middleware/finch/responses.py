@@ -30,18 +30,10 @@ _MESSAGE_LIMIT = 300
 #: Finch's pages have two words, or two spellings, for one status.
 _SYNONYMS = {"error_reauth": "reauth", "error_no_acount_setup": "error_no_account_setup"}
 
-# The fields of a grant that an introspection has as well.
-_INTROSPECTED = (
-    "connection_id",
-    "customer_id",
-    "provider_id",
-    "products",
-    "client_type",
-    "connection_type",
-)
-
 # The documented texts, without the two ids.
 _TEXTS = ("token_type", "provider_id", "client_type", "connection_type")
+# The fields of a grant that an introspection may have as well.
+_INTROSPECTED = (*_TEXTS, "connection_id", "customer_id", "products")
 
 _NAME = re.compile(r"[a-z_]{1,64}")
 _BRACKETS = re.compile(r"[][{}]")

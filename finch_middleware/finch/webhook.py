@@ -71,14 +71,7 @@ class WebhookEvent(FinchEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signature:
-    """
-    The three headers of a delivery, as received.
-
-    Attributes:
-        event_id: Finch-Event-Id.
-        timestamp: Finch-Timestamp, Unix seconds.
-        entries: Finch-Signature: ``v1,<base64>``, several during a change of the secret.
-    """
+    """The three headers of a delivery, as received; *entries* is Finch-Signature."""
 
     event_id: str
     timestamp: str
