@@ -8,18 +8,12 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Engine,
-    Table,
-    event,
-)
+from sqlalchemy import ColumnElement, Connection, Engine, Table, event
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DataError, DBAPIError, StatementError, TimeoutError
 from sqlalchemy.sql.dml import Insert
@@ -78,10 +72,17 @@ class Replaced(Exception):
 UNKNOWN = Fault("unavailable")
 #: A fresh session may reach the new primary.
 FORMER_PRIMARY = Fault("read_only", passing=True, everywhere=True)
-_REPLACED = Fault("replaced", everywhere=True)
-_BUSY = Fault("busy")
-_UNSTORABLE = Fault("unstorable")
-_UNREADABLE = Fault("unreadable")
+
+#: What an error means that is not the driver's own.
+_FAULTS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], Fault], ...] = (
+    (Replaced, Fault("replaced", everywhere=True)),
+    (TimeoutError, Fault("busy")),
+    # DataError among them: for example a NUL in a text, which PostgreSQL refuses.
+    ((StatementError, UnicodeEncodeError), Fault("unstorable")),
+    # A value of a row that the driver does not understand: SQLite stores any text in a column of
+    # instants.
+    ((ValueError, TypeError, AttributeError, NotImplementedError), Fault("unreadable")),
+)
 
 
 class Dialect(ABC):
@@ -107,7 +108,7 @@ class Dialect(ABC):
     def listen(self, engine: Engine) -> None:
         """Prepare every connection that *engine*, one of ours, opens."""
         # Before SQLAlchemy's own listener, which reads the session's settings.
-        event.listen(engine, "do_connect", self._connect)
+        event.listen(engine, "do_connect", lambda _, __, *how: self.connect(*how))
         event.listen(engine, "connect", lambda opened, _: self.opened(opened), insert=True)
 
     def observe(self, engine: Engine) -> None:  # noqa: B027  # most databases need nothing here
@@ -221,29 +222,18 @@ class Dialect(ABC):
 
     def fault(self, error: Exception) -> Fault:
         """What an error of SQLAlchemy or of the driver means."""
-        if isinstance(error, Replaced):
-            return _REPLACED
-        if isinstance(error, DataError):
-            # For example a NUL in a text, which PostgreSQL refuses.
-            return _UNSTORABLE
-        if isinstance(error, DBAPIError):
+        if isinstance(error, DBAPIError) and not isinstance(error, DataError):
             return self.driver_fault(error.orig)
-        if isinstance(error, TimeoutError):
-            return _BUSY
-        if isinstance(error, (StatementError, UnicodeEncodeError)):
-            return _UNSTORABLE
-        if isinstance(error, (ValueError, TypeError, AttributeError, NotImplementedError)):
-            # A value of a row that the driver does not understand: SQLite stores any text in a
-            # column of instants.
-            return _UNREADABLE
-        return UNKNOWN
+        return next((fault for kind, fault in _FAULTS if isinstance(error, kind)), UNKNOWN)
 
     @abstractmethod
     def driver_fault(self, error: BaseException | None) -> Fault:
         """What the driver's own error means, by its number or SQLSTATE."""
 
-    def _connect(self, _: object, __: object, arguments: Any, options: dict[str, Any]) -> Any:
-        return self.connect(arguments, options)
+
+def fault_of(code: object, faults: Mapping[Fault, Collection[object]]) -> Fault:
+    """The fault that has this code of a server."""
+    return next((fault for fault, codes in faults.items() if code in codes), UNKNOWN)
 
 
 def dialect_of(name: str, *, url: URL) -> Dialect:

@@ -7,23 +7,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
-from sqlalchemy import (
-    Connection,
-    LargeBinary,
-    Table,
-    Text,
-    bindparam,
-    cast,
-    insert,
-    update,
-)
+from sqlalchemy import Connection, LargeBinary, Table, Text, bindparam, cast, insert, update
 from sqlalchemy.dialects import mysql
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql.dml import Insert
 
 from finch_middleware.errors import StorageUnavailable
 from finch_middleware.storage.sql import dialects
-from finch_middleware.storage.sql.dialects import Dialect, Fault
+from finch_middleware.storage.sql.dialects import Dialect, Fault, fault_of
 from finch_middleware.storage.sql.kept import Bound, Kept, run
 
 
@@ -38,29 +29,14 @@ class MySQL(Dialect):
 
     _DUPLICATE = 1062
     _FAULTS: ClassVar = {
-        _DUPLICATE: Fault("conflict", passing=True),
-        1021: Fault("full"),
-        1026: Fault("io_error"),
-        1030: Fault("io_error"),
-        1036: Fault("read_only"),
-        1040: Fault("busy"),
-        1044: Fault("denied"),
-        1045: Fault("denied"),
-        1054: Fault("schema_mismatch"),
-        1114: Fault("full"),
-        1142: Fault("denied"),
-        1143: Fault("denied"),
-        1146: Fault("schema_mismatch"),
-        1203: Fault("busy"),
-        1205: Fault("busy"),
-        1213: Fault("conflict", passing=True),
-        1226: Fault("busy"),
-        1290: dialects.FORMER_PRIMARY,
-        1698: Fault("denied"),
-        1792: dialects.FORMER_PRIMARY,
-        1836: dialects.FORMER_PRIMARY,
-        1969: Fault("busy"),
-        3024: Fault("busy"),
+        Fault("conflict", passing=True): (_DUPLICATE, 1213),
+        Fault("full"): (1021, 1114),
+        Fault("io_error"): (1026, 1030),
+        Fault("read_only"): (1036,),
+        dialects.FORMER_PRIMARY: (1290, 1792, 1836),
+        Fault("busy"): (1040, 1203, 1205, 1226, 1969, 3024),
+        Fault("denied"): (1044, 1045, 1142, 1143, 1698),
+        Fault("schema_mismatch"): (1054, 1146),
     }
     # 3 is an older way of MariaDB to sync at each commit.
     _SYNCED = (1, 3)
@@ -81,15 +57,18 @@ class MySQL(Dialect):
 
     def opened(self, driver_connection: Any) -> None:
         with driver_connection.cursor() as cursor:
-            cursor.execute(_pin())
+            cursor.execute(_set("SESSION {0} = {1}"))
 
     @contextmanager
     def borrowing(self, connection: Connection) -> Iterator[None]:
-        # One round trip before and two with it: the application must find its session unchanged.
-        before = connection.exec_driver_sql(_IN_FORCE).one()
-        connection.exec_driver_sql(_pin())
+        # The application must find its session unchanged.
+        connection.exec_driver_sql(_set("@finch_{0} = @@{0}, SESSION {0} = {1}"))
         yield
-        _restore(connection, list(before))
+        try:
+            connection.exec_driver_sql(_set("SESSION {0} = @finch_{0}"))
+        except Exception:  # whatever the driver raises
+            # The result is known by now; the session is closed instead of given back.
+            connection.invalidate()
 
     def begin(self, connection: Connection, first: Sequence[Bound] = ()) -> list[int]:
         run(connection, "START TRANSACTION")
@@ -147,7 +126,7 @@ class MySQL(Dialect):
         )
 
     def driver_fault(self, error: BaseException | None) -> Fault:
-        return self._FAULTS.get(_number(error), dialects.UNKNOWN)
+        return fault_of(_number(error), self._FAULTS)
 
 
 #: What changes how a statement is read, or a text is stored, and the value that we need; an
@@ -168,45 +147,21 @@ _NEEDED: dict[str, object] = {
     "unique_checks": 1,
 }
 
-# MariaDB alone reads comments that begin with "M!", MySQL alone those with "!50708".
-_IN_FORCE = (
-    f"SELECT {', '.join(f'@@{name}' for name in _NEEDED)},"
-    " @@innodb_lock_wait_timeout, @@lock_wait_timeout"
-    "/*M! , @@max_statement_time */ /*!50708 , @@max_execution_time / 1000 */"
-)
 
-
-def _pin() -> str:
-    """The statement that sets what we need; a row's lock, a table's and a statement may wait."""
+def _set(form: str) -> str:
+    """The statement that does *form* for each setting, with its name and the value we need."""
     patience = math.ceil(dialects.PATIENCE_SECONDS)
-    return _setting([*_NEEDED.values(), patience, patience, patience])
-
-
-def _setting(values: Sequence[object]) -> str:
-    """The statement that sets these values; MySQL applies the last one to reads only."""
-    *ours, locks, tables, statement = values
-    needed = ", ".join(f"{name} = {value}" for name, value in zip(_NEEDED, ours, strict=True))
-    return (
-        f"SET SESSION {needed},"
-        f" innodb_lock_wait_timeout = {locks}, lock_wait_timeout = {tables}"
-        f"/*M! , max_statement_time = {statement} */"
-        f"/*!50708 , max_execution_time = {round(float(str(statement)) * 1000)} */"
-    )
-
-
-def _restore(connection: Connection, values: Sequence[object]) -> None:
-    try:
-        connection.exec_driver_sql(_setting([_literal(value) for value in values]))
-    except Exception:  # whatever the driver raises
-        # The result is known by now; the session is closed instead of given back.
-        connection.invalidate()
-
-
-def _literal(value: object) -> object:
-    """A setting's value in SQL: the server's own names have no quotes."""
-    if value is None:
-        return "NULL"
-    return f"'{value}'" if isinstance(value, str) else value
+    needed = {
+        **_NEEDED,
+        "innodb_lock_wait_timeout": patience,
+        "lock_wait_timeout": patience,
+        "max_statement_time": patience,
+        "max_execution_time": patience * 1000,
+    }
+    *common, of_mariadb, of_mysql = (form.format(*setting) for setting in needed.items())
+    # MariaDB alone reads comments that begin with "M!", MySQL alone those with "!50708". MySQL
+    # limits reads only.
+    return f"SET {', '.join(common)} /*M! , {of_mariadb} */ /*!50708 , {of_mysql} */"
 
 
 def _number(error: BaseException | None) -> int:

@@ -11,23 +11,13 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, ClassVar, TypeVar
 
-from sqlalchemy import (
-    Connection,
-    Table,
-    Text,
-    bindparam,
-    column,
-    func,
-    select,
-    text,
-    update,
-)
+from sqlalchemy import Connection, Table, Text, bindparam, column, func, select, text, update
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.sql.dml import Insert
 
 from finch_middleware.errors import SchemaMismatch
 from finch_middleware.storage.sql import dialects
-from finch_middleware.storage.sql.dialects import Dialect, Fault
+from finch_middleware.storage.sql.dialects import Dialect, Fault, fault_of
 from finch_middleware.storage.sql.kept import ROWS, Bound, Kept, is_ours, run
 
 T = TypeVar("T")
@@ -49,23 +39,15 @@ class PostgreSQL(Dialect):
     }
 
     _FAULTS: ClassVar = {
+        Fault("conflict", passing=True): ("23505", "40001", "40P01"),
+        dialects.FORMER_PRIMARY: ("25006",),
+        Fault("busy"): ("53300", "55P03", "57014"),
+        Fault("denied"): ("28000", "28P01", "42501"),
+        Fault("schema_mismatch"): ("3F000", "42703", "42P01"),
+        Fault("full"): ("53100",),
+        Fault("io_error"): ("58030",),
         # A column has another type than when the statement was prepared.
-        "0A000": Fault("unavailable", everywhere=True),
-        "23505": Fault("conflict", passing=True),
-        "25006": dialects.FORMER_PRIMARY,
-        "28000": Fault("denied"),
-        "28P01": Fault("denied"),
-        "3F000": Fault("schema_mismatch"),
-        "40001": Fault("conflict", passing=True),
-        "40P01": Fault("conflict", passing=True),
-        "42501": Fault("denied"),
-        "42703": Fault("schema_mismatch"),
-        "42P01": Fault("schema_mismatch"),
-        "53100": Fault("full"),
-        "53300": Fault("busy"),
-        "55P03": Fault("busy"),
-        "57014": Fault("busy"),
-        "58030": Fault("io_error"),
+        Fault("unavailable", everywhere=True): ("0A000",),
     }
     # The number of an advisory lock: the first bytes of "finch_middleware".
     _SCHEMA_LOCK = 0x66696E63685F6D69
@@ -222,7 +204,7 @@ class PostgreSQL(Dialect):
     def driver_fault(self, error: BaseException | None) -> Fault:
         # psycopg 3 and psycopg2 name the SQLSTATE differently.
         state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
-        return self._FAULTS.get(str(state), dialects.UNKNOWN)
+        return fault_of(state, self._FAULTS)
 
     def _speaks_utf8(self, connection: Connection) -> bool:
         """Whether the driver is psycopg, and the session uses UTF-8 outside of our transactions."""
