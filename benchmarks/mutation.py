@@ -197,7 +197,7 @@ PARTS = {
     "memory": Part(
         file="storage/memory.py",
         tests=("tests/storage/test_memory.py",),
-        functions=("claim", "settle", "release", "_flow_holder", "_put", "_drop", "_keep_newest"),
+        functions=("claim", "settle", "release", "_flow_holder", "_keep_newest", "_remove"),
     ),
     "sql": Part(
         file="storage/sql/storage.py",

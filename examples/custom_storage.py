@@ -34,6 +34,7 @@ from finch_middleware.records import (
 from finch_middleware.storage.events import FinchEvent, StoredEvent, event_hash
 from finch_middleware.storage.history import join
 from finch_middleware.storage.protocol import Scan, Storage
+from finch_middleware.storage.shards import WHOLE, Shard
 
 R = TypeVar("R", Attempt, StoredConnection, StoredEvent)
 MODELS = {Attempt: FinchAttempt, StoredConnection: FinchConnection, StoredEvent: FinchStoredEvent}
@@ -114,11 +115,11 @@ class DjangoStorage(Storage):
         found = self._connections.filter(customer_hash=customer_hash(customer_id).hex())
         return _read(StoredConnection, found.order_by("-obtained_at"))
 
-    def scan(self, *, after: str | None, limit: int) -> Scan:
-        start = "" if after is None else connection_hash(after).hex()
-        found = self._connections.filter(connection_hash__gt=start).exclude(
-            customer_hash__in=HIDDEN
-        )
+    def scan(self, *, after: str | None, limit: int, shard: Shard = WHOLE) -> Scan:
+        start = shard.before if after is None else connection_hash(after)
+        found = self._connections.filter(
+            connection_hash__gt=start.hex(), connection_hash__lte=shard.last.hex()
+        ).exclude(customer_hash__in=HIDDEN)
         return Scan(connections=_read(StoredConnection, found.order_by("connection_hash")[:limit]))
 
     def swap(self, old: StoredConnection | None, new: StoredConnection) -> bool:

@@ -27,6 +27,7 @@ from finch_middleware.records import SealedToken, StoredConnection, StoredToken
 from finch_middleware.secret import Secret
 from finch_middleware.storage.memory import MemoryStorage
 from finch_middleware.storage.protocol import Scan, Storage
+from finch_middleware.storage.shards import WHOLE, Shard
 from finch_middleware.storage.spool import Spool
 from finch_middleware.testing.fake_finch import FakeFinch
 from finch_middleware.testing.rows import add_connection
@@ -231,7 +232,7 @@ class Endless(MemoryStorage):
         self._vault = vault
         self._rows = rows
 
-    def scan(self, *, after: str | None, limit: int) -> Scan:
+    def scan(self, *, after: str | None, limit: int, shard: Shard = WHOLE) -> Scan:
         start = 0 if after is None else int(after) + 1
         end = min(start + limit, self._rows)
         return Scan(connections=[self._row(i) for i in range(start, end)])

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import TypeVar
 
 from finch_middleware.attempts import Attempt, AttemptState
 from finch_middleware.records import StoredConnection, connection_hash
@@ -14,6 +15,10 @@ from finch_middleware.storage.events import FinchEvent, StoredEvent
 from finch_middleware.storage.forks import PerProcess
 from finch_middleware.storage.history import join
 from finch_middleware.storage.protocol import Scan, Storage
+from finch_middleware.storage.shards import WHOLE, Shard
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 class MemoryStorage(Storage):
@@ -27,9 +32,9 @@ class MemoryStorage(Storage):
     in_process = True
 
     def __init__(self) -> None:
+        # For writers: a reader does one operation on a dictionary, which no other interrupts.
         self._lock = PerProcess(threading.Lock)
         self._attempts: dict[bytes, Attempt] = {}
-        self._flows: dict[bytes, bytes] = {}
         self._connections: dict[bytes, StoredConnection] = {}
         self._events: dict[str, StoredEvent] = {}
 
@@ -40,12 +45,11 @@ class MemoryStorage(Storage):
         with self._lock[os.getpid()]:
             current = self._attempts.get(attempt.code_hash) or self._flow_holder(attempt)
             if current is None:
-                self._put(attempt)
+                self._attempts[attempt.code_hash] = attempt
             return current
 
     def attempt(self, code_hash: bytes) -> Attempt | None:
-        with self._lock[os.getpid()]:
-            return self._attempts.get(code_hash)
+        return self._attempts.get(code_hash)
 
     def settle(self, attempt: Attempt, connection: StoredConnection | None = None) -> bool:
         with self._lock[os.getpid()]:
@@ -57,7 +61,7 @@ class MemoryStorage(Storage):
                 attempt = dataclasses.replace(attempt, flow_hash=flow_hash)
             if current is not None and not attempt.replaces(current):
                 return current == attempt
-            self._put(attempt)
+            self._attempts[attempt.code_hash] = attempt
             return True
 
     def release(self, attempt: Attempt) -> None:
@@ -66,37 +70,29 @@ class MemoryStorage(Storage):
             if current is None or current.attempt_id != attempt.attempt_id:
                 return
             if current.state is AttemptState.CLAIMED:
-                self._drop(attempt.code_hash)
+                del self._attempts[attempt.code_hash]
 
     def unsettled(self, *, leased_before: datetime) -> Sequence[Attempt]:
-        with self._lock[os.getpid()]:
-            attempts = list(self._attempts.values())
+        attempts = list(self._attempts.values())
         return [each for each in attempts if each.pending and each.leased_until < leased_before]
 
     def quarantined(self) -> Sequence[Attempt]:
-        with self._lock[os.getpid()]:
-            attempts = list(self._attempts.values())
+        attempts = list(self._attempts.values())
         return [each for each in attempts if each.state is AttemptState.QUARANTINED]
 
     def row(self, connection_id: str) -> StoredConnection | None:
-        with self._lock[os.getpid()]:
-            return self._connections.get(connection_hash(connection_id))
+        return self._connections.get(connection_hash(connection_id))
 
     def for_customer(self, customer_id: str) -> Sequence[StoredConnection]:
-        with self._lock[os.getpid()]:
-            stored = list(self._connections.values())
+        stored = list(self._connections.values())
         mine = [each for each in stored if each.customer_id == customer_id and each.has_token]
         return sorted(mine, key=lambda each: each.obtained_at, reverse=True)
 
-    def scan(self, *, after: str | None, limit: int) -> Scan:
-        start = b"" if after is None else connection_hash(after)
-        with self._lock[os.getpid()]:
-            behind = sorted(
-                (hashed, each)
-                for hashed, each in self._connections.items()
-                if hashed > start and each.has_token
-            )
-        return Scan(connections=[each for _, each in behind[:limit]])
+    def scan(self, *, after: str | None, limit: int, shard: Shard = WHOLE) -> Scan:
+        start = shard.before if after is None else connection_hash(after)
+        stored = sorted(self._connections.copy().items())
+        behind = (each for hashed, each in stored if start < hashed <= shard.last)
+        return Scan(connections=[each for each in behind if each.has_token][:limit])
 
     def swap(self, old: StoredConnection | None, new: StoredConnection) -> bool:
         hashed = connection_hash(new.connection_id)
@@ -107,8 +103,7 @@ class MemoryStorage(Storage):
             return True
 
     def event(self, event_id: str) -> StoredEvent | None:
-        with self._lock[os.getpid()]:
-            return self._events.get(event_id)
+        return self._events.get(event_id)
 
     def record(self, event: StoredEvent) -> StoredEvent | None:
         with self._lock[os.getpid()]:
@@ -125,58 +120,44 @@ class MemoryStorage(Storage):
 
     def forget_events(self, *, received_before: datetime) -> int:
         """Remove all of them; see `Storage.forget_events`."""
+
+        def announced(row: StoredConnection) -> bool:
+            return row.is_announced and row.obtained_at < received_before
+
         with self._lock[os.getpid()]:
-            before = len(self._events) + len(self._connections)
-            self._events = {
-                name: each
-                for name, each in self._events.items()
-                if each.received_at >= received_before
-            }
-            self._connections = {
-                hashed: each
-                for hashed, each in self._connections.items()
-                if not each.is_announced or each.obtained_at >= received_before
-            }
-            return before - len(self._events) - len(self._connections)
+            events = _remove(self._events, lambda each: each.received_at < received_before)
+            return events + _remove(self._connections, announced)
 
     def ended(self, *, before: datetime) -> Sequence[StoredConnection]:
-        with self._lock[os.getpid()]:
-            stored = list(self._connections.values())
+        stored = list(self._connections.values())
         old = (each for each in stored if each.has_ended and each.obtained_at < before)
         return [each for each in old if each.history]
 
     def forget(self, *, settled_before: datetime) -> int:
         """Remove all of them; see `Storage.forget`."""
         with self._lock[os.getpid()]:
-            attempts = self._attempts.items()
-            gone = [
-                hashed for hashed, one in attempts if one.forgettable(settled_before=settled_before)
-            ]
-            for hashed in gone:
-                self._drop(hashed)
-        return len(gone)
+            return _remove(
+                self._attempts, lambda each: each.forgettable(settled_before=settled_before)
+            )
 
     def _flow_holder(self, attempt: Attempt) -> Attempt | None:
         """The attempt on another code that holds this one's flow."""
-        code_hash = self._flows.get(attempt.flow_hash) if attempt.flow_hash is not None else None
-        if code_hash is None or code_hash == attempt.code_hash:
+        if attempt.flow_hash is None:
             return None
-        return self._attempts[code_hash]
-
-    def _put(self, attempt: Attempt) -> None:
-        if attempt.code_hash in self._attempts:
-            self._drop(attempt.code_hash)
-        self._attempts[attempt.code_hash] = attempt
-        if attempt.flow_hash is not None:
-            self._flows[attempt.flow_hash] = attempt.code_hash
-
-    def _drop(self, code_hash: bytes) -> None:
-        flow_hash = self._attempts.pop(code_hash).flow_hash
-        if flow_hash is not None:
-            del self._flows[flow_hash]
+        for other in list(self._attempts.values()):
+            if other.flow_hash == attempt.flow_hash and other.code_hash != attempt.code_hash:
+                return other
+        return None
 
     def _keep_newest(self, connection: StoredConnection) -> None:
         hashed = connection_hash(connection.connection_id)
         joined = join(connection, self._connections.get(hashed))
         if joined is not None:
             self._connections[hashed] = joined
+
+
+def _remove(records: dict[K, V], where: Callable[[V], bool]) -> int:
+    gone = [key for key, each in records.items() if where(each)]
+    for key in gone:
+        del records[key]
+    return len(gone)

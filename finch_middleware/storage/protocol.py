@@ -147,9 +147,9 @@ class Storage(ABC):
         """A customer's readable connections, the newest `obtained_at` first."""
 
     @abstractmethod
-    def scan(self, *, after: str | None, limit: int) -> Scan:
+    def scan(self, *, after: str | None, limit: int, shard: Shard = WHOLE) -> Scan:
         """
-        Up to *limit* connections in one fixed order, those behind connection id *after*.
+        Up to *limit* connections of *shard* in one fixed order, those behind connection id *after*.
 
         A scan in batches sees every connection that exists all the while exactly once, also
         while others are written, and *after* need not exist any more. It leaves out rows without
@@ -283,32 +283,17 @@ class Storage(ABC):
         """
         return self.swap(connection, connection.tombstone(at=at))
 
-    def scan_shard(self, shard: Shard, *, after: str | None, limit: int) -> Scan:
-        """
-        `scan` of one shard only.
-
-        A backend with an index in the order of the hashes need not read the others.
-        """
-        unreadable: list[str] = []
-        while True:
-            batch = self.scan(after=after, limit=limit)
-            unreadable += batch.unreadable
-            held = [each for each in batch.connections if shard.holds(each.connection_id)]
-            if held or not batch.connections:
-                return Scan(connections=held, unreadable=unreadable)
-            after = batch.connections[-1].connection_id
-
     def connections(
         self, shard: Shard = WHOLE, *, unreadable: set[str] | None = None
     ) -> Iterator[StoredConnection]:
         """
-        Every connection of *shard* that can be read, from batches of `scan_shard`.
+        Every connection of *shard* that can be read, from batches of `scan`.
 
         Adds the names of the other rows to *unreadable*.
         """
         after = None
         while True:
-            batch = self.scan_shard(shard, after=after, limit=_BATCH)
+            batch = self.scan(after=after, limit=_BATCH, shard=shard)
             if unreadable is not None:
                 unreadable.update(batch.unreadable)
             if not batch.connections:
@@ -324,7 +309,7 @@ class Storage(ABC):
         every connection. A backend may read fewer columns, in the order that costs least.
         """
         name = after if isinstance(after, str) else None
-        batch = self.scan_shard(shard, after=name, limit=limit)
+        batch = self.scan(after=name, limit=limit, shard=shard)
         return TokenScan(
             tokens=[StoredToken.of(each) for each in batch.connections],
             unreadable=batch.unreadable,

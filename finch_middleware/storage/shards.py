@@ -6,7 +6,6 @@ import re
 from dataclasses import dataclass
 
 from finch_middleware.errors import UsageError
-from finch_middleware.records import connection_hash
 
 _HASHES = 1 << 256
 
@@ -48,10 +47,6 @@ class Shard:
     def last(self) -> bytes:
         """The highest of its hashes."""
         return (_start(self.number, self.count) - 1).to_bytes(32, "big")
-
-    def holds(self, connection_id: str) -> bool:
-        """Whether the connection belongs to this part."""
-        return self.before < connection_hash(connection_id) <= self.last
 
 
 #: All connections.

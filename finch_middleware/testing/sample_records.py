@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 import threading
 from collections.abc import Callable, Iterable
@@ -15,7 +14,7 @@ from finch_middleware.attempts import Attempt, AttemptState
 from finch_middleware.records import Entity, SealedToken, StoredConnection
 from finch_middleware.storage.events import FinchEvent
 from finch_middleware.storage.protocol import Storage
-from finch_middleware.storage.shards import Shard
+from finch_middleware.storage.shards import WHOLE, Shard
 from finch_middleware.testing.fake_finch.webhooks import new_event_id
 
 T = TypeVar("T")
@@ -97,12 +96,11 @@ def keep(storage: Storage, *connections: StoredConnection) -> None:
         storage.settle(done, each)
 
 
-def scanned(storage: Storage, *, limit: int, shard: Shard | None = None) -> list[str]:
+def scanned(storage: Storage, *, limit: int, shard: Shard = WHOLE) -> list[str]:
     """The connection_ids that a scan in batches sees."""
     seen: list[str] = []
     after: str | None = None
-    scan = functools.partial(storage.scan_shard, shard) if shard else storage.scan
-    while batch := scan(after=after, limit=limit).connections:
+    while batch := storage.scan(after=after, limit=limit, shard=shard).connections:
         assert len(batch) <= limit
         after = batch[-1].connection_id
         # A scan that does not advance would never end.

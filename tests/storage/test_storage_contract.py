@@ -13,6 +13,7 @@ from finch_middleware.attempts import Attempt, AttemptState
 from finch_middleware.records import StoredConnection, connection_hash
 from finch_middleware.storage.memory import MemoryStorage
 from finch_middleware.storage.protocol import Scan, Storage
+from finch_middleware.storage.shards import WHOLE, Shard
 from finch_middleware.testing.storage_contract import StorageContract
 from tests.waiting import wait_until
 
@@ -37,7 +38,7 @@ class ChecksThenActs(MemoryStorage):
         current = self.attempt(attempt.code_hash) or self._flow_holder(attempt)
         self._let_others_look()
         if current is None:
-            self._put(attempt)
+            self._attempts[attempt.code_hash] = attempt
         return current
 
     def settle(self, attempt: Attempt, connection: StoredConnection | None = None) -> bool:
@@ -48,7 +49,7 @@ class ChecksThenActs(MemoryStorage):
         if current is not None and current.state is not AttemptState.CLAIMED:
             return False
         if holder is None:
-            self._put(attempt)
+            self._attempts[attempt.code_hash] = attempt
         return True
 
     def _settle_connection(self, connection: StoredConnection) -> None:
@@ -123,7 +124,7 @@ class CutsTexts(MemoryStorage):
 class ForgetsItsPlace(MemoryStorage):
     """Scans by numbers of rows, whose places change while others come and go."""
 
-    def scan(self, *, after: str | None, limit: int) -> Scan:
+    def scan(self, *, after: str | None, limit: int, shard: Shard = WHOLE) -> Scan:
         if after is None:
             return super().scan(after=None, limit=limit)
         start = self._place_of(after)

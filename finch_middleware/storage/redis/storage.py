@@ -152,11 +152,7 @@ class RedisStorage(Storage):
         mine = (each for each in found if each.customer_id == customer_id)
         return sorted(mine, key=lambda each: each.obtained_at, reverse=True)
 
-    def scan(self, *, after: str | None, limit: int) -> Scan:
-        return self.scan_shard(WHOLE, after=after, limit=limit)
-
-    def scan_shard(self, shard: Shard, *, after: str | None, limit: int) -> Scan:
-        """See `Storage.scan_shard`; reads no other shard's rows."""
+    def scan(self, *, after: str | None, limit: int, shard: Shard = WHOLE) -> Scan:
         start = (shard.before if after is None else connection_hash(after)).hex()
         found: list[StoredConnection] = []
         unread: list[str] = []

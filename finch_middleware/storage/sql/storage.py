@@ -161,11 +161,7 @@ class SQLAlchemyStorage(Storage):
         rows = self._database.read(self._sql.of_customer, of_customer=hashed)
         return _readable(rows, read=StoredConnection.from_row)[0]
 
-    def scan(self, *, after: str | None, limit: int) -> Scan:
-        return self.scan_shard(WHOLE, after=after, limit=limit)
-
-    def scan_shard(self, shard: Shard, *, after: str | None, limit: int) -> Scan:
-        """See `Storage.scan_shard`; reads no other shard's rows."""
+    def scan(self, *, after: str | None, limit: int, shard: Shard = WHOLE) -> Scan:
         start = shard.before if after is None else connection_hash(after)
         unread: list[str] = []
         # An empty batch ends the scan, so rows that cannot be read must not make one.
