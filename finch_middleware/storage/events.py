@@ -71,15 +71,10 @@ class StoredEvent:
     received_at: datetime
     delivered: bool
 
-    @property
-    def event_hash(self) -> bytes:
-        """The 32 bytes under which a storage keeps it."""
-        return event_hash(self.event_id)
-
     def as_row(self) -> Row:
         """The record as plain columns; the instant is in UTC."""
         return {
-            "event_hash": self.event_hash,
+            "event_hash": event_hash(self.event_id),
             "event_id": self.event_id,
             "received_at": self.received_at.astimezone(UTC),
             "delivered": self.delivered,

@@ -18,7 +18,7 @@ from finch_middleware.records import (
     row_from_json,
     row_to_json,
 )
-from finch_middleware.storage.events import StoredEvent
+from finch_middleware.storage.events import StoredEvent, event_hash
 
 Record = Attempt | StoredConnection | StoredEvent
 R = TypeVar("R", Attempt, StoredConnection, StoredEvent)
@@ -191,7 +191,7 @@ def hash_of(record: Record) -> str:
             return record.code_hash.hex()
         case StoredConnection():
             return connection_hash(record.connection_id).hex()
-    return record.event_hash.hex()
+    return event_hash(record.event_id).hex()
 
 
 def record_in(kind: type[R], value: str | None) -> R | None:

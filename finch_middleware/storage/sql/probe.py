@@ -18,7 +18,7 @@ from finch_middleware.records import (
     StoredConnection,
     connection_hash,
 )
-from finch_middleware.storage.events import StoredEvent
+from finch_middleware.storage.events import StoredEvent, event_hash
 from finch_middleware.storage.sql.schema import Tables
 from finch_middleware.storage.sql.statements import Statements
 
@@ -47,7 +47,7 @@ def probe(db: Connection, *, sql: Statements, tables: Tables) -> None:
     of_code = {"of_code": attempt.code_hash}
     of_claim = {**of_code, "of_attempt": attempt.attempt_id, "of_flow": attempt.flow_hash}
     of_hash = {"of_hash": connection_hash(connection.connection_id)}
-    of_event = {"of_event": event.event_hash}
+    of_event = {"of_event": event_hash(event.event_id)}
 
     sql.claim.count(db, attempt.as_row())
     _require_same(tables.attempts, attempt, sql.attempt.rows(db, of_code))
@@ -65,7 +65,7 @@ def probe(db: Connection, *, sql: Statements, tables: Tables) -> None:
     for table, hashed in (
         (tables.attempts, attempt.code_hash),
         (tables.connections, of_hash["of_hash"]),
-        (tables.events, event.event_hash),
+        (tables.events, of_event["of_event"]),
     ):
         [key] = table.primary_key.columns
         if db.execute(delete(table).where(key == hashed)).rowcount != 1:

@@ -27,6 +27,7 @@ from sqlalchemy import (
     type_coerce,
 )
 from sqlalchemy.dialects import mysql
+from sqlalchemy.types import TypeEngine
 
 from finch_middleware.errors import SchemaMismatch
 from finch_middleware.storage.sql.dialects import Dialect as DatabaseDialect
@@ -65,7 +66,6 @@ _HASH = LargeBinary(32).with_variant(mysql.BINARY(32), *_MYSQL)
 _BYTES = LargeBinary().with_variant(mysql.LONGBLOB(), *_MYSQL)
 # MySQL's TEXT holds 65,535 bytes, and cuts longer texts silently where strict mode is off.
 _TEXT = Text().with_variant(mysql.LONGTEXT(), *_MYSQL)
-_STATE = String(16)
 _IN_MYSQL: dict[str, Any] = {
     f"{dialect}_{option}": value
     for dialect in _MYSQL
@@ -104,23 +104,19 @@ def _attempts(metadata: MetaData, *, prefix: str) -> Table:
         f"{prefix}attempts",
         metadata,
         Column("code_hash", _HASH, primary_key=True),
-        Column("flow_hash", _HASH, nullable=True),
-        Column("attempt_id", _TEXT, nullable=False),
-        Column("bound_to", _BYTES, nullable=False),
-        Column("client_id", _TEXT, nullable=False),
-        Column("customer_ids", _TEXT, nullable=False),
-        Column("state", _STATE, nullable=False),
-        Column("reference", _TEXT, nullable=False),
-        Column("claimed_at", _INSTANT, nullable=False),
-        Column("leased_until", _INSTANT, nullable=False),
-        Column("settled_at", _INSTANT, nullable=True),
-        Column("customer_id", _TEXT, nullable=True),
-        Column("connection_id", _TEXT, nullable=True),
-        Column("return_to", _TEXT, nullable=True),
-        Column("reason", _TEXT, nullable=True),
-        Column("request_id", _TEXT, nullable=True),
-        Column("sealed", _TEXT, nullable=True),
-        Column("notified", Boolean, nullable=False),
+        Column("flow_hash", _HASH),
+        *_required(_BYTES, "bound_to"),
+        *_required(_TEXT, "attempt_id", "client_id", "customer_ids", "reference"),
+        *_required(String(16), "state"),
+        *_required(_INSTANT, "claimed_at", "leased_until"),
+        *_required(Boolean(), "notified"),
+        Column("settled_at", _INSTANT),
+        Column("customer_id", _TEXT),
+        Column("connection_id", _TEXT),
+        Column("return_to", _TEXT),
+        Column("reason", _TEXT),
+        Column("request_id", _TEXT),
+        Column("sealed", _TEXT),
         Index(f"{prefix}attempts_of_flow", "flow_hash", unique=True),
         # For pending work (few rows of a state) and for what can be forgotten (a range).
         Index(f"{prefix}attempts_pending", "state", "notified", "settled_at"),
@@ -133,25 +129,17 @@ def _connections(metadata: MetaData, *, prefix: str) -> Table:
         f"{prefix}connections",
         metadata,
         Column("connection_hash", _HASH, primary_key=True),
-        Column("customer_hash", _HASH, nullable=False),
-        Column("connection_id", _TEXT, nullable=False),
-        Column("customer_id", _TEXT, nullable=False),
-        Column("client_id", _TEXT, nullable=False),
-        Column("provider_id", _TEXT, nullable=False),
-        Column("products", _TEXT, nullable=False),
-        Column("client_type", _TEXT, nullable=False),
-        Column("connection_type", _TEXT, nullable=False),
-        Column("status", _TEXT, nullable=True),
-        Column("status_message", _TEXT, nullable=True),
-        Column("synced_at", _INSTANT, nullable=True),
-        Column("checked_at", _INSTANT, nullable=True),
-        Column("heard_at", _INSTANT, nullable=True),
-        Column("undecided_at", _INSTANT, nullable=True),
-        Column("entities", _TEXT, nullable=False),
-        Column("sealed", _TEXT, nullable=False),
-        Column("obtained_at", _INSTANT, nullable=False),
-        Column("attempt_id", _TEXT, nullable=False),
-        Column("history", _TEXT, nullable=False),
+        *_required(_HASH, "customer_hash"),
+        *_required(_TEXT, "connection_id", "customer_id", "client_id", "provider_id", "products"),
+        *_required(_TEXT, "client_type", "connection_type", "entities", "sealed"),
+        *_required(_TEXT, "attempt_id", "history"),
+        *_required(_INSTANT, "obtained_at"),
+        Column("status", _TEXT),
+        Column("status_message", _TEXT),
+        Column("synced_at", _INSTANT),
+        Column("checked_at", _INSTANT),
+        Column("heard_at", _INSTANT),
+        Column("undecided_at", _INSTANT),
         Index(f"{prefix}connections_of_customer", "customer_hash", "obtained_at"),
         **_IN_MYSQL,
     )
@@ -162,12 +150,16 @@ def _events(metadata: MetaData, *, prefix: str) -> Table:
         f"{prefix}events",
         metadata,
         Column("event_hash", _HASH, primary_key=True),
-        Column("event_id", _TEXT, nullable=False),
-        Column("received_at", _INSTANT, nullable=False),
-        Column("delivered", Boolean, nullable=False),
+        *_required(_TEXT, "event_id"),
+        *_required(_INSTANT, "received_at"),
+        *_required(Boolean(), "delivered"),
         Index(f"{prefix}events_of_time", "received_at"),
         **_IN_MYSQL,
     )
+
+
+def _required(kind: TypeEngine[Any], *names: str) -> list[Column[Any]]:
+    return [Column(name, kind, nullable=False) for name in names]
 
 
 def create_tables(connection: Connection, *, tables: Tables, dialect: DatabaseDialect) -> None:

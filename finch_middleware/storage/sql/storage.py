@@ -298,7 +298,7 @@ class SQLAlchemyStorage(Storage):
         for _ in range(_TRIES):
             if self._insert(db, self._sql.insert_event, event.as_row()):
                 return None
-            found = self._sql.event.rows(db, {"of_event": event.event_hash})
+            found = self._sql.event.rows(db, {"of_event": event_hash(event.event_id)})
             if found:
                 return StoredEvent.from_row(found[0])
         raise StorageUnavailable("busy")
