@@ -28,7 +28,7 @@ from finch_middleware.attempts import Attempt, AttemptState
 from finch_middleware.crypto.keys import new_key
 from finch_middleware.records import StoredConnection
 from finch_middleware.secret import Secret
-from finch_middleware.storage.redis.plan import COMPARE_AND_WRITE, Names, Plan
+from finch_middleware.storage.redis.plan import COMPARE_AND_WRITE, Plan
 from finch_middleware.storage.redis.storage import RedisStorage
 from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 
@@ -198,13 +198,13 @@ class InRedis(Subject):
         self._empty = self._memory()
 
     def write(self, numbers: range) -> None:
-        names = Names("{finch}:")
         with self._client.pipeline(transaction=False) as pipe:
             for number in numbers:
-                plan = Plan(names)
+                plan = Plan()
                 plan.replace(None, self.attempt(number))
                 plan.replace(None, self.connection(number))
-                pipe.eval(COMPARE_AND_WRITE, len(plan.keys), *plan.keys, plan.as_json())
+                given = plan.arguments("{finch}:")
+                pipe.eval(COMPARE_AND_WRITE, len(given["keys"]), *given["keys"], *given["args"])
             pipe.execute()
 
     def calm(self) -> None:

@@ -16,6 +16,7 @@ from finch_middleware.attempts import Attempt, AttemptState
 from finch_middleware.errors import StorageUnavailable
 from finch_middleware.records import StoredConnection, connection_hash
 from finch_middleware.storage.events import StoredEvent, event_hash
+from finch_middleware.storage.redis.plan import record_key
 from finch_middleware.storage.redis.storage import RedisStorage
 from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 from finch_middleware.testing.sample_records import NOON, a_connection, an_attempt, an_event, key_of
@@ -175,11 +176,11 @@ def test_a_value_in_redis_that_is_no_record_is_left_out_and_named(
 ) -> None:
     storage, client = in_redis
     order = _fill(storage)
-    bad = storage._names.record(StoredConnection, connection_hash(order[1]).hex())
+    bad = "{finch}:" + record_key(StoredConnection, connection_hash(order[1]).hex())
     client.set(bad, damage)
     storage.claim(an_attempt("good"))
     storage.claim(an_attempt("bad"))
-    client.set(storage._names.record(Attempt, key_of("bad").hex()), damage)
+    client.set("{finch}:" + record_key(Attempt, key_of("bad").hex()), damage)
 
     seen, named = _surveyed(storage, limit=2)
     with pytest.raises(StorageUnavailable) as refused:
@@ -199,9 +200,9 @@ def test_an_event_that_cannot_be_read_is_forgotten_like_any_other(
     for minute in range(2):
         storage.receive(an_event(minute, connection_id=f"{minute}"))
         client.set(
-            storage._names.record(StoredEvent, event_hash(an_event(minute).event_id).hex()), "["
+            "{finch}:" + record_key(StoredEvent, event_hash(an_event(minute).event_id).hex()), "["
         )
-    client.set(storage._names.record(StoredConnection, connection_hash("1").hex()), "[")
+    client.set("{finch}:" + record_key(StoredConnection, connection_hash("1").hex()), "[")
 
     # The second connection is of a later version, perhaps.
     assert storage.forget_events(received_before=LATER) == 3

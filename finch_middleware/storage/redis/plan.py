@@ -31,6 +31,9 @@ PENDING, QUARANTINED, ENDED, CONNECTIONS = "pending", "quarantined", "ended", "c
 EVENTS, ANNOUNCED, HISTORIES = "events", "announced", "histories"
 INDEXES = (PENDING, QUARANTINED, ENDED, CONNECTIONS, EVENTS, ANNOUNCED, HISTORIES)
 
+#: A key that does not exist.
+NOTHING = "nothing"
+
 #: Carries out a `Plan`, unless a value has changed since the plan was made. Redis undoes nothing
 #: of a script that fails, so each command is first run in a form that changes nothing, since there
 #: is no such key (the first one), and no such member. What the command lacks (a right, memory, the
@@ -74,47 +77,27 @@ def microseconds(instant: datetime) -> int:
     return (instant - _EPOCH) // timedelta(microseconds=1)
 
 
-class Names:
-    """The keys of one storage, all under its prefix and so in one hash slot."""
-
-    def __init__(self, prefix: str) -> None:
-        self._prefix = prefix
-
-    def record(self, kind: type[Record], hashed: str) -> str:
-        return f"{self._prefix}{_KINDS[kind]}:{hashed}"
-
-    def flow(self, flow_hash: bytes) -> str:
-        return f"{self._prefix}flow:{flow_hash.hex()}"
-
-    def customer(self, customer_id: str) -> str:
-        return f"{self._prefix}customer:{customer_hash(customer_id).hex()}"
-
-    def index(self, name: str) -> str:
-        return f"{self._prefix}{name}"
-
-
 class Plan:
     """
-    A change to a few keys, and the values on which it is based.
+    A change to a few keys, without their prefix, and the values on which it is based.
 
     Attributes:
         commands: Each as its name, its key and its other arguments.
     """
 
-    def __init__(self, names: Names) -> None:
+    def __init__(self) -> None:
         self.commands: list[tuple[str, ...]] = []
         self._expected: dict[str, str | bool] = {}
-        self._names = names
 
-    @property
-    def keys(self) -> list[str]:
-        """One that does not exist, then every key that the plan names: a cluster needs them."""
-        named = (*self._expected, *(key for _, key, *_ in self.commands))
-        return list(dict.fromkeys((self._names.index("nothing"), *named)))
-
-    def as_json(self) -> str:
-        """The plan as the script reads it."""
-        return json.dumps({"expected": self._expected, "commands": self.commands})
+    def arguments(self, prefix: str) -> dict[str, list[str]]:
+        """What the script gets, with all keys under the prefix; a cluster needs their names."""
+        named = (NOTHING, *self._expected, *(key for _, key, *_ in self.commands))
+        expected = {prefix + key: value for key, value in self._expected.items()}
+        commands = [(name, prefix + key, *others) for name, key, *others in self.commands]
+        return {
+            "keys": [prefix + key for key in dict.fromkeys(named)],
+            "args": [json.dumps({"expected": expected, "commands": commands})],
+        }
 
     def expect(self, key: str, value: str | None) -> None:
         """Carry out the plan only if *key* has *value*; None: if there is no such key."""
@@ -128,9 +111,9 @@ class Plan:
 
     def replace(self, old: Record | None, new: Record | None) -> None:
         """Replace the *old* record, and what leads to it, by the *new* one; None: there is none."""
-        values, places = self._values(new), self._places(new)
-        before = self._places(old)
-        for key in self._values(old):
+        values, places = _values(new), _places(new)
+        before = _places(old)
+        for key in _values(old):
             if key not in values:
                 self.do("DEL", key)
         for key, value in values.items():
@@ -142,46 +125,46 @@ class Plan:
             if before.get((index, hashed)) != score:
                 self.do("ZADD", index, str(score), hashed)
 
-    def _values(self, record: Record | None) -> dict[str, str]:
-        """The record, and its hash at its flow's key."""
-        if record is None:
-            return {}
-        hashed = hash_of(record)
-        values = {self._names.record(type(record), hashed): row_to_json(record.as_row())}
-        if isinstance(record, Attempt) and record.flow_hash is not None:
-            values[self._names.flow(record.flow_hash)] = hashed
-        return values
 
-    def _places(self, record: Record | None) -> dict[tuple[str, str], int]:
-        """The record's score in each index that has it, by the index and the record's hash."""
-        if record is None:
+def _values(record: Record | None) -> dict[str, str]:
+    """The record, and its hash at its flow's key."""
+    if record is None:
+        return {}
+    hashed = hash_of(record)
+    values = {record_key(type(record), hashed): row_to_json(record.as_row())}
+    if isinstance(record, Attempt) and record.flow_hash is not None:
+        values[flow_key(record.flow_hash)] = hashed
+    return values
+
+
+def _places(record: Record | None) -> dict[tuple[str, str], int]:
+    """The record's score in each index that has it, by the index and the record's hash."""
+    instants: dict[str, datetime | None]
+    match record:
+        case None:
             return {}
-        names = self._names
-        instants: dict[str, datetime | None]
-        match record:
-            case Attempt():
-                ended = record.forgettable(settled_before=_END_OF_TIME)
-                held = record.state is AttemptState.QUARANTINED
-                instants = {
-                    names.index(PENDING): record.leased_until if record.pending else None,
-                    names.index(ENDED): record.settled_at if ended else None,
-                    names.index(QUARANTINED): record.claimed_at if held else None,
-                }
-            case StoredConnection():
-                at = record.obtained_at
-                listed = _EPOCH if record.has_token else None
-                old = record.has_ended and record.history
-                instants = {
-                    names.customer(record.customer_id): listed,
-                    names.index(CONNECTIONS): listed,
-                    names.index(ANNOUNCED): at if record.is_announced else None,
-                    names.index(HISTORIES): at if old else None,
-                }
-            case _:
-                instants = {names.index(EVENTS): record.received_at}
-        hashed = hash_of(record)
-        found = ((index, at) for index, at in instants.items() if at is not None)
-        return {(index, hashed): microseconds(at) for index, at in found}
+        case Attempt():
+            ended = record.forgettable(settled_before=_END_OF_TIME)
+            held = record.state is AttemptState.QUARANTINED
+            instants = {
+                PENDING: record.leased_until if record.pending else None,
+                ENDED: record.settled_at if ended else None,
+                QUARANTINED: record.claimed_at if held else None,
+            }
+        case StoredConnection():
+            at = record.obtained_at
+            listed = _EPOCH if record.has_token else None
+            instants = {
+                customer_key(record.customer_id): listed,
+                CONNECTIONS: listed,
+                ANNOUNCED: at if record.is_announced else None,
+                HISTORIES: at if record.has_ended and record.history else None,
+            }
+        case _:
+            instants = {EVENTS: record.received_at}
+    hashed = hash_of(record)
+    found = ((index, at) for index, at in instants.items() if at is not None)
+    return {(index, hashed): microseconds(at) for index, at in found}
 
 
 def hash_of(record: Record) -> str:
@@ -192,6 +175,18 @@ def hash_of(record: Record) -> str:
         case StoredConnection():
             return connection_hash(record.connection_id).hex()
     return event_hash(record.event_id).hex()
+
+
+def record_key(kind: type[Record], hashed: str) -> str:
+    return f"{_KINDS[kind]}:{hashed}"
+
+
+def flow_key(flow_hash: bytes) -> str:
+    return f"flow:{flow_hash.hex()}"
+
+
+def customer_key(customer_id: str) -> str:
+    return f"customer:{customer_hash(customer_id).hex()}"
 
 
 def record_in(kind: type[R], value: str | None) -> R | None:

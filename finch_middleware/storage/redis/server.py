@@ -14,13 +14,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from finch_middleware.errors import ConfigurationError, SchemaMismatch, StorageUnavailable
-from finch_middleware.storage.redis.plan import (
-    COMPARE_AND_WRITE,
-    INDEXES,
-    PENDING,
-    Names,
-    Plan,
-)
+from finch_middleware.storage.redis.plan import COMPARE_AND_WRITE, INDEXES, NOTHING, Plan
 
 T = TypeVar("T")
 
@@ -60,16 +54,17 @@ _REASONS_BY_WORD = {
 
 class Server:
     """
-    The server or cluster behind one client, and our keys there.
+    The server or cluster behind one client.
 
-    Whatever the driver or the server's reply raises becomes a `StorageUnavailable`.
+    Every key gets its prefix here, and so all are in one hash slot. Whatever the driver or the
+    server's reply raises becomes a `StorageUnavailable`.
     """
 
-    def __init__(self, client: Any, *, names: Names, trusted: bool) -> None:
+    def __init__(self, client: Any, *, prefix: str, trusted: bool) -> None:
         # The client's methods are typed for both its synchronous and its asynchronous use.
         self._client = client
-        self._names = names
-        self._rights = f"~{names.index('*')} {RIGHTS}"
+        self._prefix = prefix
+        self._rights = f"~{prefix}* {RIGHTS}"
         self._trusted = trusted
         self._tried = False
         self._script = client.register_script(COMPARE_AND_WRITE)
@@ -103,34 +98,37 @@ class Server:
     def write(self, plan: Plan) -> bool:
         """Whether the plan was carried out, because every value was still as expected."""
         self._require_ready()
-        result = self._ask(lambda: self._script(keys=plan.keys, args=[plan.as_json()]))
+        result = self._ask(lambda: self._script(**plan.arguments(self._prefix)))
         match result:
             case 0 | 1:
                 return bool(result)
             case [int(place), (bytes() | str()) as error] if 0 < place <= len(plan.commands):
                 command, key, *_ = plan.commands[place - 1]
+                key = self._prefix + key
                 raise _refusal(_text(error), command=command, key=key, rights=self._rights)
         raise StorageUnavailable("unavailable")
 
     def get(self, key: str) -> str | None:
         """The value of *key*; None where there is none."""
-        return self._ask(lambda: _text_or_none(self._client.get(key)))
+        return self._ask(lambda: _text_or_none(self._client.get(self._prefix + key)))
 
     def get_each(self, keys: Sequence[str]) -> Iterator[str | None]:
         """The value of each key, read in batches; None where there is none."""
         for start in range(0, len(keys), _BATCH):
             yield from self._ask(partial(self._get_batch, keys[start : start + _BATCH]))
 
-    def members(self, key: str, *, before: int | None = None, limit: int = -1) -> list[str]:
-        """The members of the index at *key*, with a score below *before*; the first *limit*."""
+    def members(self, index: str, *, before: int | None = None, limit: int = -1) -> list[str]:
+        """The members of that index with a score below *before*: all, or the first *limit*."""
         end = "+inf" if before is None else f"({before}"
         return self._ask(
-            lambda: _texts(self._client.zrangebyscore(key, "-inf", end, start=0, num=limit))
+            lambda: _texts(
+                self._client.zrangebyscore(self._prefix + index, "-inf", end, start=0, num=limit)
+            )
         )
 
     def behind(self, start: str, *, last: str, index: str, limit: int) -> list[str]:
         """The next members of that index in their order, up to *last*; all have one score."""
-        key = self._names.index(index)
+        key = self._prefix + index
         found = self._ask(
             lambda: _texts(
                 self._client.zrangebylex(key, f"({start}", f"[{last}", start=0, num=limit)
@@ -142,31 +140,32 @@ class Server:
         return found
 
     def _get_batch(self, keys: Sequence[str]) -> list[str | None]:
-        values = [_text_or_none(each) for each in self._client.mget(keys)]
+        values = [
+            _text_or_none(each) for each in self._client.mget([self._prefix + key for key in keys])
+        ]
         if len(values) != len(keys):
             raise ValueError("not the values of these keys")
         return values
 
     def _rehearse(self) -> None:
         """Run every command of a plan, on each index, without changing anything."""
-        nothing = self._names.index("nothing")
-        plan = Plan(self._names).do("SET", nothing, "", "XX").do("DEL", nothing)
-        for index in map(self._names.index, INDEXES):
+        plan = Plan().do("SET", NOTHING, "", "XX").do("DEL", NOTHING)
+        for index in INDEXES:
             plan.do("ZADD", index, "XX", "0", "").do("ZREM", index, "")
         self._require_written(plan)
 
     def _try(self) -> None:
         """Write, read back and remove, with every command that the storage uses."""
         member, value = uuid4().hex, '{"text":"\\u00e9\\ud83d\\udc69"}'
-        key, index = self._names.index(f"trial:{member}"), self._names.index("trial")
-        plan = Plan(self._names).do("SET", key, value, "PX", "60000").do("ZADD", index, "0", member)
+        key = f"trial:{member}"
+        plan = Plan().do("SET", key, value, "PX", "60000").do("ZADD", "trial", "0", member)
         self._require_written(plan)
         try:
             values = [self.get(key), *self.get_each([key])]
-            scored = self.members(index)
+            scored = self.members("trial")
             listed = self.behind("", last=member, index="trial", limit=-1)
         finally:
-            self._require_written(Plan(self._names).do("DEL", key).do("ZREM", index, member))
+            self._require_written(Plan().do("DEL", key).do("ZREM", "trial", member))
         if values != [value, value] or member not in scored or member not in listed:
             raise StorageUnavailable(
                 "unavailable", fix="this Redis does not return what was written: check its proxy"
@@ -199,7 +198,7 @@ class Server:
     def _setting(self, name: str) -> str | None:
         """The setting of the node that holds our keys: each node of a cluster has its own."""
         owner_of = getattr(self._client, "get_node_from_key", None)
-        where = {"target_nodes": owner_of(self._names.index(PENDING))} if owner_of else {}
+        where = {"target_nodes": owner_of(self._prefix + NOTHING)} if owner_of else {}
         try:
             answer = self._client.config_get(name, **where)
         except exceptions.ResponseError:

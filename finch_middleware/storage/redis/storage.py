@@ -31,13 +31,15 @@ from finch_middleware.storage.redis.plan import (
     HISTORIES,
     PENDING,
     QUARANTINED,
-    Names,
     Plan,
     R,
+    customer_key,
+    flow_key,
     hash_of,
     microseconds,
     readable,
     record_in,
+    record_key,
 )
 from finch_middleware.storage.redis.server import Server, open_client
 from finch_middleware.storage.shards import WHOLE, Shard
@@ -88,8 +90,8 @@ class RedisStorage(Storage):
             weakref.finalize(self, client.close)
             accept_data_loss = accept_data_loss or accepted
         self._client = client
-        self._names = Names(prefix)
-        self._server = Server(client, names=self._names, trusted=accept_data_loss)
+        self._prefix = prefix
+        self._server = Server(client, prefix=prefix, trusted=accept_data_loss)
 
     def close(self) -> None:
         """Close the connections, unless they are those of the application's client."""
@@ -104,15 +106,15 @@ class RedisStorage(Storage):
         settings = self._server.settings()
         return [
             *(f"{name} {value or 'unknown'}" for name, value in settings.items()),
-            f"keys {self._names.index('*')}",
+            f"keys {self._prefix}*",
         ]
 
     def claim(self, attempt: Attempt) -> Attempt | None:
         for _ in range(_TRIES):
-            plan = Plan(self._names)
-            plan.expect(self._names.record(Attempt, attempt.code_hash.hex()), None)
+            plan = Plan()
+            plan.expect(record_key(Attempt, attempt.code_hash.hex()), None)
             if attempt.flow_hash is not None:
-                plan.expect(self._names.flow(attempt.flow_hash), None)
+                plan.expect(flow_key(attempt.flow_hash), None)
             plan.replace(None, attempt)
             if self._server.write(plan):
                 return None
@@ -139,7 +141,7 @@ class RedisStorage(Storage):
         return [each for each in readable(Attempt, values) if each.pending]
 
     def quarantined(self) -> Sequence[Attempt]:
-        values = self._values(Attempt, self._server.members(self._names.index(QUARANTINED)))
+        values = self._values(Attempt, self._server.members(QUARANTINED))
         held = [each for value in values if (each := record_in(Attempt, value))]
         return [each for each in held if each.state is AttemptState.QUARANTINED]
 
@@ -147,7 +149,7 @@ class RedisStorage(Storage):
         return self._find(StoredConnection, connection_hash(connection_id).hex())
 
     def for_customer(self, customer_id: str) -> Sequence[StoredConnection]:
-        hashes = self._server.members(self._names.customer(customer_id))
+        hashes = self._server.members(customer_key(customer_id))
         found = readable(StoredConnection, self._values(StoredConnection, hashes))
         mine = (each for each in found if each.customer_id == customer_id)
         return sorted(mine, key=lambda each: each.obtained_at, reverse=True)
@@ -168,7 +170,7 @@ class RedisStorage(Storage):
                     # A row that ended after the index was read is left out.
                     found += [stored] if stored is not None and stored.has_token else []
                 except StorageUnavailable:
-                    unread.append(self._names.record(StoredConnection, hashed))
+                    unread.append(self._prefix + record_key(StoredConnection, hashed))
             # A row that was just deleted must not make this batch the last one.
             start = hashes[-1]
         return Scan(connections=found, unreadable=unread)
@@ -178,9 +180,9 @@ class RedisStorage(Storage):
 
     def swap_tokens(self, changes: Sequence[tuple[StoredToken, SealedToken]]) -> Sequence[bool]:
         """See `Storage.swap_tokens`; two round trips, unless a row changes between them."""
-        plan = Plan(self._names)
+        plan = Plan()
         hashes = [connection_hash(old.connection_id).hex() for old, _ in changes]
-        values = self._read(plan, *(self._names.record(StoredConnection, each) for each in hashes))
+        values = self._read(plan, *(record_key(StoredConnection, each) for each in hashes))
         done = []
         for (old, sealed), value in zip(changes, values, strict=True):
             row = record_in(StoredConnection, value)
@@ -231,15 +233,15 @@ class RedisStorage(Storage):
         current = self.attempt(attempt.code_hash)
         if current is not None or attempt.flow_hash is None:
             return current
-        code = self._server.get(self._names.flow(attempt.flow_hash))
+        code = self._server.get(flow_key(attempt.flow_hash))
         return None if code is None else self._find(Attempt, code)
 
     def _settle(self, attempt: Attempt, plan: Plan, *, connection: StoredConnection | None) -> bool:
         value, holder, row = self._read(
             plan,
-            self._names.record(Attempt, hash_of(attempt)),
-            self._names.flow(attempt.flow_hash) if attempt.flow_hash is not None else None,
-            self._names.record(StoredConnection, hash_of(connection)) if connection else None,
+            record_key(Attempt, hash_of(attempt)),
+            flow_key(attempt.flow_hash) if attempt.flow_hash is not None else None,
+            record_key(StoredConnection, hash_of(connection)) if connection else None,
         )
         if connection is not None:
             old = record_in(StoredConnection, row)
@@ -276,7 +278,7 @@ class RedisStorage(Storage):
         self, kind: type[R], hashed: str, plan: Plan, *, where: Callable[[R], bool]
     ) -> bool:
         """Remove the record if it fits *where*; whether it does. One that is unreadable stays."""
-        for current in readable(kind, self._read(plan, self._names.record(kind, hashed))):
+        for current in readable(kind, self._read(plan, record_key(kind, hashed))):
             if where(current):
                 plan.replace(current, None)
         return bool(plan.commands)
@@ -292,17 +294,17 @@ class RedisStorage(Storage):
 
     def _drop_event(self, hashed: str, plan: Plan, *, received_before: datetime) -> bool:
         """Remove an event, also one that cannot be read."""
-        [value] = self._read(plan, self._names.record(StoredEvent, hashed))
+        [value] = self._read(plan, record_key(StoredEvent, hashed))
         if any(each.received_at >= received_before for each in readable(StoredEvent, [value])):
             return False
-        plan.do("DEL", self._names.record(StoredEvent, hashed))
-        plan.do("ZREM", self._names.index(EVENTS), hashed)
+        plan.do("DEL", record_key(StoredEvent, hashed))
+        plan.do("ZREM", EVENTS, hashed)
         return value is not None
 
     def _until_written(self, decide: Callable[[Plan], T]) -> T:
         """Let *decide* read and plan, until nothing changes between its reads and the write."""
         for _ in range(_TRIES):
-            plan = Plan(self._names)
+            plan = Plan()
             decision = decide(plan)
             if not plan.commands or self._server.write(plan):
                 return decision
@@ -318,15 +320,15 @@ class RedisStorage(Storage):
 
     def _expect(self, plan: Plan, kind: type[R], hashed: str) -> R | None:
         """The same of one record."""
-        return record_in(kind, *self._read(plan, self._names.record(kind, hashed)))
+        return record_in(kind, *self._read(plan, record_key(kind, hashed)))
 
     def _find(self, kind: type[R], hashed: str) -> R | None:
-        return record_in(kind, self._server.get(self._names.record(kind, hashed)))
+        return record_in(kind, self._server.get(record_key(kind, hashed)))
 
     def _values(self, kind: type[R], hashes: Sequence[str]) -> Iterator[str | None]:
-        return self._server.get_each([self._names.record(kind, hashed) for hashed in hashes])
+        return self._server.get_each([record_key(kind, hashed) for hashed in hashes])
 
     def _before(self, instant: datetime, *, index: str, limit: int = -1) -> list[str]:
         """The hashes in that index from before that instant: all, or the first *limit*."""
-        key = self._names.index(index)
+        key = index
         return self._server.members(key, before=microseconds(instant), limit=limit)

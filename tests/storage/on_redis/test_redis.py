@@ -16,6 +16,7 @@ from finch_middleware.errors import ConfigurationError, SchemaMismatch, StorageU
 from finch_middleware.records import StoredConnection, connection_hash
 from finch_middleware.storage.events import event_hash
 from finch_middleware.storage.protocol import Storage
+from finch_middleware.storage.redis.plan import record_key
 from finch_middleware.storage.redis.storage import RedisStorage
 from finch_middleware.testing.sample_records import (
     NOON,
@@ -209,9 +210,7 @@ def test_only_the_tombstone_is_left_when_everything_is_removed(
     storage.release(an_attempt("claimed", flow_hash=key_of("flow of claimed")))
     storage.delete(a_connection(), at=NOON)
 
-    assert client.keys() == [
-        storage._names.record(StoredConnection, connection_hash("connection").hex()).encode()
-    ]
+    assert client.keys() == [b"{finch}:connection:" + connection_hash("connection").hex().encode()]
 
 
 def test_connection_that_changes_hands_leaves_its_customer(storage: RedisStorage) -> None:
@@ -286,8 +285,8 @@ def test_events_and_connections_that_changed_meanwhile_are_not_forgotten(
     storage.delete(storage.get("stored") or a_connection(), at=NOON)
     names = ["connection", "stored", "gone"]
     hashes = {
-        "{finch}:events": [event_hash(an_event().event_id).hex(), event_hash("gone").hex()],
-        "{finch}:announced": [connection_hash(name).hex() for name in names],
+        "events": [event_hash(an_event().event_id).hex(), event_hash("gone").hex()],
+        "announced": [connection_hash(name).hex() for name in names],
     }
     monkeypatch.setattr(storage._server, "members", lambda key, **_: hashes[key])
 
@@ -301,7 +300,7 @@ def test_attempt_that_goes_between_the_looks_at_index_and_record_is_left_out(
 ) -> None:
     storage.claim(an_attempt("gone"))
     storage.claim(an_attempt("stays"))
-    client.delete(storage._names.record(Attempt, key_of("gone").hex()))
+    client.delete("{finch}:" + record_key(Attempt, key_of("gone").hex()))
 
     found = storage.unsettled(leased_before=NOON.replace(year=2030))
 
@@ -316,7 +315,9 @@ def test_scan_continues_after_a_batch_that_was_deleted_meanwhile(
     order = [each.connection_id for each in storage.scan(after=None, limit=6).connections]
     for connection_id in order[:3]:
         # Gone between the look at the index and the look at the record.
-        client.delete(storage._names.record(StoredConnection, connection_hash(connection_id).hex()))
+        client.delete(
+            "{finch}:" + record_key(StoredConnection, connection_hash(connection_id).hex())
+        )
 
     found = [each.connection_id for each in storage.scan(after=None, limit=2).connections]
 
