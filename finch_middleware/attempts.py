@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any, TypedDict
 
 from finch_middleware.errors import StorageUnavailable
-from finch_middleware.outcomes import Connected, Failed, Finishing, Invalid
+from finch_middleware.outcomes import Connected, Failed, Finishing, Invalid, SetCookie
 from finch_middleware.records import UNREADABLE, Row, SealedToken
 
 #: How long a claim's owner may take; longer than any server lets a request run.
@@ -213,7 +213,7 @@ def places(flow_hash: bytes) -> tuple[bytes, ...]:
 
 
 def outcome_of(
-    attempt: Attempt, *, spooled: bool = False
+    attempt: Attempt, *, spooled: bool = False, cookies: Sequence[SetCookie] = ()
 ) -> Connected | Finishing | Invalid | Failed:
     """
     What the person who brought the code is shown; the only place where that is decided.
@@ -225,6 +225,7 @@ def outcome_of(
         "reference": attempt.reference,
         "return_to": attempt.return_to or "/",
         "request_id": attempt.request_id,
+        "cookies": tuple(cookies),
     }
     match attempt.state:
         case AttemptState.CLAIMED:

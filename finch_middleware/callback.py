@@ -7,7 +7,6 @@ Read `finish` from its top: each line is one step, in the order in which things 
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import time
 import uuid
@@ -179,13 +178,11 @@ class Callback:
 
     def _first_outcome(self, exchanged: Exchanged, binding: Binding) -> Outcome:
         """The outcome, with the cookie that lets a reload of the ended flow be recognised."""
-        attempt = exchanged.attempt
-        outcome = outcome_of(attempt, spooled=exchanged.spooled)
+        attempt, cookies = exchanged.attempt, list[SetCookie]()
         ticket = binding.tickets.get(attempt.customer_id or "")
-        if attempt.state is not AttemptState.STORED or ticket is None:
-            return outcome
-        cookie: SetCookie = self._tickets.spent(ticket, at=self._settings.clock())
-        return dataclasses.replace(outcome, cookies=(cookie,))
+        if attempt.state is AttemptState.STORED and ticket is not None:
+            cookies = [self._tickets.spent(ticket, at=self._settings.clock())]
+        return outcome_of(attempt, spooled=exchanged.spooled, cookies=cookies)
 
     def _decline(self, visit: Visit, params: CallbackParams, binding: Binding) -> Declined:
         if not binding.ends:
