@@ -28,7 +28,7 @@ from finch_middleware.finch.client import FinchClient
 from finch_middleware.finch.responses import read_state
 from finch_middleware.finch.sdk import FinchAuth, async_sdk_client, sdk_client
 from finch_middleware.hooks.events import Events
-from finch_middleware.hooks.status import TRIES, StatusHooks
+from finch_middleware.hooks.status import StatusHooks
 from finch_middleware.secret import Secret
 from finch_middleware.storage.open import open_storage
 from finch_middleware.storage.shards import WHOLE, Shard
@@ -192,14 +192,9 @@ class Connections:
                 login is no error: the status is then ``reauth``.
             FinchUnavailable: Finch did not answer; nothing was changed.
         """
-        for _ in range(TRIES):
-            row = self._row(connection_id, customer_id)
-            if row is None:
-                return None
-            stored = self.statuses.swap(row, self._asked(row), source="refresh")
-            if stored is not None:
-                return self._connection(stored)
-        raise StorageUnavailable("busy")
+        latest = functools.partial(self._row, connection_id, customer_id)
+        stored = self.statuses.update(latest, self._asked, source="refresh")
+        return self._connection(stored) if stored is not None else None
 
     def refresh_stale(
         self, *, older_than: timedelta, per_second: float = 1.0, shard: Shard | None = None
@@ -332,28 +327,21 @@ class Connections:
         if not ended:
             return self._connection(row)
         self.api.disconnect_entities(self._token(row), ended, within=DEADLINE)
-        changed = self._without(ended, row)
-        return self._connection(changed) if changed is not None else None
-
-    def _without(self, ended: Collection[str], row: StoredConnection) -> StoredConnection | None:
-        """The row as it is stored now, where these entities are disconnected."""
-        current: StoredConnection | None = row
         # An event of an earlier second does not restore them.
         word: dict[str, Any] = {"status": "disconnected", "heard_at": self.statuses.clock()}
-        for _ in range(TRIES):
-            # A later login may have added them again: that token's entities stay as they are.
-            if current is None or current.attempt_id != row.attempt_id:
-                return current
+
+        def without_ended(current: StoredConnection) -> StoredConnection:
+            if current.attempt_id != row.attempt_id:
+                return current  # a later login may have added them again
             entities = tuple(
                 dataclasses.replace(each, **word) if each.id in ended else each
                 for each in current.entities
             )
-            changed = dataclasses.replace(current, entities=entities)
-            stored = self.statuses.swap(current, changed, source="disconnect")
-            if stored is not None:
-                return stored
-            current = self.storage.get(row.connection_id)
-        raise StorageUnavailable("busy")
+            return dataclasses.replace(current, entities=entities)
+
+        latest = functools.partial(self._row, connection_id, customer_id)
+        stored = self.statuses.update(latest, without_ended, source="disconnect")
+        return self._connection(stored) if stored is not None else None
 
     def forget(self, connection_id: str, *, customer_id: str) -> bool:
         """

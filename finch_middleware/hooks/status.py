@@ -22,7 +22,7 @@ from finch_middleware.storage.history import HistoryEntry
 from finch_middleware.storage.protocol import Storage
 
 # A row that changes during each of these tries is being rewritten in a loop elsewhere.
-TRIES = 5
+_TRIES = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +102,21 @@ class StatusHooks:
         noted = history.note_changes(before, kept, source=source, at=now, waits=self.awaited)
         return self.changed(before, noted) if self.storage.swap(before, noted) else None
 
+    def update(
+        self,
+        latest: Callable[[], StoredConnection | None],
+        change: Callable[[StoredConnection], StoredConnection],
+        *,
+        source: str,
+    ) -> StoredConnection | None:
+        """`swap` the *latest* row with what *change* makes of it; None where there is no row."""
+        for _ in range(_TRIES):
+            row = latest()
+            stored = self.swap(row, change(row), source=source) if row is not None else None
+            if row is None or stored is not None:
+                return stored
+        raise StorageUnavailable("busy")
+
     def changed(self, before: StoredConnection, after: StoredConnection) -> StoredConnection:
         """
         Report what is different in *after*, which is stored, and call the hooks that wait.
@@ -119,7 +134,7 @@ class StatusHooks:
         Where a hook raises, the row stays with the status ``disconnected`` until a later call.
         """
         current: StoredConnection | None = row
-        for _ in range(TRIES):
+        for _ in range(_TRIES):
             if current is None:
                 return True
             if current.attempt_id != row.attempt_id:

@@ -235,8 +235,9 @@ class TestDisconnectEntities:
             (lambda row: dataclasses.replace(row, products=("payroll",)), 2),
             (lambda row: dataclasses.replace(row, attempt_id="another"), 3),
             (lambda row: row.tombstone(at=NOW), None),
+            (lambda row: dataclasses.replace(row, customer_id="b", attempt_id="another"), None),
         ],
-        ids=["refreshed", "renewed", "removed"],
+        ids=["refreshed", "renewed", "removed", "another customer's"],
     )
     def test_another_write_meanwhile_is_kept(
         self,
