@@ -169,9 +169,10 @@ def test_a_worker_needs_no_client_secret(fake: FakeFinch, make_site: Any, tmp_pa
     assert [each.after for each in changes] == ["connected"]
 
 
-def test_a_worker_hears_of_everything_that_is_missing_and_of_nothing_else() -> None:
+@pytest.mark.parametrize("options", [{}, {"storage": object()}], ids=["none", "no storage"])
+def test_a_worker_hears_of_everything_that_is_wrong_and_of_nothing_else(options: Any) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        Connections.from_env({})
+        Connections.from_env({}, **options)
 
     assert sorted(fault.partition(":")[0] for fault in caught.value.faults) == [
         "client_id",
