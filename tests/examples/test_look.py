@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from finch_middleware import Connection, Customer, Secret
+from finch_middleware.crypto.opened import AccessToken
 from finch_middleware.records import Entity
 from tests.examples.browser import Reader
 from tests.examples.running import EXAMPLES, Running
@@ -55,7 +56,7 @@ def connection(**given: Any) -> Connection:
     def opened() -> Secret:
         raise AssertionError("a page must not open a token")
 
-    return Connection(**{**values, **given, "access_token": None, "_opened": opened})
+    return Connection(**{**values, **given, "access_token": AccessToken(opened)})
 
 
 def text_of(page: str) -> str:
