@@ -74,9 +74,8 @@ class Vault:
     """
     The keys of one client_id, in memory.
 
-    Thread-safe; holds no descriptor and no state that a fork could share by mistake. With a
-    *key_provider* each key is unwrapped when it is first needed, and never asked for again;
-    one that it did not unwrap is asked for again after five seconds.
+    Thread-safe; holds no descriptor and no state that a fork could share by mistake.
+    `KeyProvider` states when each key is unwrapped.
 
     Attributes:
         key_id: The key that seals.
@@ -216,11 +215,7 @@ class Vault:
         self._ciphers_of(self.key_id)
 
     def _ciphers_of(self, key_id: str) -> _Ciphers:
-        """
-        The ciphers of a key of ours, by purpose.
-
-        Raises KeyUnavailable, from a frame that holds no key.
-        """
+        """The ciphers of a key of ours. Raises KeyUnavailable from a frame that holds no key."""
         if key_id not in self._ciphers:
             # Anybody may send a cookie that names a key of ours: the provider is not called for
             # each. Two threads may both call it: a lock would cost more than a second call.
@@ -234,17 +229,18 @@ class Vault:
     def _try_unlock(self, key_id: str) -> str:
         """Why the key cannot be unlocked; empty once its ciphers are made. Raises nothing."""
         given = base64.b64decode(self._keys[key_id].material.reveal())
+        reason = "not a key"
         try:
             material = given if self._provider is None else self._provider.unwrap(given)
-            self._ciphers[key_id] = {
-                purpose: (cipher, pack(FORMAT, key_id, purpose, self._client_id))
-                for purpose, cipher in _ciphers(material).items()
-            }
+            if ciphers := _ciphers(material):
+                self._ciphers[key_id] = {
+                    purpose: (cipher, pack(FORMAT, key_id, purpose, self._client_id))
+                    for purpose, cipher in ciphers.items()
+                }
+                return ""
         except Exception as error:  # whatever the client of a key service raises
             # Its name alone: such an error may hold the key, or our credentials.
-            reason = "not a key" if isinstance(error, _NotAKey) else type(error).__name__
-        else:
-            return ""
+            reason = type(error).__name__
         self._refusals[key_id] = (time.monotonic() + _REFUSAL_SECONDS, reason)
         return reason
 
@@ -272,21 +268,17 @@ def _place(holder: Holder) -> tuple[str, str, tuple[str, ...]]:
     return holder.sealed.text, "connection", (holder.connection_id, holder.customer_id)
 
 
-class _NotAKey(ValueError):
-    """These bytes are not a usable key. Caught in this module."""
-
-
 def _ciphers(material: object) -> dict[str, AESGCM]:
+    """The ciphers by their purpose, proved to seal and open; none if that is not a key."""
     if not isinstance(material, bytes) or len(material) != KEY_BYTES:
-        raise _NotAKey
+        return {}
     ciphers = {
         purpose: AESGCM(_derive(material, f"finch_middleware/{FORMAT}/{purpose}"))
         for purpose in _PURPOSES
     }
     nonce, canary = os.urandom(_NONCE_BYTES), ciphers["canary"]
-    if canary.decrypt(nonce, canary.encrypt(nonce, b"canary", None), None) != b"canary":
-        raise _NotAKey
-    return ciphers
+    opened = canary.decrypt(nonce, canary.encrypt(nonce, b"canary", None), None)
+    return ciphers if opened == b"canary" else {}
 
 
 def _derive(material: bytes, info: str) -> bytes:

@@ -152,9 +152,7 @@ class Recovery:
 
     def complete(self, attempt: Attempt) -> bool:
         """
-        Ask Finch whose a quarantined token is; store it if that customer was expected.
-
-        True where it was stored.
+        Whether a quarantined token was stored, since Finch names the customer that was expected.
 
         Raises:
             CannotOpen: Its key is not among the accepted ones.
