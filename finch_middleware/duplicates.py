@@ -13,7 +13,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -41,7 +41,7 @@ _NUMBERED = re.compile(
 WAIT_SECONDS = 15.0
 _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 0.25
-#: Claims that a process remembers: those of unknown outcome, and those that it released.
+#: Claims that a process remembers to have given up.
 REMEMBERED_LIMIT = 10_000
 
 Answer = Repeated | Finishing | Failed
@@ -88,8 +88,8 @@ class Duplicates:
     """
     Decides which request may present a code, and gives all others the outcome of that one.
 
-    Remembers what no storage can hold: this process's claims whose commit was never confirmed,
-    and the outcome of those that it released.
+    Remembers what no storage can hold: the claims that this process gave up, whose code is unspent,
+    with the outcome of those that it released; None where a commit was never confirmed.
     """
 
     settings: Settings
@@ -101,8 +101,7 @@ class Duplicates:
 
     def __post_init__(self) -> None:
         self._waiting = PerProcess(_Waiting)
-        self._abandoned: set[str] = set()
-        self._released: dict[str, Failed] = {}
+        self._given_up: dict[str, Failed | None] = {}
 
     def claim(self, attempt: Attempt, *, places: Sequence[bytes] = ()) -> Attempt:
         """
@@ -122,10 +121,8 @@ class Duplicates:
 
     def release(self, attempt: Attempt, outcome: Failed) -> None:
         """Release the claim: the code is unspent. Those who wait for it get *outcome* as well."""
-        if len(self._released) >= REMEMBERED_LIMIT:
-            self._released.clear()
-        # Before the release: a waiting request looks here once the claim is gone.
-        self._released[attempt.attempt_id] = outcome
+        # Before the release: a waiting request looks there once the claim is gone.
+        self._give_up(attempt, outcome)
         try:
             self.storage.release(attempt)
         except StorageFault:
@@ -136,11 +133,9 @@ class Duplicates:
         entry = self.spool.entry(mine.code_hash)
         if entry is None or not entry.attempt.repeats(mine.bound_to):
             return None
-        try:
+        with suppress(StorageFault):
             if self.recovery.drain_entry(entry):
                 return None
-        except StorageFault:
-            pass
         outcome = outcome_of(entry.attempt, spooled=True)
         return outcome if isinstance(outcome, Finishing) else Repeated(first=outcome)
 
@@ -179,7 +174,7 @@ class Duplicates:
             latest = self._wait(current)
             if latest is None:
                 # The winner released its claim: Finch did nothing, and a reload tries again.
-                released = self._released.get(current.attempt_id)
+                released = self._given_up.get(current.attempt_id)
                 return Repeated(first=released) if released else visit.failed("unreachable")
             current = latest
         if current.state is AttemptState.CLAIMED and not self._in_progress(current):
@@ -203,17 +198,14 @@ class Duplicates:
 
     def _wait(self, current: Attempt) -> Attempt | None:
         """The attempt once it is settled or its lease is over; None if it was released."""
-        with self._waiting[os.getpid()].place(self.settings.waiting_duplicates) as mine:
-            return self._poll(current) if mine else current
-
-    def _poll(self, current: Attempt) -> Attempt | None:
+        latest: Attempt | None = current
         until = time.monotonic() + WAIT_SECONDS
         pause = _FIRST_PAUSE_SECONDS
-        latest: Attempt | None = current
-        while latest is not None and self._in_progress(latest) and time.monotonic() < until:
-            time.sleep(pause)
-            pause = min(pause * 1.5, _LONGEST_PAUSE_SECONDS)
-            latest = self.storage.attempt(current.code_hash)
+        with self._waiting[os.getpid()].place(self.settings.waiting_duplicates) as mine:
+            while mine and latest and self._in_progress(latest) and time.monotonic() < until:
+                time.sleep(pause)
+                pause = min(pause * 1.5, _LONGEST_PAUSE_SECONDS)
+                latest = self.storage.attempt(current.code_hash)
         return latest
 
     def _in_progress(self, attempt: Attempt) -> bool:
@@ -225,9 +217,9 @@ class Duplicates:
     def _claim_at(self, attempt: Attempt) -> Attempt:
         """*attempt* if it won, otherwise the one that it lost to."""
         recorded = self._claim_once(attempt)
-        if recorded.attempt_id not in self._abandoned or not recorded.repeats(attempt.bound_to):
+        if recorded.attempt_id not in self._given_up or not recorded.repeats(attempt.bound_to):
             return recorded
-        # Its commit arrived after its request had ended, so its code was never presented.
+        # No request will present its code: a late commit, or a release that failed.
         self.storage.release(recorded)
         return self._claim_once(attempt)
 
@@ -236,23 +228,15 @@ class Duplicates:
             return self.storage.claim(attempt) or attempt
         except StorageUnavailable:
             # The connection may have broken during the commit: the claim may be recorded.
-            if self._recorded(attempt):
-                return attempt
+            with suppress(StorageFault):
+                current = self.storage.attempt(attempt.code_hash)
+                if current is not None and current.attempt_id == attempt.attempt_id:
+                    return attempt
+            # Not earlier: until then another request could release the claim that we use.
+            self._give_up(attempt, None)
             raise
 
-    def _recorded(self, attempt: Attempt) -> bool:
-        """Whether this attempt's claim is the recorded one; if not, it is abandoned."""
-        recorded = False
-        try:
-            current = self.storage.attempt(attempt.code_hash)
-            recorded = current is not None and current.attempt_id == attempt.attempt_id
-        finally:
-            # Not earlier: until then another request could release the claim that we use.
-            if not recorded:
-                self._abandon(attempt)
-        return recorded
-
-    def _abandon(self, attempt: Attempt) -> None:
-        if len(self._abandoned) >= REMEMBERED_LIMIT:
-            self._abandoned.clear()
-        self._abandoned.add(attempt.attempt_id)
+    def _give_up(self, attempt: Attempt, outcome: Failed | None) -> None:
+        if len(self._given_up) >= REMEMBERED_LIMIT:
+            self._given_up.clear()
+        self._given_up[attempt.attempt_id] = outcome

@@ -10,6 +10,7 @@ import pytest
 from finch_middleware import Failed, duplicates
 from finch_middleware.attempts import Attempt
 from finch_middleware.duplicates import Duplicates
+from finch_middleware.testing.sample_records import key_of
 from tests.faulty_storage import FaultyStorage
 from tests.test_duplicates import VISIT, Desk, desk
 
@@ -18,7 +19,7 @@ __all__ = ["desk"]
 
 def released(race: Duplicates, attempt: Attempt) -> Failed | None:
     """The outcome that this process remembers of a claim that it released."""
-    return race._released.get(attempt.attempt_id)
+    return race._given_up.get(attempt.attempt_id)
 
 
 def test_the_outcome_is_remembered_before_the_claim_is_released(desk: Desk) -> None:
@@ -36,14 +37,20 @@ def test_the_outcome_is_remembered_before_the_claim_is_released(desk: Desk) -> N
     assert desk.reported == []
 
 
-def test_a_claim_that_cannot_be_released_is_reported(desk: Desk) -> None:
+def test_a_claim_that_cannot_be_released_is_reported_and_left_to_the_next_request(
+    desk: Desk,
+) -> None:
     storage = FaultyStorage(desk.storage)
-    storage.down("release")
-
+    storage.down("release", times=1)
     race = replace(desk.duplicates, storage=storage)
     race.release(desk.claimed, VISIT.failed("throttled"))
+    stranger, reload = (desk.an_attempt(attempt_id=each) for each in ("stranger", "reload"))
+
+    lost = race.claim(replace(stranger, bound_to=(key_of("other"),)))
+    won = race.claim(reload)
 
     assert [each[:2] for each in desk.reported] == [("finch.claim.not_released", logging.ERROR)]
+    assert [lost.attempt_id, won.attempt_id] == [desk.claimed.attempt_id, "reload"]
 
 
 def test_a_bounded_number_of_released_claims_is_remembered(
