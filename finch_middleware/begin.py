@@ -139,13 +139,12 @@ class Begin:
     events: Events
     pages: Pages
 
-    def open(self, opening: Opening, *, request: CallbackRequest | None) -> Response:
+    def open(self, opening: Opening, *, request: CallbackRequest) -> Response:
         """
         The response that opens Finch Connect, with the ticket that binds the callback to a browser.
 
         Raises what `FinchConnect.begin` states; the person is then not sent anywhere.
         """
-        request = request or CallbackRequest()
         prefix = str(request.environ.get("SCRIPT_NAME", ""))
         warn_of_prefix(prefix, callback_path=self.settings.callback_path)
         opening.checked(self.settings)

@@ -85,7 +85,13 @@ class FinchConnect:
             begin=self._begin,
         )
         self._webhooks = pieces.webhooks()
-        self.paths = self._handlers()
+        handlers: dict[str | None, Callable[[object], Response]] = {
+            settings.callback_path: self._callback.receive,
+            settings.begin_path: self.begin_page,
+            settings.invite_path: self.invite_page,
+            settings.webhook_path: self.webhook,
+        }
+        self.paths = {path: each for path, each in handlers.items() if path is not None}
 
     @property
     def rotation(self) -> Rotation:
@@ -99,15 +105,6 @@ class FinchConnect:
             storage=self.storage,
             spool=self.spool,
         )
-
-    def _handlers(self) -> Mapping[str, Callable[[object], Response]]:
-        handlers = {
-            self.settings.callback_path: self._callback.receive,
-            self.settings.begin_path: self.begin_page,
-            self.settings.invite_path: self.invite_page,
-            self.settings.webhook_path: self.webhook,
-        }
-        return {path: handler for path, handler in handlers.items() if path is not None}
 
     @classmethod
     def from_env(
@@ -180,7 +177,7 @@ class FinchConnect:
             when_connected=when_connected,
             session=session,
         )
-        understood = CallbackRequest.of(request) if request is not None else None
+        understood = CallbackRequest() if request is None else CallbackRequest.of(request)
         return self._begin.open(opening, request=understood)
 
     def finish(self, request: object, *, customer_id: Customers | _NotGiven = NOT_GIVEN) -> Outcome:

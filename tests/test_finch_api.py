@@ -79,7 +79,7 @@ def test_the_embedded_flow_sends_no_redirect_uri() -> None:
 
 def test_a_path_of_the_api_url_is_kept() -> None:
     with OddServer(answering(json_answer(GRANT))) as server:
-        exchanged(api_of(server, path="/finch/"))
+        exchanged(api_of(server, path="/finch"))
 
         line = parsed(server.requests[0])[0]
     assert line == "POST /finch/auth/token HTTP/1.1"

@@ -73,9 +73,6 @@ class FinchClient:
 
     Every call but `exchange` raises FinchRefused where Finch does not accept what was sent, and
     FinchUnavailable for any other failure; another call is safe.
-
-    Attributes:
-        api_url: Without a slash at the end.
     """
 
     def __init__(
@@ -90,7 +87,7 @@ class FinchClient:
         """*proxy* and *ca_bundle*: as `Transport` has them; it may raise ConfigurationError."""
         self._client_id = client_id
         self._client_secret = client_secret
-        self.api_url = api_url.rstrip("/")
+        self.api_url = api_url
         self._transport = Transport(proxy=proxy, ca_bundle=ca_bundle)
 
     def create_session(self, fields: Mapping[str, object], *, within: timedelta) -> ConnectSession:

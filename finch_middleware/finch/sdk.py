@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # The calls that name an entity are those for the employer's data.
 _DATA = "/employer/"
+# A redirect, or a proxy of the environment, would get the token.
+_HTTP: dict[str, Any] = {"follow_redirects": False, "trust_env": False}
 
 
 class FinchAuth:
@@ -68,13 +70,8 @@ def sdk_client(
         _name_entity(request, entity_id)
 
     hooks: dict[str, list[Callable[..., Any]]] = {"request": [name_entity], "response": [respond]}
-    return finch.Finch(
-        access_token=token,
-        base_url=api_url,
-        http_client=finch.DefaultHttpxClient(
-            base_url=api_url, follow_redirects=False, trust_env=False, event_hooks=hooks
-        ),
-    )
+    http = finch.DefaultHttpxClient(base_url=api_url, event_hooks=hooks, **_HTTP)
+    return finch.Finch(access_token=token, base_url=api_url, http_client=http)
 
 
 def async_sdk_client(
@@ -95,13 +92,8 @@ def async_sdk_client(
         _name_entity(request, entity_id)
 
     hooks: dict[str, list[Callable[..., Any]]] = {"request": [name_entity], "response": [respond]}
-    return finch.AsyncFinch(
-        access_token=token,
-        base_url=api_url,
-        http_client=finch.DefaultAsyncHttpxClient(
-            base_url=api_url, follow_redirects=False, trust_env=False, event_hooks=hooks
-        ),
-    )
+    http = finch.DefaultAsyncHttpxClient(base_url=api_url, event_hooks=hooks, **_HTTP)
+    return finch.AsyncFinch(access_token=token, base_url=api_url, http_client=http)
 
 
 def _name_entity(request: httpx.Request, entity_id: str | None) -> None:
