@@ -68,7 +68,8 @@ def test_a_hook_that_raises_does_not_stop_the_event_and_its_text_is_not_logged(
     names = [record.getMessage().partition(" ")[0] for record in caplog.records]
     assert names == ["finch.x", "finch.hook.failed"]
     assert "canary" not in caplog.text
-    assert caplog.records[1].__dict__["finch"] == {"name": "finch.x"}
+    reported = caplog.records[1].__dict__["finch"]
+    assert (reported["name"], reported["reason"]) == ("finch.hook.failed", "on_event")
 
 
 @pytest.mark.parametrize("raising", ["", "on_event", "on_problem"])

@@ -109,12 +109,12 @@ class Events:
         event = Event(name=name, level=level, client_id=self.client_id, **fields)  # type: ignore[arg-type]  # typed by Event
         self._write(event)
         if self.on_event is not None and not called(self.on_event, event):
-            self._report_hook("on_event", of=name)
+            self._report_hook("on_event")
         if self.on_problem is None or name not in ACTIONS:
             return True
         if called(self.on_problem, Problem(event=event, action=ACTIONS[name])):
             return True
-        self._report_hook("on_problem", of=name)
+        self._report_hook("on_problem")
         return False
 
     def of_attempt(self, name: str, level: int, attempt: Attempt, **fields: object) -> bool:
@@ -129,12 +129,12 @@ class Events:
         }
         return self.report(name, level, **{**known, **fields})
 
-    def _report_hook(self, hook: str, *, of: str) -> None:
+    def _report_hook(self, hook: str) -> None:
         """Report that one of these two raised, to the log and to the other one."""
         event = Event(
             name="finch.hook.failed", level=logging.ERROR, client_id=self.client_id, reason=hook
         )
-        logger.error("finch.hook.failed %s raised", hook, extra={"finch": {"name": of}})
+        self._write(event)
         if hook == "on_event" and self.on_problem is not None:
             called(self.on_problem, Problem(event=event, action=ACTIONS[event.name]))
         elif hook == "on_problem" and self.on_event is not None:
