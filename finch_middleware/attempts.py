@@ -148,29 +148,25 @@ class Attempt:
             StorageUnavailable: ``unreadable``: a later version wrote it, or it was altered.
         """
         with suppress(*UNREADABLE):
-            return cls._from_row(row)
+            values = {name: row[name] for name in _COLUMNS}
+            # Raises unless each is a text that can be encoded.
+            "".join(values[name] for name in _TEXTS).encode()
+            bound_to = bytes(row["bound_to"])
+            values["code_hash"] = bytes(row["code_hash"])
+            values["flow_hash"] = None if row["flow_hash"] is None else bytes(row["flow_hash"])
+            values["bound_to"] = tuple(
+                bound_to[i : i + _HASH_BYTES] for i in range(0, len(bound_to), _HASH_BYTES)
+            )
+            values["customer_ids"] = tuple(json.loads(row["customer_ids"]))
+            values["state"] = AttemptState(row["state"])
+            values["sealed"] = SealedToken(text=row["sealed"]) if row["sealed"] else None
+            values["notified"] = bool(row["notified"])
+            for name in _INSTANTS:
+                if (at := row[name]) is not None:
+                    values[name] = at.replace(tzinfo=at.tzinfo or UTC).astimezone(UTC)
+            return cls(**values)
         # Not inside an except block: the error beneath quotes the row.
         raise StorageUnavailable("unreadable")
-
-    @classmethod
-    def _from_row(cls, row: Mapping[str, Any]) -> Attempt:
-        values = {name: row[name] for name in _COLUMNS}
-        # Raises unless each is a text that can be encoded.
-        "".join(values[name] for name in _TEXTS).encode()
-        bound_to = bytes(row["bound_to"])
-        values["code_hash"] = bytes(row["code_hash"])
-        values["flow_hash"] = None if row["flow_hash"] is None else bytes(row["flow_hash"])
-        values["bound_to"] = tuple(
-            bound_to[i : i + _HASH_BYTES] for i in range(0, len(bound_to), _HASH_BYTES)
-        )
-        values["customer_ids"] = tuple(json.loads(row["customer_ids"]))
-        values["state"] = AttemptState(row["state"])
-        values["sealed"] = SealedToken(text=row["sealed"]) if row["sealed"] else None
-        values["notified"] = bool(row["notified"])
-        for name in _INSTANTS:
-            if (at := row[name]) is not None:
-                values[name] = at.replace(tzinfo=at.tzinfo or UTC).astimezone(UTC)
-        return cls(**values)
 
 
 #: Read once, because `fields` searches the class at each call.

@@ -225,23 +225,19 @@ class StoredConnection:
             StorageUnavailable: ``unreadable``: a later version wrote it, or it was altered.
         """
         with suppress(*UNREADABLE):
-            return cls._from_row(row)
+            values = {name: row[name] for name in _COLUMNS}
+            # Raises unless each is a text that can be encoded.
+            "".join(values[name] for name in (*_TEXTS, "history")).encode()
+            values["products"] = tuple(json.loads(row["products"]))
+            values["sealed"] = SealedToken(text=row["sealed"])
+            values["entities"] = tuple(_entity(*each) for each in json.loads(row["entities"]))
+            for name in ("obtained_at", "synced_at", "checked_at", "heard_at", "undecided_at"):
+                instant = row[name]
+                if name == "obtained_at" or instant is not None:
+                    values[name] = instant.replace(tzinfo=instant.tzinfo or UTC).astimezone(UTC)
+            return cls(**values)
         # Not inside an except block: the error beneath quotes the row.
         raise StorageUnavailable("unreadable")
-
-    @classmethod
-    def _from_row(cls, row: Mapping[str, Any]) -> StoredConnection:
-        values = {name: row[name] for name in _COLUMNS}
-        # Raises unless each is a text that can be encoded.
-        "".join(values[name] for name in (*_TEXTS, "history")).encode()
-        values["products"] = tuple(json.loads(row["products"]))
-        values["sealed"] = SealedToken(text=row["sealed"])
-        values["entities"] = tuple(_entity(*each) for each in json.loads(row["entities"]))
-        for name in ("obtained_at", "synced_at", "checked_at", "heard_at", "undecided_at"):
-            instant = row[name]
-            if name == "obtained_at" or instant is not None:
-                values[name] = instant.replace(tzinfo=instant.tzinfo or UTC).astimezone(UTC)
-        return cls(**values)
 
 
 def _as_list(entity: Entity) -> list[str | int | None]:
