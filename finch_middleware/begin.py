@@ -93,8 +93,23 @@ class Opening:
             raise UsageError(f"the connect_url of session must lead to {settings.connect_origin}")
         return self
 
-    def session_fields(self, settings: Settings) -> dict[str, object]:
-        """The body of ``POST /connect/sessions``."""
+    def session_fields(
+        self, settings: Settings, *, connection_id: str | None = None, products: Sequence[str] = ()
+    ) -> dict[str, object]:
+        """
+        The body of ``POST /connect/sessions``.
+
+        With the *connection_id* to renew, and its own *products*, that of ``…/reauthenticate``.
+        """
+        fields: dict[str, object] = {
+            "products": list(self.products or products or settings.products),
+            "minutes_to_expire": math.ceil(self.expires_in / _MINUTE),
+        }
+        # Finch refuses an embedded flow's code if a redirect_uri was sent.
+        if self.flow == "redirect":
+            fields["redirect_uri"] = settings.redirect_uri
+        if connection_id is not None:
+            return {"connection_id": connection_id, **fields}
         integration = {"provider": self.provider, "auth_method": None} if self.provider else None
         optional = {
             "customer_email": self.customer_email,
@@ -102,29 +117,8 @@ class Opening:
             "manual": self.manual,
             "sandbox": settings.sandbox,
         }
-        return {
-            "customer_id": self.customer_id,
-            "customer_name": self.customer_name,
-            **self._common(settings, products=settings.products),
-            **{name: value for name, value in optional.items() if value is not None},
-        }
-
-    def reauthentication_fields(
-        self, settings: Settings, connection_id: str, *, products: Sequence[str]
-    ) -> dict[str, object]:
-        """The body of ``POST /connect/sessions/reauthenticate``; *products* are its own."""
-        common = self._common(settings, products=products or settings.products)
-        return {"connection_id": connection_id, **common}
-
-    def _common(self, settings: Settings, *, products: Sequence[str]) -> dict[str, object]:
-        fields: dict[str, object] = {
-            "products": list(self.products or products),
-            "minutes_to_expire": math.ceil(self.expires_in / _MINUTE),
-        }
-        # Finch refuses an embedded flow's code if a redirect_uri was sent.
-        if self.flow == "redirect":
-            fields["redirect_uri"] = settings.redirect_uri
-        return fields
+        fields |= {name: value for name, value in optional.items() if value is not None}
+        return {"customer_id": self.customer_id, "customer_name": self.customer_name, **fields}
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -237,7 +231,7 @@ class Begin:
     ) -> ConnectSession:
         """The session in which a person signs in again to *connection_id*."""
         own = _own_products(known)
-        fields = opening.reauthentication_fields(self.settings, connection_id, products=own)
+        fields = opening.session_fields(self.settings, connection_id=connection_id, products=own)
         session = self.client.reauthenticate(fields, within=SESSION_DEADLINE)
         self.events.report(
             "finch.session.reauthenticates",

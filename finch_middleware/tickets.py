@@ -195,12 +195,7 @@ def _size(name: str, value: str) -> int:
 
 
 def check_customer_id(customer_id: str) -> None:
-    """
-    Return if a ticket can hold *customer_id*.
-
-    Raises:
-        UsageError: It is not text of 1 to 255 bytes without control characters.
-    """
+    """Raise UsageError unless a ticket can hold it: text of 1 to 255 bytes, without controls."""
     require_text(customer_id=customer_id)
     if not 1 <= len(customer_id.encode()) <= CUSTOMER_ID_LIMIT_BYTES:
         raise UsageError("customer_id must be text of 1 to 255 bytes")

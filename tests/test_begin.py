@@ -104,11 +104,11 @@ def test_an_embedded_flow_never_sends_a_redirect_uri() -> None:
     asked = opening(flow="embedded")
 
     assert "redirect_uri" not in asked.session_fields(a_settings())
-    assert "redirect_uri" not in asked.reauthentication_fields(a_settings(), "c-1", products=())
+    assert "redirect_uri" not in asked.session_fields(a_settings(), connection_id="c-1")
 
 
 def test_a_reauthentication_names_the_connection_and_its_own_products() -> None:
-    assert opening().reauthentication_fields(a_settings(), "c-1", products=["ssn"]) == {
+    assert opening().session_fields(a_settings(), connection_id="c-1", products=["ssn"]) == {
         "connection_id": "c-1",
         "products": ["ssn"],
         "minutes_to_expire": 60,

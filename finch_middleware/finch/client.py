@@ -111,8 +111,7 @@ class FinchClient:
         """
         Exchange *code* for a grant. Once a byte of it has left, only a 429 lets it be sent again.
 
-        Args:
-            redirect_uri: Exactly the one that opened Connect; None in the embedded flow.
+        *redirect_uri*: exactly the one that opened Connect; None in the embedded flow.
 
         Raises:
             FinchUnavailable: The code is unspent: no byte was sent, or Finch reported so.
