@@ -18,7 +18,7 @@ from finch_middleware.outcomes import Outcome, Response
 from finch_middleware.web.begin_page import BeginPage
 from finch_middleware.web.body import BODY_LIMIT_BYTES
 from finch_middleware.web.html import template_faults
-from finch_middleware.web.pages import Pages, allow_origins
+from finch_middleware.web.pages import allow_origins
 from finch_middleware.web.request import CallbackRequest
 from finch_middleware.web.texts import find_faults
 
@@ -69,22 +69,21 @@ class FinchConnect:
         self.spool = pieces.spool
         self.connections = pieces.connections
         self.recovery = pieces.recovery
-        pages = Pages(settings)
-        self._begin = pieces.begin(pages)
-        self._callback = pieces.callback(pages)
+        self._begin = pieces.begin
+        self._callback = pieces.callback
+        self._webhooks = pieces.webhooks
         self._begin_page = BeginPage(
-            settings=settings, pages=pages, events=pieces.events, begin=self.begin
+            settings=settings, pages=pieces.pages, events=pieces.events, begin=self.begin
         )
         self._invitations = Invitations(
             settings=settings,
-            pages=pages,
+            pages=pieces.pages,
             events=pieces.events,
             connections=pieces.connections,
             tickets=pieces.tickets,
             vault=pieces.vault,
             begin=self._begin,
         )
-        self._webhooks = pieces.webhooks()
         handlers: dict[str | None, Callable[[object], Response]] = {
             settings.callback_path: self._callback.receive,
             settings.begin_path: self.begin_page,
