@@ -14,7 +14,6 @@ from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from finch_middleware import FinchConnect
 from finch_middleware.errors import ConfigurationError
 from finch_middleware.finch import transport
-from finch_middleware.finch.client import FinchClient
 from finch_middleware.finch.transport import Transport
 from finch_middleware.secret import Secret
 from tests.asking import DISTRUSTED, UNREACHABLE, answered, ask, trusting
@@ -160,16 +159,10 @@ PASSWORD = "c4n4ry"
     "refused",
     [
         lambda: Transport(proxy=Secret(f"http://user:{PASSWORD}@proxy:port")),
-        lambda: FinchClient(
-            client_id="c",
-            client_secret=Secret("s"),
-            api_url="http://finch.example",
-            proxy=Secret(f"http://user:{PASSWORD}@proxy:3128"),
-        ),
         lambda: FinchConnect(client_id="c", proxy=f"http://user:{PASSWORD}@proxy:port"),
         lambda: FinchConnect(client_id="c", proxy=f"http://user:{PASSWORD}@proxy:3128"),
     ],
-    ids=["transport", "api", "unusable", "beside other faults"],
+    ids=["transport", "unusable", "beside other faults"],
 )
 def test_no_refusal_shows_the_password_of_a_proxy(refused: Callable[[], object]) -> None:
     with pytest.raises(ConfigurationError) as caught:

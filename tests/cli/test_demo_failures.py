@@ -152,12 +152,13 @@ def call_finch_for_a_forged_callback(stage: Stage) -> None:
 
 def store_another_row(stage: Stage) -> None:
     columns = (
-        "customer_hash, 'another', customer_id, client_id, provider_id, products, client_type, "
+        "customer_hash, customer_id, client_id, provider_id, products, client_type, "
         "connection_type, status, status_message, synced_at, checked_at, heard_at, undecided_at, "
         "entities, sealed, obtained_at, attempt_id, history"
     )
     insert = (
-        f"INSERT INTO finch_connections SELECT randomblob(32), {columns} FROM finch_connections"
+        f"INSERT INTO finch_connections (connection_hash, connection_id, {columns}) "
+        f"SELECT randomblob(32), 'another', {columns} FROM finch_connections"
     )
     stage.before("_forge_callback", lambda: stage.execute(insert))
 
