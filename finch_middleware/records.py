@@ -188,28 +188,14 @@ class StoredConnection:
 
     def as_row(self) -> Row:
         """The record as plain columns, its two keys among them; instants are in UTC."""
-        return {
-            "connection_hash": connection_hash(self.connection_id),
-            "customer_hash": self._customer_hash(),
-            "connection_id": self.connection_id,
-            "customer_id": self.customer_id,
-            "client_id": self.client_id,
-            "provider_id": self.provider_id,
-            "products": json.dumps(self.products),
-            "client_type": self.client_type,
-            "connection_type": self.connection_type,
-            "status": self.status,
-            "status_message": self.status_message,
-            "synced_at": _in_utc(self.synced_at),
-            "checked_at": _in_utc(self.checked_at),
-            "heard_at": _in_utc(self.heard_at),
-            "undecided_at": _in_utc(self.undecided_at),
-            "entities": json.dumps([_as_list(each) for each in self.entities]),
-            "sealed": self.sealed.text,
-            "obtained_at": self.obtained_at.astimezone(UTC),
-            "attempt_id": self.attempt_id,
-            "history": self.history,
-        }
+        row: Row = {name: getattr(self, name) for name in _COLUMNS}
+        row |= {name: at.astimezone(UTC) for name in _INSTANTS if (at := getattr(self, name))}
+        row["connection_hash"] = connection_hash(self.connection_id)
+        row["customer_hash"] = self._customer_hash()
+        row["products"] = json.dumps(self.products)
+        row["entities"] = json.dumps([_as_list(each) for each in self.entities])
+        row["sealed"] = self.sealed.text
+        return row
 
     def _customer_hash(self) -> bytes:
         if self.has_token:
@@ -231,7 +217,7 @@ class StoredConnection:
             values["products"] = tuple(json.loads(row["products"]))
             values["sealed"] = SealedToken(text=row["sealed"])
             values["entities"] = tuple(_entity(*each) for each in json.loads(row["entities"]))
-            for name in ("obtained_at", "synced_at", "checked_at", "heard_at", "undecided_at"):
+            for name in _INSTANTS:
                 instant = row[name]
                 if name == "obtained_at" or instant is not None:
                     values[name] = instant.replace(tzinfo=instant.tzinfo or UTC).astimezone(UTC)
@@ -278,13 +264,10 @@ class StoredToken:
         )
 
 
-def _in_utc(instant: datetime | None) -> datetime | None:
-    return instant.astimezone(UTC) if instant is not None else None
-
-
 #: Read once, because `fields` searches the class at each call.
 _COLUMNS = tuple(each.name for each in dataclasses.fields(StoredConnection))
 
+_INSTANTS = ("obtained_at", "synced_at", "checked_at", "heard_at", "undecided_at")
 #: The columns of a connection that are never empty of text.
 _TEXTS = (
     *("connection_id", "customer_id", "client_id", "provider_id", "client_type"),
