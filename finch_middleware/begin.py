@@ -193,7 +193,6 @@ class Begin:
         )
         if isinstance(fault, FinchRefused):
             fault.reference = failed.reference
-            return
         at: At = "invitation" if opening.invited else "begin"
         fault.make_page = functools.partial(self.pages.respond, failed, request, at=at)
 

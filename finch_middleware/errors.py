@@ -46,11 +46,13 @@ class FinchError(Exception):
             where it leads to no page.
         request_id: The response's Finch-Request-Id, which Finch's support asks for; None where
             Finch did not respond.
+        make_page: Makes the person's page; set by `begin` where that has reported the error.
     """
 
     code = "finch_error"
     page_reason = ""
     request_id: str | None = None
+    make_page: Callable[[], Response] | None = None
 
     def __reduce__(self) -> tuple[object, ...]:
         # Task queues pickle errors, and pickle cannot call a constructor that needs keywords.
@@ -135,12 +137,10 @@ class Unavailable(FinchError):
 
     Attributes:
         retry_after: Seconds after which to try again, where that is known.
-        make_page: Makes the response; set by the component that raised the error.
     """
 
     code = "unavailable"
     retry_after: int | None = None
-    make_page: Callable[[], Response] | None = None
 
     def response(self) -> Response:
         """

@@ -124,7 +124,8 @@ class Tickets:
         tickets, _ = self._open_each(value for _, value in pairs)
         opened = [self._prefix + ticket.flow_id[:8] for ticket in tickets]
         removed = []
-        room = COOKIES_LIMIT_BYTES - _size(new.name, new.value.reveal() if new.value else "")
+        assert new.value is not None
+        room = COOKIES_LIMIT_BYTES - _size(new.name, new.value.reveal())
         present = [name for name in dict.fromkeys([*opened, *sizes]) if name in sizes]
         for place, name in enumerate(present):
             room -= sizes[name]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -50,10 +49,8 @@ class OpeningPage(ABC):
             return self.open(request)
         except ReturnFault as fault:
             return self._reject(request, reason=fault.reason)
-        except Unavailable as fault:
-            return fault.response() if fault.make_page else self._fail(request, fault)
-        except (AlreadyConnected, FinchRefused, SchemaMismatch) as fault:
-            return self._fail(request, fault)
+        except (AlreadyConnected, FinchRefused, SchemaMismatch, Unavailable) as fault:
+            return fault.make_page() if fault.make_page else self._fail(request, fault)
 
     @abstractmethod
     def show(self, request: CallbackRequest) -> Response:
@@ -85,16 +82,13 @@ class OpeningPage(ABC):
     def _fail(self, request: CallbackRequest, fault: FinchError) -> Response:
         """The log has the code of the error: only an operator can fix most of these."""
         failed = Visit(return_to=self.settings.return_to).failed(fault.page_reason)
-        if isinstance(fault, FinchRefused):  # `begin` has logged it
-            failed = dataclasses.replace(failed, reference=fault.reference)
-        else:
-            self.events.report(
-                "finch.begin.failed",
-                logging.ERROR,
-                reference=failed.reference,
-                reason=fault.code,
-                request_id=getattr(fault, "request_id", None),
-            )
+        self.events.report(
+            "finch.begin.failed",
+            logging.ERROR,
+            reference=failed.reference,
+            reason=fault.code,
+            request_id=fault.request_id,
+        )
         return self.pages.respond(failed, request, at=self.at)
 
 
