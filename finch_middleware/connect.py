@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Literal, Unpack, cast
+from typing import TYPE_CHECKING, Literal, Unpack
 
 from finch_middleware.config.customers import Customers, customer_ids
 from finch_middleware.config.options import Options
 from finch_middleware.config.reading import Checks, read_settings, take_options
-from finch_middleware.config.settings import FlowKind, Settings
+from finch_middleware.config.settings import FlowKind
 from finch_middleware.outcomes import Outcome, Response
 from finch_middleware.web.begin_page import BeginPage
 from finch_middleware.web.body import BODY_LIMIT_BYTES
@@ -61,7 +61,7 @@ class FinchConnect:
         from finch_middleware.assembly import Assembly
         from finch_middleware.invitations import Invitations
 
-        settings = _read_options(options)
+        settings = read_settings(options, checks=CHECKS)
         pieces = Assembly(settings)
         self.settings = settings
         self.vault = pieces.vault
@@ -291,11 +291,3 @@ class FinchConnect:
 
 def _signed_in(customer_id: Customers | _NotGiven) -> frozenset[str] | None:
     return None if isinstance(customer_id, _NotGiven) else customer_ids(customer_id)
-
-
-def _read_options(options: Options) -> Settings:
-    try:
-        return read_settings(options, checks=CHECKS)
-    finally:
-        # The caller's own dict: a traceback with locals would show the client secret and the key.
-        cast("dict[str, object]", options).clear()

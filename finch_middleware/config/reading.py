@@ -64,21 +64,25 @@ def read_settings(options: Options, *, checks: Checks) -> Settings:
 def read_some(
     options: Options, names: Collection[str], *, checks: Checks = MappingProxyType({})
 ) -> dict[str, Any]:
-    """The settings of these options alone, or a ConfigurationError with all their faults."""
+    """
+    The settings of these options alone, or a ConfigurationError with all their faults.
+
+    Leaves nothing in *options*: a traceback with locals would show the secrets among them.
+    """
     settings, faults = _read(options, names)
     for name, check in checks.items():
         if name in settings:
             faults += check(settings[name])
     if not faults:
         return settings
-    # A traceback with locals would show the secrets among them.
-    del settings, options
+    del settings
     raise ConfigurationError(faults)
 
 
 def _read(options: Options, names: Collection[str]) -> tuple[dict[str, Any], list[str]]:
     """The settings that could be read, and what is wrong with the other options."""
     given = cast("dict[str, Any]", dict(options))
+    cast("dict[str, object]", options).clear()
     faults = [_fault_of_unknown(name) for name in sorted(given.keys() - OPTIONS.keys())]
     settings: dict[str, Any] = {}
     for name, option in OPTIONS.items():

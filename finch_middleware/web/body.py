@@ -20,9 +20,7 @@ BODY_SECONDS = 3.0
 _BYTES_PER_SECOND = 100_000
 
 
-def read_body(
-    request: Any, environ: dict[str, Any], *, limit_bytes: int, parsed: bool = True
-) -> bytes:
+def read_body(request: Any, environ: dict[str, Any], *, limit_bytes: int, parsed: bool) -> bytes:
     """
     The body of a POST, even if the framework has already read it.
 
@@ -46,7 +44,7 @@ def read_body(
     return body
 
 
-def declared_length(environ: Mapping[str, Any], *, limit_bytes: int = BODY_LIMIT_BYTES) -> int:
+def declared_length(environ: Mapping[str, Any], *, limit_bytes: int) -> int:
     """
     How many bytes a request declares its body to have.
 
