@@ -101,7 +101,17 @@ PARTS = {
     ),
     "webhook": Part(file="finch/webhook.py", tests=("tests/test_webhook_signature.py",)),
     "urls": Part(
-        file="config/urls.py", tests=("tests/test_return_to.py", "tests/test_addresses.py")
+        file="config/urls.py",
+        tests=(
+            "tests/test_return_to.py",
+            "tests/test_addresses.py",
+            "tests/test_options.py",
+            "tests/test_begin.py",
+            "tests/test_transport_trust.py",
+            "tests/story/test_begin.py",
+            "tests/story/test_spa_origins.py",
+        ),
+        selection=_MEMORY_ALONE,
     ),
     "binding": Part(
         file="binding.py",
