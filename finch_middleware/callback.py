@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
+from dataclasses import dataclass
 from datetime import timedelta
 
 from finch_middleware.attempts import LEASE, Attempt, AttemptState, Claim, outcome_of
@@ -39,28 +40,20 @@ EXCHANGE_AT_LEAST = timedelta(seconds=3)
 RETRY_AFTER_SECONDS = 5
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class Callback:
     """Finishes flows. Thread-safe; one for the life of the process."""
 
-    def __init__(
-        self,
-        *,
-        settings: Settings,
-        keyed_hash: KeyedHash,
-        tickets: Tickets,
-        duplicates: Duplicates,
-        exchange: Exchange,
-        pages: Pages,
-        events: Events,
-    ) -> None:
-        self._settings = settings
-        self._hash = keyed_hash
-        self._tickets = tickets
-        self._binder = Binder(settings=settings, keyed_hash=keyed_hash)
-        self._duplicates = duplicates
-        self._exchange = exchange
-        self._pages = pages
-        self._events = events
+    settings: Settings
+    keyed_hash: KeyedHash
+    tickets: Tickets
+    duplicates: Duplicates
+    exchange: Exchange
+    pages: Pages
+    events: Events
+
+    def __post_init__(self) -> None:
+        self._binder = Binder(settings=self.settings, keyed_hash=self.keyed_hash)
 
     def receive(self, request: object, *, signed_in: SignedIn = None) -> Response:
         """The whole callback: `finish`, then `respond`. For any framework's request."""
@@ -75,11 +68,11 @@ class Callback:
 
         *signed_in*: the customers that the request's login may act for; None asks `customer_of`.
         """
-        visit = Visit(return_to=self._settings.return_to)
+        visit = Visit(return_to=self.settings.return_to)
         try:
             # With a login, a ticket that another host planted is of no use to anybody.
-            login = signed_in is not None or self._settings.customer_of is not None
-            tickets = self._tickets.found(request.cookies(joined=login))
+            login = signed_in is not None or self.settings.customer_of is not None
+            tickets = self.tickets.found(request.cookies(joined=login))
             if login and any(each.invited for each in tickets):
                 tickets = self._without_planted(tickets, request)
             if tickets:
@@ -105,64 +98,64 @@ class Callback:
         """The response for *outcome*: the application's `render`, or else our pages."""
         rendered = self._render(outcome, request)
         if rendered is None:
-            response = self._pages.respond(outcome, request)
+            response = self.pages.respond(outcome, request)
         else:
             response = with_cookies(rendered, outcome.cookies)
-        origins = self._settings.spa_origins
+        origins = self.settings.spa_origins
         return allow_origins(response, request, spa_origins=origins) if origins else response
 
     def _render(self, outcome: Outcome, request: CallbackRequest) -> Response | None:
         """The application's own response, where it makes one."""
-        if self._settings.render is None:
+        if self.settings.render is None:
             return None
         try:
-            rendered = self._settings.render(outcome, request)
+            rendered = self.settings.render(outcome, request)
             if rendered is not None and not isinstance(rendered, Response):
                 raise TypeError("render must return a werkzeug Response, or None")
             return rendered
         except Exception:  # the application's own code; the code is spent, the person needs a page
-            self._events.report(
+            self.events.report(
                 "finch.hook.failed", logging.ERROR, reference=outcome.reference, reason="render"
             )
             return None
 
     def _without_planted(self, tickets: list[Ticket], request: CallbackRequest) -> list[Ticket]:
         """Less those of invitations, which need no login, that another host may have planted."""
-        alone = self._tickets.found(request.cookies())
+        alone = self.tickets.found(request.cookies())
         return [each for each in tickets if not each.invited or each in alone]
 
     def _finish_code(self, visit: Visit, code: Secret, binding: Binding) -> Outcome:
         mine = self._attempt(visit, code, binding)
-        repeated = self._duplicates.spooled(mine)
+        repeated = self.duplicates.spooled(mine)
         if repeated is not None:
             return repeated
         if not binding.ends:
-            return self._duplicates.recorded(mine, visit=visit)
-        existing = self._exchange.prepare(binding.ends)
-        attempt = self._duplicates.claim(mine, places=binding.places)
+            return self.duplicates.recorded(mine, visit=visit)
+        existing = self.exchange.prepare(binding.ends)
+        attempt = self.duplicates.claim(mine, places=binding.places)
         if attempt.attempt_id != mine.attempt_id:
-            return self._duplicates.outcome(attempt, mine=mine, visit=visit)
+            return self.duplicates.outcome(attempt, mine=mine, visit=visit)
         claim = Claim(attempt=attempt, redirect_uri=binding.redirect_uri, ends=binding.ends)
         try:
-            exchanged = self._exchange.run(
+            exchanged = self.exchange.run(
                 claim, code, existing=existing, within=self._exchange_time(visit)
             )
         except FinchUnavailable as fault:
             failed = visit.failed(
                 fault.page_reason, retry_after=fault.retry_after, request_id=fault.request_id
             )
-            self._duplicates.release(attempt, failed)
+            self.duplicates.release(attempt, failed)
             return failed
         return self._first_outcome(exchanged, binding)
 
     def _attempt(self, visit: Visit, code: Secret, binding: Binding) -> Attempt:
         """What this request claims, if it may present the code."""
-        now = self._settings.clock()
+        now = self.settings.clock()
         return Attempt(
             attempt_id=uuid.uuid4().hex,
-            code_hash=self._hash("code", code.reveal()),
+            code_hash=self.keyed_hash("code", code.reveal()),
             bound_to=binding.bound_to,
-            client_id=self._settings.client_id,
+            client_id=self.settings.client_id,
             customer_ids=tuple(binding.ends),
             reference=visit.reference,
             return_to=binding.return_to,
@@ -172,7 +165,7 @@ class Callback:
 
     def _exchange_time(self, visit: Visit) -> timedelta:
         """The exchange's deadline, less what came before it beyond its share."""
-        deadline = self._settings.exchange_deadline
+        deadline = self.settings.exchange_deadline
         excess = timedelta(seconds=time.monotonic() - visit.began) - BEFORE_THE_EXCHANGE
         return max(deadline - max(excess, timedelta()), min(deadline, EXCHANGE_AT_LEAST))
 
@@ -181,7 +174,7 @@ class Callback:
         attempt, cookies = exchanged.attempt, list[SetCookie]()
         ticket = binding.tickets.get(attempt.customer_id or "")
         if attempt.state is AttemptState.STORED and ticket is not None:
-            cookies = [self._tickets.spent(ticket, at=self._settings.clock())]
+            cookies = [self.tickets.spent(ticket, at=self.settings.clock())]
         return outcome_of(attempt, spooled=exchanged.spooled, cookies=cookies)
 
     def _decline(self, visit: Visit, params: CallbackParams, binding: Binding) -> Declined:
@@ -210,4 +203,4 @@ class Callback:
 
     def _report(self, name: str, level: int, visit: Visit, **facts: str | None) -> None:
         elapsed_ms = int((time.monotonic() - visit.began) * 1000)
-        self._events.report(name, level, reference=visit.reference, elapsed_ms=elapsed_ms, **facts)
+        self.events.report(name, level, reference=visit.reference, elapsed_ms=elapsed_ms, **facts)

@@ -48,27 +48,17 @@ class Exchanged:
     spooled: bool = False
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class Exchange:
     """Presents a claimed code to Finch and keeps the token that comes back."""
 
-    def __init__(
-        self,
-        *,
-        settings: Settings,
-        client: FinchClient,
-        vault: Vault,
-        storage: Storage,
-        spool: Spool,
-        connected: ConnectedHook,
-        events: Events,
-    ) -> None:
-        self._settings = settings
-        self._client = client
-        self._vault = vault
-        self._storage = storage
-        self._spool = spool
-        self._connected = connected
-        self._events = events
+    settings: Settings
+    client: FinchClient
+    vault: Vault
+    storage: Storage
+    spool: Spool
+    connected: ConnectedHook
+    events: Events
 
     def prepare(self, customers: Collection[str]) -> list[StoredConnection]:
         """
@@ -77,9 +67,9 @@ class Exchange:
         Raises:
             KeyUnavailable, SpoolUnavailable, StorageUnavailable: It could not; the code is unspent.
         """
-        self._vault.prove()
-        self._spool.prove()
-        return [stored for one in sorted(customers) for stored in self._storage.for_customer(one)]
+        self.vault.prove()
+        self.spool.prove()
+        return [stored for one in sorted(customers) for stored in self.storage.for_customer(one)]
 
     def run(
         self,
@@ -98,7 +88,7 @@ class Exchange:
             FinchUnavailable: Finch did nothing: the code is unspent, and its claim can be released.
         """
         try:
-            grant = self._client.exchange(code, redirect_uri=claim.redirect_uri, within=within)
+            grant = self.client.exchange(code, redirect_uri=claim.redirect_uri, within=within)
         except FinchUnavailable as fault:
             # What only an operator can change is as urgent as an outage of our own.
             passing = fault.reason in ("unreachable", "throttled")
@@ -156,18 +146,18 @@ class Exchange:
             customer_id=grant.customer_id,
             connection_id=grant.connection_id,
             request_id=grant.request_id,
-            notified=self._settings.on_connected is None,
+            notified=self.settings.on_connected is None,
         )
-        stored = self._vault.seal_connection(grant, attempt=settled, at=obtained_at)
+        stored = self.vault.seal_connection(grant, attempt=settled, at=obtained_at)
         exchanged = self._save(settled, stored)
         if exchanged == Exchanged(attempt=settled):
-            self._events.of_attempt("finch.connection.stored", logging.INFO, settled)
+            self.events.of_attempt("finch.connection.stored", logging.INFO, settled)
             if not settled.notified:
-                self._connected.run(settled)
+                self.connected.run(settled)
         if before is not None:
-            self._events.of_attempt("finch.token.replaced", logging.INFO, settled)
-        if set(self._settings.products) - {p.rpartition(":")[2] for p in grant.products}:
-            self._events.of_attempt("finch.products.fewer", logging.WARNING, settled)
+            self.events.of_attempt("finch.token.replaced", logging.INFO, settled)
+        if set(self.settings.products) - {p.rpartition(":")[2] for p in grant.products}:
+            self.events.of_attempt("finch.products.fewer", logging.WARNING, settled)
         return exchanged
 
     def _obtained_at(
@@ -177,7 +167,7 @@ class Exchange:
         newest = max((each.obtained_at for each in existing), default=None)
         if newest is None or newest < now:
             return now
-        self._events.of_attempt("finch.clock.behind", logging.WARNING, attempt)
+        self.events.of_attempt("finch.clock.behind", logging.WARNING, attempt)
         return newest + _TICK
 
     def _quarantine(self, attempt: Attempt, grant: Grant) -> Exchanged:
@@ -187,12 +177,12 @@ class Exchange:
             reason="other_customer" if grant.connection_id and grant.customer_id else "incomplete",
             connection_id=grant.connection_id,
             request_id=grant.request_id,
-            sealed=self._vault.seal_quarantined(grant.document, attempt_id=attempt.attempt_id),
+            sealed=self.vault.seal_quarantined(grant.document, attempt_id=attempt.attempt_id),
             # Pending until an operator completes it.
-            notified=self._settings.on_connected is None,
+            notified=self.settings.on_connected is None,
         )
         exchanged = self._save(settled, None)
-        self._events.of_attempt(
+        self.events.of_attempt(
             "finch.token.quarantined", logging.CRITICAL, settled, reason=settled.reason
         )
         return exchanged
@@ -212,14 +202,14 @@ class Exchange:
         self, settled: Attempt, stored: StoredConnection | None, *, error: str
     ) -> Exchanged:
         try:
-            self._spool.put(settled, stored)
+            self.spool.put(settled, stored)
         except SpoolUnavailable:
             self._report_storage(settled, error)
-            self._events.of_attempt("finch.token.lost", logging.CRITICAL, settled)
+            self.events.of_attempt("finch.token.lost", logging.CRITICAL, settled)
             lost = dataclasses.replace(settled, state=AttemptState.FAILED, reason="token_lost")
             return Exchanged(attempt=lost)
         self._report_storage(settled, error)
-        self._events.of_attempt("finch.token.spooled", logging.ERROR, settled)
+        self.events.of_attempt("finch.token.spooled", logging.ERROR, settled)
         return Exchanged(attempt=settled, spooled=True)
 
     def _settle(
@@ -232,12 +222,12 @@ class Exchange:
             if pause:
                 time.sleep(pause)
             try:
-                self._storage.settle(settled, stored)
+                self.storage.settle(settled, stored)
             except Exception as error:  # whatever a storage raises, the token must be saved
                 name = type(error).__name__
             else:
                 if name:
-                    self._events.of_attempt(
+                    self.events.of_attempt(
                         "finch.storage.retried", logging.WARNING, settled, reason=name
                     )
                 return ""
@@ -246,12 +236,12 @@ class Exchange:
         return name
 
     def _report(self, fault: FinchFault, name: str, level: int, attempt: Attempt) -> bool:
-        return self._events.of_attempt(
+        return self.events.of_attempt(
             name, level, attempt, reason=fault.reason, request_id=fault.request_id
         )
 
     def _report_storage(self, settled: Attempt, error: str) -> None:
-        self._events.of_attempt("finch.storage.unavailable", logging.ERROR, settled, reason=error)
+        self.events.of_attempt("finch.storage.unavailable", logging.ERROR, settled, reason=error)
 
     def _now(self) -> datetime:
-        return self._settings.clock()
+        return self.settings.clock()

@@ -218,7 +218,7 @@ def test_an_end_whose_report_failed_is_reported_again_if_it_is_ambiguous(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, fault: type[FinchFault], notified: bool
 ) -> None:
     desk.answer = fault("reset")
-    monkeypatch.setattr(desk.exchange._events, "of_attempt", lambda *_, **__: False)
+    monkeypatch.setattr(desk.exchange.events, "of_attempt", lambda *_, **__: False)
 
     desk.redeem()
 

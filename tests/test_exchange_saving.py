@@ -35,7 +35,7 @@ class Desk(exchanging.Desk):
     def __init__(self, *, spool: Path | None, monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__(spool=spool)
         self.storage = FaultyStorage(MemoryStorage())
-        self.exchange._storage = self.storage
+        self.exchange.storage = self.storage
         self.pauses: list[float] = []
         self.now = 0.0
         time = SimpleNamespace(sleep=self._pause, monotonic=lambda: self.now)
