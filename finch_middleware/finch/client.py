@@ -32,13 +32,7 @@ from finch_middleware.finch.responses import (
     ConnectSession,
     FinchResponse,
     NoResponse,
-    error_message,
-    error_name,
-    read_fields,
     read_grant,
-    read_session,
-    request_id,
-    retry_after_seconds,
     storable,
 )
 from finch_middleware.finch.transport import Request, Transport
@@ -130,7 +124,7 @@ class FinchClient:
         """Finch's description of the token's connection, ``GET /introspect``, unchecked."""
         request = self._request("GET", "/introspect", authorization=_bearer(token))
         response = _accepted(self._send(request, within=within))
-        fields = read_fields(response)
+        fields = response.fields()
         if not fields:
             raise FinchUnavailable("bad_response", **_evidence(response))
         return fields
@@ -162,7 +156,7 @@ class FinchClient:
         request = self._request("POST", path, authorization=_bearer(token), fields=fields or None)
         response = _accepted(self._send(request, within=within))
         # Another server's page with status 200 ends nothing.
-        if read_fields(response).get("status") != "success":
+        if response.fields().get("status") != "success":
             raise FinchUnavailable("bad_response", **_evidence(response))
 
     def _send(
@@ -238,16 +232,16 @@ def _pause(result: FinchResponse | NoResponse, *, again: Collection[int]) -> flo
     """Seconds until another try is allowed; None if it is not."""
     if isinstance(result, NoResponse):
         return _PAUSE_SECONDS if result.again else None
-    return retry_after_seconds(result) if result.status in again else None
+    return result.retry_after_seconds() if result.status in again else None
 
 
 def _evidence(response: FinchResponse) -> dict[str, Any]:
-    return {"status": response.status, "request_id": request_id(response)}
+    return {"status": response.status, "request_id": response.request_id}
 
 
 def _not_acted(response: FinchResponse) -> FinchUnavailable | None:
     """The error for a response that states that Finch did nothing; None for any other."""
-    if response.status == 401 and error_name(response).startswith("invalid_client"):
+    if response.status == 401 and response.error_name().startswith("invalid_client"):
         return FinchUnavailable("client_rejected", **_evidence(response))
     if response.status == 402:
         return FinchUnavailable("payment_required", **_evidence(response))
@@ -255,7 +249,7 @@ def _not_acted(response: FinchResponse) -> FinchUnavailable | None:
 
 
 def _throttled(response: FinchResponse) -> FinchUnavailable:
-    wait = retry_after_seconds(response)
+    wait = response.retry_after_seconds()
     retry_after = None if wait is None else math.ceil(wait)
     return FinchUnavailable("throttled", retry_after=retry_after, **_evidence(response))
 
@@ -283,7 +277,7 @@ def _exchange_fault(response: FinchResponse) -> FinchFault:
         return ExchangeAmbiguous("server_error", **_evidence(response))
     if 300 <= response.status < 400:
         return BadResponse("redirected", **_evidence(response))
-    if response.status == 400 and error_name(response).startswith("invalid_grant"):
+    if response.status == 400 and response.error_name().startswith("invalid_grant"):
         return CodeRejected("invalid_grant", **_evidence(response))
     return BadResponse("refused", **_evidence(response))
 
@@ -300,23 +294,23 @@ def _accepted(result: FinchResponse | NoResponse) -> FinchResponse:
 def _fault(response: FinchResponse) -> FinchFault:
     if not_acted := _not_acted(response):
         return not_acted
-    if response.status == 503 and retry_after_seconds(response) is not None:
+    if response.status == 503 and response.retry_after_seconds() is not None:
         return _throttled(response)
     if response.status >= 500:
         return FinchUnavailable("server_error", **_evidence(response))
-    if (name := error_name(response)) and 400 <= response.status < 500:
+    if (name := response.error_name()) and 400 <= response.status < 500:
         return _refused(response, name=name)
     return FinchUnavailable("bad_response", **_evidence(response))
 
 
 def _refused(response: FinchResponse, *, name: str) -> FinchRefused:
-    message = error_message(response)
+    message = response.error_message()
     words = message.reveal()
     advice = (text for word, text in _ADVICE.items() if re.search(word, words, re.IGNORECASE))
     return FinchRefused(
         "refused",
         name=name,
-        finch_code=error_name(response, "finch_code") or None,
+        finch_code=response.error_name("finch_code") or None,
         message=message,
         advice=next(advice, ""),
         **_evidence(response),
@@ -324,16 +318,16 @@ def _refused(response: FinchResponse, *, name: str) -> FinchRefused:
 
 
 def _already_connected(response: FinchResponse) -> AlreadyConnected | None:
-    fields = read_fields(response) if response.status == 400 else {}
+    fields = response.fields() if response.status == 400 else {}
     context = fields.get("context")
     connection_id = storable(context.get("connection_id")) if isinstance(context, dict) else None
     if connection_id or fields.get("finch_code") == "connection_already_exists":
-        return AlreadyConnected(connection_id=connection_id, request_id=request_id(response))
+        return AlreadyConnected(connection_id=connection_id, request_id=response.request_id)
     return None
 
 
 def _session(response: FinchResponse) -> ConnectSession:
-    session = read_session(response)
+    session = response.session()
     if session is None:
         raise FinchUnavailable("bad_response", **_evidence(response))
     return session

@@ -45,6 +45,21 @@ _SESSION_ID = re.compile(r"[!-~]{1,255}")
 _STORABLE = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{0,255}")
 
 
+@dataclass(frozen=True, slots=True)
+class ConnectSession:
+    """
+    A Connect session that Finch created; it opens Finch Connect.
+
+    Attributes:
+        session_id: For Finch's JavaScript SDK (the embedded flow).
+        connect_url: Where the browser goes (the redirect flow).
+    """
+
+    session_id: str
+    connect_url: str
+    request_id: str | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinchResponse:
     """
@@ -61,6 +76,51 @@ class FinchResponse:
     headers: Mapping[str, str] = field(repr=False)
     body: bytes | None = field(default=None, repr=False)
     fault: str | None = None
+
+    @property
+    def request_id(self) -> str | None:
+        """The Finch-Request-Id, or None if it is not short printable ASCII."""
+        value = self.headers.get("Finch-Request-Id", "")
+        return value if _REQUEST_ID.fullmatch(value) else None
+
+    def retry_after_seconds(self) -> float | None:
+        """The seconds that Retry-After asks for, as a number or a date; None if unreadable."""
+        value = self.headers.get("Retry-After", "").strip()
+        if value.isascii() and value.isdigit() and len(value) < 10:
+            return float(value)
+        try:
+            return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+        except (ValueError, OverflowError):
+            return None
+
+    def fields(self) -> dict[str, Any]:
+        """The JSON object of the body; empty if the body is absent or anything else."""
+        try:
+            document = strict_json((self.body or b"").decode())
+        except ValueError:
+            return {}
+        return document if isinstance(document, dict) else {}
+
+    def error_name(self, field: str = "name") -> str:
+        """Finch's name for the error, such as ``invalid_grant_error``; empty if there is none."""
+        name = self.fields().get(field)
+        return name if isinstance(name, str) and _NAME.fullmatch(name) else ""
+
+    def error_message(self) -> Secret:
+        """Finch's sentence about the error, in printable characters; it may quote the request."""
+        return Secret(_sentence(self.fields().get("message")))
+
+    def session(self) -> ConnectSession | None:
+        """The Connect session, or None if the response has no usable one."""
+        fields = self.fields()
+        session_id, connect_url = fields.get("session_id"), fields.get("connect_url")
+        if not isinstance(session_id, str) or not _SESSION_ID.fullmatch(session_id):
+            return None
+        if not isinstance(connect_url, str) or len(connect_url) > _URL_LIMIT:
+            return None
+        if fault_of_address(connect_url):
+            return None
+        return ConnectSession(session_id, connect_url, request_id=self.request_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,66 +139,10 @@ class NoResponse:
     again: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectSession:
-    """
-    A Connect session that Finch created; it opens Finch Connect.
-
-    Attributes:
-        session_id: For Finch's JavaScript SDK (the embedded flow).
-        connect_url: Where the browser goes (the redirect flow).
-    """
-
-    session_id: str
-    connect_url: str
-    request_id: str | None = None
-
-
-def retry_after_seconds(response: FinchResponse) -> float | None:
-    """The seconds that Retry-After asks for, as a number or a date; None if unreadable."""
-    value = response.headers.get("Retry-After", "").strip()
-    if value.isascii() and value.isdigit() and len(value) < 10:
-        return float(value)
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except (ValueError, OverflowError):
-        return None
-
-
-def request_id(response: FinchResponse) -> str | None:
-    """The Finch-Request-Id, or None if it is not short printable ASCII."""
-    value = response.headers.get("Finch-Request-Id", "")
-    return value if _REQUEST_ID.fullmatch(value) else None
-
-
-def error_name(response: FinchResponse, field: str = "name") -> str:
-    """Finch's name for the error, such as ``invalid_grant_error``; empty if there is none."""
-    name = read_fields(response).get(field)
-    return name if isinstance(name, str) and _NAME.fullmatch(name) else ""
-
-
-def error_message(response: FinchResponse) -> Secret:
-    """Finch's sentence about the error, in printable characters; it may quote the request."""
-    return Secret(_sentence(read_fields(response).get("message")))
-
-
 def _sentence(value: object) -> str:
     """Finch's words to a person, cut, in printable characters; empty if there are none."""
     text = value if isinstance(value, str) else ""
     return "".join(each for each in text if each.isprintable())[:_MESSAGE_LIMIT]
-
-
-def read_session(response: FinchResponse) -> ConnectSession | None:
-    """The Connect session, or None if the response has no usable one."""
-    fields = read_fields(response)
-    session_id, connect_url = fields.get("session_id"), fields.get("connect_url")
-    if not isinstance(session_id, str) or not _SESSION_ID.fullmatch(session_id):
-        return None
-    if not isinstance(connect_url, str) or len(connect_url) > _URL_LIMIT:
-        return None
-    if fault_of_address(connect_url):
-        return None
-    return ConnectSession(session_id, connect_url, request_id=request_id(response))
 
 
 def read_grant(response: FinchResponse) -> Grant | str:
@@ -156,7 +160,7 @@ def read_grant(response: FinchResponse) -> Grant | str:
         document = strict_json(text)
     except ValueError:
         return "not_json"
-    return _grant_of(document, text=text, request_id=request_id(response)) or "wrong_shape"
+    return _grant_of(document, text=text, request_id=response.request_id) or "wrong_shape"
 
 
 def completed_grant(document: Secret, introspection: Mapping[str, object]) -> Grant | None:
@@ -280,15 +284,6 @@ def _products(value: object) -> tuple[str, ...] | None:
     if not isinstance(value, list) or len(value) > _PRODUCTS_LIMIT:
         return None
     return tuple(value) if all(map(_text, value)) else None
-
-
-def read_fields(response: FinchResponse) -> dict[str, Any]:
-    """The JSON object of the body; empty if the body is absent or anything else."""
-    try:
-        document = strict_json((response.body or b"").decode())
-    except ValueError:
-        return {}
-    return document if isinstance(document, dict) else {}
 
 
 def strict_json(text: str) -> object:
