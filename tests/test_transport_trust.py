@@ -143,26 +143,16 @@ def test_a_proxy_that_refuses_is_unreachable() -> None:
     assert result == UNREACHABLE
 
 
-@pytest.mark.parametrize(
-    "proxy",
-    ["", "proxy.example:8080", "https://proxy.example", "socks5://x", "http://", "http://x:99999"],
-)
-def test_a_proxy_that_cannot_be_used_is_refused(proxy: str) -> None:
-    with pytest.raises(ConfigurationError, match="proxy"):
-        Transport(proxy=Secret(proxy))
-
-
 PASSWORD = "c4n4ry"
 
 
 @pytest.mark.parametrize(
     "refused",
     [
-        lambda: Transport(proxy=Secret(f"http://user:{PASSWORD}@proxy:port")),
         lambda: FinchConnect(client_id="c", proxy=f"http://user:{PASSWORD}@proxy:port"),
         lambda: FinchConnect(client_id="c", proxy=f"http://user:{PASSWORD}@proxy:3128"),
     ],
-    ids=["transport", "unusable", "beside other faults"],
+    ids=["unusable", "beside other faults"],
 )
 def test_no_refusal_shows_the_password_of_a_proxy(refused: Callable[[], object]) -> None:
     with pytest.raises(ConfigurationError) as caught:

@@ -78,7 +78,7 @@ class FinchClient:
         proxy: Secret | None = None,
         ca_bundle: str | None = None,
     ) -> None:
-        """*proxy* and *ca_bundle*: as `Transport` has them; it may raise ConfigurationError."""
+        """*proxy* and *ca_bundle*: as `Transport` has them."""
         self._client_id = client_id
         self._client_secret = client_secret
         self.api_url = api_url

@@ -30,8 +30,6 @@ from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3 import HTTPConnectionPool, HTTPHeaderDict, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from finch_middleware.config.urls import usable_proxy
-from finch_middleware.errors import ConfigurationError
 from finch_middleware.finch.responses import FinchResponse, NoResponse
 from finch_middleware.secret import Secret
 from finch_middleware.storage.forks import PerProcess
@@ -71,12 +69,7 @@ class Transport:
             proxy: An ``http://`` URL, with credentials if the proxy needs them. HTTPS requests
                 use it by CONNECT; plain requests to this machine do not use it.
             ca_bundle: A file of trusted certificates instead of certifi's.
-
-        Raises:
-            ConfigurationError: The proxy is not such a URL.
         """
-        if proxy is not None and not usable_proxy(proxy.reveal()):
-            raise ConfigurationError(["proxy: must be an http:// URL, such as http://host:port"])
         ca_file = ca_bundle or DEFAULT_CA_BUNDLE_PATH
         self._adapter = PerProcess(lambda: _Adapter(_tls_context(ca_file), proxy=proxy))
 
