@@ -40,19 +40,18 @@ class Shard:
     @property
     def before(self) -> bytes:
         """Just below its lowest hash."""
-        start = _start(self.number - 1, self.count)
-        return (start - 1).to_bytes(32, "big") if start else b""
+        return _last(self.number - 1, of=self.count)
 
     @property
     def last(self) -> bytes:
         """The highest of its hashes."""
-        return (_start(self.number, self.count) - 1).to_bytes(32, "big")
+        return _last(self.number, of=self.count)
 
 
 #: All connections.
 WHOLE = Shard(number=1, count=1)
 
 
-def _start(number: int, count: int) -> int:
+def _last(number: int, *, of: int) -> bytes:
     # Rounded up. With another rounding, two neighbours would share a hash or miss one.
-    return -(-number * _HASHES // count)
+    return (-(-number * _HASHES // of) - 1).to_bytes(32, "big") if number else b""

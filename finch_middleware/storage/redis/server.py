@@ -34,12 +34,11 @@ RIGHTS = (
 
 _CLUSTER = "a node of a cluster does not hold our keys: pass RedisStorage(RedisCluster.from_url(…))"
 
-_REASONS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...] = (
+_REASONS: tuple[tuple[type[Exception], str], ...] = (
     (exceptions.ReadOnlyError, "read_only"),
     (exceptions.OutOfMemoryError, "full"),
-    ((exceptions.AuthenticationError, exceptions.NoPermissionError), "denied"),
+    (exceptions.AuthenticationError, "denied"),
     (exceptions.BusyLoadingError, "busy"),
-    (UnicodeError, "unstorable"),
 )
 #: By the first word of an error that the driver has no class for.
 _REASONS_BY_WORD = {

@@ -176,7 +176,10 @@ class RedisStorage(Storage):
         return Scan(connections=found, unreadable=unread)
 
     def swap(self, old: StoredConnection | None, new: StoredConnection) -> bool:
-        return self._until_written(partial(self._swap, old, new=new))
+        current = self._change(
+            StoredConnection, hash_of(new), lambda current: new if current == old else current
+        )
+        return current == old
 
     def swap_tokens(self, changes: Sequence[tuple[StoredToken, SealedToken]]) -> Sequence[bool]:
         """See `Storage.swap_tokens`; two round trips, unless a row changes between them."""
@@ -202,10 +205,13 @@ class RedisStorage(Storage):
         return self._find(StoredEvent, event_hash(event_id).hex())
 
     def record(self, event: StoredEvent) -> StoredEvent | None:
-        return self._until_written(partial(self._record, event))
+        return self._change(StoredEvent, hash_of(event), lambda current: current or event)
 
     def mark_delivered(self, event: FinchEvent) -> None:
-        self._until_written(partial(self._mark_delivered, event))
+        def delivered(current: StoredEvent | None) -> StoredEvent | None:
+            return current and dataclasses.replace(current, delivered=True)
+
+        self._change(StoredEvent, event_hash(event.event_id).hex(), delivered)
 
     def forget_events(self, *, received_before: datetime) -> int:
         """Remove one batch; see `Storage.forget_events`."""
@@ -257,22 +263,20 @@ class RedisStorage(Storage):
         plan.replace(current, attempt)
         return True
 
-    def _swap(self, old: StoredConnection | None, plan: Plan, *, new: StoredConnection) -> bool:
-        if self._expect(plan, StoredConnection, hash_of(new)) != old:
-            return False
-        plan.replace(old, new)
-        return True
+    def _change(
+        self, kind: type[R], hashed: str, decide: Callable[[R | None], R | None]
+    ) -> R | None:
+        """Replace a record by what *decide* returns of it; the record before."""
 
-    def _record(self, event: StoredEvent, plan: Plan) -> StoredEvent | None:
-        earlier = self._expect(plan, StoredEvent, hash_of(event))
-        if earlier is None:
-            plan.replace(None, event)
-        return earlier
+        def change(plan: Plan) -> R | None:
+            [value] = self._read(plan, record_key(kind, hashed))
+            current = record_in(kind, value)
+            changed = decide(current)
+            if changed is not current:
+                plan.replace(current, changed)
+            return current
 
-    def _mark_delivered(self, event: FinchEvent, plan: Plan) -> None:
-        stored = self._expect(plan, StoredEvent, event_hash(event.event_id).hex())
-        if stored is not None:
-            plan.replace(stored, dataclasses.replace(stored, delivered=True))
+        return self._until_written(change)
 
     def _remove(
         self, kind: type[R], hashed: str, plan: Plan, *, where: Callable[[R], bool]
@@ -317,10 +321,6 @@ class RedisStorage(Storage):
         for key, value in values.items():
             plan.expect(key, value)
         return [values.get(key or "") for key in keys]
-
-    def _expect(self, plan: Plan, kind: type[R], hashed: str) -> R | None:
-        """The same of one record."""
-        return record_in(kind, *self._read(plan, record_key(kind, hashed)))
 
     def _find(self, kind: type[R], hashed: str) -> R | None:
         return record_in(kind, self._server.get(record_key(kind, hashed)))

@@ -22,13 +22,12 @@ def await_room(pool: Pool) -> None:
         StorageUnavailable: All its connections are in use.
     """
     deadline = time.monotonic() + dialects.PATIENCE_SECONDS
-    while isinstance(pool, QueuePool) and _is_full(pool):
+    # SQLAlchemy has no public name for the limit; -1 is none.
+    while (
+        isinstance(pool, QueuePool)
+        and pool.checkedin() == 0
+        and -1 < pool._max_overflow <= pool.overflow()
+    ):
         if time.monotonic() > deadline:
             raise StorageUnavailable("busy")
         time.sleep(_PAUSE_SECONDS)
-
-
-def _is_full(pool: QueuePool) -> bool:
-    # SQLAlchemy has no public name for the limit; -1 is none.
-    limit = pool._max_overflow
-    return pool.checkedin() == 0 and -1 < limit <= pool.overflow()

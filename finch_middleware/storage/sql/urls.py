@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -17,18 +19,12 @@ def parsed(url: str | URL) -> tuple[URL, bool]:
     Raises:
         ConfigurationError: It cannot be parsed, or the option is neither true nor false.
     """
-    address = _url(url)
-    accepted = address.query.get(_OPTION, "false")
-    if accepted not in ("true", "false"):
-        raise ConfigurationError([f"{_OPTION} in the storage URL must be true or false."])
-    return address.difference_update_query([_OPTION]), accepted == "true"
-
-
-def _url(url: str | URL) -> URL:
-    try:
-        return make_url(url)
-    except (ArgumentError, ValueError):
-        pass
+    with suppress(ArgumentError, ValueError):
+        address = make_url(url)
+        accepted = address.query.get(_OPTION, "false")
+        if accepted not in ("true", "false"):
+            raise ConfigurationError([f"{_OPTION} in the storage URL must be true or false."])
+        return address.difference_update_query([_OPTION]), accepted == "true"
     # SQLAlchemy's own message repeats the URL, password included.
     raise ConfigurationError(
         ["The storage URL cannot be parsed: write dialect+driver://user:password@host/database."]

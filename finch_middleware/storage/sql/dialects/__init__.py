@@ -86,7 +86,11 @@ _FAULTS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], Fault], ...]
 
 
 class Dialect(ABC):
-    """What one database does differently. Everything here runs inside `SQLAlchemyStorage`."""
+    """
+    What one database does differently. Everything here runs inside `SQLAlchemyStorage`.
+
+    Each method that runs a statement may raise `Replaced`.
+    """
 
     #: Whether the tables are created at first use, rather than by the operator.
     makes_tables = False
@@ -131,12 +135,7 @@ class Dialect(ABC):
 
     @abstractmethod
     def begin(self, connection: Connection, first: Sequence[Bound] = ()) -> list[int]:
-        """
-        Begin a transaction that will write; how many rows each of its *first* statements changes.
-
-        Raises:
-            Replaced: See there.
-        """
+        """Begin a transaction that writes; how many rows each of its *first* statements changes."""
 
     def count(self, connection: Connection, statement: Bound) -> int:
         """How many rows *statement* changes; 0 for an `insertion` whose key is taken."""
@@ -144,22 +143,12 @@ class Dialect(ABC):
         return kept.count(connection, values)
 
     def read(self, connection: Connection, statement: Bound) -> list[dict[str, Any]]:
-        """
-        The rows of a SELECT, as last committed, on a connection in autocommit.
-
-        Raises:
-            Replaced: See there.
-        """
+        """The rows of a SELECT, as last committed, on a connection in autocommit."""
         kept, values = statement
         return kept.rows(connection, values)
 
     def change(self, connection: Connection, statement: Bound) -> int:
-        """
-        How many rows *statement* changes, run alone on a connection in autocommit.
-
-        Raises:
-            Replaced: See there.
-        """
+        """How many rows *statement* changes, run alone on a connection in autocommit."""
         return self.count(connection, statement)
 
     def commit(self, connection: Connection, changes: Iterable[Bound]) -> None:
@@ -173,9 +162,10 @@ class Dialect(ABC):
             kept.count(connection, values)
         run(connection, "COMMIT")
 
-    @abstractmethod
     def alone(self, connection: Connection) -> AbstractContextManager[None]:
         """Keep other processes from creating tables; entered inside a transaction."""
+        # A writer of SQLite has locked the whole file.
+        return nullcontext()
 
     def require_unicode(self, connection: Connection) -> None:  # noqa: B027  # most databases need nothing here
         """

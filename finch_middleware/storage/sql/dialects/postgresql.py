@@ -6,8 +6,8 @@ import functools
 import itertools
 import math
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from typing import Any, ClassVar, TypeVar
 
@@ -18,7 +18,7 @@ from sqlalchemy.sql.dml import Insert
 from finch_middleware.errors import SchemaMismatch
 from finch_middleware.storage.sql import dialects
 from finch_middleware.storage.sql.dialects import Dialect, Fault, fault_of
-from finch_middleware.storage.sql.kept import ROWS, Bound, Kept, is_ours, run
+from finch_middleware.storage.sql.kept import COUNT, ROWS, Bound, Kept, is_ours, run
 
 T = TypeVar("T")
 
@@ -90,35 +90,31 @@ class PostgreSQL(Dialect):
         return _bounded_connection().connect(*arguments, **options)
 
     def begin(self, connection: Connection, first: Sequence[Bound] = ()) -> list[int]:
+        begin = self._begin(connection)
         if self._driver != "psycopg" or not is_ours(connection):
-            # SQLAlchemy shows only the first result.
-            run(connection, self._begin(connection))
+            run(connection, begin)
             return [kept.count(connection, values) for kept, values in first]
-        text = f"{self._begin(connection)}; {_in_text(connection, first)}"
-        counts: list[int] = run(connection, text, read=_counts)
-        return counts[len(counts) - len(first) :]
+        counts: list[int] = _run_behind(
+            connection, begin, _in_text(connection, first), read=_counts
+        )
+        return counts[: len(first)]
 
     def read(self, connection: Connection, statement: Bound) -> list[dict[str, Any]]:
         kept, values = statement
         session: Any = connection.connection.dbapi_connection
         if _leads_to_server(session):
             return _prepared(session, lambda: kept.rows(connection, values))
+        begin = f"BEGIN READ ONLY, ISOLATION LEVEL READ COMMITTED; {self._settings()}"
         if self._speaks_utf8(connection):
-            found = self._read_at_once(connection, statement)
+            select = f"{_in_text(connection, [statement])}COMMIT"
+            found = _run_behind(connection, begin, select, read=ROWS)
             # psycopg has decoded it in the session's own encoding, not in the transaction's.
             if self._speaks_utf8(connection):
                 return kept.read(connection, found)
-        run(connection, self._begin_reading())
+        run(connection, begin)
         rows = kept.rows(connection, values)
         run(connection, "COMMIT")
         return rows
-
-    def _read_at_once(self, connection: Connection, statement: Bound) -> Any:
-        select = f"{_in_text(connection, [statement])}COMMIT"
-        if not is_ours(connection):
-            run(connection, self._begin_reading())
-            return run(connection, select, read=ROWS)
-        return run(connection, f"{self._begin_reading()}; {select}", read=_rows_behind_begin)
 
     def change(self, connection: Connection, statement: Bound) -> int:
         session: Any = connection.connection.dbapi_connection
@@ -128,12 +124,8 @@ class PostgreSQL(Dialect):
             [count] = self.begin(connection, [statement])
             self.commit(connection, ())
             return count
-        begin, change = self._begin(connection), f"{_in_text(connection, [statement])}COMMIT"
-        if not is_ours(connection):
-            run(connection, begin)
-            return int(run(connection, change))
-        counts: list[int] = run(connection, f"{begin}; {change}", read=_counts)
-        return counts[-2]
+        change = f"{_in_text(connection, [statement])}COMMIT"
+        return int(_run_behind(connection, self._begin(connection), change, read=COUNT))
 
     def commit(self, connection: Connection, changes: Iterable[Bound]) -> None:
         if self._driver != "psycopg":
@@ -141,10 +133,9 @@ class PostgreSQL(Dialect):
             return
         run(connection, f"{_in_text(connection, changes)}COMMIT")
 
-    @contextmanager
-    def alone(self, connection: Connection) -> Iterator[None]:
+    def alone(self, connection: Connection) -> AbstractContextManager[None]:
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({self._SCHEMA_LOCK})")
-        yield
+        return nullcontext()
 
     def require_unicode(self, connection: Connection) -> None:
         encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
@@ -211,9 +202,6 @@ class PostgreSQL(Dialect):
         session: Any = connection.connection.dbapi_connection
         return self._driver == "psycopg" and session.info.encoding == "utf-8"
 
-    def _begin_reading(self) -> str:
-        return f"BEGIN READ ONLY, ISOLATION LEVEL READ COMMITTED; {self._settings()}"
-
     def _begin(self, connection: Connection) -> str:
         begin = "BEGIN ISOLATION LEVEL READ COMMITTED"
         if _leads_to_server(connection.connection.dbapi_connection):
@@ -263,14 +251,21 @@ _WAIT_FOR_COMMITS = (
 )
 
 
-#: Those of `BEGIN` and of the settings.
-_RESULTS_OF_BEGIN = 2
+def _run_behind(
+    connection: Connection, begin: str, text: str, *, read: Callable[[Any], Any]
+) -> Any:
+    """What *read* returns of the results of *text*, run behind *begin*, at once if possible."""
 
+    def read_behind(cursor: Any) -> Any:
+        for _ in begin.split(";"):
+            cursor.nextset()
+        return read(cursor)
 
-def _rows_behind_begin(cursor: Any) -> Any:
-    for _ in range(_RESULTS_OF_BEGIN):
-        cursor.nextset()
-    return cursor.fetchall()
+    if is_ours(connection):
+        return run(connection, f"{begin}; {text}", read=read_behind)
+    # SQLAlchemy shows only the first result.
+    run(connection, begin)
+    return run(connection, text, read=read)
 
 
 def _counts(cursor: Any) -> list[int]:

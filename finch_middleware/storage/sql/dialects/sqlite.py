@@ -7,7 +7,7 @@ import os
 import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from typing import Any, ClassVar
 from urllib.parse import unquote, urlsplit
 
@@ -182,10 +182,6 @@ class SQLite(Dialect):
         return any(
             first <= inodes.get(inode, -1) <= last for inode, first, last in _locks_for_writing()
         )
-
-    def alone(self, connection: Connection) -> AbstractContextManager[None]:
-        # BEGIN IMMEDIATE has locked all of the file.
-        return nullcontext()
 
     def volatile(self, connection: Connection, *, tables: Iterable[Table]) -> str | None:
         synchronous = connection.exec_driver_sql("PRAGMA synchronous").scalar_one()
