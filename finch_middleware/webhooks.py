@@ -55,10 +55,8 @@ class Webhooks:
         """
         try:
             event_id, body = self._verified(request)
-        except NotVerified as fault:
-            return self._reject(401, fault.reason)
         except ReturnFault as fault:
-            return self._reject(INVALID_REASONS[fault.reason][0], fault.reason)
+            return self._reject(fault)
         event = read_event(event_id, body, received_at=self.settings.clock())
         if event is None:
             self.events.report("finch.webhook.malformed", logging.ERROR)
@@ -73,7 +71,7 @@ class Webhooks:
         """How much of the body `respond` reads; 0 for a request that its headers rule out."""
         try:
             self._signature(request)
-        except (NotVerified, ReturnFault):
+        except ReturnFault:
             return 0
         return BODY_LIMIT_BYTES
 
@@ -157,10 +155,12 @@ class Webhooks:
             return reason != "throttled"
         return True
 
-    def _reject(self, status: int, reason: str) -> Response:
+    def _reject(self, fault: ReturnFault) -> Response:
         # A browser that opens the address is everyday traffic; the rest may be an attack.
-        level = logging.DEBUG if reason == "method" else logging.WARNING
-        self.events.report("finch.webhook.rejected", level, reason=reason)
+        level = logging.DEBUG if fault.reason == "method" else logging.WARNING
+        self.events.report("finch.webhook.rejected", level, reason=fault.reason)
+        unsigned = isinstance(fault, NotVerified)
+        status = 401 if unsigned else INVALID_REASONS[fault.reason][0]
         return _response(status, **({"Allow": "POST"} if status == 405 else {}))
 
     def _report_unavailable(self, event: WebhookEvent, fault: StorageFault) -> None:

@@ -16,6 +16,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
+from finch_middleware.errors import ReturnFault
 from finch_middleware.finch.responses import read_status, storable, strict_json
 from finch_middleware.secret import Secret
 from finch_middleware.storage.events import FinchEvent
@@ -31,17 +32,13 @@ _TIMESTAMP = re.compile(r"[0-9]{1,12}")
 _VERSION_1 = re.compile(r"(?<![^ ,])v1,(?=([^ ,]+))")
 
 
-class NotVerified(Exception):
+class NotVerified(ReturnFault):
     """
     A delivery that Finch provably did not sign, or not now.
 
     Attributes:
         reason: ``headers``, ``timestamp`` or ``signature``.
     """
-
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-        super().__init__(reason)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
