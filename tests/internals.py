@@ -76,7 +76,7 @@ def time_before_the_exchange(monkeypatch: pytest.MonkeyPatch, seconds: float) ->
 
 def exchange_times(monkeypatch: pytest.MonkeyPatch, site: Site) -> list[timedelta]:
     """The times that the exchanges of *site* may take, as they begin."""
-    client = site.finch._callback._exchange._client
+    client = site.finch._callback.exchange.client
     original, times = client.exchange, []
 
     def noting(*given: Any, within: timedelta, **named: Any) -> Any:
