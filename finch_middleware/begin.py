@@ -1,23 +1,36 @@
-"""Opens Finch Connect: checks, a session or a re-authentication, and the flow's ticket."""
+"""
+Opens Finch Connect: checks, a session or a re-authentication, and the flow's ticket.
+
+At the end of the file is the page with a button for it.
+"""
 
 from __future__ import annotations
 
 import functools
 import logging
 import math
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from finch_middleware.config.customers import require_text
+from finch_middleware.config.customers import (
+    Customer,
+    customer_ids,
+    require_text,
+    signed_in_customer,
+)
 from finch_middleware.config.products import fault_of_products
 from finch_middleware.config.settings import FlowKind, Settings
 from finch_middleware.config.urls import check_return_to, parts_at, warn_of_prefix
 from finch_middleware.errors import (
     AlreadyConnected,
+    FinchError,
     FinchRefused,
     FinchUnavailable,
+    ReturnFault,
+    SchemaMismatch,
     Unavailable,
     UnknownConnection,
     UsageError,
@@ -145,7 +158,8 @@ class Begin:
         try:
             return self._open(opening, request)
         except (Unavailable, FinchRefused) as fault:
-            self._report(fault, opening, request)
+            at: At = "invitation" if opening.invited else "begin"
+            self.report(fault, request, return_to=opening.return_to, at=at)
             raise
 
     def _open(self, opening: Opening, request: CallbackRequest) -> Response:
@@ -178,23 +192,24 @@ class Begin:
             cookies=(*surplus, cookie),
         )
 
-    def _report(
-        self, fault: Unavailable | FinchRefused, opening: Opening, request: CallbackRequest
-    ) -> None:
-        """Log the failure; the person's page has the same reference."""
-        visit = Visit(return_to=opening.return_to)
-        failed = visit.failed(fault.page_reason, retry_after=fault.retry_after)
+    def report(
+        self, fault: FinchError, request: CallbackRequest, *, return_to: str, at: At
+    ) -> Callable[[], Response]:
+        """Log *fault*; what makes the person's page, which has the same reference."""
+        retry_after = getattr(fault, "retry_after", None)
+        failed = Visit(return_to=return_to).failed(fault.page_reason, retry_after=retry_after)
         self.events.report(
             "finch.begin.failed",
             logging.ERROR,
             reference=failed.reference,
-            reason=fault.code if isinstance(fault, FinchRefused) else failed.reason,
+            # Only an operator can fix the others, and needs their code.
+            reason=failed.reason if isinstance(fault, Unavailable) else fault.code,
             request_id=fault.request_id,
         )
         if isinstance(fault, FinchRefused):
             fault.reference = failed.reference
-        at: At = "invitation" if opening.invited else "begin"
         fault.make_page = functools.partial(self.pages.respond, failed, request, at=at)
+        return fault.make_page
 
     def products_asked(self, opening: Opening) -> Sequence[str]:
         """What Finch Connect will ask this person for; UnknownConnection as `begin`."""
@@ -269,3 +284,93 @@ def connect_location(session: ConnectSession, state: Secret, *, connect_origin: 
         raise FinchUnavailable("bad_response", request_id=session.request_id)
     query = f"{parts.query}&state={state.reveal()}".lstrip("&")
     return parts._replace(query=query, fragment="").geturl()
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class OpeningPage(ABC):
+    """A page of ours with one button: its GET changes nothing, its POST opens Finch Connect."""
+
+    at: ClassVar[At]
+    begin: Begin
+
+    def respond(self, request: CallbackRequest) -> Response:
+        """
+        The page for a GET; for a POST of this very page, the redirect to Finch Connect.
+
+        Whoever may not begin, or cannot now, gets a page without the button.
+        """
+        try:
+            if request.method in ("GET", "HEAD"):
+                return self.show(request)
+            self._require_own_page(request)
+            return self.begin.open(self.opening(request), request=request)
+        except ReturnFault as fault:
+            return self.reject(request, reason=fault.reason)
+        except (AlreadyConnected, FinchRefused, SchemaMismatch, Unavailable) as fault:
+            make_page = fault.make_page or self.begin.report(
+                fault, request, return_to=self.begin.settings.return_to, at=self.at
+            )
+            return make_page()
+
+    @abstractmethod
+    def show(self, request: CallbackRequest) -> Response:
+        """The page with the button. Changes nothing, and does not call Finch."""
+
+    @abstractmethod
+    def opening(self, request: CallbackRequest) -> Opening:
+        """What this person may open."""
+
+    def _require_own_page(self, request: CallbackRequest) -> None:
+        if request.method != "POST":
+            raise ReturnFault("method")
+        settings = self.begin.settings
+        # "none" is the person's own doing: an address typed, a page restored.
+        typed = request.headers.get("Sec-Fetch-Site") == "none"
+        own_page = request.same_origin(settings.origin)
+        if not (typed or own_page or request.from_page_of(settings.spa_origins)):
+            raise ReturnFault("cross_site")
+
+    def reject(self, request: CallbackRequest, *, reason: str) -> Response:
+        """The page of a request that may not begin."""
+        invalid = Visit(return_to=self.begin.settings.return_to).invalid(reason)
+        # Opening the page signed out is everyday traffic.
+        everyday = reason == "method" or request.method in ("GET", "HEAD")
+        level = logging.DEBUG if everyday else logging.WARNING
+        self.begin.events.report(
+            "finch.begin.rejected", level, reference=invalid.reference, reason=reason
+        )
+        return self.begin.pages.respond(invalid, request, at=self.at)
+
+
+class BeginPage(OpeningPage):
+    """Shows the button to a signed-in person, and begins; `customer_of` names them."""
+
+    at = "begin"
+
+    def show(self, request: CallbackRequest) -> Response:
+        self._customer(request)
+        return self.begin.pages.begin()
+
+    def opening(self, request: CallbackRequest) -> Opening:
+        customer = self._customer(request)
+        return Opening(
+            customer_id=str(customer.id),
+            customer_name=customer.name,
+            customer_email=customer.email,
+            return_to=self.begin.settings.return_to,
+            flow="embedded" if request.from_script else "redirect",
+        )
+
+    def _customer(self, request: CallbackRequest) -> Customer:
+        customer_of = self.begin.settings.customer_of
+        if customer_of is None:
+            raise UsageError("begin_page needs the option customer_of, to know who is signed in")
+        customer = signed_in_customer(customer_of, request)
+        if not customer_ids(customer):
+            raise ReturnFault("signed_out")
+        if not isinstance(customer, Customer):
+            raise UsageError(
+                "at begin_path customer_of must return one Customer(id=..., name=...), or None; "
+                "if a login has several customers, call begin in a view"
+            )
+        return customer

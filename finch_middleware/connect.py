@@ -15,7 +15,6 @@ from finch_middleware.config.options import Options
 from finch_middleware.config.reading import Checks, read_settings, take_options
 from finch_middleware.config.settings import FlowKind
 from finch_middleware.outcomes import Outcome, Response
-from finch_middleware.web.begin_page import BeginPage
 from finch_middleware.web.body import BODY_LIMIT_BYTES
 from finch_middleware.web.html import template_faults
 from finch_middleware.web.pages import allow_origins
@@ -59,6 +58,7 @@ class FinchConnect:
     def __init__(self, **options: Unpack[Options]) -> None:
         # Not at the top: whoever only imports this name does not wait for those libraries.
         from finch_middleware.assembly import Assembly
+        from finch_middleware.begin import BeginPage
         from finch_middleware.invitations import Invitations
 
         settings = read_settings(options, checks=CHECKS)
@@ -72,18 +72,8 @@ class FinchConnect:
         self._begin = pieces.begin
         self._callback = pieces.callback
         self._webhooks = pieces.webhooks
-        self._begin_page = BeginPage(
-            settings=settings, pages=pieces.pages, events=pieces.events, begin=self.begin
-        )
-        self._invitations = Invitations(
-            settings=settings,
-            pages=pieces.pages,
-            events=pieces.events,
-            connections=pieces.connections,
-            tickets=pieces.tickets,
-            vault=pieces.vault,
-            begin=self._begin,
-        )
+        self._begin_page = BeginPage(begin=pieces.begin)
+        self._invitations = Invitations(begin=pieces.begin, vault=pieces.vault)
         handlers: dict[str | None, Callable[[object], Response]] = {
             settings.callback_path: self._callback.receive,
             settings.begin_path: self.begin_page,

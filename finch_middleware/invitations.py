@@ -9,22 +9,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from finch_middleware.begin import Begin, Opening
+from finch_middleware.begin import Opening, OpeningPage
 from finch_middleware.config.customers import customer_ids, require_text, signed_in_customer
 from finch_middleware.errors import CannotOpen, ReturnFault, UnknownConnection, UsageError
 from finch_middleware.outcomes import Response
-from finch_middleware.web.begin_page import OpeningPage
 from finch_middleware.web.request import CallbackRequest, parse_query
 
 if TYPE_CHECKING:
-    from finch_middleware.connections import Connections
     from finch_middleware.crypto.vault import Vault
-    from finch_middleware.tickets import Tickets
 
 PARAMETER = "invitation"
 LONGEST = timedelta(days=90)
@@ -48,10 +44,7 @@ class Invitations(OpeningPage):
     """Makes links, and shows their page to whoever has one. They need not be signed in."""
 
     at = "invitation"
-    connections: Connections
-    tickets: Tickets
     vault: Vault
-    begin: Begin
 
     def url(self, opening: Opening, *, valid_for: timedelta, single_use: bool) -> str:
         """
@@ -59,7 +52,7 @@ class Invitations(OpeningPage):
 
         What is sealed in it is short: the times, and the arguments that differ from the defaults.
         """
-        page = self.settings.href(self.settings.invite_path)
+        page = self.begin.settings.href(self.begin.settings.invite_path)
         if page is None:
             raise UsageError("invitation_url needs the option invite_path")
         if not (isinstance(valid_for, timedelta) and _SHORTEST <= valid_for <= LONGEST):
@@ -67,16 +60,16 @@ class Invitations(OpeningPage):
         if not opening.customer_name:
             raise UsageError("customer_name must have 1 to 255 characters: the page shows it")
         require_text(customer_name=opening.customer_name)
-        opening.checked(self.settings)
+        opening.checked(self.begin.settings)
         if opening.connection_id is not None:
             self.begin.products_asked(opening)
-        now = self.settings.clock()
+        now = self.begin.settings.clock()
         times = [each.timestamp() for each in (now, now + valid_for)]
         given = {name: getattr(opening, name) for name in _FIELDS}
         parts = {name: each for name, each in given.items() if each != getattr(_PLAIN, name)}
         text = json.dumps([*times, bool(single_use), parts], separators=(",", ":"))
         sealed = self.vault.seal(text, purpose="invitation", context=self._place)
-        address = f"{self.settings.origin}{page}?{PARAMETER}={sealed}"
+        address = f"{self.begin.settings.origin}{page}?{PARAMETER}={sealed}"
         if len(address) > LINK_LIMIT_CHARACTERS:
             raise UsageError("the invitation is too long for a link: shorten customer_name")
         return address
@@ -84,47 +77,43 @@ class Invitations(OpeningPage):
     @property
     def _place(self) -> tuple[str]:
         # At another origin the ticket would be set where the callback does not find it.
-        return (self.settings.origin,)
+        return (self.begin.settings.origin,)
 
     def respond(self, request: CallbackRequest) -> Response:
         """As `OpeningPage.respond`; for a connection that has ended, too, there is a page."""
         try:
             return super().respond(request)
         except UnknownConnection:
-            return self._reject(request, reason="invitation_used")
+            return self.reject(request, reason="invitation_used")
 
     def show(self, request: CallbackRequest) -> Response:
         """The invitation's page; without a link, the end of a flow that this browser began."""
         query = self._query(request)
         end = _ENDS.get(query.get("finch", ""))
         if end and PARAMETER not in query and self._invited(request):
-            return self.pages.notice(end)
-        opening = self._opening(query, request)
-        return self.pages.invitation(
+            return self.begin.pages.notice(end)
+        opening = self.opening(request)
+        return self.begin.pages.invitation(
             customer_name=opening.customer_name, products=self.begin.products_asked(opening)
         )
 
-    def open(self, request: CallbackRequest) -> Response:
-        """As `OpeningPage.open`."""
-        return self.begin.open(self._opening(self._query(request), request), request=request)
-
-    def _opening(self, query: Mapping[str, str], request: CallbackRequest) -> Opening:
+    def opening(self, request: CallbackRequest) -> Opening:
         """
         What the link of this request opens, if this person may use it.
 
         It is unreadable if it was altered, belongs to another client_id or origin, has a key that
         is no longer accepted, or if the options do not allow it any longer.
         """
-        sealed = query.get(PARAMETER, "")
+        sealed = self._query(request).get(PARAMETER, "")
         try:
             text = self.vault.open(sealed, purpose="invitation", context=self._place)
             issued, expires, single_use, parts = json.loads(text)
-            opening = Opening(**parts, invited=True).checked(self.settings)
+            opening = Opening(**parts, invited=True).checked(self.begin.settings)
         except (CannotOpen, TypeError, ValueError):  # the latter two: made with other options
             raise ReturnFault("invitation_unreadable") from None
-        if self.settings.clock().timestamp() > expires:
+        if self.begin.settings.clock().timestamp() > expires:
             raise ReturnFault("invitation_expired")
-        customer_of = self.settings.customer_of
+        customer_of = self.begin.settings.customer_of
         login = customer_ids(signed_in_customer(customer_of, request)) if customer_of else ()
         if login and opening.customer_id not in login:
             raise ReturnFault("other_customer")
@@ -138,12 +127,12 @@ class Invitations(OpeningPage):
             each.obtained_at.timestamp() > instant
             and opening.provider in (None, each.provider_id)
             and opening.connection_id in (None, each.connection_id)
-            for each in self.connections.for_customer(opening.customer_id)
+            for each in self.begin.connections.for_customer(opening.customer_id)
         )
 
     def _invited(self, request: CallbackRequest) -> bool:
         """Whether an invitation began a flow in this browser."""
-        return any(each.invited for each in self.tickets.found(request.cookies()))
+        return any(each.invited for each in self.begin.tickets.found(request.cookies()))
 
     def _query(self, request: CallbackRequest) -> dict[str, str]:
         try:
