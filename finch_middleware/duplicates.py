@@ -41,7 +41,7 @@ _NUMBERED = re.compile(
 WAIT_SECONDS = 15.0
 _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 0.25
-#: Claims that a process remembers to have given up.
+#: How many claims that it gave up a process remembers.
 REMEMBERED_LIMIT = 10_000
 
 Answer = Repeated | Finishing | Failed
