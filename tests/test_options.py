@@ -41,7 +41,8 @@ WITH_LOGIN: dict[str, Any] = {"customer_of": print}
 
 
 def read(options: dict[str, Any]) -> Settings:
-    return read_settings(cast("Options", options), checks=CHECKS)
+    # A copy: what is read is emptied.
+    return read_settings(cast("Options", {**options}), checks=CHECKS)
 
 
 def settings(**changes: Any) -> Settings:
