@@ -11,16 +11,13 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
 from finch_middleware.begin import Opening, OpeningPage
 from finch_middleware.config.customers import customer_ids, require_text, signed_in_customer
+from finch_middleware.crypto.vault import Vault, pack
 from finch_middleware.errors import CannotOpen, ReturnFault, UnknownConnection, UsageError
 from finch_middleware.outcomes import Response
 from finch_middleware.web.request import CallbackRequest, parse_query
-
-if TYPE_CHECKING:
-    from finch_middleware.crypto.vault import Vault
 
 PARAMETER = "invitation"
 LONGEST = timedelta(days=90)
@@ -75,9 +72,9 @@ class Invitations(OpeningPage):
         return address
 
     @property
-    def _place(self) -> tuple[str]:
+    def _place(self) -> bytes:
         # At another origin the ticket would be set where the callback does not find it.
-        return (self.begin.settings.origin,)
+        return pack(self.begin.settings.origin)
 
     def respond(self, request: CallbackRequest) -> Response:
         """As `OpeningPage.respond`; for a connection that has ended, too, there is a page."""

@@ -54,9 +54,9 @@ def refused(sealed: str, *, vault: Vault = VAULT, purpose: str = "ticket", **pla
 @example("", [])
 @example("half a pair: \ud800", ["\udfff"])
 def test_what_is_sealed_opens_as_it_was(text: str, context: Sequence[str]) -> None:
-    sealed = VAULT.seal(text, purpose="connection", context=context)
+    sealed = VAULT.seal(text, purpose="connection", context=pack(*context))
 
-    opened = VAULT.open(sealed, purpose="connection", context=context)
+    opened = VAULT.open(sealed, purpose="connection", context=pack(*context))
 
     assert opened == text
 
@@ -129,7 +129,7 @@ def test_another_spelling_of_the_same_bytes_is_refused(length: int) -> None:
 
 
 def test_a_sealed_text_is_bound_to_its_purpose_and_place() -> None:
-    sealed = VAULT.seal(PLAIN, purpose="connection", context=("ab", "c"))
+    sealed = VAULT.seal(PLAIN, purpose="connection", context=pack("ab", "c"))
     places: list[tuple[str, Sequence[str]]] = [
         ("quarantine", ("ab", "c")),
         ("ticket", ("ab", "c")),
@@ -143,9 +143,9 @@ def test_a_sealed_text_is_bound_to_its_purpose_and_place() -> None:
         ("unknown", ("ab", "c")),
     ]
 
-    assert not refused(sealed, purpose="connection", context=("ab", "c"))
+    assert not refused(sealed, purpose="connection", context=pack("ab", "c"))
     for purpose, context in places:
-        assert refused(sealed, purpose=purpose, context=context)
+        assert refused(sealed, purpose=purpose, context=pack(*context))
 
 
 def test_a_sealed_text_is_bound_to_its_client_id() -> None:

@@ -99,19 +99,19 @@ class Vault:
             for key_id in self._keys:
                 self._ciphers_of(key_id)
 
-    def seal(self, text: str, *, purpose: str, context: Sequence[str] = ()) -> str:
+    def seal(self, text: str, *, purpose: str, context: bytes = b"") -> str:
         """
-        *text*, sealed for one purpose and place.
+        *text*, sealed for one purpose and place; *context*: what `pack` makes of the place.
 
         Raises:
             KeyUnavailable: The provider does not unwrap the key, and never did.
         """
         cipher, bound = self._ciphers_of(self.key_id)[purpose]
         nonce, plain = os.urandom(_NONCE_BYTES), text.encode(errors=_ANY_TEXT)
-        sealed = nonce + cipher.encrypt(nonce, plain, bound + pack(*context))
+        sealed = nonce + cipher.encrypt(nonce, plain, bound + context)
         return f"{FORMAT}.{self.key_id}.{_encoded(sealed).decode()}"
 
-    def open(self, sealed: str, *, purpose: str, context: Sequence[str] = ()) -> str:
+    def open(self, sealed: str, *, purpose: str, context: bytes = b"") -> str:
         """
         What was sealed for exactly this purpose and context.
 
@@ -126,7 +126,7 @@ class Vault:
         cipher, bound = found
         nonce, ciphertext = payload[:_NONCE_BYTES], payload[_NONCE_BYTES:]
         try:
-            opened = cipher.decrypt(nonce, ciphertext, bound + pack(*context))
+            opened = cipher.decrypt(nonce, ciphertext, bound + context)
         except InvalidTag:
             refusal = CannotOpen(key_id=key_id)
         else:
@@ -148,12 +148,12 @@ class Vault:
 
     def seal_grant(self, answer: Secret, *, connection_id: str, customer_id: str) -> SealedToken:
         """Finch's answer, sealed for the row of that connection and customer."""
-        context = (connection_id, customer_id)
+        context = pack(connection_id, customer_id)
         return SealedToken(text=self.seal(answer.reveal(), purpose="connection", context=context))
 
     def seal_quarantined(self, answer: Secret, *, attempt_id: str) -> SealedToken:
         """Finch's answer, sealed for the attempt that keeps it in quarantine."""
-        text = self.seal(answer.reveal(), purpose="quarantine", context=(attempt_id,))
+        text = self.seal(answer.reveal(), purpose="quarantine", context=pack(attempt_id))
         return SealedToken(text=text)
 
     def seal_connection(self, grant: Grant, *, attempt: Attempt, at: datetime) -> StoredConnection:
@@ -261,11 +261,11 @@ class KeyedHash:
         return hmac.digest(self._key, pack(purpose, self._client_id, value), hashlib.sha256)
 
 
-def _place(holder: Holder) -> tuple[str, str, tuple[str, ...]]:
+def _place(holder: Holder) -> tuple[str, str, bytes]:
     """The sealed grant of *holder*, its purpose and its context."""
     if isinstance(holder, Attempt):
-        return holder.sealed.text if holder.sealed else "", "quarantine", (holder.attempt_id,)
-    return holder.sealed.text, "connection", (holder.connection_id, holder.customer_id)
+        return holder.sealed.text if holder.sealed else "", "quarantine", pack(holder.attempt_id)
+    return holder.sealed.text, "connection", pack(holder.connection_id, holder.customer_id)
 
 
 def _ciphers(material: object) -> dict[str, AESGCM]:

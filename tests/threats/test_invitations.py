@@ -10,6 +10,7 @@ import pytest
 
 from finch_middleware import FinchConnect, FinchMiddleware
 from finch_middleware.crypto.keys import new_key
+from finch_middleware.crypto.vault import pack
 from finch_middleware.testing import Clock
 from finch_middleware.testing.fake_finch import Behaviour, FakeFinch
 from tests.fuzz.seeds import seeded
@@ -106,7 +107,7 @@ def test_t47_what_was_sealed_for_another_purpose_or_version_is_no_link(fake: Fak
     finch = inviting(fake)
     ticket = begun(finch, fake).value
     others = [
-        finch.vault.seal(text, purpose="invitation", context=(ORIGIN,))
+        finch.vault.seal(text, purpose="invitation", context=pack(ORIGIN))
         for text in ("[]", "[1,2,true,{}]", '[1,2,true,{"customer_id":"a","new":1}]', "{", "5")
     ]
 
