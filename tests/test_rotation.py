@@ -176,15 +176,16 @@ def test_a_quarantined_token_that_is_completed_meanwhile_stays_completed(
     assert faulty.attempt(attempt.code_hash) == completed
 
 
+@pytest.mark.parametrize("key_id", ["k0", "k1"])
 def test_a_quarantined_token_that_does_not_open_is_left_and_counted(
-    storage: MemoryStorage, before: FinchConnect, after: FinchConnect
+    storage: MemoryStorage, before: FinchConnect, after: FinchConnect, key_id: str
 ) -> None:
-    attempt = held(before, sealed_for="another")
+    attempt = held(before if key_id == "k0" else after, sealed_for="another")
     storage.settle(attempt)
 
     rotated = ended(after)
 
-    assert (rotated.resealed, rotated.unopened) == (0, {"k0": 1})
+    assert (rotated.resealed, rotated.unopened) == (0, {key_id: 1})
     assert storage.attempt(attempt.code_hash) == attempt
 
 
