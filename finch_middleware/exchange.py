@@ -118,7 +118,7 @@ class Exchange:
         reported = self._report(fault, name, level, attempt)
         settled = attempt.settled(
             state,
-            at=self._now(),
+            at=self.settings.clock(),
             reason=name.rpartition(".")[2],
             request_id=fault.request_id,
             notified=reported or state is not AttemptState.AMBIGUOUS,
@@ -137,7 +137,7 @@ class Exchange:
         existing: Sequence[StoredConnection],
     ) -> Exchanged:
         """*before*: this connection with its older token, if it was stored."""
-        now = self._now()
+        now = self.settings.clock()
         obtained_at = self._obtained_at(claim.attempt, existing, now)
         settled = claim.attempt.settled(
             AttemptState.STORED,
@@ -173,7 +173,7 @@ class Exchange:
     def _quarantine(self, attempt: Attempt, grant: Grant) -> Exchanged:
         settled = attempt.settled(
             AttemptState.QUARANTINED,
-            at=self._now(),
+            at=self.settings.clock(),
             reason="other_customer" if grant.connection_id and grant.customer_id else "incomplete",
             connection_id=grant.connection_id,
             request_id=grant.request_id,
@@ -242,6 +242,3 @@ class Exchange:
 
     def _report_storage(self, settled: Attempt, error: str) -> None:
         self.events.of_attempt("finch.storage.unavailable", logging.ERROR, settled, reason=error)
-
-    def _now(self) -> datetime:
-        return self.settings.clock()
