@@ -109,6 +109,7 @@ PARTS = {
             "tests/test_begin.py",
             "tests/test_transport_trust.py",
             "tests/story/test_begin.py",
+            "tests/story/test_mounting.py",
             "tests/story/test_spa_origins.py",
         ),
         # An iterator among the products is used up by the first of several runs.

@@ -16,9 +16,10 @@ from finch_middleware.config.urls import browser_path, is_loopback, origin_of, w
         ("/finch/callback", "/finch/callback", "/connect"),
         ("/app/finch/callback", "/finch/callback", "/app/connect"),
         ("/caf%C3%A9/callback", "/callback", "/caf%C3%A9/connect"),
+        ("", "/", "/connect"),
         ("/outside", "/finch/callback", None),
     ],
-    ids=["alone", "under a prefix", "under an encoded prefix", "rewritten"],
+    ids=["alone", "under a prefix", "under an encoded prefix", "at the root", "rewritten"],
 )
 def test_a_path_is_below_the_prefix_that_the_callback_is_below(
     redirect_path: str, callback_path: str, expected: str | None

@@ -176,7 +176,7 @@ WRONG: list[tuple[str, str, list[Any], dict[str, Any]]] = [
     ("path_rewritten", "must be True or False", [1, "yes"], {}),
     ("proxy", "must be an address such as http://host:port, or None",
      [7, "", "p.example:3128", "https://p.example:3128", "http://p.example:port",
-      "http://p.example:3128\n", "socks5://x", "http://", "http://x:99999"], {}),
+      "http://p.example:3128\n", "socks5://x", "http://", "http://x:99999", "http://x:0"], {}),
     ("ca_bundle", "must be a file of certificates in PEM form, or None",
      [7, "", "/nowhere/ca.pem", "/", "a\0b", __file__], {}),
     ("exchange_deadline", NO_DEADLINE,
