@@ -30,8 +30,8 @@ from finch_middleware.storage.spool import Spool
 T = TypeVar("T")
 H = TypeVar("H", Attempt, StoredToken)
 
-#: Rows read at once: a rotation needs the memory of one batch.
-BATCH = 500
+# Rows read at once: a rotation needs the memory of one batch.
+_BATCH = 500
 _SMALLEST_BATCH = 200
 
 # A busy storage is asked again: callbacks are more urgent than a rotation.
@@ -175,9 +175,8 @@ class Rotation:
         after: object | None = None
         with _collecting_new_objects():
             while True:
-                limit = min(self._pace.rows, BATCH)
-                scan = partial(self.storage.scan_tokens, after=after, limit=limit, shard=shard)
-                batch = _patiently(scan)
+                scan = partial(self.storage.scan_tokens, after=after, shard=shard)
+                batch = _patiently(partial(scan, limit=self._pace.rows))
                 rotated = rotated.plus(self._reseal(batch))
                 yield rotated
                 if batch.after is None:
@@ -212,9 +211,11 @@ class Rotation:
             changes, not_opened = self._changes(rows)
             unopened += not_opened
             if not changes:
-                seen, unreadable = len(batch.tokens), batch.unreadable
                 return Rotated(
-                    seen=seen, resealed=resealed, unopened=unopened, unreadable=unreadable
+                    seen=len(batch.tokens),
+                    resealed=resealed,
+                    unopened=unopened,
+                    unreadable=batch.unreadable,
                 )
             with self._pace.transaction(len(changes)):
                 done = _patiently(partial(self.storage.swap_tokens, changes))
@@ -269,7 +270,7 @@ class _Pace:
         # smaller transaction would take as long.
         self._row_seconds = min(self._row_seconds * _SLOWER, self._took / rows)
         fitting = int(_LONGEST_TRANSACTION_SECONDS / self._row_seconds)
-        self.rows = max(_SMALLEST_BATCH, min(fitting, BATCH))
+        self.rows = max(_SMALLEST_BATCH, min(fitting, _BATCH))
 
 
 class _Proof:

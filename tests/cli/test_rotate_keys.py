@@ -128,7 +128,8 @@ def test_progress_is_a_line_for_every_so_many_rows(
     before: Deployment, after: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rotate_keys, "_ROWS_PER_LINE", 2)
-    monkeypatch.setattr("finch_middleware.operations.rotation.BATCH", 1)
+    for name in ("_BATCH", "_SMALLEST_BATCH"):
+        monkeypatch.setattr(f"finch_middleware.operations.rotation.{name}", 1)
     before.connect("one", "two", "three", "four")
 
     result = after.run("rotate-keys")
