@@ -112,8 +112,10 @@ class StatusHooks:
         """`swap` the *latest* row with what *change* makes of it; None where there is no row."""
         for _ in range(_TRIES):
             row = latest()
-            stored = self.swap(row, change(row), source=source) if row is not None else None
-            if row is None or stored is not None:
+            if row is None:
+                return None
+            stored = self.swap(row, change(row), source=source)
+            if stored is not None:
                 return stored
         raise StorageUnavailable("busy")
 

@@ -152,7 +152,9 @@ class Recovery:
 
     def complete(self, attempt: Attempt) -> bool:
         """
-        Whether a quarantined token was stored, since Finch names the customer that was expected.
+        Ask Finch for the customer of a quarantined token; store it if that one was expected.
+
+        True where it was stored.
 
         Raises:
             CannotOpen: Its key is not among the accepted ones.

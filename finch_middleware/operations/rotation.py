@@ -205,7 +205,7 @@ class Rotation:
         return Rotated(seen=len(held), resealed=resealed, unopened=unopened)
 
     def _reseal(self, batch: TokenScan) -> Rotated:
-        """Re-seal the tokens of a batch; what has changed before its swap is read again."""
+        """Re-seal the tokens of a batch. A row that changes before the swap is read again."""
         rows, resealed, unopened = batch.tokens, 0, Counter[str]()
         for _ in range(_TRIES):
             changes, not_opened = self._changes(rows)
@@ -226,7 +226,7 @@ class Rotation:
         raise StorageUnavailable("busy")
 
     def _changes(self, holders: Iterable[H]) -> tuple[list[tuple[H, SealedToken]], Counter[str]]:
-        """Those that another key has sealed, under the current one; by key, what does not open."""
+        """What to re-seal, each with its new seal; and by key how many do not open."""
         changes: list[tuple[H, SealedToken]] = []
         unopened = Counter[str]()
         for each in holders:
