@@ -30,6 +30,7 @@ from finch_middleware.records import StoredConnection
 from finch_middleware.secret import Secret
 from finch_middleware.storage.redis.plan import COMPARE_AND_WRITE, Plan
 from finch_middleware.storage.redis.storage import RedisStorage
+from finch_middleware.storage.shards import Shard
 from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 
 _CHUNK = 5_000
@@ -128,6 +129,7 @@ class Subject(ABC):
         """What is asked of a storage, as functions of a number."""
         storage, size = self.storage, self.size
         pick = [hash(i * 2_654_435_761) % size for i in range(10_000)]
+        parts = max(1, size // 1000)
 
         def claim(turn: int) -> None:
             storage.claim(self.attempt(-turn - 1 - size, state=AttemptState.CLAIMED))
@@ -143,7 +145,9 @@ class Subject(ABC):
         yield "for_customer", lambda turn: storage.for_customer(f"customer-{pick[turn] // 3:07}")
         yield (
             "scan of 500",
-            lambda turn: storage.scan(after=self.connection(pick[turn]).connection_id, limit=500),
+            lambda turn: storage.scan(
+                after=None, limit=500, shard=Shard(number=turn % parts + 1, count=parts)
+            ),
         )
         yield "unsettled", lambda turn: storage.unsettled(leased_before=_NOW)
         yield "forget", lambda turn: storage.forget(settled_before=_NOW - timedelta(days=7))

@@ -100,10 +100,7 @@ class Ours(Subject):
         return begun(environ, start_response)
 
     def stored(self) -> int:
-        rows, after = 0, None
-        while found := self.finch.storage.scan(after=after, limit=1_000).connections:
-            rows, after = rows + len(found), found[-1].connection_id
-        return rows
+        return sum(1 for _ in self.finch.storage.connections())
 
 
 class Base(DeclarativeBase):

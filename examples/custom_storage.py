@@ -115,12 +115,16 @@ class DjangoStorage(Storage):
         found = self._connections.filter(customer_hash=customer_hash(customer_id).hex())
         return _read(StoredConnection, found.order_by("-obtained_at"))
 
-    def scan(self, *, after: str | None, limit: int, shard: Shard = WHOLE) -> Scan:
-        start = shard.before if after is None else connection_hash(after)
-        found = self._connections.filter(
-            connection_hash__gt=start.hex(), connection_hash__lte=shard.last.hex()
-        ).exclude(customer_hash__in=HIDDEN)
-        return Scan(connections=_read(StoredConnection, found.order_by("connection_hash")[:limit]))
+    def scan(
+        self, *, after: Any | None, limit: int, shard: Shard = WHOLE
+    ) -> Scan[StoredConnection]:
+        start = shard.before.hex() if after is None else after
+        behind = self._connections.filter(
+            connection_hash__gt=start, connection_hash__lte=shard.last.hex()
+        )
+        found = behind.exclude(customer_hash__in=HIDDEN).order_by("connection_hash")[:limit]
+        last = [each.connection_hash for each in found][-1:]
+        return Scan(rows=_read(StoredConnection, found), after=last[0] if last else None)
 
     def swap(self, old: StoredConnection | None, new: StoredConnection) -> bool:
         with self._alone():

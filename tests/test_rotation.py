@@ -233,10 +233,13 @@ class Endless(MemoryStorage):
         self._vault = vault
         self._rows = rows
 
-    def scan(self, *, after: str | None, limit: int, shard: Shard = WHOLE) -> Scan:
-        start = 0 if after is None else int(after) + 1
+    def scan(
+        self, *, after: Any | None, limit: int, shard: Shard = WHOLE
+    ) -> Scan[StoredConnection]:
+        start = after or 0
         end = min(start + limit, self._rows)
-        return Scan(connections=[self._row(i) for i in range(start, end)])
+        rows = [self._row(i) for i in range(start, end)]
+        return Scan(rows=rows, after=end if rows else None)
 
     def swap_tokens(self, changes: Sequence[tuple[StoredToken, SealedToken]]) -> Sequence[bool]:
         return [True] * len(changes)

@@ -23,7 +23,7 @@ from finch_middleware.attempts import Attempt
 from finch_middleware.crypto.vault import Holder, Vault
 from finch_middleware.errors import CannotOpen, KeyUnavailable, StorageUnavailable
 from finch_middleware.records import SealedToken, StoredToken
-from finch_middleware.storage.protocol import Storage, TokenScan
+from finch_middleware.storage.protocol import Scan, Storage
 from finch_middleware.storage.shards import WHOLE, Shard
 from finch_middleware.storage.spool import Spool
 
@@ -204,15 +204,15 @@ class Rotation:
             resealed += _patiently(partial(self.storage.settle, changed))
         return Rotated(seen=len(held), resealed=resealed, unopened=unopened)
 
-    def _reseal(self, batch: TokenScan) -> Rotated:
+    def _reseal(self, batch: Scan[StoredToken]) -> Rotated:
         """Re-seal the tokens of a batch. A row that changes before the swap is read again."""
-        rows, resealed, unopened = batch.tokens, 0, Counter[str]()
+        rows, resealed, unopened = batch.rows, 0, Counter[str]()
         for _ in range(_TRIES):
             changes, not_opened = self._changes(rows)
             unopened += not_opened
             if not changes:
                 return Rotated(
-                    seen=len(batch.tokens),
+                    seen=len(batch.rows),
                     resealed=resealed,
                     unopened=unopened,
                     unreadable=batch.unreadable,

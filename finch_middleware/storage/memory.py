@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from finch_middleware.attempts import Attempt, AttemptState
 from finch_middleware.records import StoredConnection, connection_hash
@@ -88,11 +88,13 @@ class MemoryStorage(Storage):
         mine = [each for each in stored if each.customer_id == customer_id and each.has_token]
         return sorted(mine, key=lambda each: each.obtained_at, reverse=True)
 
-    def scan(self, *, after: str | None, limit: int, shard: Shard = WHOLE) -> Scan:
-        start = shard.before if after is None else connection_hash(after)
-        stored = sorted(self._connections.copy().items())
-        behind = (each for hashed, each in stored if start < hashed <= shard.last)
-        return Scan(connections=[each for each in behind if each.has_token][:limit])
+    def scan(
+        self, *, after: Any | None, limit: int, shard: Shard = WHOLE
+    ) -> Scan[StoredConnection]:
+        start, last = shard.before if after is None else after, shard.last
+        stored = {hashed: row for hashed, row in self._connections.copy().items() if row.has_token}
+        hashes = sorted(each for each in stored if start < each <= last)[:limit]
+        return Scan(rows=[stored[each] for each in hashes], after=hashes[-1] if hashes else None)
 
     def swap(self, old: StoredConnection | None, new: StoredConnection) -> bool:
         hashed = connection_hash(new.connection_id)

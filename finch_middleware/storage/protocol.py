@@ -17,6 +17,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Generic, TypeVar
 
 from finch_middleware.attempts import Attempt
 from finch_middleware.errors import StorageUnavailable
@@ -25,6 +26,8 @@ from finch_middleware.storage.events import FinchEvent, Received, StoredEvent, a
 from finch_middleware.storage.history import note_changes
 from finch_middleware.storage.shards import WHOLE, Shard
 
+T = TypeVar("T")
+
 #: A row that changes during each of these tries is being rewritten in a loop elsewhere.
 _TRIES = 100
 #: Rows that a task over all connections has in memory.
@@ -32,32 +35,17 @@ _BATCH = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scan:
+class Scan(Generic[T]):
     """
     One batch of a scan.
 
     Attributes:
-        connections: Those that could be read, in the order of the scan. Empty: the scan is over.
-        unreadable: The storage's names of rows in this batch that could not be read. A row at
-            the end of one batch may be named in the next one again.
-    """
-
-    connections: Sequence[StoredConnection]
-    unreadable: Sequence[str] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenScan:
-    """
-    One batch of a scan of tokens.
-
-    Attributes:
-        tokens: Those that could be read; may be empty before the end.
-        unreadable: The storage's names of rows in this batch whose token could not be read.
+        rows: Those that could be read; may be empty before the end.
+        unreadable: The storage's names of rows in this batch that could not be read.
         after: What the next call gets as *after*; None: the scan is over.
     """
 
-    tokens: Sequence[StoredToken]
+    rows: Sequence[T]
     unreadable: Sequence[str] = ()
     after: object | None
 
@@ -147,14 +135,16 @@ class Storage(ABC):
         """A customer's readable connections, the newest `obtained_at` first."""
 
     @abstractmethod
-    def scan(self, *, after: str | None, limit: int, shard: Shard = WHOLE) -> Scan:
+    def scan(
+        self, *, after: object | None, limit: int, shard: Shard = WHOLE
+    ) -> Scan[StoredConnection]:
         """
-        Up to *limit* connections of *shard* in one fixed order, those behind connection id *after*.
+        Up to *limit* connections of *shard* in one fixed order.
 
+        *after* is None, or what the batch before has; that connection need not exist any more.
         A scan in batches sees every connection that exists all the while exactly once, also
-        while others are written, and *after* need not exist any more. It leaves out rows without
-        a token. A row that cannot be read (a later version wrote it, or it was altered) is only
-        named.
+        while others are written. It leaves out rows without a token. A row that cannot be read (a
+        later version wrote it, or it was altered) is only named.
         """
 
     @abstractmethod
@@ -291,29 +281,29 @@ class Storage(ABC):
 
         Adds the names of the other rows to *unreadable*.
         """
-        after = None
+        after: object | None = None
         while True:
             batch = self.scan(after=after, limit=_BATCH, shard=shard)
             if unreadable is not None:
                 unreadable.update(batch.unreadable)
-            if not batch.connections:
+            yield from batch.rows
+            after = batch.after
+            if after is None:
                 return
-            yield from batch.connections
-            after = batch.connections[-1].connection_id
 
-    def scan_tokens(self, *, after: object | None, limit: int, shard: Shard = WHOLE) -> TokenScan:
+    def scan_tokens(
+        self, *, after: object | None, limit: int, shard: Shard = WHOLE
+    ) -> Scan[StoredToken]:
         """
-        The tokens of up to *limit* connections of *shard*, in any fixed order.
+        The tokens that `scan` would see, in any fixed order.
 
-        *after* is None, or what the batch before has. A scan sees every token as `scan` sees
-        every connection. A backend may read fewer columns, in the order that costs least.
+        A backend may read fewer columns, in the order that costs least.
         """
-        name = after if isinstance(after, str) else None
-        batch = self.scan(after=name, limit=limit, shard=shard)
-        return TokenScan(
-            tokens=[StoredToken.of(each) for each in batch.connections],
+        batch = self.scan(after=after, limit=limit, shard=shard)
+        return Scan(
+            rows=[StoredToken.of(each) for each in batch.rows],
             unreadable=batch.unreadable,
-            after=batch.connections[-1].connection_id if batch.connections else None,
+            after=batch.after,
         )
 
     def swap_tokens(self, changes: Sequence[tuple[StoredToken, SealedToken]]) -> Sequence[bool]:

@@ -105,7 +105,7 @@ class EventPromises:
         assert storage.swap(None, _TOKEN) is True
         assert storage.swap(None, a_connection(status="other")) is False
         assert storage.row("connection") == storage.get("connection") == _TOKEN
-        assert list(storage.scan(after=None, limit=10).connections) == [_TOKEN]
+        assert list(storage.scan(after=None, limit=10).rows) == [_TOKEN]
 
     def test_of_many_racing_insertions_exactly_one_wins(self, storage: Storage) -> None:
         storage.check()
@@ -126,8 +126,8 @@ class EventPromises:
         assert (received.before, received.after, received.undecided) == (None, row, False)
         assert storage.get("connection") is None
         assert list(storage.for_customer("")) == []
-        assert list(storage.scan(after=None, limit=10).connections) == []
-        assert list(storage.scan_tokens(after=None, limit=10).tokens) == []
+        assert list(storage.scan(after=None, limit=10).rows) == []
+        assert list(storage.scan_tokens(after=None, limit=10).rows) == []
 
     def test_row_without_a_token_is_read_after_its_end_too(self, storage: Storage) -> None:
         keep(storage, _TOKEN)
@@ -154,7 +154,7 @@ class EventPromises:
         )
         assert stored.sealed == token.sealed
         assert list(storage.for_customer("acme")) == [stored]
-        assert list(storage.scan(after=None, limit=10).connections) == [stored]
+        assert list(storage.scan(after=None, limit=10).rows) == [stored]
         assert storage.forget_events(received_before=NOON + timedelta(days=9)) == 2
         assert storage.get("connection") == stored
 

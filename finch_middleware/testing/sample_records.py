@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from finch_middleware.attempts import Attempt, AttemptState
 from finch_middleware.records import Entity, SealedToken, StoredConnection
 from finch_middleware.storage.events import FinchEvent
-from finch_middleware.storage.protocol import Storage
+from finch_middleware.storage.protocol import Scan, Storage
 from finch_middleware.storage.shards import WHOLE, Shard
 from finch_middleware.testing.fake_finch.webhooks import new_event_id
 
@@ -96,17 +96,19 @@ def keep(storage: Storage, *connections: StoredConnection) -> None:
         storage.settle(done, each)
 
 
-def scanned(storage: Storage, *, limit: int, shard: Shard = WHOLE) -> list[str]:
-    """The connection_ids that a scan in batches sees."""
-    seen: list[str] = []
-    after: str | None = None
-    while batch := storage.scan(after=after, limit=limit, shard=shard).connections:
-        assert len(batch) <= limit
-        after = batch[-1].connection_id
+def scanned(scan: Callable[..., Scan[T]], *, limit: int, shard: Shard = WHOLE) -> list[T]:
+    """What a storage's `scan` or `scan_tokens` sees in batches."""
+    seen: list[T] = []
+    after: object | None = None
+    while True:
+        batch = scan(after=after, limit=limit, shard=shard)
+        assert len(batch.rows) <= limit
+        seen += batch.rows
+        if batch.after is None:
+            return seen
         # A scan that does not advance would never end.
-        assert after not in seen
-        seen += [each.connection_id for each in batch]
-    return seen
+        assert batch.after != after
+        after = batch.after
 
 
 def all_at_once(work: Callable[[T], Any], arguments: Iterable[T]) -> list[Any]:

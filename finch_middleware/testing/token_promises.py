@@ -12,7 +12,7 @@ import pytest
 
 from finch_middleware.records import StoredToken, connection_hash
 from finch_middleware.storage.protocol import Storage
-from finch_middleware.storage.shards import WHOLE, Shard
+from finch_middleware.storage.shards import Shard
 from finch_middleware.testing.sample_records import (
     NOON,
     a_connection,
@@ -37,7 +37,7 @@ class TokenPromises:
         keep(storage, *stored)
         storage.delete(stored[4], at=NOON + timedelta(hours=1))
 
-        seen = self._tokens(storage, limit=limit)
+        seen = scanned(storage.scan_tokens, limit=limit)
 
         expected = [StoredToken.of(each) for each in stored if each.connection_id != "4"]
         assert sorted(seen, key=lambda each: each.connection_id) == expected
@@ -50,9 +50,9 @@ class TokenPromises:
 
         for turn in range(30):
             batch = storage.scan_tokens(after=after, limit=2)
-            changes = [(each, sealed(f"{turn}")) for each in batch.tokens]
+            changes = [(each, sealed(f"{turn}")) for each in batch.rows]
             assert all(storage.swap_tokens(changes))
-            seen += [each.connection_id for each in batch.tokens]
+            seen += [each.connection_id for each in batch.rows]
             after = batch.after
             if after is None:
                 break
@@ -67,14 +67,13 @@ class TokenPromises:
         keep(storage, *(a_connection(each) for each in names))
         shards = [Shard(number=i + 1, count=_COUNT) for i in range(_COUNT)]
 
-        rows = [scanned(storage, limit=3, shard=each) for each in shards]
-        tokens = [self._tokens(storage, limit=3, shard=each) for each in shards]
+        rows = [scanned(storage.scan, limit=3, shard=each) for each in shards]
+        tokens = [scanned(storage.scan_tokens, limit=3, shard=each) for each in shards]
 
-        assert sorted(name for part in rows for name in part) == names
-        assert [sorted(each.connection_id for each in part) for part in tokens] == [
-            sorted(part) for part in rows
-        ]
-        for shard, part in zip(shards, rows, strict=True):
+        found = [sorted(each.connection_id for each in part) for part in rows]
+        assert sorted(name for part in found for name in part) == names
+        assert [sorted(each.connection_id for each in part) for part in tokens] == found
+        for shard, part in zip(shards, found, strict=True):
             assert all(shard.before < connection_hash(name) <= shard.last for name in part)
 
     def test_swap_of_tokens_changes_nothing_else(self, storage: Storage) -> None:
@@ -144,16 +143,3 @@ class TokenPromises:
             all_at_once(lambda work: work(), race)
 
             assert storage.get(old.connection_id) == newer
-
-    def _tokens(self, storage: Storage, *, limit: int, shard: Shard = WHOLE) -> list[StoredToken]:
-        seen: list[StoredToken] = []
-        after: object | None = None
-        while True:
-            batch = storage.scan_tokens(after=after, limit=limit, shard=shard)
-            assert len(batch.tokens) <= limit
-            seen += batch.tokens
-            if batch.after is None:
-                return seen
-            # A scan that does not advance would never end.
-            assert batch.after != after
-            after = batch.after

@@ -136,9 +136,10 @@ class TroublePromises:
         keep(storage, *map(a_connection, stays))
 
         with _writing(storage):
-            scans = [scanned(storage, limit=3) for _ in range(5)]
+            scans = [scanned(storage.scan, limit=3) for _ in range(5)]
 
-        for seen in scans:
+        for rows in scans:
+            seen = [each.connection_id for each in rows]
             assert sorted(each for each in seen if each.startswith("stays")) == sorted(stays)
             assert len(seen) == len(set(seen))
 

@@ -228,7 +228,7 @@ PUBLIC: dict[str, Callable[[Scene], object]] = {
     "RedisStorage": lambda scene: RedisStorage(f"redis://:{scene.fake.client_secret}@localhost"),
     "Repeated": _repeated,
     "SQLAlchemyStorage": lambda scene: SQLAlchemyStorage(f"sqlite:///{scene.folder}/finch.db"),
-    "Scan": lambda scene: Scan(connections=[_stored(scene)]),
+    "Scan": lambda scene: Scan(rows=[_stored(scene)], after=None),
     "SchemaMismatch": _other_table,
     "Secret": lambda scene: Secret(scene.fake.client_secret),
     "SpoolUnavailable": _no_spool,

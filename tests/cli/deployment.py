@@ -101,7 +101,7 @@ class Deployment:
 
     def keys_of(self) -> dict[str, str]:
         """Connection id: the key that its token is under."""
-        rows = self.finch.storage.scan(after=None, limit=1000).connections
+        rows = self.finch.storage.scan(after=None, limit=1000).rows
         return {each.connection_id: each.sealed.key_id for each in rows}
 
     def run(self, *arguments: str, answer: str | None = None) -> Result:

@@ -62,7 +62,7 @@ def test_persist_transient_error_is_tried_again_unnoticed(
         "finch.storage.retried",
         "finch.connection.stored",
     ]
-    assert len(faulty.real.scan(after=None, limit=10).connections) == 1
+    assert len(faulty.real.scan(after=None, limit=10).rows) == 1
     assert tokens_of(site, "acme") == list(fake.ledger.tokens)
 
 
@@ -270,7 +270,7 @@ def test_persist_commit_unknown_leaves_exactly_one_row(
     assert "finch=connected" in visit.result().location
     assert proxy.cut
     assert len(site.named("finch.storage.retried")) == 1
-    assert len(site.finch.storage.scan(after=None, limit=10).connections) == 1
+    assert len(site.finch.storage.scan(after=None, limit=10).rows) == 1
     assert tokens_of(site, "acme") == list(fake.ledger.tokens)
 
 

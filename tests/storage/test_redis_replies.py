@@ -169,7 +169,7 @@ def test_server_that_repeats_itself_does_not_make_a_scan_endless(rubbish: Rubbis
     replies = iter([member, b"*1\r\n$-1\r\n", member])
     rubbish.next_reply, rubbish.hangs_up = replies.__next__, False
     with rubbish.client as client, pytest.raises(StorageUnavailable) as fault:
-        RedisStorage(client).scan(after=None, limit=1)
+        list(RedisStorage(client).connections())
 
     assert fault.value.reason == "unavailable"
     assert list(replies) == []

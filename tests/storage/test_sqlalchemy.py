@@ -341,7 +341,7 @@ def test_error_before_the_first_statement_is_a_storage_fault(tmp_path: Path) -> 
 
 def test_a_token_that_has_moved_since_the_scan_is_left(storage: SQLAlchemyStorage) -> None:
     keep(storage, *(a_connection(name, sealed=sealed(name)) for name in "ab"))
-    one, other = storage.scan_tokens(after=None, limit=2).tokens
+    one, other = storage.scan_tokens(after=None, limit=2).rows
 
     moved = dataclasses.replace(one, place=other.place)
 

@@ -384,6 +384,6 @@ def test_a_vacuum_does_not_move_a_scan_of_tokens(tmp_path: Path) -> None:
         somebody.execute("VACUUM")
     rest = storage.scan_tokens(after=first.after, limit=9)
 
-    assert [each.connection_id for each in first.tokens] == ["0", "1", "2", "3"]
-    assert [each.connection_id for each in rest.tokens] == ["4", "6", "7", "8"]
+    assert [each.connection_id for each in first.rows] == ["0", "1", "2", "3"]
+    assert [each.connection_id for each in rest.rows] == ["4", "6", "7", "8"]
     storage.close()

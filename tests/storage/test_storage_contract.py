@@ -6,6 +6,7 @@ import dataclasses
 import threading
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import Any
 
 import pytest
 
@@ -111,7 +112,7 @@ class ReleasesAnything(MemoryStorage):
 
 class IgnoresCase(MemoryStorage):
     def for_customer(self, customer_id: str) -> Sequence[StoredConnection]:
-        stored = self.scan(after=None, limit=100).connections
+        stored = self.scan(after=None, limit=100).rows
         return [each for each in stored if each.customer_id.lower() == customer_id.lower()]
 
 
@@ -124,18 +125,19 @@ class CutsTexts(MemoryStorage):
 class ForgetsItsPlace(MemoryStorage):
     """Scans by numbers of rows, whose places change while others come and go."""
 
-    def scan(self, *, after: str | None, limit: int, shard: Shard = WHOLE) -> Scan:
-        if after is None:
-            return super().scan(after=None, limit=limit)
-        start = self._place_of(after)
+    def scan(
+        self, *, after: Any | None, limit: int, shard: Shard = WHOLE
+    ) -> Scan[StoredConnection]:
+        start = self._place_of(after) if after else 0
         if start:
             # The test's other thread writes on and on.
             wait_until(lambda: self._place_of(after) != start)
-        rows = super().scan(after=None, limit=1000).connections
-        return Scan(connections=rows[start:][:limit])
+        rows = super().scan(after=None, limit=1000).rows
+        batch = rows[start:][:limit]
+        return Scan(rows=batch, after=batch[-1].connection_id if batch else None)
 
     def _place_of(self, connection_id: str) -> int:
-        rows = super().scan(after=None, limit=1000).connections
+        rows = super().scan(after=None, limit=1000).rows
         ids = [each.connection_id for each in rows]
         return ids.index(connection_id) + 1 if connection_id in ids else 0
 

@@ -65,7 +65,7 @@ def _fill(storage: SQLAlchemyStorage | RedisStorage) -> list[str]:
     for i in range(6):
         done = an_attempt(f"{i}").settled(AttemptState.STORED, at=NOON)
         storage.settle(done, a_connection(f"{i}"))
-    return [each.connection_id for each in storage.scan(after=None, limit=6).connections]
+    return [each.connection_id for each in storage.scan(after=None, limit=6).rows]
 
 
 @pytest.mark.parametrize("limit", [1, 2, 100])
@@ -89,12 +89,14 @@ def _surveyed(
 ) -> tuple[list[str], set[str]]:
     seen: list[str] = []
     named: set[str] = set()
+    after: object | None = None
     while True:
-        batch = storage.scan(after=seen[-1] if seen else None, limit=limit)
+        batch = storage.scan(after=after, limit=limit)
         named.update(batch.unreadable)
-        if not batch.connections:
+        seen += [each.connection_id for each in batch.rows]
+        after = batch.after
+        if after is None:
             return seen, named
-        seen += [each.connection_id for each in batch.connections]
 
 
 def test_a_customer_keeps_the_connections_that_can_be_read(
@@ -152,7 +154,7 @@ def test_a_token_that_is_no_text_is_named_and_one_in_an_unreadable_row_is_found(
 
     batch = storage.scan_tokens(after=None, limit=10)
 
-    assert {each.connection_id for each in batch.tokens} == {*order} - {order[1]}
+    assert {each.connection_id for each in batch.rows} == {*order} - {order[1]}
     assert list(batch.unreadable) == [order[1]]
     storage.close()
 

@@ -94,7 +94,7 @@ def same(first: Answer, second: Answer) -> bool:
 
 def nothing_stored(site: Site) -> bool:
     """Whether no connection of any customer stands."""
-    return not site.finch.storage.scan(after=None, limit=1).connections
+    return not site.finch.storage.scan(after=None, limit=1).rows
 
 
 def unaccounted(fake: FakeFinch, sites: list[Site], *, folder: Path) -> list[str]:

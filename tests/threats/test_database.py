@@ -276,7 +276,7 @@ def test_t25_beginning_writes_nothing_however_often(
         begun(finch, fake, customer_id=f"customer-{draw.random()}")
 
     assert _WRITES.isdisjoint(faulty.calls)
-    assert not faulty.scan(after=None, limit=1).connections
+    assert not faulty.scan(after=None, limit=1).rows
     assert fake.ledger.calls("token") == 0
 
 

@@ -169,7 +169,7 @@ def test_t36_each_way_to_bind_a_callback_withstands_what_the_manual_states(
 
     answer = returned(FinchMiddleware(_nothing, finch), f"code={code}", cookie=cookie)
 
-    stored = [each.customer_id for each in finch.storage.scan(after=None, limit=9).connections]
+    stored = [each.customer_id for each in finch.storage.scan(after=None, limit=9).rows]
     assert fake.ledger.presented(code) == (end != "refused")
     assert len(list(finch.storage.quarantined())) == (end == "quarantined")
     assert stored == [customer_id] * (end == "stored")

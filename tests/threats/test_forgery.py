@@ -203,7 +203,7 @@ def test_t03_a_stolen_code_in_the_thiefs_own_flow_is_quarantined(
 
 def _tokens_of(site: Site) -> list[object]:
     """The rows of the token table."""
-    return list(site.finch.storage.scan(after=None, limit=100).connections)
+    return list(site.finch.storage.scan(after=None, limit=100).rows)
 
 
 ANOTHER: list[object] = ["victim", "ACME", "acme ", 0, 4711, -1, None, "", "null", "None"]

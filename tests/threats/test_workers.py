@@ -162,6 +162,6 @@ def test_t30_whatever_is_killed_when_every_token_is_stored_or_reported(
 
 def _stored(finch: FinchConnect) -> set[bytes]:
     """Hashes of the tokens that the database gives back."""
-    rows = finch.storage.scan(after=None, limit=10_000).connections
+    rows = finch.storage.scan(after=None, limit=10_000).rows
     tokens = [_token_of(finch, row.customer_id) for row in rows]
     return {hashlib.sha256(token.encode()).digest() for token in tokens}

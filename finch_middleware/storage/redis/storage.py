@@ -154,26 +154,21 @@ class RedisStorage(Storage):
         mine = (each for each in found if each.customer_id == customer_id)
         return sorted(mine, key=lambda each: each.obtained_at, reverse=True)
 
-    def scan(self, *, after: str | None, limit: int, shard: Shard = WHOLE) -> Scan:
-        start = (shard.before if after is None else connection_hash(after)).hex()
+    def scan(
+        self, *, after: Any | None, limit: int, shard: Shard = WHOLE
+    ) -> Scan[StoredConnection]:
+        start = shard.before.hex() if after is None else after
+        hashes = self._server.behind(start, last=shard.last.hex(), index=CONNECTIONS, limit=limit)
         found: list[StoredConnection] = []
         unread: list[str] = []
-        while len(found) < limit:
-            hashes = self._server.behind(
-                start, last=shard.last.hex(), index=CONNECTIONS, limit=limit - len(found)
-            )
-            if not hashes:
-                break
-            for hashed, value in zip(hashes, self._values(StoredConnection, hashes), strict=True):
-                try:
-                    stored = record_in(StoredConnection, value)
-                    # A row that ended after the index was read is left out.
-                    found += [stored] if stored is not None and stored.has_token else []
-                except StorageUnavailable:
-                    unread.append(self._prefix + record_key(StoredConnection, hashed))
-            # A row that was just deleted must not make this batch the last one.
-            start = hashes[-1]
-        return Scan(connections=found, unreadable=unread)
+        for hashed, value in zip(hashes, self._values(StoredConnection, hashes), strict=True):
+            try:
+                stored = record_in(StoredConnection, value)
+                # A row that ended after the index was read is left out.
+                found += [stored] if stored is not None and stored.has_token else []
+            except StorageUnavailable:
+                unread.append(self._prefix + record_key(StoredConnection, hashed))
+        return Scan(rows=found, unreadable=unread, after=hashes[-1] if hashes else None)
 
     def swap(self, old: StoredConnection | None, new: StoredConnection) -> bool:
         current = self._change(

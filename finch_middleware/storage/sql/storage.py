@@ -22,7 +22,7 @@ from finch_middleware.records import (
 )
 from finch_middleware.storage.events import FinchEvent, StoredEvent, event_hash
 from finch_middleware.storage.history import join
-from finch_middleware.storage.protocol import Scan, Storage, TokenScan
+from finch_middleware.storage.protocol import Scan, Storage
 from finch_middleware.storage.shards import WHOLE, Shard
 from finch_middleware.storage.sql.database import Database
 from finch_middleware.storage.sql.kept import Bound, Kept
@@ -161,19 +161,21 @@ class SQLAlchemyStorage(Storage):
         rows = self._database.read(self._sql.of_customer, of_customer=hashed)
         return _readable(rows, read=StoredConnection.from_row)[0]
 
-    def scan(self, *, after: str | None, limit: int, shard: Shard = WHOLE) -> Scan:
-        start = shard.before if after is None else connection_hash(after)
-        unread: list[str] = []
-        # An empty batch ends the scan, so rows that cannot be read must not make one.
-        while rows := self._behind(start, last=shard.last, limit=limit):
-            found, unread_rows = _readable(rows, read=StoredConnection.from_row)
-            unread += [str(row["connection_id"]) for row in unread_rows]
-            if found:
-                return Scan(connections=found, unreadable=unread)
-            start = bytes(rows[-1]["connection_hash"])
-        return Scan(connections=[], unreadable=unread)
+    def scan(
+        self, *, after: Any | None, limit: int, shard: Shard = WHOLE
+    ) -> Scan[StoredConnection]:
+        start = shard.before if after is None else after
+        rows = self._behind(start, last=shard.last, limit=limit)
+        found, unread_rows = _readable(rows, read=StoredConnection.from_row)
+        return Scan(
+            rows=found,
+            unreadable=[str(row["connection_id"]) for row in unread_rows],
+            after=bytes(rows[-1]["connection_hash"]) if rows else None,
+        )
 
-    def scan_tokens(self, *, after: object | None, limit: int, shard: Shard = WHOLE) -> TokenScan:
+    def scan_tokens(
+        self, *, after: object | None, limit: int, shard: Shard = WHOLE
+    ) -> Scan[StoredToken]:
         """See `Storage.scan_tokens`; reads four columns."""
         return self._tokens.scan(after=after, limit=limit, shard=shard)
 

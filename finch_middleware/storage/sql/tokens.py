@@ -14,7 +14,7 @@ from finch_middleware.records import (
     StoredToken,
     connection_hash,
 )
-from finch_middleware.storage.protocol import TokenScan
+from finch_middleware.storage.protocol import Scan
 from finch_middleware.storage.shards import Shard
 from finch_middleware.storage.sql.database import Database
 from finch_middleware.storage.sql.kept import Kept
@@ -54,7 +54,7 @@ class Tokens:
             columns.connection_hash.in_(bindparam("of_hashes", expanding=True))
         )
 
-    def scan(self, *, after: object | None, limit: int, shard: Shard) -> TokenScan:
+    def scan(self, *, after: object | None, limit: int, shard: Shard) -> Scan[StoredToken]:
         """See `Storage.scan_tokens`."""
         rows = self._database.read(
             self._scan,
@@ -64,8 +64,8 @@ class Tokens:
             of_limit=limit,
         )
         tokens = [_token(row) for row in rows]
-        return TokenScan(
-            tokens=[each for each in tokens if each is not None],
+        return Scan(
+            rows=[each for each in tokens if each is not None],
             unreadable=[
                 str(row["connection_id"])
                 for row, token in zip(rows, tokens, strict=True)

@@ -87,7 +87,7 @@ def test_user_with_the_rights_of_the_manual_can_do_everything(
     assert list(storage.unsettled(leased_before=NOON)) == []
     assert list(storage.for_customer("acme")) == [a_connection()]
     assert storage.delete(a_connection(), at=NOON)
-    assert storage.scan(after=None, limit=5).connections == []
+    assert storage.scan(after=None, limit=5).rows == []
     assert storage.forget(settled_before=NOON.replace(year=2030)) == 1
 
 
