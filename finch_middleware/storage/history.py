@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from finch_middleware.errors import StorageUnavailable
-from finch_middleware.records import ANNOUNCED, UNREADABLE, Entity, StoredConnection, history_line
+from finch_middleware.records import UNREADABLE, Entity, StoredConnection, history_line
 
 Subject = TypeVar("Subject", StoredConnection, Entity)
 
@@ -88,7 +88,7 @@ def join(new: StoredConnection, before: StoredConnection | None) -> StoredConnec
     """
     if before is None:
         return new
-    announced = before.sealed == ANNOUNCED
+    announced = before.is_announced
     if not announced and not _is_later(new, before):
         return None
     ours = (before.client_id, before.customer_id) == (new.client_id, new.customer_id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
@@ -119,24 +119,20 @@ class Server:
     def members(self, index: str, *, before: int | None = None, limit: int = -1) -> list[str]:
         """The members of that index with a score below *before*: all, or the first *limit*."""
         end = "+inf" if before is None else f"({before}"
-        return self._ask(
-            lambda: _texts(
-                self._client.zrangebyscore(self._prefix + index, "-inf", end, start=0, num=limit)
-            )
-        )
+        return self._list(self._client.zrangebyscore, index, "-inf", end, limit=limit)
 
     def behind(self, start: str, *, last: str, index: str, limit: int) -> list[str]:
         """The next members of that index in their order, up to *last*; all have one score."""
-        key = self._prefix + index
-        found = self._ask(
-            lambda: _texts(
-                self._client.zrangebylex(key, f"({start}", f"[{last}", start=0, num=limit)
-            )
-        )
+        ends = f"({start}", f"[{last}"
+        found = self._list(self._client.zrangebylex, index, *ends, limit=limit)
         # A server that repeats itself must not make a scan endless.
         if any(member <= start for member in found):
             raise StorageUnavailable("unavailable")
         return found
+
+    def _list(self, ask: Callable[..., Any], index: str, *ends: str, limit: int) -> list[str]:
+        found = partial(ask, self._prefix + index, *ends, start=0, num=limit)
+        return self._ask(lambda: [_text(each) for each in found()])
 
     def _get_batch(self, keys: Sequence[str]) -> list[str | None]:
         values = [
@@ -251,10 +247,6 @@ def _text(value: object) -> str:
 
 def _text_or_none(value: object) -> str | None:
     return None if value is None else _text(value)
-
-
-def _texts(values: Iterable[object]) -> list[str]:
-    return [_text(each) for each in values]
 
 
 def _fault(error: Exception, *, rights: str) -> StorageUnavailable:
