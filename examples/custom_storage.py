@@ -115,16 +115,12 @@ class DjangoStorage(Storage):
         found = self._connections.filter(customer_hash=customer_hash(customer_id).hex())
         return _read(StoredConnection, found.order_by("-obtained_at"))
 
-    def scan(
-        self, *, after: Any | None, limit: int, shard: Shard = WHOLE
-    ) -> Scan[StoredConnection]:
-        start = shard.before.hex() if after is None else after
-        behind = self._connections.filter(
-            connection_hash__gt=start, connection_hash__lte=shard.last.hex()
-        )
-        found = behind.exclude(customer_hash__in=HIDDEN).order_by("connection_hash")[:limit]
-        last = [each.connection_hash for each in found][-1:]
-        return Scan(rows=_read(StoredConnection, found), after=last[0] if last else None)
+    def scan(self, *, after: Any, limit: int, shard: Shard = WHOLE) -> Scan[StoredConnection]:
+        start = shard.before if after is None else connection_hash(after)
+        found = self._connections.exclude(customer_hash__in=HIDDEN).order_by("connection_hash")
+        part = found.filter(connection_hash__gt=start.hex(), connection_hash__lte=shard.last.hex())
+        rows = _read(StoredConnection, part[:limit])
+        return Scan(rows=rows, after=rows[-1].connection_id if rows else None)
 
     def swap(self, old: StoredConnection | None, new: StoredConnection) -> bool:
         with self._alone():

@@ -233,9 +233,7 @@ class Endless(MemoryStorage):
         self._vault = vault
         self._rows = rows
 
-    def scan(
-        self, *, after: Any | None, limit: int, shard: Shard = WHOLE
-    ) -> Scan[StoredConnection]:
+    def scan(self, *, after: Any, limit: int, shard: Shard = WHOLE) -> Scan[StoredConnection]:
         start = after or 0
         end = min(start + limit, self._rows)
         rows = [self._row(i) for i in range(start, end)]

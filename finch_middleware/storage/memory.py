@@ -88,9 +88,7 @@ class MemoryStorage(Storage):
         mine = [each for each in stored if each.customer_id == customer_id and each.has_token]
         return sorted(mine, key=lambda each: each.obtained_at, reverse=True)
 
-    def scan(
-        self, *, after: Any | None, limit: int, shard: Shard = WHOLE
-    ) -> Scan[StoredConnection]:
+    def scan(self, *, after: Any, limit: int, shard: Shard = WHOLE) -> Scan[StoredConnection]:
         start, last = shard.before if after is None else after, shard.last
         stored = {hashed: row for hashed, row in self._connections.copy().items() if row.has_token}
         hashes = sorted(each for each in stored if start < each <= last)[:limit]

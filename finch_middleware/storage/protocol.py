@@ -17,7 +17,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from finch_middleware.attempts import Attempt
 from finch_middleware.errors import StorageUnavailable
@@ -135,9 +135,7 @@ class Storage(ABC):
         """A customer's readable connections, the newest `obtained_at` first."""
 
     @abstractmethod
-    def scan(
-        self, *, after: object | None, limit: int, shard: Shard = WHOLE
-    ) -> Scan[StoredConnection]:
+    def scan(self, *, after: Any, limit: int, shard: Shard = WHOLE) -> Scan[StoredConnection]:
         """
         Up to *limit* connections of *shard* in one fixed order.
 
@@ -291,9 +289,7 @@ class Storage(ABC):
             if after is None:
                 return
 
-    def scan_tokens(
-        self, *, after: object | None, limit: int, shard: Shard = WHOLE
-    ) -> Scan[StoredToken]:
+    def scan_tokens(self, *, after: Any, limit: int, shard: Shard = WHOLE) -> Scan[StoredToken]:
         """
         The tokens that `scan` would see, in any fixed order.
 

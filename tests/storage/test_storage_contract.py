@@ -125,9 +125,7 @@ class CutsTexts(MemoryStorage):
 class ForgetsItsPlace(MemoryStorage):
     """Scans by numbers of rows, whose places change while others come and go."""
 
-    def scan(
-        self, *, after: Any | None, limit: int, shard: Shard = WHOLE
-    ) -> Scan[StoredConnection]:
+    def scan(self, *, after: Any, limit: int, shard: Shard = WHOLE) -> Scan[StoredConnection]:
         start = self._place_of(after) if after else 0
         if start:
             # The test's other thread writes on and on.

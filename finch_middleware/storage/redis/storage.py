@@ -154,9 +154,7 @@ class RedisStorage(Storage):
         mine = (each for each in found if each.customer_id == customer_id)
         return sorted(mine, key=lambda each: each.obtained_at, reverse=True)
 
-    def scan(
-        self, *, after: Any | None, limit: int, shard: Shard = WHOLE
-    ) -> Scan[StoredConnection]:
+    def scan(self, *, after: Any, limit: int, shard: Shard = WHOLE) -> Scan[StoredConnection]:
         start = shard.before.hex() if after is None else after
         hashes = self._server.behind(start, last=shard.last.hex(), index=CONNECTIONS, limit=limit)
         found: list[StoredConnection] = []

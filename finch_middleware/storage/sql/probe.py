@@ -40,8 +40,14 @@ def probe(db: Connection, *, sql: Statements, tables: Tables) -> None:
     Raises:
         SchemaMismatch: A table does not give back, or does not remove, what was written.
     """
-    attempt, connection, event = _samples()
-    settled = attempt.settled(AttemptState.STORED, at=_INSTANT, sealed=_SEALED, notified=True)
+    # No other process has its hash.
+    key = _BYTES + os.urandom(32 - len(_BYTES))
+    settled: Attempt = _sample(Attempt, key=key)
+    connection: StoredConnection = _sample(StoredConnection, key=key)
+    event: StoredEvent = _sample(StoredEvent, key=key)
+    attempt = dataclasses.replace(
+        settled, state=AttemptState.CLAIMED, settled_at=None, sealed=None, notified=False
+    )
     announced = dataclasses.replace(connection, customer_id="", sealed=ANNOUNCED)
     undelivered = dataclasses.replace(event, delivered=False)
     of_code = {"of_code": attempt.code_hash}
@@ -67,51 +73,27 @@ def probe(db: Connection, *, sql: Statements, tables: Tables) -> None:
         (tables.connections, of_hash["of_hash"]),
         (tables.events, of_event["of_event"]),
     ):
-        [key] = table.primary_key.columns
-        if db.execute(delete(table).where(key == hashed)).rowcount != 1:
+        [column] = table.primary_key.columns
+        if db.execute(delete(table).where(column == hashed)).rowcount != 1:
             _refuse(table, "does not remove a row: check row level security and triggers")
 
 
-def _samples() -> tuple[Attempt, StoredConnection, StoredEvent]:
-    """A claim, its connection and an event, whose keys no other process has."""
-    key = _BYTES + os.urandom(32 - len(_BYTES))
-    name = _TEXT + key.hex()
-    attempt = Attempt(
-        attempt_id=name,
-        code_hash=key,
-        flow_hash=key,
-        bound_to=(key, key),
-        client_id=_TEXT,
-        customer_ids=(_TEXT, _TEXT),
-        reference=_TEXT,
-        claimed_at=_INSTANT,
-        leased_until=_INSTANT,
-        customer_id=_TEXT,
-        connection_id=name,
-        return_to=_TEXT,
-        reason=_TEXT,
-        request_id=_TEXT,
-        notified=False,
-    )
-    connection = StoredConnection(
-        connection_id=name,
-        customer_id=name,
-        client_id=_TEXT,
-        provider_id=_TEXT,
-        products=(_TEXT,),
-        client_type=_TEXT,
-        connection_type=_TEXT,
-        status=_TEXT,
-        synced_at=_INSTANT,
-        checked_at=_INSTANT,
-        heard_at=_INSTANT,
-        undecided_at=_INSTANT,
-        sealed=_SEALED,
-        obtained_at=_INSTANT,
-        attempt_id=name,
-        history=_TEXT,
-    )
-    return attempt, connection, StoredEvent(event_id=name, received_at=_INSTANT, delivered=True)
+def _sample(kind: Any, *, key: bytes) -> Any:
+    """A record of that kind, in which each type of a field has one value."""
+    text = _TEXT + key.hex()
+    values: dict[str, object] = {
+        "AttemptState": AttemptState.STORED,
+        "SealedToken": _SEALED,
+        "bool": True,
+        "bytes": key,
+        "datetime": _INSTANT,
+        "str": text,
+        "tuple[Entity, ...]": (),
+        "tuple[bytes, ...]": (key, key),
+        "tuple[str, ...]": (text, text),
+    }
+    fields = dataclasses.fields(kind)
+    return kind(**{each.name: values[str(each.type).removesuffix(" | None")] for each in fields})
 
 
 def _require_same(table: Table, written: Record, found: list[dict[str, Any]]) -> None:

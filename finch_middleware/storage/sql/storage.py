@@ -161,9 +161,7 @@ class SQLAlchemyStorage(Storage):
         rows = self._database.read(self._sql.of_customer, of_customer=hashed)
         return _readable(rows, read=StoredConnection.from_row)[0]
 
-    def scan(
-        self, *, after: Any | None, limit: int, shard: Shard = WHOLE
-    ) -> Scan[StoredConnection]:
+    def scan(self, *, after: Any, limit: int, shard: Shard = WHOLE) -> Scan[StoredConnection]:
         start = shard.before if after is None else after
         rows = self._behind(start, last=shard.last, limit=limit)
         found, unread_rows = _readable(rows, read=StoredConnection.from_row)
@@ -173,9 +171,7 @@ class SQLAlchemyStorage(Storage):
             after=bytes(rows[-1]["connection_hash"]) if rows else None,
         )
 
-    def scan_tokens(
-        self, *, after: object | None, limit: int, shard: Shard = WHOLE
-    ) -> Scan[StoredToken]:
+    def scan_tokens(self, *, after: Any, limit: int, shard: Shard = WHOLE) -> Scan[StoredToken]:
         """See `Storage.scan_tokens`; reads four columns."""
         return self._tokens.scan(after=after, limit=limit, shard=shard)
 

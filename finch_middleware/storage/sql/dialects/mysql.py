@@ -42,18 +42,18 @@ class MySQL(Dialect):
     _SYNCED = (1, 3)
 
     def engine_options(self) -> dict[str, Any]:
-        options: dict[str, Any] = {}
-        if self._driver == "pymysql":
-            patience = math.ceil(dialects.PATIENCE_SECONDS)
-            # The server's own limits come first, and leave the connection usable.
-            options["connect_args"] = {
-                "connect_timeout": patience,
-                "read_timeout": patience + 1,
-                "write_timeout": patience + 1,
-                # Whatever the URL names: other character sets cannot store every text.
-                "charset": "utf8mb4",
-            }
-        return options
+        if self._driver != "pymysql":
+            return {}
+        patience = math.ceil(dialects.PATIENCE_SECONDS)
+        # The server's own limits come first, and leave the connection usable.
+        limits = {
+            "connect_timeout": patience,
+            "read_timeout": patience + 1,
+            "write_timeout": patience + 1,
+            # Whatever the URL names: other character sets cannot store every text.
+            "charset": "utf8mb4",
+        }
+        return {"connect_args": limits}
 
     def opened(self, driver_connection: Any) -> None:
         with driver_connection.cursor() as cursor:

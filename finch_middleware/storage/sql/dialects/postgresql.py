@@ -53,11 +53,10 @@ class PostgreSQL(Dialect):
     _SCHEMA_LOCK = 0x66696E63685F6D69
 
     def engine_options(self) -> dict[str, Any]:
-        options: dict[str, Any] = {}
         if self._driver not in ("psycopg", "psycopg2"):
-            return options
+            return {}
         patience = math.ceil(dialects.PATIENCE_SECONDS)
-        options["connect_args"] = {
+        limits = {
             "connect_timeout": patience,
             # A host that is gone acknowledges neither what is sent nor the probes that are
             # sent while we wait.
@@ -69,10 +68,9 @@ class PostgreSQL(Dialect):
             # cannot read the version of a database in SQL_ASCII.
             "client_encoding": "UTF8",
         }
-        if self._driver == "psycopg":
-            # A proxy may give the next statement another session, without what was prepared.
-            options["connect_args"]["prepare_threshold"] = None
-        return options
+        # A proxy may give the next statement another session, without what was prepared.
+        unprepared = {"prepare_threshold": None} if self._driver == "psycopg" else {}
+        return {"connect_args": limits | unprepared}
 
     def opened(self, driver_connection: Any) -> None:
         if self._driver != "psycopg":
