@@ -323,5 +323,4 @@ class RedisStorage(Storage):
 
     def _before(self, instant: datetime, *, index: str, limit: int = -1) -> list[str]:
         """The hashes in that index from before that instant: all, or the first *limit*."""
-        key = index
-        return self._server.members(key, before=microseconds(instant), limit=limit)
+        return self._server.members(index, before=microseconds(instant), limit=limit)

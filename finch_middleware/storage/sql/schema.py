@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NoReturn
 
@@ -78,25 +77,14 @@ _IN_MYSQL: dict[str, Any] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
 class Tables:
-    """The tables of one storage, for migrations and statements alike."""
+    """The tables of one storage, with its prefix, for migrations and statements alike."""
 
-    metadata: MetaData
-    attempts: Table
-    connections: Table
-    events: Table
-
-
-def tables(*, schema: str | None, prefix: str) -> Tables:
-    """The tables ``<prefix>attempts``, ``<prefix>connections`` and ``<prefix>events``."""
-    metadata = MetaData(schema=schema)
-    return Tables(
-        metadata=metadata,
-        attempts=_attempts(metadata, prefix=prefix),
-        connections=_connections(metadata, prefix=prefix),
-        events=_events(metadata, prefix=prefix),
-    )
+    def __init__(self, *, schema: str | None, prefix: str) -> None:
+        self.metadata = MetaData(schema=schema)
+        self.attempts = _attempts(self.metadata, prefix=prefix)
+        self.connections = _connections(self.metadata, prefix=prefix)
+        self.events = _events(self.metadata, prefix=prefix)
 
 
 def _attempts(metadata: MetaData, *, prefix: str) -> Table:

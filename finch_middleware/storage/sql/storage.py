@@ -28,10 +28,10 @@ from finch_middleware.storage.sql.database import Database
 from finch_middleware.storage.sql.kept import Bound, Kept
 from finch_middleware.storage.sql.probe import probe
 from finch_middleware.storage.sql.schema import (
+    Tables,
     create_tables,
     require_durability,
     require_tables,
-    tables,
 )
 from finch_middleware.storage.sql.statements import Removal, Statements
 from finch_middleware.storage.sql.tokens import Tokens
@@ -77,7 +77,7 @@ class SQLAlchemyStorage(Storage):
         table_prefix: str = "finch_",
         accept_data_loss: bool = False,
     ) -> None:
-        self._tables = tables(schema=schema, prefix=table_prefix)
+        self._tables = Tables(schema=schema, prefix=table_prefix)
         if not isinstance(url_or_engine, Engine):
             url_or_engine, accepted = parsed(url_or_engine)
             accept_data_loss = accept_data_loss or accepted

@@ -225,7 +225,8 @@ class PostgreSQL(Dialect):
             # psycopg2 would not notice it.
             settings["client_encoding"] = "UTF8"
         values = {name: f"'{value}'" for name, value in settings.items()}
-        values["synchronous_commit"] = _WAIT_FOR_COMMITS
+        commit = "current_setting('synchronous_commit')"
+        values["synchronous_commit"] = f"CASE {commit} WHEN 'off' THEN 'on' ELSE {commit} END"
         calls = (f"set_config('{name}', {value}, {local})" for name, value in values.items())
         return f"SELECT {', '.join(calls)}"
 
@@ -241,12 +242,6 @@ def _prepared(session: Any, step: Callable[[], T]) -> T:
     result = step()
     session.prepare_threshold = None
     return result
-
-
-_WAIT_FOR_COMMITS = (
-    "CASE current_setting('synchronous_commit')"
-    " WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END"
-)
 
 
 def _run_behind(
