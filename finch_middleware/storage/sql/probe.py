@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, NoReturn
 
@@ -13,7 +14,6 @@ from finch_middleware.attempts import Attempt, AttemptState
 from finch_middleware.errors import SchemaMismatch, StorageUnavailable
 from finch_middleware.records import (
     ANNOUNCED,
-    Row,
     SealedToken,
     StoredConnection,
     connection_hash,
@@ -99,21 +99,16 @@ def _sample(kind: Any, *, key: bytes) -> Any:
 def _require_same(table: Table, written: Record, found: list[dict[str, Any]]) -> None:
     if not found:
         _refuse(table, "does not give back a row that was just written: check row level security")
-    changed = _changed(found[0], written=written)
+    changed = ["its columns"]
+    with suppress(StorageUnavailable):
+        read = type(written).from_row(found[0]).as_row()
+        changed = [name for name, value in written.as_row().items() if read[name] != value]
     if changed:
         _refuse(
             table,
             f"changes what is written to {', '.join(changed)}: use UTF-8 (in MySQL utf8mb4) for "
             "the table and the connection, and the column types of SQLAlchemyStorage.metadata",
         )
-
-
-def _changed(row: Row, *, written: Record) -> list[str]:
-    try:
-        read = type(written).from_row(row).as_row()
-    except StorageUnavailable:
-        return ["its columns"]
-    return [name for name, value in written.as_row().items() if read[name] != value]
 
 
 def _refuse(table: Table, fault: str) -> NoReturn:
