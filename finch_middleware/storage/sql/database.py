@@ -90,23 +90,21 @@ class Database:
             raise StorageUnavailable("busy")
         try:
             if process.place is _UNPREPARED:
-                process.place = self.transact(self._prepare_place)
+                process.place = self.write(self._prepare_place, prepared=False)
             return process.place
         finally:
             process.preparing.release()
 
-    def write(self, work: Callable[[Connection], T]) -> T:
+    def write(self, work: Callable[[Connection], T], *, prepared: bool = True) -> T:
         """
         Do *work* in one durable transaction, again where the database rolled it back.
+
+        *prepared*: once the tables are known to exist.
 
         Raises:
             StorageUnavailable: The commit was not confirmed.
         """
-        return self.finish((), lambda db, _: (work(db), ()))
-
-    def transact(self, work: Callable[[Connection], T]) -> T:
-        """`write`, also before the tables are known to exist."""
-        return self.finish((), lambda db, _: (work(db), ()), prepared=False)
+        return self.finish((), lambda db, _: (work(db), ()), prepared=prepared)
 
     def finish(self, first: Sequence[Bound], work: Work[T], *, prepared: bool = True) -> T:
         """

@@ -101,7 +101,7 @@ class SQLAlchemyStorage(Storage):
             SchemaMismatch: A table of that name exists that is not ours.
             StorageUnavailable: The database cannot be reached or refuses.
         """
-        self._database.transact(self._create_tables)
+        self._database.write(self._create_tables, prepared=False)
         return True
 
     def close(self) -> None:
