@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import stat
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -107,77 +108,28 @@ def test_a_spooled_file_holds_ciphertext_and_hashes_only(spool: Spool, folder: P
     assert text.isascii()
 
 
-@pytest.fixture
-def named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The file system has no files without a name."""
-    monkeypatch.delattr(os, "O_TMPFILE", raising=False)
-
-
-def test_a_proof_leaves_nothing_behind_but_the_folder(
-    spool: Spool, folder: Path, request: pytest.FixtureRequest
-) -> None:
+def test_a_proof_leaves_nothing_behind_but_the_folder(spool: Spool, folder: Path) -> None:
     for _ in range(3):
         spool.prove()
-    request.getfixturevalue("named")
-    spool.prove()
 
     assert names(folder) == []
 
 
-@pytest.mark.skipif(not hasattr(os, "O_TMPFILE"), reason="Linux has files without a name")
-def test_a_proof_needs_no_name_where_files_can_be_without(
-    spool: Spool, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sizes: list[int] = []
-    close = os.close
-
-    def closed(descriptor: int) -> None:
-        sizes.append(os.fstat(descriptor).st_size)
-        close(descriptor)
-
-    spool.prove()
-    monkeypatch.setattr(os, "close", closed)
-    monkeypatch.setattr(os, "unlink", pytest.fail)
-    spool.prove()
-
-    assert sizes == [4096]
-
-
-@pytest.mark.usefixtures("named")
 def test_a_proof_needs_the_room_of_an_entry(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
-    unlink = os.unlink
+    made = tempfile.TemporaryFile
 
-    def removed(path: str) -> None:
-        sizes.append(os.stat(path).st_size)
-        unlink(path)
+    @contextlib.contextmanager
+    def seen(**how: Any) -> Iterator[Any]:
+        with made(**how) as file:
+            yield file
+            sizes.append(file.seek(0, os.SEEK_END))
 
-    monkeypatch.setattr(os, "unlink", removed)
+    monkeypatch.setattr(tempfile, "TemporaryFile", seen)
 
     spool.prove()
 
     assert sizes == [4096]
-
-
-@pytest.mark.usefixtures("named")
-def test_no_two_proofs_write_to_the_same_file(
-    spool: Spool, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    opened: list[str] = []
-    real = os.open
-
-    def seen(path: Any, *how: Any) -> int:
-        opened.append(str(path))
-        return real(path, *how)
-
-    folder.mkdir(parents=True, mode=0o700)
-    monkeypatch.setattr(os, "open", seen)
-    for _ in range(2):
-        spool.prove()
-
-    assert len(set(opened)) == 2
-    own = re.escape(f"{folder}/..probe-{os.getpid()}-")
-    assert all(re.fullmatch(own + r"[0-9a-f]{12}\.part", each) for each in opened)
 
 
 def test_a_folder_that_another_process_makes_at_the_same_moment_is_taken(

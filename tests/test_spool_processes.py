@@ -150,19 +150,3 @@ def test_half_an_entry_that_is_gone_meanwhile_is_no_fault(
     assert list(spool.entries()) == []
     assert len(asked) == 1
     assert reported(caplog) == []
-
-
-def test_a_probe_that_a_killed_process_left_is_removed_when_it_is_old(
-    spool: Spool, folder: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    spool.prove()
-    old, new, foreign = (folder / f for f in ("..probe-1-a.part", "..probe-2-b.part", "notes"))
-    for path in (old, new, foreign):
-        path.write_text("0")
-    for path in (old, foreign):
-        os.utime(path, (0, 0))
-
-    waiting = list(spool.entries())
-
-    assert (waiting, reported(caplog)) == ([], [])
-    assert names(folder) == [new.name, foreign.name]

@@ -7,8 +7,9 @@ import json
 import logging
 import os
 import re
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,13 +23,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("finch_middleware")
 
-_SUFFIX, _PART, _PROBE = ".json", ".part", ".probe-"
+_SUFFIX, _PART = ".json", ".part"
 _ENTRY = re.compile(r"[0-9a-f].*\.json|\.[0-9a-f].*\.json\.part")
 _UNSTORABLE, _NOT_REMOVED = "finch.spool.unstorable", "finch.spool.not_removed"
 _FOR_OPERATORS = (_UNSTORABLE, _NOT_REMOVED)
 _OLD_SECONDS = 3600
-# The largest entry. So much is written and removed again, to see that the disk has room.
-_PROBE_BYTES = 4096
+# Of an entry. So much is written and removed again, to see that the disk has room.
+_LARGEST_BYTES = 4096
 _WRITABLE_BY_OTHERS = 0o022
 #: Reasons of a storage that concern one entry, not the storage.
 _OF_ONE_ENTRY = ("unstorable", "unreadable")
@@ -67,9 +68,7 @@ class Spool:
         if self._folder is None or not (make or os.path.isdir(self._folder)):
             return
         self._refuse_open_folder(self._folder)
-        if not _takes_unnamed_file(self._folder):
-            name = f"{_PROBE}{os.getpid()}-{os.urandom(6).hex()}"
-            self._write(name, "0" * _PROBE_BYTES, durable=False)
+        self._write(_write_nameless)
 
     def put(self, attempt: Attempt, connection: StoredConnection | None) -> None:
         """
@@ -84,7 +83,8 @@ class Spool:
             "attempt": row_to_json(attempt.as_row()),
             "connection": row_to_json(connection.as_row()) if connection else None,
         }
-        self._write(attempt.code_hash.hex() + _SUFFIX, json.dumps(entry), durable=True)
+        name, text = attempt.code_hash.hex() + _SUFFIX, json.dumps(entry)
+        self._write(lambda folder: _write_named(folder, name, text))
 
     def entry(self, code_hash: bytes) -> Entry | None:
         """The waiting entry of this code, or None."""
@@ -103,9 +103,7 @@ class Spool:
         with contextlib.suppress(OSError), os.scandir(self._folder) as found:
             names = sorted(each.name for each in found)
         for name in names:
-            if name.startswith(f".{_PROBE}"):
-                self._remove_probe(os.path.join(self._folder, name))
-            elif _ENTRY.fullmatch(name):
+            if _ENTRY.fullmatch(name):
                 entry = self._read(os.path.join(self._folder, name))
                 if entry is not None:
                     yield entry
@@ -209,12 +207,6 @@ class Spool:
             self._report("finch.spool.unreadable", os.path.basename(path))
         return None
 
-    def _remove_probe(self, path: str) -> None:
-        """Remove what a process left that was killed in `prove`."""
-        with contextlib.suppress(OSError):
-            if _is_old(path):
-                os.unlink(path)
-
     def _report(self, name: str, file: str) -> bool:
         """Report a file that an operator has to check; once, not at every callback."""
         if (name, file) in self._reported:
@@ -223,51 +215,49 @@ class Spool:
         logger.error("%s file=%r", name, file, extra={"finch": {"name": name, "file": file}})
         return True
 
-    def _write(self, name: str, text: str, *, durable: bool) -> None:
+    def _write(self, write: Callable[[str], None]) -> None:
+        """*write* into the folder, which is made where it is missing."""
         folder = self._folder
         assert folder is not None
-        part = os.path.join(folder, f".{name}{_PART}")
         try:
             if not os.path.isdir(folder):
                 os.makedirs(folder, mode=0o700, exist_ok=True)
                 _sync_folder(os.path.dirname(folder) or os.curdir)
-            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with open(descriptor, "w", encoding="ascii") as file:
-                file.write(text)
-                file.flush()
-                if durable:
-                    os.fsync(file.fileno())
-            if durable:
-                with contextlib.suppress(FileNotFoundError):  # another process has drained it
-                    os.replace(part, os.path.join(folder, name))
-                _sync_folder(folder)
-            else:
-                os.unlink(part)
+            write(folder)
         except OSError as error:
             failure = SpoolUnavailable(
                 f"the spool cannot be written: {error.strerror}", reason="unwritable"
             )
         else:
             return
-        with contextlib.suppress(OSError):
-            os.unlink(part)
         raise failure
 
 
-def _takes_unnamed_file(folder: str) -> bool:
-    """
-    Whether a file without a name could be written there; Linux removes it when it is closed.
+def _write_nameless(folder: str) -> None:
+    """Write a file as large as an entry; it is gone when this returns."""
+    # On Linux it has no name, or the next commit would wait until the name is in the journal.
+    with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+        left = bytes(_LARGEST_BYTES)
+        while left:
+            left = left[file.write(left) :]
 
-    False proves nothing, because not all file systems have such files. A name would be written to
-    the journal of the file system, and the next commit would wait for that.
-    """
-    with contextlib.suppress(OSError, AttributeError):
-        descriptor = os.open(folder, os.O_WRONLY | os.O_TMPFILE, 0o600)
-        try:
-            return os.write(descriptor, b"0" * _PROBE_BYTES) == _PROBE_BYTES
-        finally:
-            os.close(descriptor)
-    return False
+
+def _write_named(folder: str, name: str, text: str) -> None:
+    """Write a file that is on disk, and so is its name, when this returns."""
+    part = os.path.join(folder, f".{name}{_PART}")
+    try:
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with open(descriptor, "w", encoding="ascii") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileNotFoundError):  # another process has drained it
+            os.replace(part, os.path.join(folder, name))
+        _sync_folder(folder)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(part)
+        raise
 
 
 def _sync_folder(folder: str) -> None:
