@@ -207,6 +207,16 @@ def test_table_that_lost_what_a_claim_needs_is_refused_and_not_changed(
     assert refused.value.reason == "schema_mismatch"
 
 
+def test_unique_constraint_does_as_well_as_a_unique_index(url: str, path: Path) -> None:
+    SQLAlchemyStorage(url).create_tables()
+    with closing(sqlite3.connect(path)) as operator:
+        query = "SELECT sql FROM sqlite_master WHERE name = 'finch_attempts'"
+        table = operator.execute(query).fetchone()[0].rstrip().removesuffix(")")
+        operator.executescript(f"DROP TABLE finch_attempts; {table}, UNIQUE (flow_hash))")
+
+    SQLAlchemyStorage(url).check()
+
+
 def test_table_of_another_program_is_refused(url: str, path: Path) -> None:
     with sqlite3.connect(path) as other:
         other.execute("CREATE TABLE finch_attempts (id INTEGER PRIMARY KEY)")
