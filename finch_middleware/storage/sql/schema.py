@@ -199,7 +199,9 @@ def require_tables(connection: Connection, *, tables: Tables) -> None:
         key = table.primary_key.columns.keys()
         if inspector.get_pk_constraint(**where)["constrained_columns"] != key:
             _refuse(table, f"primary key ({', '.join(key)})")
-        unique = [each["column_names"] for each in inspector.get_unique_constraints(**where)]
+        unique: list[Any] = [
+            each["column_names"] for each in inspector.get_unique_constraints(**where)
+        ]
         # An index with a condition covers some rows only.
         unique += [
             each["column_names"]
