@@ -102,8 +102,7 @@ class FinchConnect:
         """
         The component that the ``FINCH_…`` variables describe; *overrides* come first.
 
-        Raises:
-            ConfigurationError: As the constructor.
+        Raises as the constructor.
         """
         # Taken out of this frame: a traceback with locals would show the client secret and the key.
         given = [environ]

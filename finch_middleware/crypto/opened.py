@@ -88,10 +88,7 @@ class Connection:
         """
         The rest of Finch's grant: customer_name, company_id, and fields that Finch adds later.
 
-        Opened when called; never holds the token.
-
-        Raises:
-            CannotOpen: As `AccessToken.reveal`.
+        Opened when called; never holds the token. Raises as `AccessToken.reveal`.
         """
         answer: dict[str, object] = json.loads(self.access_token._opened().reveal())
         answer.pop("access_token", None)

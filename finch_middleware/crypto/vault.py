@@ -137,8 +137,7 @@ class Vault:
         """
         The grant of a row or an attempt, sealed with the current key; None if that key sealed it.
 
-        Raises:
-            CannotOpen, KeyUnavailable: As `open`.
+        Raises as `open`.
         """
         text, purpose, context = _place(holder)
         opened = self.open(text, purpose=purpose, context=context)
@@ -195,8 +194,7 @@ class Vault:
         """
         The grant of a row or an attempt, if it is still the one that it was sealed for.
 
-        Raises:
-            CannotOpen, KeyUnavailable: As `open`.
+        Raises as `open`.
         """
         text, purpose, context = _place(holder)
         return Secret(self.open(text, purpose=purpose, context=context))

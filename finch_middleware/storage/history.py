@@ -164,12 +164,7 @@ def waits(row: StoredConnection) -> bool:
 
 
 def waiting(row: StoredConnection) -> list[HistoryEntry]:
-    """
-    The entries that wait for a hook.
-
-    Raises:
-        StorageUnavailable: As `entries_of`.
-    """
+    """The entries that wait for a hook; raises as `entries_of`."""
     return _read([line for line in row.history.splitlines() if line.endswith(_WAITS)])
 
 

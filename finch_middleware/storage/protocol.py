@@ -189,12 +189,7 @@ class Storage(ABC):
         """
 
     def get(self, connection_id: str) -> StoredConnection | None:
-        """
-        That connection, of whichever customer. None for a row without a token.
-
-        Raises:
-            StorageUnavailable: As for `row`.
-        """
+        """That connection, of whichever customer; None without a token. Raises as `row`."""
         row = self.row(connection_id)
         return row if row is not None and row.has_token else None
 

@@ -132,12 +132,7 @@ class Spool:
                     yield entry
 
     def settle(self, entry: Entry, storage: Storage) -> bool:
-        """
-        Give one entry to the storage. False: it refuses this entry, and may accept others.
-
-        Raises:
-            StorageFault: Storage is unavailable.
-        """
+        """Give one entry to the storage, as `drain`. False: it refuses this one, not others."""
         try:
             storage.settle(entry.attempt, entry.connection)
         except StorageUnavailable as fault:

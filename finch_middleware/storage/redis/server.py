@@ -69,13 +69,7 @@ class Server:
         self._script = client.register_script(COMPARE_AND_WRITE)
 
     def check(self) -> None:
-        """
-        Return when a plan could be carried out now. The first time, one is.
-
-        Raises:
-            SchemaMismatch: A setting, a right or another application's key prevents it.
-            StorageUnavailable: The server cannot be reached or written now.
-        """
+        """`Storage.check`: a plan could be carried out now. The first time, one is."""
         self._require_durability()
         try:
             self._rehearse()

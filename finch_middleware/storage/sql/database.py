@@ -51,7 +51,7 @@ class Database:
 
     Connections are in autocommit, and transactions begin and end by statements: SQLite's can
     then begin as a writer's without a listener that would change the application's own.
-    Whatever a driver raises becomes a `StorageUnavailable`.
+    Whatever a driver raises becomes a `StorageUnavailable`: nothing was confirmed.
 
     Attributes:
         dialect: What its database does differently.
@@ -100,9 +100,6 @@ class Database:
         Do *work* in one durable transaction, again where the database rolled it back.
 
         *prepared*: once the tables are known to exist.
-
-        Raises:
-            StorageUnavailable: The commit was not confirmed.
         """
         return self.finish((), lambda db, _: (work(db), ()), prepared=prepared)
 
@@ -126,21 +123,11 @@ class Database:
         return self._run(use, writes=True, begun=begun, prepared=prepared)
 
     def change(self, statement: Kept, values: Mapping[str, Any]) -> int:
-        """
-        How many rows one statement changes, durably; it may be run again after an error.
-
-        Raises:
-            StorageUnavailable: The commit was not confirmed.
-        """
+        """How many rows one statement changes, durably; it may be run again after an error."""
         return self._run(lambda db: self.dialect.change(db, (statement, values)), writes=True)
 
     def read(self, statement: Kept, **values: Any) -> list[dict[str, Any]]:
-        """
-        The rows of *statement*, as last committed.
-
-        Raises:
-            StorageUnavailable: There was no answer.
-        """
+        """The rows of *statement*, as last committed."""
         return self._run(lambda db: self.dialect.read(db, (statement, values)))
 
     def _run(

@@ -164,12 +164,7 @@ def create_tables(connection: Connection, *, tables: Tables, dialect: DatabaseDi
 
 
 def require_durability(connection: Connection, *, tables: Tables, dialect: DatabaseDialect) -> None:
-    """
-    Return when a commit survives a loss of power.
-
-    Raises:
-        SchemaMismatch: It may not; the message names the setting.
-    """
+    """Return when a commit survives a loss of power; else a SchemaMismatch names the setting."""
     fix = dialect.volatile(connection, tables=tables.metadata.sorted_tables)
     if fix:
         raise SchemaMismatch(
@@ -199,15 +194,13 @@ def require_tables(connection: Connection, *, tables: Tables) -> None:
         key = table.primary_key.columns.keys()
         if inspector.get_pk_constraint(**where)["constrained_columns"] != key:
             _refuse(table, f"primary key ({', '.join(key)})")
-        unique: list[Any] = [
-            each["column_names"] for each in inspector.get_unique_constraints(**where)
-        ]
-        # An index with a condition covers some rows only.
-        unique += [
+        constraints: Any = inspector.get_unique_constraints(**where)
+        indexes = [each for each in inspector.get_indexes(**where) if each["unique"]]
+        unique = [
             each["column_names"]
-            for each in inspector.get_indexes(**where)
-            if each["unique"]
-            and not any("_where" in option for option in each.get("dialect_options", ()))
+            for each in (*constraints, *indexes)
+            # An index with a condition covers some rows only.
+            if not any("_where" in option for option in each.get("dialect_options", ()))
         ]
         for index in table.indexes:
             if index.unique and index.columns.keys() not in unique:
