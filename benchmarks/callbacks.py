@@ -42,8 +42,13 @@ def _made(kind: type[Subject], server: TokenServer, folder: Path) -> Subject:
     return kind(server, f"sqlite:///{folder}/{kind.__name__}.db")
 
 
-def alone(what: str, *, rounds: int = 11, times: int = 12, **how: Any) -> list[Line]:
-    """One callback at a time, against the limit and the fastest peer."""
+def alone(what: str, *, rounds: int = 9, times: int = 40, **how: Any) -> list[Line]:
+    """
+    One callback at a time, against the limit and the fastest peer.
+
+    Many in a round: the first after another subject takes up to twice as long, with that one's
+    code in the processor's caches, and the peers have much of theirs in common.
+    """
     with _servers(**how) as (server, folder):
         kinds = (Ours, Limit, *PEERS) if rounds > 5 else (Ours, Limit, ByHand, Authlib)
         subjects = [_made(kind, server, folder) for kind in kinds]
