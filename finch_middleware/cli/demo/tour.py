@@ -256,9 +256,8 @@ class Tour:
 
     def _rows(self) -> list[dict[str, Any]]:
         """The connections of this run, column by column."""
-        found = (each for name in EMPLOYERS for each in self.finch.storage.for_customer(name))
-        ours = self.finch.settings.client_id
-        return [dict(each.as_row()) for each in found if each.client_id == ours]
+        found = (row for name in EMPLOYERS for row in self.finch.storage.for_customer(name))
+        return [row.as_row() for row in found if row.client_id == self.finch.settings.client_id]
 
     def _search(self) -> dict[str, bytes]:
         """By name, what is searched for secrets."""
