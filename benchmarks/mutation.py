@@ -140,6 +140,7 @@ PARTS = {
         tests=(
             *_STORY,
             "tests/story/test_clocks.py",
+            "tests/story/test_spa_origins.py",
             "tests/test_request_body.py",
             "tests/threats/test_invitations.py",
         ),

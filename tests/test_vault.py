@@ -17,8 +17,9 @@ from finch_middleware.crypto import vault as vault_module
 from finch_middleware.crypto.keys import Key
 from finch_middleware.crypto.vault import KeyedHash, Vault, pack
 from finch_middleware.errors import CannotOpen, KeyUnavailable
-from finch_middleware.records import SealedToken, StoredConnection, StoredToken
+from finch_middleware.records import Entity, SealedToken, StoredConnection, StoredToken
 from finch_middleware.secret import Secret
+from finch_middleware.storage.history import HistoryEntry, entries_of
 from finch_middleware.testing.sample_records import NOON, an_attempt
 from tests.exchanging import a_grant
 from tests.keys import a_key
@@ -236,6 +237,21 @@ def test_what_an_older_key_sealed_is_resealed_and_nothing_else_is() -> None:
             VAULT.reseal_grant(each)
 
 
+def test_a_quarantined_grant_opens_for_its_attempt_alone() -> None:
+    older = Vault(client_id="client", key=K0)
+    held = an_attempt(sealed=older.seal_quarantined(Secret(PLAIN), attempt_id="attempt-code"))
+
+    resealed = VAULT.reseal_grant(held)
+
+    assert resealed is not None
+    after = an_attempt(sealed=resealed)
+    assert VAULT.open_grant(held) == VAULT.open_grant(after) == Secret(PLAIN)
+    assert VAULT.open(resealed.text, purpose="quarantine", context=pack("attempt-code")) == PLAIN
+    for each in (an_attempt(attempt_id="another", sealed=resealed), an_attempt()):
+        with pytest.raises(CannotOpen):
+            VAULT.open_grant(each)
+
+
 def test_it_knows_its_present_key_and_the_accepted_ones() -> None:
     assert VAULT.knows("k1")
     assert VAULT.knows("k0")
@@ -245,8 +261,9 @@ def test_it_knows_its_present_key_and_the_accepted_ones() -> None:
 
 def test_a_grant_is_sealed_into_the_row_of_its_attempt() -> None:
     attempt = an_attempt(connection_id="c", customer_id="acme")
+    grant = a_grant(entity_ids=("e-1", "e-2"))
 
-    row = VAULT.seal_connection(a_grant(), attempt=attempt, at=NOON)
+    row = VAULT.seal_connection(grant, attempt=attempt, at=NOON)
     without_ids = VAULT.seal_connection(a_grant(), attempt=an_attempt(), at=NOON)
 
     expected = StoredConnection(
@@ -257,15 +274,27 @@ def test_a_grant_is_sealed_into_the_row_of_its_attempt() -> None:
         products=("company", "directory"),
         client_type="sandbox",
         connection_type="provider",
-        entities=row.entities,
+        entities=(Entity(id="e-1"), Entity(id="e-2")),
         sealed=row.sealed,
         obtained_at=NOON,
         attempt_id=attempt.attempt_id,
         history=row.history,
     )
     assert row == expected
-    assert tuple(each.id for each in row.entities) == tuple(a_grant().entity_ids)
-    assert VAULT.open_grant(row) == a_grant().document
+    assert entries_of(row) == [
+        HistoryEntry(
+            at=NOON,
+            event="connected",
+            customer_id="acme",
+            provider_id="gusto",
+            products=("company", "directory"),
+            entity_ids=("e-1", "e-2"),
+            attempt_id=attempt.attempt_id,
+            reference=attempt.reference,
+            key_id="k1",
+        )
+    ]
+    assert VAULT.open_grant(row) == grant.document
     assert (without_ids.connection_id, without_ids.customer_id) == ("", "")
 
 
