@@ -108,6 +108,14 @@ def test_a_spooled_file_holds_ciphertext_and_hashes_only(spool: Spool, folder: P
     assert text.isascii()
 
 
+def test_a_file_of_another_program_is_left_alone(spool: Spool, folder: Path) -> None:
+    spool.put(stored(), None)
+    (folder / "notes").write_text("0")
+
+    assert list(spool.entries()) == [Entry(attempt=stored(), connection=None)]
+    assert "notes" in names(folder)
+
+
 def test_a_proof_leaves_nothing_behind_but_the_folder(spool: Spool, folder: Path) -> None:
     for _ in range(3):
         spool.prove()
