@@ -94,6 +94,7 @@ PARTS = {
         file="crypto/vault.py",
         tests=(
             "tests/test_vault.py",
+            "tests/test_vault_grants.py",
             "tests/test_vault_provider.py",
             "tests/threats/test_database.py",
         ),

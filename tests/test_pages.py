@@ -109,11 +109,11 @@ class TestBrowser:
 
         sent_on = make_pages().respond(connected, browser())
         page = Page(make_pages().respond(invalid, browser()))
-        told = make_pages().respond(invalid, script()).get_json()
+        shown = make_pages().respond(invalid, script()).get_json()
 
         assert sent_on.headers["Location"] == "/?finch=connected&finch_ref=r"
         assert page.links == [("primary", "/")]
-        assert told["return_to"] == "/"
+        assert shown["return_to"] == "/"
 
     @given(return_to=st.text() | st.text("/?#&=%finch_ref;\\\r\n").map("/".__add__))
     @example("/?a=1&finch=2&&b")
@@ -229,19 +229,19 @@ class TestScript:
         response = make_pages().respond(outcome, script())
 
         ended = outcome.first if isinstance(outcome, Repeated) else outcome
-        told = response.get_json()
+        shown = response.get_json()
         assert response.status_code == ended.status
         assert response.mimetype == "application/json"
-        assert told["outcome"] == type(ended).__name__.lower()
-        assert told["reference"] == "7K3Q9XWD"
-        assert told["retry"] == ended.retry
-        assert told["return_to"] == "/settings?tab=payroll#finch"
-        assert told["message"].endswith(".")
-        assert "$" not in told["message"]
-        assert told.get("connection_id") == getattr(ended, "connection_id", None)
-        assert ("connection_id" in told) == isinstance(ended, Connected)
+        assert shown["outcome"] == type(ended).__name__.lower()
+        assert shown["reference"] == "7K3Q9XWD"
+        assert shown["retry"] == ended.retry
+        assert shown["return_to"] == "/settings?tab=payroll#finch"
+        assert shown["message"].endswith(".")
+        assert "$" not in shown["message"]
+        assert shown.get("connection_id") == getattr(ended, "connection_id", None)
+        assert ("connection_id" in shown) == isinstance(ended, Connected)
         reason = getattr(ended, "reason", None) if isinstance(ended, Invalid | Failed) else None
-        assert told.get("reason") == reason
+        assert shown.get("reason") == reason
 
     def test_reads_title_and_text_as_sentences(self) -> None:
         own = {"failed.unreachable": {"title": "Oh dear!", "body": "Wait."}}
