@@ -14,21 +14,16 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, NullPool, create_engine
+from sqlalchemy import Connection, Engine
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import DBAPIError
 
-from finch_middleware.errors import (
-    ConfigurationError,
-    SchemaMismatch,
-    StorageFault,
-    StorageUnavailable,
-)
+from finch_middleware.errors import SchemaMismatch, StorageFault, StorageUnavailable
 from finch_middleware.storage.forks import PerProcess
 from finch_middleware.storage.sql import dialects
 from finch_middleware.storage.sql.dialects import PLACE, Dialect, Replaced, dialect_of
-from finch_middleware.storage.sql.kept import OURS, Bound, Kept
-from finch_middleware.storage.sql.pools import await_room
+from finch_middleware.storage.sql.engines import await_room, own_engine, set_autocommit
+from finch_middleware.storage.sql.kept import Bound, Kept
 
 T = TypeVar("T")
 
@@ -67,7 +62,7 @@ class Database:
             self.dialect.observe(engine)
         else:
             self.dialect = dialect_of(url_or_engine.get_backend_name(), url=url_or_engine)
-            engine = _engine(url_or_engine, self.dialect.engine_options())
+            engine = own_engine(url_or_engine, self.dialect.engine_options())
             self.dialect.listen(engine)
         self._engine = engine
         self._preparation = preparation
@@ -244,39 +239,12 @@ class Database:
             try:
                 if place is not _UNPREPARED and place != connection.info.get(PLACE):
                     raise Replaced
-                self._set_autocommit(connection)
+                set_autocommit(connection)
                 with self.dialect.borrowing(connection):
                     return use(connection)
             except BaseException:  # raised again
                 connection.invalidate()
                 raise
-
-    def _set_autocommit(self, connection: Connection) -> None:
-        try:
-            connection.execution_options(isolation_level="AUTOCOMMIT")
-        except Exception:  # the driver's own: SQLAlchemy wraps errors of statements only
-            # If the session has ended, SQLAlchemy notices it here, for all of the pool.
-            connection.exec_driver_sql("SELECT 1")
-            raise
-
-
-def _engine(url: URL, options: dict[str, Any]) -> Engine:
-    try:
-        return create_engine(
-            url,
-            isolation_level="AUTOCOMMIT",
-            hide_parameters=True,
-            execution_options={OURS: True},
-            # The open sessions are those of `_Process`: to take a connection from SQLAlchemy's
-            # pool and to give it back takes as long as SQLite needs for a row.
-            poolclass=NullPool,
-            **options,
-        )
-    except (ArgumentError, ImportError):
-        pass
-    raise ConfigurationError(
-        [f"The driver of {url.drivername} is not installed: install it with pip."]
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
