@@ -24,6 +24,7 @@ from finch_middleware.storage.sql import dialects
 from finch_middleware.storage.sql.dialects import PLACE, Dialect, Replaced, dialect_of
 from finch_middleware.storage.sql.engines import await_room, own_engine, set_autocommit
 from finch_middleware.storage.sql.kept import Bound, Kept
+from finch_middleware.storage.sql.turns import Turn, write_all
 
 T = TypeVar("T")
 
@@ -105,39 +106,44 @@ class Database:
         The *first* ones together with the beginning: *work* gets how many rows each changed. The
         changes that it returns too, together with the commit.
         """
-        begun: list[Connection] = []
 
-        def use(connection: Connection) -> T:
-            begun.clear()
+        def alone(connection: Connection) -> T:
             counts = self.dialect.begin(connection, first)
-            begun.append(connection)
+            turn.begun = True
             result, changes = work(connection, counts)
             self.dialect.commit(connection, changes)
             return result
 
-        return self._run(use, writes=True, begun=begun, prepared=prepared)
+        def beside(connection: Connection) -> T:
+            counts = [self.dialect.count(connection, each) for each in first]
+            result, changes = work(connection, counts)
+            for each in changes:
+                self.dialect.count(connection, each)
+            return result
+
+        turn = Turn(alone=alone, beside=beside, apart=not prepared)
+        return self._run(turn, prepared=prepared)
 
     def change(self, statement: Kept, values: Mapping[str, Any]) -> int:
         """How many rows one statement changes, durably; it may be run again after an error."""
-        return self._run(lambda db: self.dialect.change(db, (statement, values)), writes=True)
+        bound = (statement, values)
+        return self._run(
+            Turn(
+                alone=lambda db: self.dialect.change(db, bound),
+                beside=lambda db: self.dialect.count(db, bound),
+            )
+        )
 
     def read(self, statement: Kept, **values: Any) -> list[dict[str, Any]]:
         """The rows of *statement*, as last committed."""
-        return self._run(lambda db: self.dialect.read(db, (statement, values)))
+        return self._run(Turn(alone=lambda db: self.dialect.read(db, (statement, values))))
 
-    def _run(
-        self,
-        use: Callable[[Connection], T],
-        *,
-        writes: bool = False,
-        begun: Sequence[object] = (),
-        prepared: bool = True,
-    ) -> T:
+    def _run(self, turn: Turn[T], *, prepared: bool = True) -> T:
         """
-        What *use* returns of a connection; again where the database rolled it back.
+        What comes of *turn*; again where the database rolled it back.
 
-        Also where the pool's session had ended, unless *begun* has members by then: what was begun
-        may have been written.
+        Also where the pool's session had ended, unless it was begun by then: what was begun may
+        have been written.
         """
         deadline = time.monotonic() + dialects.PATIENCE_SECONDS
         process = self._process[os.getpid()]
@@ -145,29 +151,39 @@ class Database:
             place = process.place
             if prepared and place is _UNPREPARED:
                 place = self._prepared()
-            writer = process.writer if writes else None
-            if writer is not None and not writer.acquire(timeout=dialects.PATIENCE_SECONDS):
-                raise StorageUnavailable("busy")
+            turn.begun = False
             try:
-                if self._shared:
-                    return self._with_connection(use, place)
-                return self._with_session(use, place, process=process)
+                return self._once(turn, place, process=process)
             except StorageFault:
                 raise
             except Exception as error:  # a driver raises anything, if a server sends rubbish
                 fault = self.dialect.fault(error)
                 unusable = fault.everywhere or _has_ended(error)
-            finally:
-                if writer is not None:
-                    writer.release()
             if unusable:
                 self._end_idle(process, everywhere=fault.everywhere)
             # A session that has ended fails at once. A slow one has had its time.
-            again = unusable and not begun and time.monotonic() < deadline
+            again = unusable and not turn.begun and time.monotonic() < deadline
             if not (fault.passing or again):
                 break
         # Not inside the except block: the error beneath holds the bound parameters.
         raise StorageUnavailable(fault.reason, fix=fault.fix)
+
+    def _once(self, turn: Turn[T], place: object, *, process: _Process) -> T:
+        """What comes of one try of *turn*; where one thread may write, of all that wait for it."""
+        use = self._with_connection if self._shared else self._with_session
+        writer = process.writer
+        if turn.beside is None or writer is None:
+            return use(turn.alone, place, process=process)
+        process.wait_for(turn, writer=writer)
+        try:
+            if turn.begun:
+                return turn.outcome()
+            work: Callable[[Connection], T] = turn.alone
+            if process.waiting and not turn.apart:
+                work = partial(write_all, self.dialect, [turn, *process.take_waiting()])
+            return use(work, place, process=process)
+        finally:
+            writer.release()
 
     def _end_idle(self, process: _Process, *, everywhere: bool) -> None:
         """Close the idle sessions, unusable as well; *everywhere*, the application's too."""
@@ -232,7 +248,9 @@ class Database:
             until=time.monotonic() + self.dialect.session_seconds(),
         )
 
-    def _with_connection(self, use: Callable[[Connection], T], place: object) -> T:
+    def _with_connection(
+        self, use: Callable[[Connection], T], place: object, *, process: _Process
+    ) -> T:
         """The same of the application's pool, which gets it back as it was."""
         await_room(self._engine.pool)
         with self._engine.connect() as connection:
@@ -271,10 +289,32 @@ class _Process:
     preparing: threading.Lock = field(default_factory=threading.Lock)
     #: Held by the one thread that may write; None where any number may.
     writer: threading.Lock | None
+    #: The turns of threads that wait for it.
+    waiting: deque[Turn[Any]] = field(default_factory=deque)
     #: One item for each session that may be used beside the others.
     room: SimpleQueue[None] = field(default_factory=lambda: _filled(SimpleQueue()))
     #: The one used last is the next; another deque once these may not be used any longer.
     idle: deque[_Session] = field(default_factory=deque)
+
+    def wait_for(self, turn: Turn[Any], *, writer: threading.Lock) -> None:
+        """Return when this thread has the lock; *turn* may have been written by then."""
+        if writer.acquire(blocking=False):
+            return
+        if not turn.apart:
+            self.waiting.append(turn)
+        mine = writer.acquire(timeout=dialects.PATIENCE_SECONDS)
+        # Missing where a thread that had the lock has taken it.
+        with suppress(ValueError):
+            self.waiting.remove(turn)
+        if not mine:
+            raise StorageUnavailable("busy")
+
+    def take_waiting(self) -> list[Turn[Any]]:
+        turns: list[Turn[Any]] = []
+        with suppress(IndexError):
+            while True:
+                turns.append(self.waiting.popleft())
+        return turns
 
     def end_idle(self) -> None:
         """Close all sessions; those that are used now, at the end of their use."""

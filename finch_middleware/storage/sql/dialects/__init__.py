@@ -69,6 +69,10 @@ class Replaced(Exception):
     """The connection does not lead where the URL leads."""
 
 
+class RolledBack(Exception):
+    """One of several threads' changes failed, and with it the transaction of all."""
+
+
 UNKNOWN = Fault("unavailable")
 #: A fresh session may reach the new primary.
 FORMER_PRIMARY = Fault("read_only", passing=True, everywhere=True)
@@ -76,6 +80,7 @@ FORMER_PRIMARY = Fault("read_only", passing=True, everywhere=True)
 #: What an error means that is not the driver's own.
 _FAULTS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], Fault], ...] = (
     (Replaced, Fault("replaced", everywhere=True)),
+    (RolledBack, Fault("unavailable", passing=True)),
     (TimeoutError, Fault("busy")),
     # DataError among them: for example a NUL in a text, which PostgreSQL refuses.
     ((StatementError, UnicodeEncodeError), Fault("unstorable")),
