@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any, TypedDict
 
 from finch_middleware.errors import StorageUnavailable
@@ -131,8 +132,8 @@ class Attempt:
 
     def as_row(self) -> Row:
         """The record as plain columns; instants are in UTC."""
-        row: Row = {name: getattr(self, name) for name in _COLUMNS}
-        row |= {name: at.astimezone(UTC) for name in _INSTANTS if (at := getattr(self, name))}
+        row: dict[str, Any] = dict(zip(_COLUMNS, _values(self), strict=True))
+        row |= {name: at.astimezone(UTC) for name in _INSTANTS if (at := row[name])}
         row["bound_to"] = b"".join(self.bound_to)
         row["customer_ids"] = json.dumps(self.customer_ids, ensure_ascii=False)
         row["state"] = self.state.value
@@ -171,6 +172,7 @@ class Attempt:
 
 #: Read once, because `fields` searches the class at each call.
 _COLUMNS = tuple(each.name for each in dataclasses.fields(Attempt))
+_values = attrgetter(*_COLUMNS)
 
 
 class End(TypedDict):

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from typing import Any
 
 from finch_middleware.errors import StorageUnavailable
@@ -188,8 +189,8 @@ class StoredConnection:
 
     def as_row(self) -> Row:
         """The record as plain columns, its two keys among them; instants are in UTC."""
-        row: Row = {name: getattr(self, name) for name in _COLUMNS}
-        row |= {name: at.astimezone(UTC) for name in _INSTANTS if (at := getattr(self, name))}
+        row: dict[str, Any] = dict(zip(_COLUMNS, _values(self), strict=True))
+        row |= {name: at.astimezone(UTC) for name in _INSTANTS if (at := row[name])}
         row["connection_hash"] = connection_hash(self.connection_id)
         row["customer_hash"] = self._customer_hash()
         row["products"] = json.dumps(self.products)
@@ -266,6 +267,7 @@ class StoredToken:
 
 #: Read once, because `fields` searches the class at each call.
 _COLUMNS = tuple(each.name for each in dataclasses.fields(StoredConnection))
+_values = attrgetter(*_COLUMNS)
 
 _INSTANTS = ("obtained_at", "synced_at", "checked_at", "heard_at", "undecided_at")
 #: The columns of a connection that are never empty of text.

@@ -212,7 +212,7 @@ def parse_callback(request: CallbackRequest) -> CallbackParams:
     """
     if request.method not in ("GET", "POST"):
         raise ReturnFault("method")
-    if any(_EARLY.search(request.headers.get(name, "")) for name in _PURPOSES):
+    if _EARLY.search(" ".join([request.headers.get(name, "") for name in _PURPOSES])):
         raise ReturnFault("prefetch")
     try:
         return _read_parameters(request)
