@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,7 +17,7 @@ from finch_middleware.attempts import AttemptState
 from finch_middleware.errors import StorageUnavailable
 from finch_middleware.storage.sql.dialects import Replaced
 from finch_middleware.storage.sql.storage import SQLAlchemyStorage
-from finch_middleware.testing.sample_records import a_connection, an_attempt, key_of
+from finch_middleware.testing.sample_records import NOON, a_connection, an_attempt, keep, key_of
 from tests.internals import wait_for_databases
 
 Calls = Mapping[str, Callable[[], Any]]
@@ -78,7 +79,7 @@ def _fails(call: Future[Any]) -> str:
 
 def test_changes_that_wait_share_one_transaction(storage: SQLAlchemyStorage) -> None:
     storage.claim(an_attempt("first"))
-    settled = an_attempt("first").settled(AttemptState.STORED, at=an_attempt("first").claimed_at)
+    settled = an_attempt("first").settled(AttemptState.STORED, at=NOON)
     with begun(storage) as statements:
         ended = at_once(
             storage,
@@ -193,3 +194,16 @@ def test_tables_are_created_in_a_transaction_of_their_own(storage: SQLAlchemySto
         assert claim.result() is None
 
     assert statements in (["BEGIN", "COMMIT", "INSERT"], ["INSERT", "BEGIN", "COMMIT"])
+
+
+def test_change_leaves_nothing_for_the_collector(tmp_path: Path) -> None:
+    storage = SQLAlchemyStorage(f"sqlite:///{tmp_path}/finch.db")
+    keep(storage, a_connection("first"))
+    while gc.collect():
+        pass
+    gc.disable()
+    try:
+        keep(storage, a_connection())
+        assert gc.collect() == 0
+    finally:
+        gc.enable()

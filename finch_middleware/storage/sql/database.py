@@ -106,10 +106,11 @@ class Database:
         The *first* ones together with the beginning: *work* gets how many rows each changed. The
         changes that it returns too, together with the commit.
         """
+        begun: list[Connection] = []
 
         def alone(connection: Connection) -> T:
             counts = self.dialect.begin(connection, first)
-            turn.begun = True
+            begun.append(connection)
             result, changes = work(connection, counts)
             self.dialect.commit(connection, changes)
             return result
@@ -121,7 +122,8 @@ class Database:
                 self.dialect.count(connection, each)
             return result
 
-        turn = Turn(alone=alone, beside=beside, apart=not prepared)
+        # The functions do not refer to the turn, or both would wait for Python's collector.
+        turn = Turn(alone=alone, beside=beside, apart=not prepared, begun=begun)
         return self._run(turn, prepared=prepared)
 
     def change(self, statement: Kept, values: Mapping[str, Any]) -> int:
@@ -151,7 +153,7 @@ class Database:
             place = process.place
             if prepared and place is _UNPREPARED:
                 place = self._prepared()
-            turn.begun = False
+            turn.begun.clear()
             try:
                 return self._once(turn, place, process=process)
             except StorageFault:

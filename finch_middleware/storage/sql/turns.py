@@ -28,14 +28,14 @@ class Turn(Generic[T]):
         alone: Does it on a connection of its own; its result.
         beside: Does it in a transaction with others' work; None where nothing is written.
         apart: It is not done beside others' work any more.
-        begun: It may have been written, by this thread or another.
+        begun: Not empty once it may have been written, by this thread or another.
         results: The result, once another thread's commit is confirmed.
     """
 
     alone: Callable[[Connection], T]
     beside: Callable[[Connection], T] | None = None
     apart: bool = False
-    begun: bool = False
+    begun: list[Connection] = field(default_factory=list)
     results: list[T] = field(default_factory=list)
 
     def outcome(self) -> T:
@@ -61,7 +61,7 @@ def write_all(dialect: Dialect, turns: Sequence[Turn[Any]], connection: Connecti
             turn.apart = True
         raise RolledBack
     for turn in turns:
-        turn.begun = True
+        turn.begun.append(connection)
     dialect.commit(connection, ())
     for turn, result in zip(turns, results, strict=True):
         turn.results.append(result)
