@@ -8,8 +8,8 @@ Read `finish` from its top: each line is one step, in the order in which things 
 from __future__ import annotations
 
 import logging
+import os
 import time
-import uuid
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -152,10 +152,11 @@ class Callback:
         """What this request claims, if it may present the code."""
         now = self.settings.clock()
         return Attempt(
-            attempt_id=uuid.uuid4().hex,
+            attempt_id=os.urandom(16).hex(),
             code_hash=self.keyed_hash("code", code.reveal()),
             bound_to=binding.bound_to,
             client_id=self.settings.client_id,
+            flow_hash=next(iter(binding.places), None),
             customer_ids=tuple(binding.ends),
             reference=visit.reference,
             return_to=binding.return_to,

@@ -114,7 +114,9 @@ class Duplicates:
             StorageFault: The claim is not confirmed; the code is unspent.
         """
         for place in places or (None,):
-            recorded = self._claim_at(dataclasses.replace(attempt, flow_hash=place))
+            if place != attempt.flow_hash:
+                attempt = dataclasses.replace(attempt, flow_hash=place)
+            recorded = self._claim_at(attempt)
             if recorded.code_hash == attempt.code_hash:
                 break
         return recorded
