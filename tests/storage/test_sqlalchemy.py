@@ -27,7 +27,7 @@ from finch_middleware.storage.events import StoredEvent
 from finch_middleware.storage.sql import storage as sqlalchemy
 from finch_middleware.storage.sql.dialects import Fault, dialect_of
 from finch_middleware.storage.sql.storage import SQLAlchemyStorage
-from finch_middleware.storage.sql.turns import Turn
+from finch_middleware.storage.sql.write_queue import Turn
 from finch_middleware.testing.sample_records import (
     NOON,
     a_connection,
@@ -253,7 +253,7 @@ def test_sessions_that_are_used_at_once_have_a_limit_and_few_stay_open(
             held.append(connection.connection.dbapi_connection)
             hold(more - 1) if more else None
 
-        database._run(Turn(alone=use))
+        database._run(Turn(database=database, alone=use))
 
     with pytest.MonkeyPatch.context() as impatient:
         wait_for_databases(0.01, put=impatient.setattr)
@@ -269,7 +269,7 @@ def test_sessions_that_are_used_at_once_have_a_limit_and_few_stay_open(
         held.append(connection.connection.dbapi_connection)
         storage.close()
 
-    database._run(Turn(alone=close))
+    database._run(Turn(database=database, alone=close))
     assert not process.idle
     for each in held:
         with pytest.raises(ProgrammingError, match="closed"):

@@ -24,7 +24,7 @@ from finch_middleware.storage.sql import dialects
 from finch_middleware.storage.sql.dialects import PLACE, Dialect, Replaced, dialect_of
 from finch_middleware.storage.sql.engines import await_room, own_engine, set_autocommit
 from finch_middleware.storage.sql.kept import Bound, Kept
-from finch_middleware.storage.sql.turns import Turn, write_all
+from finch_middleware.storage.sql.write_queue import Turn, WriteQueue
 
 T = TypeVar("T")
 
@@ -123,7 +123,7 @@ class Database:
             return result
 
         # The functions do not refer to the turn, or both would wait for Python's collector.
-        turn = Turn(alone=alone, beside=beside, apart=not prepared, begun=begun)
+        turn = Turn(database=self, alone=alone, beside=beside, apart=not prepared, begun=begun)
         return self._run(turn, prepared=prepared)
 
     def change(self, statement: Kept, values: Mapping[str, Any]) -> int:
@@ -131,6 +131,7 @@ class Database:
         bound = (statement, values)
         return self._run(
             Turn(
+                database=self,
                 alone=lambda db: self.dialect.change(db, bound),
                 beside=lambda db: self.dialect.count(db, bound),
             )
@@ -138,11 +139,12 @@ class Database:
 
     def read(self, statement: Kept, **values: Any) -> list[dict[str, Any]]:
         """The rows of *statement*, as last committed."""
-        return self._run(Turn(alone=lambda db: self.dialect.read(db, (statement, values))))
+        bound = (statement, values)
+        return self._run(Turn(database=self, alone=lambda db: self.dialect.read(db, bound)))
 
     def _run(self, turn: Turn[T], *, prepared: bool = True) -> T:
         """
-        What comes of *turn*; again where the database rolled it back.
+        The result of *turn*; again where the database rolled it back.
 
         Also where the pool's session had ended, unless it was begun by then: what was begun may
         have been written.
@@ -171,21 +173,26 @@ class Database:
         raise StorageUnavailable(fault.reason, fix=fault.fix)
 
     def _once(self, turn: Turn[T], place: object, *, process: _Process) -> T:
-        """What comes of one try of *turn*; where one thread may write, of all that wait for it."""
+        """The result of one try of *turn*, which is in the queue until then if it writes."""
         use = self._with_connection if self._shared else self._with_session
-        writer = process.writer
-        if turn.beside is None or writer is None:
+        queue = process.queue
+        if turn.beside is None or queue is None:
             return use(turn.alone, place, process=process)
-        process.wait_for(turn, writer=writer)
         try:
-            if turn.begun:
-                return turn.outcome()
+            with queue.changing:
+                queue.turns[turn] = None
+                others = len(queue.turns) > 1
+            if others and not queue.wait(turn):
+                return turn.result()
             work: Callable[[Connection], T] = turn.alone
-            if process.waiting and not turn.apart:
-                work = partial(write_all, self.dialect, [turn, *process.take_waiting()])
+            if len(queue.turns) > 1 and not turn.apart:
+                work = partial(queue.write, self.dialect, turn)
             return use(work, place, process=process)
         finally:
-            writer.release()
+            with queue.changing:
+                queue.turns.pop(turn, None)
+            if queue.turns:
+                queue.wake_first()
 
     def _end_idle(self, process: _Process, *, everywhere: bool) -> None:
         """Close the idle sessions, unusable as well; *everywhere*, the application's too."""
@@ -289,34 +296,12 @@ class _Process:
     #: The place for which the preparation was run, as `PLACE` notes it.
     place: object = _UNPREPARED
     preparing: threading.Lock = field(default_factory=threading.Lock)
-    #: Held by the one thread that may write; None where any number may.
-    writer: threading.Lock | None
-    #: The turns of threads that wait for it.
-    waiting: deque[Turn[Any]] = field(default_factory=deque)
+    #: Of the threads that write; None where any number may at once.
+    queue: WriteQueue | None
     #: One item for each session that may be used beside the others.
     room: SimpleQueue[None] = field(default_factory=lambda: _filled(SimpleQueue()))
     #: The one used last is the next; another deque once these may not be used any longer.
     idle: deque[_Session] = field(default_factory=deque)
-
-    def wait_for(self, turn: Turn[Any], *, writer: threading.Lock) -> None:
-        """Return when this thread has the lock; *turn* may have been written by then."""
-        if writer.acquire(blocking=False):
-            return
-        if not turn.apart:
-            self.waiting.append(turn)
-        mine = writer.acquire(timeout=dialects.PATIENCE_SECONDS)
-        # Missing where a thread that had the lock has taken it.
-        with suppress(ValueError):
-            self.waiting.remove(turn)
-        if not mine:
-            raise StorageUnavailable("busy")
-
-    def take_waiting(self) -> list[Turn[Any]]:
-        turns: list[Turn[Any]] = []
-        with suppress(IndexError):
-            while True:
-                turns.append(self.waiting.popleft())
-        return turns
 
     def end_idle(self) -> None:
         """Close all sessions; those that are used now, at the end of their use."""
@@ -354,7 +339,7 @@ def _enter_process(engine: Engine, dialect: Dialect, *, parent: int) -> _Process
     if os.getpid() != parent:
         _OF_PARENTS.append(engine.pool)
         engine.dispose(close=False)
-    return _Process(writer=dialect.writer_lock())
+    return _Process(queue=dialect.write_queue())
 
 
 def _has_ended(error: Exception) -> bool:

@@ -10,7 +10,7 @@ from sqlalchemy import Engine, create_engine
 
 from finch_middleware.errors import StorageUnavailable
 from finch_middleware.storage.sql.storage import SQLAlchemyStorage
-from finch_middleware.storage.sql.turns import Turn
+from finch_middleware.storage.sql.write_queue import Turn
 from finch_middleware.testing.fake_finch import FakeFinch
 from finch_middleware.testing.sample_records import an_attempt, key_of
 from tests.fuzz.seeds import seeded
@@ -29,7 +29,9 @@ def engine(url: str) -> Iterator[Engine]:
 
 def _fill(storage: SQLAlchemyStorage, more: int = 3) -> None:
     """Four idle sessions, all of which the storage has used."""
-    storage._database._run(Turn(alone=lambda _: _fill(storage, more - 1) if more else None))
+    storage._database._run(
+        Turn(database=storage._database, alone=lambda _: _fill(storage, more - 1) if more else None)
+    )
 
 
 @pytest.mark.parametrize("call", ["claim", "attempt", "check"])

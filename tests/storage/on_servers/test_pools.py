@@ -15,7 +15,7 @@ from sqlalchemy.pool import NullPool
 from finch_middleware.errors import StorageUnavailable
 from finch_middleware.storage.sql import dialects
 from finch_middleware.storage.sql.storage import SQLAlchemyStorage
-from finch_middleware.storage.sql.turns import Turn
+from finch_middleware.storage.sql.write_queue import Turn
 from finch_middleware.testing.sample_records import all_at_once, an_attempt, key_of
 from finch_middleware.testing.storage_contract import StorageContract
 from tests.internals import PATIENCE_SECONDS, wait_for_databases
@@ -64,7 +64,9 @@ def test_only_what_is_run_alone_and_directly_is_prepared_and_sets_the_session(
         prepared = "SELECT count(*), current_setting('lock_timeout') FROM pg_prepared_statements"
         return [*connection.exec_driver_sql(prepared).one()]
 
-    assert storage._database._run(Turn(alone=left)) == ([0, "0"] if behind else [2, "2min"])
+    assert storage._database._run(Turn(database=storage._database, alone=left)) == (
+        [0, "0"] if behind else [2, "2min"]
+    )
     storage.close()
 
 

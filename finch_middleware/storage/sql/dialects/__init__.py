@@ -6,12 +6,11 @@ The databases that `SQLAlchemyStorage` knows, one file each.
 
 from __future__ import annotations
 
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from sqlalchemy import ColumnElement, Connection, Engine, Table, event
 from sqlalchemy.engine import URL
@@ -20,6 +19,9 @@ from sqlalchemy.sql.dml import Insert
 
 from finch_middleware.errors import ConfigurationError
 from finch_middleware.storage.sql.kept import Bound, Kept, run
+
+if TYPE_CHECKING:
+    from finch_middleware.storage.sql.write_queue import WriteQueue
 
 #: Where a connection's `info` notes what the URL led to when it was opened, if that may change.
 PLACE = "finch_middleware.place"
@@ -69,10 +71,6 @@ class Replaced(Exception):
     """The connection does not lead where the URL leads."""
 
 
-class RolledBack(Exception):
-    """One of several threads' changes failed, and with it the transaction of all."""
-
-
 UNKNOWN = Fault("unavailable")
 #: A fresh session may reach the new primary.
 FORMER_PRIMARY = Fault("read_only", passing=True, everywhere=True)
@@ -80,7 +78,6 @@ FORMER_PRIMARY = Fault("read_only", passing=True, everywhere=True)
 #: What an error means that is not the driver's own.
 _FAULTS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], Fault], ...] = (
     (Replaced, Fault("replaced", everywhere=True)),
-    (RolledBack, Fault("unavailable", passing=True)),
     (TimeoutError, Fault("busy")),
     # DataError among them: for example a NUL in a text, which PostgreSQL refuses.
     ((StatementError, UnicodeEncodeError), Fault("unstorable")),
@@ -134,8 +131,8 @@ class Dialect(ABC):
         """Set what we need in a session of the application; after no error, restore it."""
         return nullcontext()
 
-    def writer_lock(self) -> threading.Lock | None:
-        """The lock that a writer of this process holds, besides the database's own."""
+    def write_queue(self) -> WriteQueue | None:
+        """The queue of this process's threads that write; None where any number may at once."""
         return None
 
     @abstractmethod

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import stat
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, ClassVar
@@ -34,6 +33,7 @@ from finch_middleware.storage.forks import PerProcess
 from finch_middleware.storage.sql import dialects
 from finch_middleware.storage.sql.dialects import PLACE, Dialect, Fault, Replaced, RowOrder
 from finch_middleware.storage.sql.kept import Bound, Kept, run
+from finch_middleware.storage.sql.write_queue import WriteQueue
 
 #: What is noted of a connection: the file that it has open, and the log that it first wrote to.
 _FILE, _LOG = "finch_middleware.file", "finch_middleware.log"
@@ -43,7 +43,7 @@ _WRITER_IN_INDEX, _WRITER_IN_FILE = 120, 0x40000001
 _END_OF_FILE = str(2**63)
 
 # In one process, one writer at a time for each file: SQLite's waiters poll, and some starve.
-_WRITERS: PerProcess[dict[str, threading.Lock]] = PerProcess(dict)
+_QUEUES: PerProcess[dict[str, WriteQueue]] = PerProcess(dict)
 
 
 class SQLite(Dialect):
@@ -80,7 +80,7 @@ class SQLite(Dialect):
         self._makes_file = url.query.get("mode", "rwc") == "rwc"
         # The file that a link names now is opened; the link itself may be changed later.
         self._path = os.path.abspath(_plain_path(database))
-        self._writers_key = os.path.realpath(self._path)
+        self._queue_key = os.path.realpath(self._path)
 
     def engine_options(self) -> dict[str, Any]:
         return {"connect_args": {"timeout": dialects.PATIENCE_SECONDS}}
@@ -117,8 +117,8 @@ class SQLite(Dialect):
         yield
         driver.execute(f"PRAGMA busy_timeout = {before}")
 
-    def writer_lock(self) -> threading.Lock:
-        return _WRITERS[os.getpid()].setdefault(self._writers_key, threading.Lock())
+    def write_queue(self) -> WriteQueue:
+        return _QUEUES[os.getpid()].setdefault(self._queue_key, WriteQueue())
 
     def begin(self, connection: Connection, first: Sequence[Bound] = ()) -> list[int]:
         self._as_writer(connection, lambda: run(connection, "BEGIN IMMEDIATE"))
@@ -136,7 +136,7 @@ class SQLite(Dialect):
         try:
             result = step()
         except OperationalError:
-            # No writer of ours has the file: our caller holds the lock of `writer_lock`.
+            # No other turn of ours writes to the file: this one is the first in its queue.
             if not self._locked_by_this_process():
                 raise
         else:
