@@ -229,6 +229,11 @@ PARTS = {
         functions=("claim", "_holder", "_current"),
         selection="claim or flow or code or busy",
     ),
+    "queue": Part(
+        file="storage/sql/write_queue.py",
+        tests=("tests/storage/test_write_queue.py",),
+        functions=("result", "wait", "wake_first", "write", "_take", "_let_go", "_add", "_wake"),
+    ),
     "redis": Part(
         file="storage/redis/storage.py",
         tests=("tests/storage/on_redis/test_redis.py",),

@@ -193,8 +193,9 @@ def test_change_of_a_thread_that_waits_no_longer_is_not_written(
         wait_for_databases(0, put=patched.setattr)
         if stopped:
             patched.setattr(WriteQueue, "wait", stop)
-        with pytest.raises(KeyboardInterrupt if stopped else StorageUnavailable):
+        with pytest.raises(KeyboardInterrupt if stopped else StorageUnavailable) as fault:
             storage.claim(an_attempt("late"))
+        assert stopped or getattr(fault.value, "reason", None) == "busy"
         patched.undo()
         claimed = behind(claims(storage, "next"))
 
@@ -203,14 +204,35 @@ def test_change_of_a_thread_that_waits_no_longer_is_not_written(
     assert not queue_of(storage).turns
 
 
+def test_turn_is_taken_while_another_thread_writes_it(storage: SQLAlchemyStorage) -> None:
+    queue, seen, taken = queue_of(storage), dict[Turn[Any], None](), list[bool]()
+
+    def look(_: object) -> None:
+        seen.update(queue.turns)
+        taken.extend(each.taken for each in seen)
+        # As its thread does that is stopped at this moment.
+        del queue.turns[[*seen][1]]
+
+    with held(storage) as behind:
+        looked = behind(lambda: storage._database.write(look))
+        claimed = behind(claims(storage, "code"))
+        failed = behind(claims(storage, "unstorable", reference="\ud800"))
+
+    assert looked.result() is claimed.result() is None
+    assert fault_of(failed) == "unstorable"
+    assert taken == [False, True, True]
+    assert not any(each.taken for each in seen)
+
+
 class _Times:
     """A lock for which a thread waits in vain, until *then* happens at the last time."""
 
     def __init__(self, times: int, then: Callable[[], object]) -> None:
         self.times, self.then = times, then
 
-    def acquire(self, *, blocking: bool = True, timeout: float = -1) -> bool:
+    def acquire(self, *, blocking: bool = True, timeout: float | None = None) -> bool:
         if blocking:
+            assert timeout is not None
             self.times -= 1
             if not self.times:
                 self.then()
@@ -227,8 +249,9 @@ def test_thread_whose_change_is_being_written_waits_once_more(written: bool) -> 
     if written:
         assert queue.wait(mine) is False
     else:
-        with pytest.raises(StorageUnavailable, match="busy"):
+        with pytest.raises(StorageUnavailable) as refused:
             queue.wait(mine)
+        assert refused.value.reason == "busy"
 
     assert queue.turns == {leader: None}
 

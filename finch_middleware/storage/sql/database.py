@@ -348,8 +348,11 @@ def _has_ended(error: Exception) -> bool:
 
 def _abandon(process: PerProcess[_Process]) -> None:
     """An engine of ours ends with its `Database`; the application ends its own."""
-    process[os.getpid()].end_idle()
-    _OF_PARENTS.extend(each for pid, each in process.items() if pid != os.getpid())
+    for pid, each in process.items():
+        if pid == os.getpid():
+            each.end_idle()
+        else:
+            _OF_PARENTS.append(each)
 
 
 #: A connection closed in a child would say goodbye on the parent's socket, and SQLite would remove

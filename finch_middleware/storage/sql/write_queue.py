@@ -33,7 +33,7 @@ class Turn(Generic[T]):
     Attributes:
         database: The one whose connections it needs.
         alone: Runs it on a connection; its result.
-        beside: Runs it in a transaction that has begun; None for what only reads.
+        beside: Runs it in a transaction that has begun; None for what only reads, in no queue.
         apart: It shares no transaction with others.
         begun: Not empty once it may have been written, by this thread or another.
         taken: Another thread is writing it.
@@ -49,6 +49,11 @@ class Turn(Generic[T]):
     taken: bool = False
     results: list[T] = field(default_factory=list)
     woken: threading.Lock = field(default_factory=threading.Lock)
+
+    def share(self, connection: Connection) -> T:
+        """Run it in a transaction that has begun."""
+        assert self.beside is not None
+        return self.beside(connection)
 
     def result(self) -> T:
         """The result, where another thread has sent the commit."""
@@ -109,7 +114,7 @@ class WriteQueue:
         taken = self._take(turn)
         written: dict[Turn[Any], Any] = {}
         try:
-            written[turn] = turn.beside(connection) if turn.beside else None
+            written[turn] = turn.share(connection)
             for each in taken:
                 _add(each, to=written, connection=connection)
             for each in written:
@@ -149,9 +154,8 @@ def _add(turn: Turn[Any], *, to: dict[Turn[Any], Any], connection: Connection) -
     """Write one more turn; where that fails, its own thread writes it later, and raises."""
     run(connection, "SAVEPOINT turn")
     with suppress(Exception):  # whatever it is, the others' changes are not affected
-        to[turn] = turn.beside(connection) if turn.beside else None
+        to[turn] = turn.share(connection)
     if turn not in to:
-        turn.apart = True
         run(connection, "ROLLBACK TO turn")
     run(connection, "RELEASE turn")
 
