@@ -43,7 +43,7 @@ def queue_of(storage: SQLAlchemyStorage) -> WriteQueue:
 
 
 @contextmanager
-def held(storage: SQLAlchemyStorage) -> Iterator[Callable[[Call], Future[Any]]]:
+def writing(storage: SQLAlchemyStorage) -> Iterator[Callable[[Call], Future[Any]]]:
     """A thread is writing; each call that is given here waits behind it, in this order."""
     queue, begun, done = queue_of(storage), threading.Event(), threading.Event()
 
@@ -58,7 +58,7 @@ def held(storage: SQLAlchemyStorage) -> Iterator[Callable[[Call], Future[Any]]]:
             os.sched_yield()
         return future
 
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(8) as pool:
         pool.submit(storage._database.write, write)
         begun.wait()
         try:
@@ -68,7 +68,7 @@ def held(storage: SQLAlchemyStorage) -> Iterator[Callable[[Call], Future[Any]]]:
 
 
 @contextmanager
-def noted(storage: SQLAlchemyStorage) -> Iterator[list[str]]:
+def watching(storage: SQLAlchemyStorage) -> Iterator[list[str]]:
     """The first word of every statement that begins, ends or changes something."""
     words: list[str] = []
 
@@ -91,7 +91,7 @@ def claims(storage: SQLAlchemyStorage, code: str, **changes: Any) -> Call:
     return lambda: storage.claim(an_attempt(code, **changes))
 
 
-def recorded(storage: SQLAlchemyStorage, *codes: str) -> set[str]:
+def codes_in(storage: SQLAlchemyStorage, *codes: str) -> set[str]:
     return {code for code in codes if storage.attempt(key_of(code)) is not None}
 
 
@@ -104,7 +104,7 @@ def fault_of(call: Future[Any]) -> str:
 def test_changes_that_wait_share_one_transaction(storage: SQLAlchemyStorage) -> None:
     storage.claim(an_attempt("first"))
     settled = an_attempt("first").settled(AttemptState.STORED, at=NOON)
-    with noted(storage) as words, held(storage) as behind:
+    with watching(storage) as words, writing(storage) as behind:
         words.clear()
         made = [behind(claims(storage, code)) for code in ("a", "b")]
         made.append(behind(lambda: storage.settle(settled, a_connection("first"))))
@@ -114,12 +114,12 @@ def test_changes_that_wait_share_one_transaction(storage: SQLAlchemyStorage) -> 
     assert words.count("COMMIT") == words.count("BEGIN") + 1 == 2
     assert [each.result() for each in made] == [None, None, True, True]
     assert storage.attempt(key_of("first")) == settled
-    assert recorded(storage, "a", "b") == {"a", "b"}
+    assert codes_in(storage, "a", "b") == {"a", "b"}
     assert {each.connection_id for each in storage.connections()} == {"first", "other"}
 
 
 def test_same_code_is_claimed_once(storage: SQLAlchemyStorage) -> None:
-    with held(storage) as behind:
+    with writing(storage) as behind:
         one, other = (behind(claims(storage, "code", attempt_id=name)) for name in ("one", "other"))
 
     assert one.result() is None
@@ -132,7 +132,7 @@ def test_change_that_fails_does_not_take_the_others_with_it(
 ) -> None:
     codes = ["a", "b"]
     codes.insert(place, "unstorable")
-    with held(storage) as behind:
+    with writing(storage) as behind:
         made = {
             code: behind(claims(storage, code, reference="\ud800" if code > "b" else "REF"))
             for code in codes
@@ -140,7 +140,7 @@ def test_change_that_fails_does_not_take_the_others_with_it(
 
     assert fault_of(made.pop("unstorable")) == "unstorable"
     assert [each.result() for each in made.values()] == [None, None]
-    assert recorded(storage, *codes) == {"a", "b"}
+    assert codes_in(storage, *codes) == {"a", "b"}
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_commit_that_is_not_confirmed_is_confirmed_to_no_thread(
         commit(*how)
         raise error
 
-    with held(storage) as behind:
+    with writing(storage) as behind:
         made = [behind(claims(storage, code)) for code in ("a", "b", "c")]
         monkeypatch.setattr(storage._database.dialect, "commit", commits_and_fails)
 
@@ -173,13 +173,13 @@ def test_thread_that_is_stopped_leaves_the_others_their_changes(
             raise stops.pop()
         return changed
 
-    with held(storage) as behind:
+    with writing(storage) as behind:
         made = [behind(claims(storage, code)) for code in ("a", "b", "c")]
         monkeypatch.setattr(storage._database.dialect, "count", counts)
 
     assert isinstance(made[0].exception(), KeyboardInterrupt)
     assert [each.result() for each in made[1:]] == [None, None]
-    assert recorded(storage, "a", "b", "c") == {"b", "c"}
+    assert codes_in(storage, "a", "b", "c") == {"b", "c"}
 
 
 @pytest.mark.parametrize("stopped", [False, True])
@@ -189,7 +189,7 @@ def test_change_of_a_thread_that_waits_no_longer_is_not_written(
     def stop(*_: object) -> bool:
         raise KeyboardInterrupt
 
-    with held(storage) as behind, monkeypatch.context() as patched:
+    with writing(storage) as behind, monkeypatch.context() as patched:
         wait_for_databases(0, put=patched.setattr)
         if stopped:
             patched.setattr(WriteQueue, "wait", stop)
@@ -200,7 +200,7 @@ def test_change_of_a_thread_that_waits_no_longer_is_not_written(
         claimed = behind(claims(storage, "next"))
 
     assert claimed.result() is None
-    assert recorded(storage, "late", "next") == {"next"}
+    assert codes_in(storage, "late", "next") == {"next"}
     assert not queue_of(storage).turns
 
 
@@ -213,7 +213,7 @@ def test_turn_is_taken_while_another_thread_writes_it(storage: SQLAlchemyStorage
         # As its thread does that is stopped at this moment.
         del queue.turns[[*seen][1]]
 
-    with held(storage) as behind:
+    with writing(storage) as behind:
         looked = behind(lambda: storage._database.write(look))
         claimed = behind(claims(storage, "code"))
         failed = behind(claims(storage, "unstorable", reference="\ud800"))
@@ -257,7 +257,7 @@ def test_thread_whose_change_is_being_written_waits_once_more(written: bool) -> 
 
 
 def test_tables_are_created_in_a_transaction_of_their_own(storage: SQLAlchemyStorage) -> None:
-    with noted(storage) as words, held(storage) as behind:
+    with watching(storage) as words, writing(storage) as behind:
         words.clear()
         made = [
             behind(call)
@@ -277,13 +277,13 @@ def test_storages_of_one_file_take_turns_on_their_own_connections(
 ) -> None:
     other = SQLAlchemyStorage(f"sqlite:///{tmp_path}/finch.db")
     other.check()
-    with noted(storage) as words, held(storage) as behind:
+    with watching(storage) as words, writing(storage) as behind:
         words.clear()
         made = [behind(claims(each, code)) for each, code in ((storage, "a"), (other, "b"))]
 
     assert [each.result() for each in made] == [None, None]
     assert words.count("INSERT") == 1
-    assert recorded(storage, "a", "b") == {"a", "b"}
+    assert codes_in(storage, "a", "b") == {"a", "b"}
     other.close()
 
 
