@@ -183,7 +183,7 @@ class Load:
     def _visited(self, number: int, person: Person) -> None:
         try:
             outcome = person.visit(self._finch)
-        except Exception as error:  # whatever it is: an answer that is no Outcome is a fault
+        except Exception as error:  # anything but an Outcome is a fault, and is counted
             self.figures.faults.append(f"{type(error).__name__} escaped")
             return
         with self._lock:

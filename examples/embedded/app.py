@@ -56,7 +56,7 @@ def create_app() -> Flask:
         begin_path="/connect",
         webhook_path="/finch/webhook",
     )
-    app.wsgi_app = FinchMiddleware(app.wsgi_app, finch)  # type: ignore[method-assign]  # Flask's way
+    app.wsgi_app = FinchMiddleware(app.wsgi_app, finch)  # type: ignore[method-assign]  # as Flask's manual does
     app.register_error_handler(Unavailable, lambda error: ("Try again in a minute.", 503))
 
     @app.before_request

@@ -44,7 +44,7 @@ class Finch:
         component = FinchConnect.from_env(**_with_context(app, given.pop()))
         app.extensions[_NAME] = component
         # Flask's documented way to add a middleware; its stubs declare a method.
-        app.wsgi_app = FinchMiddleware(app.wsgi_app, component)  # type: ignore[method-assign]  # Flask's way
+        app.wsgi_app = FinchMiddleware(app.wsgi_app, component)  # type: ignore[method-assign]  # as Flask's manual does
         app.register_error_handler(Unavailable, lambda error: error.response())
         return component
 

@@ -197,7 +197,7 @@ class _Response(http.client.HTTPResponse):
         # RFC 9110, 15.2: a client passes over interim responses. http.client does so for 100
         # only, and begin() returns at once while there are headers. 101 changes the protocol.
         while 101 < self.status < 200:
-            self.headers = self.msg = None  # type: ignore[assignment]  # its __init__ does so
+            self.headers = self.msg = None  # type: ignore[assignment]  # as before the first begin()
             super().begin()
         if self.status < 200:
             raise http.client.HTTPException("no final response")

@@ -77,7 +77,7 @@ class WriteQueue:
 
     def wait(self, turn: Turn[Any]) -> bool:
         """
-        Return once this thread is to write: True; or once another has written for it: False.
+        Wait until *turn* is the first: True; or until another thread has written it: False.
 
         Raises:
             StorageUnavailable: ``busy``: neither in time. Nothing is written then, unless the
@@ -91,7 +91,7 @@ class WriteQueue:
                 if turn not in self.turns:
                     return False
                 # A thread that has taken it has begun its transaction, and ends it soon.
-                if waits > turn.taken:
+                if waits == (2 if turn.taken else 1):
                     # From here on, no thread can take it.
                     del self.turns[turn]
                     raise StorageUnavailable("busy")
