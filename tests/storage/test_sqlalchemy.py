@@ -25,7 +25,7 @@ from finch_middleware.attempts import Attempt, AttemptState
 from finch_middleware.errors import ConfigurationError, StorageUnavailable
 from finch_middleware.storage.events import StoredEvent
 from finch_middleware.storage.sql import storage as sqlalchemy
-from finch_middleware.storage.sql.dialects import Fault, dialect_of
+from finch_middleware.storage.sql.dialects import Fault, Replaced, dialect_of
 from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 from finch_middleware.storage.sql.write_queue import Turn
 from finch_middleware.testing.sample_records import (
@@ -178,6 +178,34 @@ def test_transaction_that_the_database_undid_is_tried_again(
         return "done"
 
     assert storage._database.write(work) == "done"
+
+
+def test_session_that_has_ended_is_replaced_after_a_transaction_was_undone(
+    storage: SQLAlchemyStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage.check()
+    dialect = storage._database.dialect
+    begin, fault_of = dialect.begin, dialect.fault
+    begins, works = iter([None, Replaced]), iter([TimeoutError])
+
+    def begins_or_fails(*how: Any) -> list[int]:
+        if (fault := next(begins, None)) is not None:
+            raise fault
+        return begin(*how)
+
+    def work(_: object) -> str:
+        if (fault := next(works, None)) is not None:
+            raise fault
+        return "done"
+
+    def passes(error: Exception) -> Fault:
+        return Fault("busy", passing=True) if type(error) is TimeoutError else fault_of(error)
+
+    monkeypatch.setattr(dialect, "begin", begins_or_fails)
+    monkeypatch.setattr(dialect, "fault", passes)
+
+    assert storage._database.write(work) == "done"
+    assert next(begins, None) is next(works, None) is None
 
 
 def test_transaction_that_the_database_always_undoes_is_given_up(

@@ -256,20 +256,27 @@ def test_thread_whose_change_is_being_written_waits_once_more(written: bool) -> 
     assert queue.turns == {leader: None}
 
 
-def test_tables_are_created_in_a_transaction_of_their_own(storage: SQLAlchemyStorage) -> None:
+_TOGETHER = ["BEGIN", "INSERT", "SAVEPOINT", "INSERT", "RELEASE", "COMMIT"]
+
+
+@pytest.mark.parametrize(
+    ("order", "written"),
+    [
+        (["a", "tables", "b"], [*_TOGETHER, "BEGIN", "COMMIT"]),
+        (["tables", "a", "b"], ["BEGIN", "COMMIT", *_TOGETHER]),
+    ],
+)
+def test_tables_are_created_in_a_transaction_of_their_own(
+    storage: SQLAlchemyStorage, order: list[str], written: list[str]
+) -> None:
+    calls = {"tables": storage.create_tables, "a": claims(storage, "a"), "b": claims(storage, "b")}
     with watching(storage) as words, writing(storage) as behind:
         words.clear()
-        made = [
-            behind(call)
-            for call in (claims(storage, "a"), storage.create_tables, claims(storage, "b"))
-        ]
+        made = {name: behind(calls[name]) for name in order}
 
-    assert [each.result() for each in made] == [None, True, None]
-    # The thread before them, "a" with "b", the tables.
-    assert words == ["COMMIT", *_TOGETHER, "BEGIN", "COMMIT"]
-
-
-_TOGETHER = ["BEGIN", "INSERT", "SAVEPOINT", "INSERT", "RELEASE", "COMMIT"]
+    assert [made[name].result() for name in calls] == [True, None, None]
+    # The first COMMIT is that of the thread before them.
+    assert words == ["COMMIT", *written]
 
 
 def test_storages_of_one_file_take_turns_on_their_own_connections(
