@@ -203,6 +203,7 @@ PARTS = {
             "tests/test_spool.py",
             "tests/test_spool_drain.py",
             "tests/test_spool_processes.py",
+            "tests/test_spool_room.py",
             "tests/story/test_ended_workers.py",
             "tests/faults/test_persist.py",
         ),

@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ _ENTRY = re.compile(r"[0-9a-f].*\.json|\.[0-9a-f].*\.json\.part")
 _UNSTORABLE, _NOT_REMOVED = "finch.spool.unstorable", "finch.spool.not_removed"
 _FOR_OPERATORS = (_UNSTORABLE, _NOT_REMOVED)
 _OLD_SECONDS = 3600
-# Of an entry. So much is written and removed again, to see that the disk has room.
+# Of an entry.
 _LARGEST_BYTES = 4096
 _WRITABLE_BY_OTHERS = 0o022
 #: Reasons of a storage that concern one entry, not the storage.
@@ -43,6 +44,38 @@ class Entry:
     connection: StoredConnection | None
 
 
+#: A folder as a process found it: its own id, then the folder's device, inode, mode and owner.
+_Found = tuple[int, int, int, int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Room:
+    """
+    The disk's room for one entry: a file as large, which has no name and ends with this object.
+
+    Attributes:
+        found: Its folder, as this process found it.
+    """
+
+    descriptor: int
+    found: _Found | None
+
+    def free(self) -> None:
+        """Give it back to the disk, also where a forked child has the file open."""
+        if self.found is not None and self.found[0] == os.getpid():
+            with contextlib.suppress(OSError):  # without it, the entry may still find room
+                os.ftruncate(self.descriptor, 0)
+
+    def __del__(self) -> None:
+        os.close(self.descriptor)
+
+
+class _Thread(threading.local):
+    """What each thread has of its own: the room that it keeps."""
+
+    room: _Room | None = None
+
+
 class Spool:
     """
     A folder (mode 0700) of files (mode 0600) that hold ciphertext and hashes only.
@@ -54,10 +87,13 @@ class Spool:
         # A text, because each callback looks here, and a Path costs ten times as much.
         self._folder = os.fspath(folder) if folder is not None else None
         self._reported: set[tuple[str, str]] = set()
+        self._thread = _Thread()
 
     def prove(self, *, make: bool = True) -> None:
         """
-        Return when an entry could be written now, or when there is no folder.
+        Return when this thread can write an entry, or when there is no folder.
+
+        The thread keeps the room for it until `put`, so a disk that others fill costs no token.
 
         *make*: create a missing folder. An operator's command must not: it may be another user.
 
@@ -65,10 +101,14 @@ class Spool:
             SpoolUnavailable: The folder cannot be created or written, the disk is full, or
                 others may write into the folder.
         """
-        if self._folder is None or not (make or os.path.isdir(self._folder)):
+        folder, room = self._folder, self._thread.room
+        if folder is None or not (make or os.path.isdir(folder)):
             return
-        self._refuse_open_folder(self._folder)
-        self._write(_write_nameless)
+        found = _found(folder)
+        kept = room is not None and found is not None and room.found == found
+        # No access to a disk that has become read-only, either.
+        if not kept or not os.access(folder, os.W_OK | os.X_OK):
+            self._write(self._keep_room)
 
     def put(self, attempt: Attempt, connection: StoredConnection | None) -> None:
         """
@@ -84,6 +124,7 @@ class Spool:
             "connection": row_to_json(connection.as_row()) if connection else None,
         }
         name, text = attempt.code_hash.hex() + _SUFFIX, json.dumps(entry)
+        self._free_room()
         self._write(lambda folder: _write_named(folder, name, text))
 
     def entry(self, code_hash: bytes) -> Entry | None:
@@ -166,19 +207,6 @@ class Spool:
                 removed = True
         return removed
 
-    def _refuse_open_folder(self, folder: str) -> None:
-        """Another user who may write there could replace a token by an entry of their own."""
-        if os.name == "nt":  # pragma: no cover - Windows has access lists in place of modes
-            return
-        with contextlib.suppress(OSError):  # missing or not readable: see _write
-            found = os.stat(folder)
-            foreign = found.st_uid != os.geteuid() and os.geteuid() != 0
-            if found.st_mode & _WRITABLE_BY_OTHERS or foreign:
-                raise SpoolUnavailable(
-                    "other users can write to the spool's folder: use chmod 700 or chown",
-                    reason="not_private",
-                )
-
     def _paths(self, code_hash: bytes) -> list[str]:
         """Where the entry of this code may be: under its name, or not yet."""
         if self._folder is None:
@@ -211,6 +239,19 @@ class Spool:
         logger.error("%s file=%r", name, file, extra={"finch": {"name": name, "file": file}})
         return True
 
+    def _keep_room(self, folder: str) -> None:
+        found, left = _found(folder), bytes(_LARGEST_BYTES)
+        # On Linux it has no name, or the next commit would wait until the name is in the journal.
+        with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+            while left:
+                left = left[file.write(left) :]
+            self._thread.room = _Room(descriptor=os.dup(file.fileno()), found=found)
+
+    def _free_room(self) -> None:
+        room, self._thread.room = self._thread.room, None
+        if room is not None:
+            room.free()
+
     def _write(self, write: Callable[[str], None]) -> None:
         """*write* into the folder, which is made where it is missing."""
         folder = self._folder
@@ -231,13 +272,24 @@ class Spool:
         raise failure
 
 
-def _write_nameless(folder: str) -> None:
-    """Write a file as large as an entry; it is gone when this returns."""
-    # On Linux it has no name, or the next commit would wait until the name is in the journal.
-    with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
-        left = bytes(_LARGEST_BYTES)
-        while left:
-            left = left[file.write(left) :]
+def _found(folder: str) -> _Found | None:
+    """
+    The folder as it is now; None where it is missing or cannot be read.
+
+    Another user who may write there could replace a token by an entry of their own.
+    """
+    try:
+        found = os.stat(folder)
+    except OSError:
+        return None
+    if os.name != "nt":  # pragma: no branch - Windows has access lists in place of modes
+        foreign = found.st_uid != os.geteuid() and os.geteuid() != 0
+        if found.st_mode & _WRITABLE_BY_OTHERS or foreign:
+            raise SpoolUnavailable(
+                "other users can write to the spool's folder: use chmod 700 or chown",
+                reason="not_private",
+            )
+    return os.getpid(), found.st_dev, found.st_ino, found.st_mode, found.st_uid
 
 
 def _write_named(folder: str, name: str, text: str) -> None:

@@ -252,6 +252,28 @@ def test_persist_storage_and_spool_fail_but_a_full_spool_refuses_beforehand(
     assert fake.ledger.calls("token") == 1
 
 
+@pytest.mark.usefixtures("hasty")
+def test_persist_storage_down_for_good_and_a_disk_that_is_filled_meanwhile_spools(
+    fake: FakeFinch, make_site: MakeSite, faulty: FaultyStorage, small_disk: Path
+) -> None:
+    site = make_site(storage=faulty, spool=small_disk / "spool")
+    browser = Browser(site)
+    callback = fake.allow(browser.location())
+    faulty.down("settle")
+
+    with ExitStack() as full:
+        with while_finch_is_asked(fake, browser, callback) as visit:
+            full.enter_context(filled(small_disk))
+        first, refused = visit.result(), browser.begin("umbrella")
+    faulty.heal()
+    reload = browser.get(callback)
+
+    assert first.location.startswith("/settings?finch=finishing")
+    assert refused.status == 503
+    assert "finch=connected" in reload.location
+    assert tokens_of(site, "acme") == list(fake.ledger.tokens)
+
+
 @pytest.mark.parametrize("forwarded", [True, False], ids=["landed", "lost"])
 def test_persist_commit_unknown_leaves_exactly_one_row(
     fake: FakeFinch,
