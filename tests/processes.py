@@ -60,6 +60,16 @@ def succeeds(child: int) -> bool:
     return status_of(child) == 0
 
 
+def open_files(folder: Path) -> list[int]:
+    """The descriptors of this process whose files are in that folder, or were."""
+    found = []
+    for each in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):  # the one that lists them
+            if os.readlink(f"/proc/self/fd/{each}").startswith(f"{folder}/"):
+                found.append(int(each))
+    return found
+
+
 @contextmanager
 def started(
     command: Sequence[str], *, env: Mapping[str, str], log: IO[bytes], cwd: Path = ROOT

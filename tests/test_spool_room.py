@@ -14,20 +14,10 @@ import pytest
 from finch_middleware.errors import SpoolUnavailable
 from finch_middleware.storage.spool import Spool
 from finch_middleware.testing.sample_records import a_connection, key_of
-from tests.processes import forked, succeeds
+from tests.processes import forked, open_files, succeeds
 from tests.spooling import folder, names, spool, stored
 
 __all__ = ["folder", "spool"]
-
-
-def open_files(folder: Path) -> list[int]:
-    """The descriptors of this process whose files are in that folder, or were."""
-    found = {
-        int(each): os.readlink(f"/proc/self/fd/{each}")
-        for each in os.listdir("/proc/self/fd")
-        if os.path.exists(f"/proc/self/fd/{each}")
-    }
-    return [each for each, path in found.items() if path.startswith(f"{folder}/")]
 
 
 def kept(folder: Path) -> list[int]:

@@ -8,18 +8,22 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, Engine, NullPool, create_engine
 
+from finch_middleware.attempts import AttemptState
 from finch_middleware.errors import SchemaMismatch, StorageUnavailable
 from finch_middleware.storage.sql.dialects import sqlite
 from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 from finch_middleware.testing.sample_records import (
+    NOON,
     all_at_once,
     an_attempt,
     key_of,
 )
+from tests.processes import open_files
 from tests.storage.test_sqlite import engine, path, url
 
 __all__ = ["engine", "path", "url"]
@@ -44,9 +48,32 @@ def _remove_the_log(path: Path) -> None:
     path.with_name("finch.db-wal").unlink()
 
 
-CHANGES = [_remove, _restore_a_backup, _remove_the_log]
+def _replace_the_log(path: Path) -> None:
+    log = path.with_name("finch.db-wal")
+    log.with_name("other").write_bytes(log.read_bytes())
+    log.with_name("other").rename(log)
 
 
+CHANGES = [_remove, _restore_a_backup, _remove_the_log, _replace_the_log]
+
+
+@pytest.fixture(params=["descriptor", "no descriptors", "no /proc"])
+def known_by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How the log is known: by the name of a descriptor, or by its number where there is none."""
+    real = os.readlink
+
+    def readlink(path: str) -> str:
+        if path.startswith("/proc/"):
+            raise FileNotFoundError(2, os.strerror(2))
+        return real(path)
+
+    if request.param == "no descriptors":
+        monkeypatch.delattr(os, "O_PATH")
+    elif request.param == "no /proc":
+        monkeypatch.setattr(os, "readlink", readlink)
+
+
+@pytest.mark.usefixtures("known_by")
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("shared", [False, True], ids=["url", "engine"])
 def test_t45_what_is_written_after_the_file_was_changed_is_found_by_others(
@@ -68,6 +95,7 @@ def test_t45_what_is_written_after_the_file_was_changed_is_found_by_others(
     assert storage.attempt(key_of("code")) == an_attempt()
 
 
+@pytest.mark.usefixtures("known_by")
 @pytest.mark.parametrize("change", CHANGES)
 def test_t45_commit_into_a_file_that_was_changed_is_not_confirmed(
     url: str, path: Path, change: Callable[[Path], None]
@@ -85,6 +113,42 @@ def test_t45_commit_into_a_file_that_was_changed_is_not_confirmed(
     # SQLite may have saved what was in the log when it closed the file.
     assert storage.claim(an_attempt()) in (None, an_attempt())
     assert SQLAlchemyStorage(url).attempt(key_of("code")) == an_attempt()
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["url", "engine without a log"])
+def test_no_time_of_the_log_is_read_which_would_make_each_commit_slower(
+    url: str, engine: Engine, monkeypatch: pytest.MonkeyPatch, shared: bool
+) -> None:
+    storage = SQLAlchemyStorage(engine if shared else url)
+    storage.check()
+    real, asked = os.stat, list[str]()
+
+    def stat(path: Any, **how: Any) -> os.stat_result:
+        asked.append(str(path))
+        return real(path, **how)
+
+    monkeypatch.setattr(os, "stat", stat)
+    storage.claim(an_attempt())
+    storage.settle(an_attempt().settled(AttemptState.FAILED, at=NOON))
+
+    assert {Path(each).name for each in asked} == {"finch.db"}
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["url", "engine"])
+def test_a_closed_storage_leaves_no_descriptor(
+    url: str, path: Path, engine: Engine, shared: bool
+) -> None:
+    with closing(sqlite3.connect(path)) as operator:
+        operator.execute("PRAGMA journal_mode=WAL")
+    storage = SQLAlchemyStorage(engine if shared else url)
+    storage.claim(an_attempt())
+    during = open_files(path.parent)
+
+    storage.close()
+    engine.dispose()
+
+    # The file, its log, its index, and the one by which the log is known.
+    assert (len(during), open_files(path.parent)) == (4, [])
 
 
 def test_file_whose_inode_never_stays_the_same_is_refused(

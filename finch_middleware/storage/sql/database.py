@@ -280,10 +280,11 @@ class _Session:
 
     connection: Connection
     driver_connection: Any
-    notes: Mapping[Any, Any]
+    notes: dict[Any, Any]
     until: float
 
     def end(self) -> None:
+        self.notes.clear()
         # Whatever its state: one that has ended may raise anything.
         with suppress(Exception):
             self.driver_connection.close()
