@@ -34,8 +34,8 @@ Work = Callable[[Connection, list[int]], tuple[T, Iterable[Bound]]]
 #: Tries of a transaction that the database rolls back: a deadlock, a lost race.
 _TRIES = 4
 
-#: Sessions of our own engine in one process, and how many of them stay open without a use.
-_SESSIONS, _IDLE = 15, 5
+#: Sessions of our own engine in one process. They stay open: to open one takes longer than a read.
+_SESSIONS = 15
 
 #: The place of a process that has not run the preparation.
 _UNPREPARED = object()
@@ -240,8 +240,8 @@ class Database:
                 session.end()
                 raise
             idle.append(session)
-            if idle is not process.idle or len(idle) > _IDLE:
-                _end_all(idle, but=_IDLE if idle is process.idle else 0)
+            if idle is not process.idle:
+                _end_all(idle)
             return result
         finally:
             process.room.put(None)
@@ -329,9 +329,9 @@ def _usable(idle: deque[_Session]) -> _Session | None:
     return None
 
 
-def _end_all(idle: deque[_Session], *, but: int = 0) -> None:
+def _end_all(idle: deque[_Session]) -> None:
     with suppress(IndexError):
-        while len(idle) > but:
+        while True:
             idle.popleft().end()
 
 
