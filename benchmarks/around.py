@@ -93,7 +93,7 @@ def _import(statement: str) -> float:
     return float(done.stdout)
 
 
-def reading(kind: str, *, rows: int) -> list[Line]:
+def reading(kind: str, *, rows: int, times: int = 1_000) -> list[Line]:
     """One token, from a storage of *rows*: ours, the bare driver, and SQLAlchemy Core by hand."""
     with databases.named(kind) as url:
         finch = Ours(_NOWHERE, url).finch
@@ -103,9 +103,9 @@ def reading(kind: str, *, rows: int) -> list[Line]:
         with _by_hand(url, rows) as (raw, core):
             found = measured(
                 {
-                    "ours": lambda: seconds(lambda: _revealed(finch, next(ids)), times=200),
-                    "raw": lambda: seconds(lambda: raw(next(ids)), times=200),
-                    "core": lambda: seconds(lambda: core(next(ids)), times=200),
+                    "ours": lambda: seconds(lambda: _revealed(finch, next(ids)), times=times),
+                    "raw": lambda: seconds(lambda: raw(next(ids)), times=times),
+                    "core": lambda: seconds(lambda: core(next(ids)), times=times),
                 },
                 rounds=9,
             )

@@ -80,8 +80,13 @@ def _lines(what: str, found: dict[str, list[float]], *, better: str = "less") ->
     ]
 
 
-def threaded(*, threads: int, rounds: int = 3, times: int = 15, **how: Any) -> list[Line]:
-    """Many threads of one process at once: the rate, and the 95th percentile of one callback."""
+def threaded(*, threads: int, rounds: int = 5, times: int = 30, **how: Any) -> list[Line]:
+    """
+    Many threads of one process at once: the rate, and the 95th percentile of one callback.
+
+    Each thread finishes many: the first one opens a connection, which must be rarer than one in
+    twenty where connections are kept, or the percentile is that of opening it.
+    """
     rates: dict[str, list[float]] = {}
     slow: dict[str, list[float]] = {}
     with _servers(**how) as (server, folder), ThreadPoolExecutor(threads) as pool:
