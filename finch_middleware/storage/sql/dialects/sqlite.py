@@ -162,9 +162,11 @@ class SQLite(Dialect):
     def _require_current(self, connection: Connection) -> dict[Any, Any]:
         """What is noted of the connection, while it leads to the path's file and its log."""
         notes = connection.info
-        log = notes.get(_LOG)
         # A connection from before this storage has no note, and is opened again.
-        if notes.get(_FILE, "") != _identity(self._path) or (log and not log.is_there()):
+        if notes.get(_FILE, "") != _identity(self._path):
+            raise Replaced
+        log = notes.get(_LOG)
+        if log is not None and log.found and log.look(log.place) != log.found:
             raise Replaced
         return notes
 
@@ -275,31 +277,26 @@ def _is_empty(path: str) -> bool:
 
 class _Log:
     """
-    The log that a connection writes ahead to, if there is one, and whether it is still there.
+    The log that a connection writes ahead to.
 
     Since Linux 6.13, a file whose times were read by `os.stat` gets an exact time with its next
     write, and to sync that takes a third longer. The name of a descriptor reads no time.
+
+    Attributes:
+        look, place: ``look(place)`` is `found` until somebody removes or replaces the log.
+        found: None if there is no log.
     """
 
     def __init__(self, path: str) -> None:
-        self._path, self._link, self._descriptor = path, "", -1
+        self.look: Callable[[str], object] = _identity
+        self.found: object = _identity(path)
+        self.place, self._descriptor = path, -1
         # Only Linux has both, and closing such a descriptor ends no locks.
         with suppress(AttributeError, OSError):
             self._descriptor = os.open(path, os.O_PATH)
-            self._link = f"/proc/self/fd/{self._descriptor}"
-        self._named, self._found = self._has_its_name(), _identity(path)
-
-    def is_there(self) -> bool:
-        """Whether nobody has removed or replaced it."""
-        if self._named:
-            return self._has_its_name()
-        return self._found is None or self._found == _identity(self._path)
-
-    def _has_its_name(self) -> bool:
-        try:
-            return os.readlink(self._link) == self._path
-        except OSError:
-            return False
+            link = f"/proc/{os.getpid()}/fd/{self._descriptor}"
+            if os.readlink(link) == path:
+                self.look, self.place, self.found = os.readlink, link, path
 
     def __del__(self) -> None:
         if self._descriptor >= 0:
