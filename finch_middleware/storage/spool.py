@@ -71,7 +71,7 @@ class _Room:
 
 
 class _Thread(threading.local):
-    """What each thread has of its own: the room that it keeps."""
+    """What each thread has of its own."""
 
     room: _Room | None = None
 
@@ -276,7 +276,8 @@ def _found(folder: str) -> _Found | None:
     """
     The folder as it is now; None where it is missing or cannot be read.
 
-    Another user who may write there could replace a token by an entry of their own.
+    Raises:
+        SpoolUnavailable: Another user may write there, and replace a token by one of their own.
     """
     try:
         found = os.stat(folder)

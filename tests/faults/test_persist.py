@@ -24,10 +24,12 @@ from tests.faults import troubles
 from tests.faults.cutting_proxy import CuttingProxy
 from tests.faults.disks import filled
 from tests.faulty_storage import FaultyStorage
+from tests.processes import open_files
 from tests.site import Browser, MakeSite, Site
 from tests.storages import SERVERS, ServerOf, StorageOn
 from tests.story.oracle import attempt_of, code_hash, code_of, nothing_stored, tokens_of
 from tests.story.ways import at_once, both_ways, by_script, while_finch_is_asked
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -241,6 +243,8 @@ def test_persist_storage_and_spool_fail_but_a_full_spool_refuses_beforehand(
     site = make_site(spool=small_disk / "spool")
     browser = Browser(site)
     callback = fake.allow(browser.location())
+    # The thread that began the flow keeps room until it ends.
+    wait_until(lambda: not open_files(small_disk))
 
     with filled(small_disk):
         refused, begun = browser.get(callback), browser.begin("umbrella")
@@ -263,6 +267,7 @@ def test_persist_storage_down_for_good_and_a_disk_that_is_filled_meanwhile_spool
 
     with ExitStack() as full:
         with while_finch_is_asked(fake, browser, callback) as visit:
+            wait_until(lambda: len(open_files(small_disk)) == 1)
             full.enter_context(filled(small_disk))
         first, refused = visit.result(), browser.begin("umbrella")
     faulty.heal()
