@@ -181,6 +181,10 @@ def test_a_folder_that_cannot_be_read_keeps_no_room(
     spool.prove()
 
     assert len(made) == 2
+    spool.put(stored(), a_connection())
+    monkeypatch.undo()
+    assert names(folder) == [f"{key_of('code').hex()}.json"]
+    assert kept(folder) == []
 
 
 def test_a_file_that_could_not_be_filled_is_closed(
