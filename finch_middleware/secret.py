@@ -35,14 +35,13 @@ class Secret:
     def __bool__(self) -> bool:
         return bool(self._text)
 
+    # Without a __hash__, as every class with only this: a set or dict would compare by hash first.
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Secret):
             return NotImplemented
         # An encoding error would carry the text, so no text may cause one.
         ours, theirs = (each._text.encode(errors="surrogatepass") for each in (self, other))
         return hmac.compare_digest(ours, theirs)
-
-    __hash__ = None  # type: ignore[assignment]  # a set or dict would compare by hash first
 
     def __copy__(self) -> Secret:
         return self

@@ -140,7 +140,7 @@ def to_django(response: Response) -> HttpResponse:
     return converted
 
 
-class _Cookie(Morsel):  # type: ignore[type-arg]  # only typeshed's takes a type
+class _Cookie(Morsel[str]):
     """
     One Set-Cookie header, sent unchanged unless Django's code changes the cookie afterwards.
 

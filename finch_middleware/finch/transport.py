@@ -92,10 +92,11 @@ def _prepared(request: Request) -> requests.PreparedRequest:
     """The request as it is sent; requests would parse and quote what this package wrote."""
     prepared = requests.PreparedRequest()
     prepared.method, prepared.url, prepared.body = request.method, request.url, request.body
-    headers = {"Host": urlsplit(request.url).netloc, **request.headers}
+    # A plain dictionary: nothing looks one up by another case.
+    headers: Any = {"Host": urlsplit(request.url).netloc, **request.headers}
     if request.method != "GET":
         headers["Content-Length"] = str(len(request.body or b""))
-    prepared.headers = headers  # type: ignore[assignment]  # nothing looks one up by another case
+    prepared.headers = headers
     return prepared
 
 
@@ -196,17 +197,19 @@ class _Response(http.client.HTTPResponse):
         super().begin()
         # RFC 9110, 15.2: a client passes over interim responses. http.client does so for 100
         # only, and begin() returns at once while there are headers. 101 changes the protocol.
+        before_begin: Any = None
         while 101 < self.status < 200:
-            self.headers = self.msg = None  # type: ignore[assignment]  # as before the first begin()
+            self.headers = self.msg = before_begin
             super().begin()
         if self.status < 200:
             raise http.client.HTTPException("no final response")
         if self.msg.defects or self.msg.get_payload():
             raise http.client.HTTPException("headers that cannot be parsed")
-        headers = HTTPHeaderDict()  # repeated ones are joined
+        # urllib3 reads its own kind, which joins repeated ones.
+        headers: Any = HTTPHeaderDict()
         for name, value in self.msg.raw_items():
             headers.add(name, value)
-        self.headers = headers  # type: ignore[assignment]  # urllib3 reads its own kind
+        self.headers = headers
         if len({each.strip() for each in headers.get("Content-Length", "").split(",")}) > 1:
             raise http.client.HTTPException("lengths that differ")
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from finch_middleware.attempts import Attempt
@@ -100,13 +100,13 @@ class Events:
         # Of each kind, the last minute in which one was reported, and how many were.
         self._minutes: dict[tuple[str, str | None], tuple[int, int]] = {}
 
-    def report(self, name: str, level: int, **fields: object) -> bool:
+    def report(self, name: str, level: int, **fields: Any) -> bool:
         """
         Report one event; a hook that raises does not affect the callback.
 
         False: `on_problem` was to be called and raised.
         """
-        event = Event(name=name, level=level, client_id=self.client_id, **fields)  # type: ignore[arg-type]  # typed by Event
+        event = Event(name=name, level=level, client_id=self.client_id, **fields)
         self._write(event)
         if self.on_event is not None and not called(self.on_event, event):
             self._report_hook("on_event")
