@@ -227,7 +227,7 @@ PARTS = {
             "tests/storage/test_sqlite.py",
             "tests/storage/test_sqlite_file.py",
         ),
-        functions=("claim", "_holder", "_current"),
+        functions=("claim", "claim_and_read", "_claim", "_holder", "_current"),
         selection="claim or flow or code or busy",
     ),
     "queue": Part(

@@ -131,8 +131,8 @@ class Callback:
             return repeated
         if not binding.ends:
             return self.duplicates.recorded(mine, visit=visit)
-        existing = self.exchange.prepare(binding.ends)
-        attempt = self.duplicates.claim(mine, places=binding.places)
+        self.exchange.prepare()
+        attempt, existing = self.duplicates.claim(mine, places=binding.places)
         if attempt.attempt_id != mine.attempt_id:
             return self.duplicates.outcome(attempt, mine=mine, visit=visit)
         claim = Claim(attempt=attempt, redirect_uri=binding.redirect_uri, ends=binding.ends)

@@ -23,6 +23,7 @@ from finch_middleware.errors import ReturnFault, StorageFault, StorageUnavailabl
 from finch_middleware.hooks.connected import ConnectedHook
 from finch_middleware.hooks.events import Events
 from finch_middleware.outcomes import Failed, Finishing, Repeated
+from finch_middleware.records import StoredConnection
 from finch_middleware.storage.forks import PerProcess
 from finch_middleware.storage.protocol import Storage
 from finch_middleware.storage.spool import Spool
@@ -45,6 +46,9 @@ _LONGEST_PAUSE_SECONDS = 0.25
 REMEMBERED_LIMIT = 10_000
 
 Answer = Repeated | Finishing | Failed
+
+#: The attempt that has the code, and the connections that the customers had before it.
+Claimed = tuple[Attempt, Sequence[StoredConnection]]
 
 
 class _Waiting:
@@ -103,12 +107,13 @@ class Duplicates:
         self._waiting = PerProcess(_Waiting)
         self._given_up: dict[str, Failed | None] = {}
 
-    def claim(self, attempt: Attempt, *, places: Sequence[bytes] = ()) -> Attempt:
+    def claim(self, attempt: Attempt, *, places: Sequence[bytes] = ()) -> Claimed:
         """
         Claim the code for *attempt*, at the first of these *places* that no other code has.
 
         Returns the recorded attempt: ours at its place, or the one that it lost to. That one has
-        another code if every place was taken; nothing was written then.
+        another code if every place was taken; nothing was written then. And the connections
+        that its customers had before.
 
         Raises:
             StorageFault: The claim is not confirmed; the code is unspent.
@@ -116,10 +121,10 @@ class Duplicates:
         for place in places or (None,):
             if place != attempt.flow_hash:
                 attempt = dataclasses.replace(attempt, flow_hash=place)
-            recorded = self._claim_at(attempt)
-            if recorded.code_hash == attempt.code_hash:
+            claimed = self._claim_at(attempt)
+            if claimed[0].code_hash == attempt.code_hash:
                 break
-        return recorded
+        return claimed
 
     def release(self, attempt: Attempt, outcome: Failed) -> None:
         """Release the claim: the code is unspent. Those who wait for it get *outcome* as well."""
@@ -216,24 +221,25 @@ class Duplicates:
     def _lease_over(self, attempt: Attempt) -> bool:
         return self.settings.clock() > attempt.leased_until
 
-    def _claim_at(self, attempt: Attempt) -> Attempt:
+    def _claim_at(self, attempt: Attempt) -> Claimed:
         """*attempt* if it won, otherwise the one that it lost to."""
-        recorded = self._claim_once(attempt)
+        recorded, existing = self._claim_once(attempt)
         if recorded.attempt_id not in self._given_up or not recorded.repeats(attempt.bound_to):
-            return recorded
+            return recorded, existing
         # No request will present its code: a late commit, or a release that failed.
         self.storage.release(recorded)
         return self._claim_once(attempt)
 
-    def _claim_once(self, attempt: Attempt) -> Attempt:
+    def _claim_once(self, attempt: Attempt) -> Claimed:
         try:
-            return self.storage.claim(attempt) or attempt
+            holder, existing = self.storage.claim_and_read(attempt)
+            return holder or attempt, existing
         except StorageUnavailable:
             # The connection may have broken during the commit: the claim may be recorded.
             with suppress(StorageFault):
                 current = self.storage.attempt(attempt.code_hash)
                 if current is not None and current.attempt_id == attempt.attempt_id:
-                    return attempt
+                    return attempt, self.storage.of_customers(attempt.customer_ids)
             # Not earlier: until then another request could release the claim that we use.
             self._give_up(attempt, None)
             raise

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -60,16 +60,15 @@ class Exchange:
     connected: ConnectedHook
     events: Events
 
-    def prepare(self, customers: Collection[str]) -> list[StoredConnection]:
+    def prepare(self) -> None:
         """
-        The existing connections of *customers*, once a token obtained now could be kept.
+        Return when a token obtained now could be encrypted, and kept also without the storage.
 
         Raises:
-            KeyUnavailable, SpoolUnavailable, StorageUnavailable: It could not; the code is unspent.
+            KeyUnavailable, SpoolUnavailable: It could not; the code is unspent.
         """
         self.vault.prove()
         self.spool.prove()
-        return [stored for one in sorted(customers) for stored in self.storage.for_customer(one)]
 
     def run(
         self,
@@ -82,7 +81,7 @@ class Exchange:
         """
         The attempt after *code* was presented; `FinchClient` sends it again only after a 429.
 
-        *existing*: what `prepare` returned; *within*: how long Finch may take.
+        *existing*: the customers' connections before it; *within*: how long Finch may take.
 
         Raises:
             FinchUnavailable: Finch did nothing: the code is unspent, and its claim can be released.

@@ -7,6 +7,7 @@ from abc import update_abstractmethods
 from collections.abc import Callable
 from typing import Any
 
+from finch_middleware.attempts import Attempt
 from finch_middleware.errors import StorageUnavailable
 from finch_middleware.storage.protocol import Storage
 
@@ -75,8 +76,8 @@ class FaultyStorage(Storage):
         self._faults.clear()
         self._always.clear()
 
-    def call(self, name: str, *args: Any, **kwargs: Any) -> Any:
-        """What the real storage returns, or the fault that is due."""
+    def call(self, name: str, *args: Any, of_real: str = "", **kwargs: Any) -> Any:
+        """What the real storage returns, by its method *of_real* or *name*; or the fault due."""
         with self._lock:
             self.calls.append(name)
             due = self._faults.get(name)
@@ -85,9 +86,13 @@ class FaultyStorage(Storage):
             self._always[name](*args, **kwargs)
 
         def work() -> Any:
-            return getattr(self.real, name)(*args, **kwargs)
+            return getattr(self.real, of_real or name)(*args, **kwargs)
 
         return fault(work) if fault else work()
+
+    def claim_and_read(self, attempt: Attempt) -> Any:
+        """That of the real storage, with the faults of `claim`."""
+        return self.call("claim", attempt, of_real="claim_and_read")
 
     def _script(self, method: str, fault: Fault, *, times: int = 1) -> None:
         self._faults.setdefault(method, []).extend([fault] * times)

@@ -10,7 +10,8 @@ import pytest
 from finch_middleware import Failed, duplicates
 from finch_middleware.attempts import Attempt
 from finch_middleware.duplicates import Duplicates
-from finch_middleware.testing.sample_records import key_of
+from finch_middleware.errors import StorageUnavailable
+from finch_middleware.testing.sample_records import a_connection, keep, key_of
 from tests.faulty_storage import FaultyStorage
 from tests.test_duplicates import VISIT, Desk, desk
 
@@ -46,11 +47,31 @@ def test_a_claim_that_cannot_be_released_is_reported_and_left_to_the_next_reques
     race.release(desk.claimed, VISIT.failed("throttled"))
     stranger, reload = (desk.an_attempt(attempt_id=each) for each in ("stranger", "reload"))
 
-    lost = race.claim(replace(stranger, bound_to=(key_of("other"),)))
-    won = race.claim(reload)
+    lost, _ = race.claim(replace(stranger, bound_to=(key_of("other"),)))
+    won, _ = race.claim(reload)
 
     assert [each[:2] for each in desk.reported] == [("finch.claim.not_released", logging.ERROR)]
     assert [lost.attempt_id, won.attempt_id] == [desk.claimed.attempt_id, "reload"]
+
+
+@pytest.mark.parametrize("unread", [0, 1])
+def test_a_claim_that_is_found_to_be_recorded_has_the_customers_connections(
+    desk: Desk, unread: int
+) -> None:
+    storage = FaultyStorage(desk.storage)
+    keep(storage, a_connection())
+    race = replace(desk.duplicates, storage=storage)
+    mine = desk.an_attempt(code="other")
+    storage.cut("claim")
+    storage.down("for_customer", times=unread)
+
+    if unread:
+        with pytest.raises(StorageUnavailable):
+            race.claim(mine)
+    else:
+        assert race.claim(mine) == (mine, [a_connection()])
+
+    assert desk.storage.attempt(mine.code_hash) == mine
 
 
 def test_a_bounded_number_of_released_claims_is_remembered(

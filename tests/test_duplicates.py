@@ -133,9 +133,10 @@ def test_a_code_is_claimed_at_the_first_place_that_is_free(desk: Desk) -> None:
     places = tuple(key_of(f"place {n}") for n in range(3))
 
     claimed = [
-        desk.duplicates.claim(desk.an_attempt(code=f"code {n}"), places=places) for n in range(4)
+        desk.duplicates.claim(desk.an_attempt(code=f"code {n}"), places=places)[0] for n in range(4)
     ]
-    again = desk.duplicates.claim(desk.an_attempt(code="code 1", attempt_id="again"), places=places)
+    repeated = desk.an_attempt(code="code 1", attempt_id="again")
+    again, _ = desk.duplicates.claim(repeated, places=places)
 
     assert [each.flow_hash for each in claimed] == [*places, places[2]]
     assert claimed[3] == claimed[2]

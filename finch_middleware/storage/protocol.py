@@ -83,6 +83,15 @@ class Storage(ABC):
             StorageUnavailable: The claim is not known to be recorded.
         """
 
+    def claim_and_read(self, attempt: Attempt) -> tuple[Attempt | None, Sequence[StoredConnection]]:
+        """
+        What `claim` returns, and the connections of the attempt's customers before it.
+
+        Nothing is claimed where they cannot be read. A backend may do both in one step.
+        """
+        existing = self.of_customers(attempt.customer_ids)
+        return self.claim(attempt), existing
+
     @abstractmethod
     def attempt(self, code_hash: bytes) -> Attempt | None:
         """The attempt recorded for this code, as last committed."""
@@ -133,6 +142,10 @@ class Storage(ABC):
     @abstractmethod
     def for_customer(self, customer_id: str) -> Sequence[StoredConnection]:
         """A customer's readable connections, the newest `obtained_at` first."""
+
+    def of_customers(self, customer_ids: Iterable[str]) -> Sequence[StoredConnection]:
+        """`for_customer` of each of them."""
+        return [stored for each in customer_ids for stored in self.for_customer(each)]
 
     @abstractmethod
     def scan(self, *, after: Any, limit: int, shard: Shard = WHOLE) -> Scan[StoredConnection]:

@@ -36,6 +36,7 @@ from finch_middleware.testing.sample_records import (
     a_connection,
     all_at_once,
     an_attempt,
+    keep,
     key_of,
     sealed,
 )
@@ -147,6 +148,20 @@ class StorageContract(
         storage.settle(done)
 
         assert storage.claim(an_attempt(attempt_id="second")) == done
+
+    def test_a_claim_reads_what_its_customers_had_before(self, storage: Storage) -> None:
+        older = a_connection("older", obtained_at=NOON - timedelta(days=1))
+        keep(storage, a_connection("newest"), older, a_connection("u", customer_id="umbrella"))
+        keep(storage, a_connection("c", customer_id="cyberdyne"))
+        mine = an_attempt(customer_ids=("umbrella", "acme", "nobody"))
+
+        won, lost = (storage.claim_and_read(mine) for _ in range(2))
+
+        assert (won[0], lost[0]) == (None, mine)
+        assert storage.attempt(mine.code_hash) == mine
+        for _, existing in (won, lost):
+            assert [each.connection_id for each in existing] == ["u", "newest", "older"]
+            assert list(existing) == list(storage.of_customers(mine.customer_ids))
 
     def test_of_many_racing_claims_exactly_one_wins(self, storage: Storage) -> None:
         self._race_for_one(storage, lambda turn, i: an_attempt(f"code {turn}", attempt_id=f"{i}"))

@@ -33,11 +33,10 @@ def refused_at_the_claim(answer: Answer, site: Site) -> bool:
 
 
 @both_ways
-@pytest.mark.parametrize("method", ["claim", "for_customer"])
 def test_claim_storage_down_leaves_the_code_unspent_and_a_reload_connects(
-    fake: FakeFinch, site: Site, browser: Browser, callback: str, faulty: FaultyStorage, method: str
+    fake: FakeFinch, site: Site, browser: Browser, callback: str, faulty: FaultyStorage
 ) -> None:
-    faulty.down(method, times=1)
+    faulty.down("claim", times=1)
 
     refused, answer = browser.get(callback), browser.get(callback)
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gc
 import os
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +118,48 @@ def test_changes_that_wait_share_one_transaction(storage: SQLAlchemyStorage) -> 
     assert storage.attempt(key_of("first")) == settled
     assert codes_in(storage, "a", "b") == {"a", "b"}
     assert {each.connection_id for each in storage.connections()} == {"first", "other"}
+
+
+def test_claims_that_wait_read_their_own_customers(storage: SQLAlchemyStorage) -> None:
+    names = ["acme", "umbrella"]
+    storage.swap(None, a_connection("of acme"))
+    with watching(storage) as words, writing(storage) as behind:
+        words.clear()
+        made = {
+            name: behind(partial(storage.claim_and_read, an_attempt(name, customer_ids=(name,))))
+            for name in names
+        }
+        # Also what was written before it in the same transaction.
+        behind(lambda: storage.swap(None, a_connection("of umbrella", customer_id="umbrella")))
+        late = behind(
+            partial(storage.claim_and_read, an_attempt("late", customer_ids=("umbrella",)))
+        )
+
+    assert words.count("COMMIT") == 2
+    assert [each.result() for each in made.values()] == [
+        (None, [a_connection("of acme")]),
+        (None, []),
+    ]
+    assert late.result() == (None, [a_connection("of umbrella", customer_id="umbrella")])
+    assert codes_in(storage, *names, "late") == {*names, "late"}
+
+
+def test_claim_whose_customer_cannot_be_read_is_not_written(
+    storage: SQLAlchemyStorage, tmp_path: Path
+) -> None:
+    storage.swap(None, a_connection())
+    with closing(sqlite3.connect(tmp_path / "finch.db")) as file:
+        file.execute("UPDATE finch_connections SET obtained_at = 'yesterday'")
+        file.commit()
+    with writing(storage) as behind:
+        unread, other = (
+            behind(partial(storage.claim_and_read, an_attempt(name, customer_ids=(name,))))
+            for name in ("acme", "umbrella")
+        )
+
+    assert fault_of(unread) == "unreadable"
+    assert other.result() == (None, [])
+    assert codes_in(storage, "acme", "umbrella") == {"umbrella"}
 
 
 def test_same_code_is_claimed_once(storage: SQLAlchemyStorage) -> None:

@@ -128,12 +128,24 @@ class Database:
 
     def change(self, statement: Kept, values: Mapping[str, Any]) -> int:
         """How many rows one statement changes, durably; it may be run again after an error."""
-        bound = (statement, values)
+        return self.read_and_change((), (statement, values))[1]
+
+    def read_and_change(
+        self, reads: Sequence[Bound], change: Bound
+    ) -> tuple[list[list[dict[str, Any]]], int]:
+        """The rows of each of these *reads*, and then what `change` returns, in one session."""
+        dialect = self.dialect
         return self._run(
             Turn(
                 database=self,
-                alone=lambda db: self.dialect.change(db, bound),
-                beside=lambda db: self.dialect.count(db, bound),
+                alone=lambda db: (
+                    [dialect.read(db, each) for each in reads],
+                    dialect.change(db, change),
+                ),
+                beside=lambda db: (
+                    [kept.rows(db, values) for kept, values in reads],
+                    dialect.count(db, change),
+                ),
             )
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -122,14 +122,11 @@ class SQLAlchemyStorage(Storage):
         return [*described, *sorted(self._tables.metadata.tables)]
 
     def claim(self, attempt: Attempt) -> Attempt | None:
-        row = attempt.as_row()
-        for _ in range(_TRIES):
-            if self._database.change(self._sql.claim, row) == 1:
-                return None
-            holder = self._holder(attempt)
-            if holder is not None:
-                return holder
-        raise StorageUnavailable("busy")
+        return self._claim(attempt, read_of=())[0]
+
+    def claim_and_read(self, attempt: Attempt) -> tuple[Attempt | None, Sequence[StoredConnection]]:
+        """See `Storage.claim_and_read`; one use of a session, one turn of those who write."""
+        return self._claim(attempt, read_of=attempt.customer_ids)
 
     def attempt(self, code_hash: bytes) -> Attempt | None:
         return _only(self._read_attempts(self._sql.attempt, of_code=code_hash))
@@ -157,9 +154,8 @@ class SQLAlchemyStorage(Storage):
         return _only([StoredConnection.from_row(row) for row in rows])
 
     def for_customer(self, customer_id: str) -> Sequence[StoredConnection]:
-        hashed = customer_hash(customer_id)
-        rows = self._database.read(self._sql.of_customer, of_customer=hashed)
-        return _readable(rows, read=StoredConnection.from_row)[0]
+        query, values = self._of_customer(customer_id)
+        return _connections(self._database.read(query, **values))
 
     def scan(self, *, after: Any, limit: int, shard: Shard = WHOLE) -> Scan[StoredConnection]:
         start = shard.before if after is None else after
@@ -207,6 +203,21 @@ class SQLAlchemyStorage(Storage):
             self._forget(old, before=received_before)
             for old in (self._sql.old_events, self._sql.old_announcements)
         )
+
+    def _claim(
+        self, attempt: Attempt, *, read_of: Iterable[str]
+    ) -> tuple[Attempt | None, Sequence[StoredConnection]]:
+        """What `claim` returns, and the connections of these customers before it."""
+        reads, row = [self._of_customer(each) for each in read_of], attempt.as_row()
+        for _ in range(_TRIES):
+            found, count = self._database.read_and_change(reads, (self._sql.claim, row))
+            holder = None if count == 1 else self._holder(attempt)
+            if count == 1 or holder is not None:
+                return holder, [each for rows in found for each in _connections(rows)]
+        raise StorageUnavailable("busy")
+
+    def _of_customer(self, customer_id: str) -> Bound:
+        return self._sql.of_customer, {"of_customer": customer_hash(customer_id)}
 
     def _holder(self, attempt: Attempt) -> Attempt | None:
         """The attempt that has the code, or else the place, of this one."""
@@ -364,6 +375,11 @@ class SQLAlchemyStorage(Storage):
 
 def _only(records: list[T] | None) -> T | None:
     return records[0] if records else None
+
+
+def _connections(rows: list[dict[str, Any]]) -> list[StoredConnection]:
+    """Those that can be read."""
+    return _readable(rows, read=StoredConnection.from_row)[0]
 
 
 def _readable(
