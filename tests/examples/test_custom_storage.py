@@ -106,5 +106,5 @@ def test_the_document_shows_the_protocol_and_names_methods_with_a_default() -> N
     named = set(re.findall(r"`(\w+)(?:\(\))?`", defaults)) - {"doctor"}
 
     assert "<!-- include: ../finch_middleware/storage/protocol.py -->" in text
-    assert len(named) == 5
+    assert len(named) == 6
     assert named <= methods - Storage.__abstractmethods__
