@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from finch_middleware.attempts import Attempt, AttemptState
 from finch_middleware.errors import StorageUnavailable
 from finch_middleware.records import StoredConnection, connection_hash
 from finch_middleware.storage.events import StoredEvent, event_hash
+from finch_middleware.storage.memory import MemoryStorage
 from finch_middleware.storage.redis.plan import record_key
 from finch_middleware.storage.redis.storage import RedisStorage
 from finch_middleware.storage.sql.storage import SQLAlchemyStorage
@@ -107,10 +108,13 @@ def test_a_customer_keeps_the_connections_that_can_be_read(
     spoil("connections", order[0])
 
     mine = [each.connection_id for each in storage.for_customer("acme")]
+    won, existing = storage.claim_and_read(an_attempt("new"))
     with pytest.raises(StorageUnavailable) as refused:
         storage.get(order[0])
 
     assert sorted(mine) == sorted(order[1:])
+    assert won is None
+    assert [each.connection_id for each in existing] == mine
     assert refused.value.reason == "unreadable"
     assert refused.value.__context__ is None
 
@@ -136,9 +140,26 @@ def test_an_instant_that_is_none_spoils_its_own_row_only(tmp_path: Path) -> None
         )
 
     seen, named = _surveyed(storage, limit=4)
+    with pytest.raises(StorageUnavailable) as refused:
+        storage.claim_and_read(an_attempt("new"))
 
     assert (seen, named) == ([*order[:2], *order[3:]], {order[2]})
+    assert refused.value.reason == "unreadable"
+    assert storage.attempt(key_of("new")) is None
     storage.close()
+
+
+def test_a_storage_of_ones_own_claims_nothing_where_it_cannot_read() -> None:
+    class ReadsNothing(MemoryStorage):
+        def for_customer(self, customer_id: str) -> Sequence[StoredConnection]:
+            raise StorageUnavailable("unreadable")
+
+    storage = ReadsNothing()
+
+    with pytest.raises(StorageUnavailable):
+        storage.claim_and_read(an_attempt())
+
+    assert storage.attempt(key_of("code")) is None
 
 
 def test_a_token_that_is_no_text_is_named_and_one_in_an_unreadable_row_is_found(

@@ -129,6 +129,9 @@ def test_claims_that_wait_read_their_own_customers(storage: SQLAlchemyStorage) -
             name: behind(partial(storage.claim_and_read, an_attempt(name, customer_ids=(name,))))
             for name in names
         }
+        both = behind(
+            partial(storage.claim_and_read, an_attempt("both", customer_ids=("umbrella", "acme")))
+        )
         # Also what was written before it in the same transaction.
         behind(lambda: storage.swap(None, a_connection("of umbrella", customer_id="umbrella")))
         late = behind(
@@ -140,6 +143,7 @@ def test_claims_that_wait_read_their_own_customers(storage: SQLAlchemyStorage) -
         (None, [a_connection("of acme")]),
         (None, []),
     ]
+    assert both.result() == (None, [a_connection("of acme")])
     assert late.result() == (None, [a_connection("of umbrella", customer_id="umbrella")])
     assert codes_in(storage, *names, "late") == {*names, "late"}
 
