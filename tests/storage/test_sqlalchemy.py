@@ -244,6 +244,7 @@ def test_errors_beside_the_driver_s_own_have_a_reason(error: Exception, reason: 
 def test_claim_that_meets_a_release_is_tried_again(
     storage: SQLAlchemyStorage, monkeypatch: pytest.MonkeyPatch, taken: int
 ) -> None:
+    keep(storage, a_connection())
     storage.claim(an_attempt(attempt_id="other"))
     taken_by_others = iter(range(taken - 1))
 
@@ -253,7 +254,7 @@ def test_claim_that_meets_a_release_is_tried_again(
 
     monkeypatch.setattr(storage, "_holder", meet)
 
-    assert storage.claim(an_attempt()) is None
+    assert storage.claim_and_read(an_attempt()) == (None, [a_connection()])
     assert storage.attempt(key_of("code")) == an_attempt()
 
 
