@@ -22,6 +22,7 @@ Row = dict[str, str | bytes | bool | datetime | None]
 #: What reading a record that is none of ours may raise.
 UNREADABLE = (
     LookupError,
+    OSError,  # of an instant beyond the system's range
     ValueError,
     TypeError,
     AttributeError,
