@@ -47,7 +47,7 @@ REMEMBERED_LIMIT = 10_000
 
 Answer = Repeated | Finishing | Failed
 
-#: The attempt that has the code, and the connections that the customers had before it.
+#: The attempt that is recorded, and the connections that the claimed customers had before.
 Claimed = tuple[Attempt, Sequence[StoredConnection]]
 
 
@@ -112,8 +112,8 @@ class Duplicates:
         Claim the code for *attempt*, at the first of these *places* that no other code has.
 
         Returns the recorded attempt: ours at its place, or the one that it lost to. That one has
-        another code if every place was taken; nothing was written then. And the connections
-        that its customers had before.
+        another code if every place was taken; nothing was written then. Also returns the
+        connections that the customers of *attempt* had before.
 
         Raises:
             StorageFault: The claim is not confirmed; the code is unspent.
@@ -234,12 +234,14 @@ class Duplicates:
         try:
             holder, existing = self.storage.claim_and_read(attempt)
             return holder or attempt, existing
-        except StorageUnavailable:
+        except StorageUnavailable as fault:
+            if fault.unwritten:
+                raise
             # The connection may have broken during the commit: the claim may be recorded.
             with suppress(StorageFault):
                 current = self.storage.attempt(attempt.code_hash)
                 if current is not None and current.attempt_id == attempt.attempt_id:
-                    return attempt, self.storage.of_customers(attempt.customer_ids)
+                    return attempt, self.storage.for_customers(attempt.customer_ids)
             # Not earlier: until then another request could release the claim that we use.
             self._give_up(attempt, None)
             raise

@@ -272,9 +272,11 @@ class StorageUnavailable(StorageFault, Unavailable):
     Attributes:
         reason: What happened, one stable word: ``unavailable``, ``busy``, ``full``, ``read_only``…
         fix: How to fix it, where no waiting helps and that is known; otherwise empty.
+        unwritten: True where it is certain that nothing was written.
     """
 
     code = "storage_unavailable"
+    unwritten = False
 
     #: The fix, for the reasons where a reload does not help.
     _FIXES: ClassVar = {

@@ -62,7 +62,7 @@ class Exchange:
 
     def prepare(self) -> None:
         """
-        Return when a token obtained now could be encrypted, and kept also without the storage.
+        Return once a token obtained now could be encrypted, and kept if the storage fails.
 
         Raises:
             KeyUnavailable, SpoolUnavailable: It could not; the code is unspent.

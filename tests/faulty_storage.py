@@ -77,7 +77,7 @@ class FaultyStorage(Storage):
         self._always.clear()
 
     def call(self, name: str, *args: Any, of_real: str = "", **kwargs: Any) -> Any:
-        """What the real storage returns, by its method *of_real* or *name*; or the fault due."""
+        """The fault that is due, or what the real storage's method *of_real* or *name* returns."""
         with self._lock:
             self.calls.append(name)
             due = self._faults.get(name)

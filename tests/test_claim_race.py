@@ -77,6 +77,29 @@ def test_a_claim_that_is_found_to_be_recorded_has_the_customers_connections(
     assert desk.storage.attempt(mine.code_hash) == mine
 
 
+def test_a_claim_reads_in_the_same_step(desk: Desk) -> None:
+    storage = FaultyStorage(desk.storage)
+    storage.down("for_customer")
+    race = replace(desk.duplicates, storage=storage)
+    mine = desk.an_attempt(code="other")
+
+    assert race.claim(mine) == (mine, [])
+
+
+def test_a_claim_that_was_not_begun_is_neither_looked_for_nor_remembered(desk: Desk) -> None:
+    storage, fault = FaultyStorage(desk.storage), StorageUnavailable("busy")
+    fault.unwritten = True
+    storage.raises("claim", fault)
+    race = replace(desk.duplicates, storage=storage)
+    mine = desk.an_attempt(code="other")
+
+    with pytest.raises(StorageUnavailable):
+        race.claim(mine)
+
+    assert "attempt" not in storage.calls
+    assert mine.attempt_id not in race._given_up
+
+
 def test_a_bounded_number_of_released_claims_is_remembered(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:

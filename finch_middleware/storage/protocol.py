@@ -85,11 +85,19 @@ class Storage(ABC):
 
     def claim_and_read(self, attempt: Attempt) -> tuple[Attempt | None, Sequence[StoredConnection]]:
         """
-        What `claim` returns, and the connections of the attempt's customers before it.
+        Read the connections of the attempt's customers, then `claim`.
 
-        Nothing is claimed where they cannot be read. A backend may do both in one step.
+        Returns the claim's result, and the connections as `for_customers` does. A backend may do
+        both in one step.
+
+        Raises:
+            StorageUnavailable: As `claim`; `unwritten` where the reading failed.
         """
-        existing = self.of_customers(attempt.customer_ids)
+        try:
+            existing = self.for_customers(attempt.customer_ids)
+        except StorageUnavailable as fault:
+            fault.unwritten = True
+            raise
         return self.claim(attempt), existing
 
     @abstractmethod
@@ -143,8 +151,8 @@ class Storage(ABC):
     def for_customer(self, customer_id: str) -> Sequence[StoredConnection]:
         """A customer's readable connections, the newest `obtained_at` first."""
 
-    def of_customers(self, customer_ids: Iterable[str]) -> Sequence[StoredConnection]:
-        """`for_customer` of each of them."""
+    def for_customers(self, customer_ids: Iterable[str]) -> Sequence[StoredConnection]:
+        """The connections of several customers, in the order of *customer_ids*."""
         return [stored for each in customer_ids for stored in self.for_customer(each)]
 
     @abstractmethod

@@ -161,7 +161,7 @@ class StorageContract(
         assert storage.attempt(mine.code_hash) == mine
         for _, existing in (won, lost):
             assert [each.connection_id for each in existing] == ["u", "newest", "older"]
-            assert list(existing) == list(storage.of_customers(mine.customer_ids))
+            assert list(existing) == list(storage.for_customers(mine.customer_ids))
 
     def test_of_many_racing_claims_exactly_one_wins(self, storage: Storage) -> None:
         self._race_for_one(storage, lambda turn, i: an_attempt(f"code {turn}", attempt_id=f"{i}"))

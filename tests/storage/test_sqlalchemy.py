@@ -26,6 +26,7 @@ from finch_middleware.errors import ConfigurationError, StorageUnavailable
 from finch_middleware.storage.events import StoredEvent
 from finch_middleware.storage.sql import storage as sqlalchemy
 from finch_middleware.storage.sql.dialects import Fault, Replaced, dialect_of
+from finch_middleware.storage.sql.kept import Bound
 from finch_middleware.storage.sql.storage import SQLAlchemyStorage
 from finch_middleware.storage.sql.write_queue import Turn
 from finch_middleware.testing.sample_records import (
@@ -256,6 +257,23 @@ def test_claim_that_meets_a_release_is_tried_again(
 
     assert storage.claim_and_read(an_attempt()) == (None, [a_connection()])
     assert storage.attempt(key_of("code")) == an_attempt()
+
+
+def test_a_claim_reads_as_every_read_does(
+    storage: SQLAlchemyStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dialect, seen = storage._database.dialect, list[Bound]()
+    read = dialect.read
+
+    def noted(connection: Connection, statement: Bound) -> list[dict[str, Any]]:
+        seen.append(statement)
+        return read(connection, statement)
+
+    monkeypatch.setattr(dialect, "read", noted)
+
+    storage.claim_and_read(an_attempt(customer_ids=("acme", "umbrella")))
+
+    assert seen == [storage._customer_query(each) for each in ("acme", "umbrella")]
 
 
 def test_a_read_is_few_calls_of_python(storage: SQLAlchemyStorage) -> None:

@@ -365,9 +365,10 @@ def test_a_claim_that_breaks_another_rule_of_the_table_is_an_error(url: str) -> 
     storage = SQLAlchemyStorage(url)
     wrong: Any = None
 
-    with pytest.raises(StorageUnavailable):
+    with pytest.raises(StorageUnavailable) as refused:
         storage.claim(an_attempt(client_id=wrong))
 
+    assert not refused.value.unwritten
     assert storage.claim(an_attempt()) is None
 
 

@@ -145,6 +145,45 @@ def test_an_instant_that_is_none_spoils_its_own_row_only(tmp_path: Path) -> None
 
     assert (seen, named) == ([*order[:2], *order[3:]], {order[2]})
     assert refused.value.reason == "unreadable"
+    assert refused.value.unwritten
+    assert storage.attempt(key_of("new")) is None
+    storage.close()
+
+
+@pytest.mark.parametrize("instant", [10**17, -(10**17)])
+def test_an_instant_beyond_every_calendar_spoils_its_own_row_only(
+    tmp_path: Path, instant: int
+) -> None:
+    storage = SQLAlchemyStorage(f"sqlite:///{tmp_path}/finch.db")
+    order = _fill(storage)
+    with closing(sqlite3.connect(tmp_path / "finch.db")) as somebody, somebody:
+        somebody.execute(
+            "UPDATE finch_connections SET entities = ? WHERE connection_id = ?",
+            (f'[["e1", null, null, null, {instant}]]', order[0]),
+        )
+
+    won, existing = storage.claim_and_read(an_attempt("new"))
+
+    assert won is None
+    assert sorted(each.connection_id for each in existing) == sorted(order[1:])
+    storage.close()
+
+
+def test_whatever_reading_raises_nothing_is_claimed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = SQLAlchemyStorage(f"sqlite:///{tmp_path}/finch.db")
+    _fill(storage)
+
+    def fail(row: object) -> StoredConnection:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StoredConnection, "from_row", fail)
+        with pytest.raises(StorageUnavailable) as refused:
+            storage.claim_and_read(an_attempt("new"))
+
+    assert refused.value.unwritten
     assert storage.attempt(key_of("new")) is None
     storage.close()
 
@@ -156,9 +195,10 @@ def test_a_storage_of_ones_own_claims_nothing_where_it_cannot_read() -> None:
 
     storage = ReadsNothing()
 
-    with pytest.raises(StorageUnavailable):
+    with pytest.raises(StorageUnavailable) as refused:
         storage.claim_and_read(an_attempt())
 
+    assert refused.value.unwritten
     assert storage.attempt(key_of("code")) is None
 
 

@@ -208,6 +208,7 @@ def test_commit_that_is_not_confirmed_is_confirmed_to_no_thread(
         monkeypatch.setattr(storage._database.dialect, "commit", commits_and_fails)
 
     assert [fault_of(each) for each in made] == [reason, "unavailable", "unavailable"]
+    assert not any(each.exception().unwritten for each in made)
 
 
 def test_thread_that_is_stopped_leaves_the_others_their_changes(
@@ -270,6 +271,22 @@ def test_turn_is_taken_while_another_thread_writes_it(storage: SQLAlchemyStorage
     assert fault_of(failed) == "unstorable"
     assert taken == [False, True, True]
     assert not any(each.taken for each in seen)
+
+
+@pytest.mark.parametrize("taken", [True, False])
+def test_what_another_thread_may_still_write_is_not_certain_to_be_unwritten(
+    storage: SQLAlchemyStorage, monkeypatch: pytest.MonkeyPatch, taken: bool
+) -> None:
+    def give_up(queue: WriteQueue, turn: Turn[Any]) -> bool:
+        turn.taken = taken
+        raise StorageUnavailable("busy")
+
+    with writing(storage):
+        monkeypatch.setattr(WriteQueue, "wait", give_up)
+        with pytest.raises(StorageUnavailable) as fault:
+            storage.claim(an_attempt("late"))
+
+    assert fault.value.unwritten is not taken
 
 
 class _Times:

@@ -252,7 +252,7 @@ def test_t24_customers_whose_names_a_collation_confuses_stay_apart(
 _WRITES = {"claim", "claim_and_read", "settle", "release", "delete", "swap", "swap_tokens"}
 _WRITES |= {"forget", "receive", "record", "mark_delivered", "forget_events", "forget_history"}
 _READS = {"check", "attempt", "unsettled", "quarantined", "get", "row", "for_customer", "scan"}
-_READS |= {"of_customers", "event", "scan_tokens", "connections", "ended"}
+_READS |= {"for_customers", "event", "scan_tokens", "connections", "ended"}
 #: What no request calls, and what is no method.
 _OTHERS = {"create_tables", "describe", "close", "in_process"}
 

@@ -128,26 +128,42 @@ class Database:
 
     def change(self, statement: Kept, values: Mapping[str, Any]) -> int:
         """How many rows one statement changes, durably; it may be run again after an error."""
-        return self.read_and_change((), (statement, values))[1]
+        return self.read_and_change((), (statement, values), convert=list)[1]
 
     def read_and_change(
-        self, reads: Sequence[Bound], change: Bound
-    ) -> tuple[list[list[dict[str, Any]]], int]:
-        """The rows of each of these *reads*, and then what `change` returns, in one session."""
-        dialect = self.dialect
-        return self._run(
-            Turn(
-                database=self,
-                alone=lambda db: (
-                    [dialect.read(db, each) for each in reads],
-                    dialect.change(db, change),
-                ),
-                beside=lambda db: (
-                    [kept.rows(db, values) for kept, values in reads],
-                    dialect.count(db, change),
-                ),
-            )
-        )
+        self,
+        reads: Sequence[Bound],
+        change: Bound,
+        *,
+        convert: Callable[[list[dict[str, Any]]], T],
+    ) -> tuple[list[T], int]:
+        """
+        What *convert* makes of the rows of each of these *reads*, and then what `change` returns.
+
+        In one session, and in one transaction with the changes of other threads before it.
+
+        Raises:
+            StorageUnavailable: `unwritten` where the change was not begun, and will not be.
+        """
+        dialect, changing = self.dialect, list[Connection]()
+
+        def alone(connection: Connection) -> tuple[list[T], int]:
+            found = [convert(dialect.read(connection, each)) for each in reads]
+            changing.append(connection)
+            return found, dialect.change(connection, change)
+
+        def beside(connection: Connection) -> tuple[list[T], int]:
+            found = [convert(kept.rows(connection, values)) for kept, values in reads]
+            changing.append(connection)
+            return found, dialect.count(connection, change)
+
+        turn = Turn(database=self, alone=alone, beside=beside)
+        try:
+            return self._run(turn)
+        except StorageUnavailable as fault:
+            # Another thread that has taken it may still begin it.
+            fault.unwritten = not (changing or turn.taken)
+            raise
 
     def read(self, statement: Kept, **values: Any) -> list[dict[str, Any]]:
         """The rows of *statement*, as last committed."""

@@ -122,11 +122,11 @@ class SQLAlchemyStorage(Storage):
         return [*described, *sorted(self._tables.metadata.tables)]
 
     def claim(self, attempt: Attempt) -> Attempt | None:
-        return self._claim(attempt, read_of=())[0]
+        return self._claim_after_reading(attempt, of=())[0]
 
     def claim_and_read(self, attempt: Attempt) -> tuple[Attempt | None, Sequence[StoredConnection]]:
-        """See `Storage.claim_and_read`; one use of a session, one turn of those who write."""
-        return self._claim(attempt, read_of=attempt.customer_ids)
+        """See `Storage.claim_and_read`; both in one session and one turn of the write queue."""
+        return self._claim_after_reading(attempt, of=attempt.customer_ids)
 
     def attempt(self, code_hash: bytes) -> Attempt | None:
         return _only(self._read_attempts(self._sql.attempt, of_code=code_hash))
@@ -154,7 +154,7 @@ class SQLAlchemyStorage(Storage):
         return _only([StoredConnection.from_row(row) for row in rows])
 
     def for_customer(self, customer_id: str) -> Sequence[StoredConnection]:
-        query, values = self._of_customer(customer_id)
+        query, values = self._customer_query(customer_id)
         return _connections(self._database.read(query, **values))
 
     def scan(self, *, after: Any, limit: int, shard: Shard = WHOLE) -> Scan[StoredConnection]:
@@ -204,19 +204,20 @@ class SQLAlchemyStorage(Storage):
             for old in (self._sql.old_events, self._sql.old_announcements)
         )
 
-    def _claim(
-        self, attempt: Attempt, *, read_of: Iterable[str]
+    def _claim_after_reading(
+        self, attempt: Attempt, *, of: Iterable[str]
     ) -> tuple[Attempt | None, Sequence[StoredConnection]]:
-        """What `claim` returns, and the connections of these customers before it."""
-        reads, row = [self._of_customer(each) for each in read_of], attempt.as_row()
+        """What `claim` returns, and the connections that these customers had before."""
+        reads = [self._customer_query(each) for each in of]
+        claim = (self._sql.claim, attempt.as_row())
         for _ in range(_TRIES):
-            found, count = self._database.read_and_change(reads, (self._sql.claim, row))
+            found, count = self._database.read_and_change(reads, claim, convert=_connections)
             holder = None if count == 1 else self._holder(attempt)
             if count == 1 or holder is not None:
-                return holder, [each for rows in found for each in _connections(rows)]
+                return holder, [each for existing in found for each in existing]
         raise StorageUnavailable("busy")
 
-    def _of_customer(self, customer_id: str) -> Bound:
+    def _customer_query(self, customer_id: str) -> Bound:
         return self._sql.of_customer, {"of_customer": customer_hash(customer_id)}
 
     def _holder(self, attempt: Attempt) -> Attempt | None:
@@ -378,7 +379,7 @@ def _only(records: list[T] | None) -> T | None:
 
 
 def _connections(rows: list[dict[str, Any]]) -> list[StoredConnection]:
-    """Those that can be read."""
+    """The connections of these rows that can be read."""
     return _readable(rows, read=StoredConnection.from_row)[0]
 
 
