@@ -153,7 +153,7 @@ class StorageContract(
         older = a_connection("older", obtained_at=NOON - timedelta(days=1))
         keep(storage, a_connection("newest"), older, a_connection("u", customer_id="umbrella"))
         keep(storage, a_connection("c", customer_id="cyberdyne"))
-        mine = an_attempt(customer_ids=("umbrella", "acme", "nobody"))
+        mine = an_attempt(customer_ids=("umbrella", "acme", "unknown"))
 
         won, lost = (storage.claim_and_read(mine) for _ in range(2))
 

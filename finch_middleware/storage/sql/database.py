@@ -264,7 +264,7 @@ class Database:
                 if place is not _UNPREPARED and place != session.notes.get(PLACE):
                     raise Replaced
                 result = use(session.connection)
-            except BaseException:  # raised again
+            except BaseException:  # raised again; the state of the session is unknown
                 session.end()
                 raise
             idle.append(session)
@@ -297,7 +297,7 @@ class Database:
                 set_autocommit(connection)
                 with self.dialect.borrowing(connection):
                     return use(connection)
-            except BaseException:  # raised again
+            except BaseException:  # raised again; the state of the session is unknown
                 connection.invalidate()
                 raise
 

@@ -81,8 +81,8 @@ _FAULTS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], Fault], ...]
     (TimeoutError, Fault("busy")),
     # DataError among them: for example a NUL in a text, which PostgreSQL refuses.
     ((StatementError, UnicodeEncodeError), Fault("unstorable")),
-    # A value of a row that the driver does not understand: SQLite stores any text in a column of
-    # instants.
+    # What drivers raise for a value of a row that they do not understand: SQLite stores any text in
+    # a column of instants; psycopg implements no reading of them in a DateStyle other than ISO.
     ((ValueError, TypeError, AttributeError, NotImplementedError), Fault("unreadable")),
 )
 
